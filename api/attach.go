@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import "net/netip"
+
+// AttachRequest asks for an interface in a container's network namespace.
+// Every field but Netns may be left zero; the daemon then decides.
+type AttachRequest struct {
+	// Netns is a name under /run/netns as in ip-netns(8), an absolute path, or
+	// "pid:N" for the namespace of process N.
+	Netns string `json:"netns"`
+	// Network is the name of a declared network. Empty: the only one there is;
+	// refused when there are several.
+	Network string `json:"network,omitempty"`
+	// Name is the attachment's name, unique on the node. Empty: the base name of
+	// Netns, or base-ifname when that is taken or IfName is not the default.
+	Name string `json:"name,omitempty"`
+	// IfName is the interface's name inside the container. Empty: eth0.
+	IfName string `json:"ifname,omitempty"`
+	// IP and IP6 are the wished addresses. Zero: the lowest free one of each
+	// family that the network has.
+	IP  netip.Addr `json:"ip,omitzero"`
+	IP6 netip.Addr `json:"ip6,omitzero"`
+	// MAC is a unicast address as text. Empty: derived from network and name.
+	MAC string `json:"mac,omitempty"`
+	// MTU is at most the network's. Zero: the network's.
+	MTU int `json:"mtu,omitempty"`
+	// Offload says whether the container may be sent segmentation-offload frames
+	// of up to 64 KB with partial checksums. Nil: true.
+	Offload *bool `json:"offload,omitempty"`
+}
+
+// AttachReply is the new attachment and what a container runtime wants to know
+// beside it.
+type AttachReply struct {
+	Attachment
+	// Gateways are the network's gateway addresses, the next hops of the default
+	// routes that were set in the container.
+	Gateways []netip.Addr `json:"gateways"`
+	// GatewayMAC is the gateway's MAC address.
+	GatewayMAC string `json:"gateway_mac"`
+}
+
+// State is where an attachment stands in its life. Only StateReady forwards.
+type State string
+
+// An attachment's states. The order is the order of its life; a daemon that is
+// killed in StateCreating or StateDeleting undoes the attachment at its next start.
+const (
+	StateCreating State = "creating"
+	StateReady    State = "ready"
+	StateDeleting State = "deleting"
+)
+
+// Attachment is one interface of one container, as the daemon recorded it.
+type Attachment struct {
+	// ID identifies the attachment for ever: it is not reused after a detach.
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Network is the name of the network it belongs to.
+	Network string `json:"network"`
+	// Netns is the absolute path of the container's namespace, or "pid:N".
+	Netns string `json:"netns"`
+	// IfName is the interface's name in the container, HostIfName the name of the
+	// other end in the daemon's own namespace.
+	IfName     string `json:"ifname"`
+	HostIfName string `json:"host_ifname"`
+	// Port is the port's number on the bridge and its counter slot, 1 to 65534.
+	Port      uint16         `json:"port"`
+	MAC       string         `json:"mac"`
+	MTU       int            `json:"mtu"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Offload   bool           `json:"offload"`
+	State     State          `json:"state"`
+}
+
+// DetachRequest names an attachment, by Name or by Netns and IfName.
+type DetachRequest struct {
+	// Name is the attachment's name or ID. Empty: Netns decides.
+	Name string `json:"name,omitempty"`
+	// Netns is as in AttachRequest; the namespace itself need not exist any more.
+	Netns string `json:"netns,omitempty"`
+	// IfName is the interface in Netns. Empty: the only attachment of Netns;
+	// refused when it has several.
+	IfName string `json:"ifname,omitempty"`
+}

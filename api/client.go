@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+)
+
+// Client talks to one daemon. Safe for concurrent use. Its errors are *Error for
+// what the daemon refused, ErrDaemonDown and ErrPermission (both wrapped with the
+// socket's path) for what never reached it, and the context's.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client of the daemon that listens on socket. Empty means
+// DefaultSocket. It connects at the first request. Close it when done.
+func NewClient(socket string) *Client {
+	if socket == "" {
+		socket = DefaultSocket
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Close drops idle connections. The client may still be used.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Attach gives a container an interface. When it returns, the interface forwards.
+func (c *Client) Attach(ctx context.Context, r *AttachRequest) (*AttachReply, error) {
+	return post[AttachReply](ctx, c, PathAttach, r)
+}
+
+// Detach takes an attachment away and returns what it was.
+func (c *Client) Detach(ctx context.Context, r *DetachRequest) (*Attachment, error) {
+	return post[Attachment](ctx, c, PathDetach, r)
+}
+
+// Apply declares the networks and returns what that changed.
+func (c *Client) Apply(ctx context.Context, r *ApplyRequest) ([]Change, error) {
+	reply, err := post[ApplyReply](ctx, c, PathApply, r)
+	if err != nil {
+		return nil, err
+	}
+	return reply.Changes, nil
+}
+
+// Shutdown ends the daemon, after its answer.
+func (c *Client) Shutdown(ctx context.Context, r *ShutdownRequest) error {
+	_, err := post[struct{}](ctx, c, PathShutdown, r)
+	return err
+}
+
+// Links returns the attachments of a network (empty: of all), by name, with
+// their counters if asked.
+func (c *Client) Links(ctx context.Context, network string, stats bool) ([]Link, error) {
+	return list[Link](ctx, c, PathLinks, query(network, stats))
+}
+
+// Networks returns the declared networks by name, with the counters of their
+// local ports if asked.
+func (c *Client) Networks(ctx context.Context, stats bool) ([]Network, error) {
+	return list[Network](ctx, c, PathNetworks, query("", stats))
+}
+
+// Neighbours returns the gateways' ARP and ND tables.
+func (c *Client) Neighbours(ctx context.Context, network string) ([]Neighbour, error) {
+	return list[Neighbour](ctx, c, PathNeighbours, query(network, false))
+}
+
+// FDB returns the bridges' forwarding tables.
+func (c *Client) FDB(ctx context.Context, network string) ([]FDBEntry, error) {
+	return list[FDBEntry](ctx, c, PathFDB, query(network, false))
+}
+
+// Addresses returns the addresses of gateways and attachments.
+func (c *Client) Addresses(ctx context.Context, network string) ([]Address, error) {
+	return list[Address](ctx, c, PathAddresses, query(network, false))
+}
+
+// Sockets returns the endpoints of the networks' host stacks.
+func (c *Client) Sockets(ctx context.Context, network string) ([]Socket, error) {
+	return list[Socket](ctx, c, PathSockets, query(network, false))
+}
+
+// Status returns how the daemon and its dataplane are.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	out := new(Status)
+	if err := c.do(ctx, http.MethodGet, PathStatus, nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// query builds the parameters that the lists share.
+func query(network string, stats bool) url.Values {
+	q := url.Values{}
+	if network != "" {
+		q.Set("network", network)
+	}
+	if stats {
+		q.Set("stats", "1")
+	}
+	return q
+}
+
+func post[T any](ctx context.Context, c *Client, path string, in any) (*T, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	out := new(T)
+	if err := c.do(ctx, http.MethodPost, path, body, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func list[T any](ctx context.Context, c *Client, path string, q url.Values) ([]T, error) {
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	var out []T
+	err := c.do(ctx, http.MethodGet, path, nil, &out)
+	return out, err
+}
+
+// do makes one request. The host name in the URL is a formality: the dialler
+// goes to the socket.
+func (c *Client) do(ctx context.Context, method, path string, body []byte, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://sluiced"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.dialError(err)
+	}
+	defer resp.Body.Close()
+	return readReply(resp, out)
+}
+
+// dialError tells a daemon that is not there from one that may not be spoken to.
+// http wraps the errno deep; errors.Is finds it.
+func (c *Client) dialError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w", c.socket, ErrPermission)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s: %w", c.socket, ErrDaemonDown)
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("%s: %w", c.socket, u.Err)
+	}
+	return err
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Bounds of the messages, in bytes. A reply may list tens of thousands of FDB
+// entries; a request is at most one file of networks.
+const (
+	MaxRequest = 1 << 20
+	MaxReply   = 64 << 20
+)
+
+// The daemon's paths, and where its socket is unless told otherwise.
+const (
+	PathAttach     = "/v1/attach"
+	PathDetach     = "/v1/detach"
+	PathApply      = "/v1/apply"
+	PathShutdown   = "/v1/shutdown"
+	PathLinks      = "/v1/links"
+	PathNetworks   = "/v1/networks"
+	PathNeighbours = "/v1/neighbours"
+	PathFDB        = "/v1/fdb"
+	PathAddresses  = "/v1/addresses"
+	PathSockets    = "/v1/sockets"
+	PathStatus     = "/v1/status"
+
+	DefaultSocket = "/run/sluice/sluiced.sock"
+)
+
+// ReadRequest decodes one JSON value strictly into v. Its error is an *Error
+// with CodeInvalid that names an unknown or ill-typed field.
+func ReadRequest(r io.Reader, v any) error {
+	limited := &io.LimitedReader{R: r, N: MaxRequest + 1}
+	d := json.NewDecoder(limited)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.New("more than one value in the body")
+	}
+	if limited.N <= 0 {
+		err = fmt.Errorf("the body is larger than %d bytes", MaxRequest)
+	}
+	return invalidJSON(err)
+}
+
+// invalidJSON turns an error of encoding/json into one that names the field.
+func invalidJSON(err error) *Error {
+	e := &Error{Code: CodeInvalid, Message: "request: " + strings.TrimPrefix(err.Error(), "json: ")}
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		e.Field = t.Field
+		e.Message = fmt.Sprintf("request: field %q must be %s, not %s", t.Field, t.Type, t.Value)
+	}
+	if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		e.Field = strings.Trim(field, `"`)
+	}
+	return e
+}
+
+// WriteReply answers a request with v as its JSON body.
+func WriteReply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	// The only possible error is that the client went away.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// WriteError answers a request with err: as it is if it is, or wraps, an *Error,
+// else as CodeInternal with err's text. Context that wraps an *Error is kept in
+// the message.
+func WriteError(w http.ResponseWriter, err error) {
+	out := Error{Code: CodeInternal, Message: err.Error()}
+	if e, ok := errors.AsType[*Error](err); ok {
+		out.Code, out.Field = e.Code, e.Field
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(out.Code.Status())
+	_ = json.NewEncoder(w).Encode(&out)
+}
+
+// readReply decodes the daemon's answer into out, or returns the error in it.
+func readReply(resp *http.Response, out any) error {
+	body := io.LimitReader(resp.Body, MaxReply)
+	if resp.StatusCode/100 == 2 {
+		if err := json.NewDecoder(body).Decode(out); err != nil {
+			return fmt.Errorf("reply of sluiced: %w", err)
+		}
+		return nil
+	}
+	e := new(Error)
+	if err := json.NewDecoder(body).Decode(e); err != nil || e.Code == "" {
+		return fmt.Errorf("reply of sluiced: HTTP status %s", resp.Status)
+	}
+	return e
+}

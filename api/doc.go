@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package api holds the messages of the daemon's socket, and a client for it.
+//
+// The daemon speaks HTTP/1.1 with JSON bodies over a Unix stream socket
+// (/run/sluice/sluiced.sock, mode 0600: who may open it may do everything).
+// Paths begin with a version, /v1/. A request body is decoded strictly: an
+// unknown field, trailing data or more than MaxRequest bytes is refused with
+// CodeInvalid, so that a misspelt option is never silently ignored. A reply is
+// decoded leniently, so that an older client understands a newer daemon.
+//
+// The JSON of the replies is what `sluice -o json` prints: names are stable
+// within /v1, fields are added and never renamed.
+//
+//	POST /v1/attach      AttachRequest  -> AttachReply
+//	POST /v1/detach      DetachRequest  -> Attachment (as it was)
+//	POST /v1/apply       ApplyRequest   -> ApplyReply
+//	POST /v1/shutdown    ShutdownRequest-> {}
+//	GET  /v1/links       ?network= ?stats=1   -> []Link
+//	GET  /v1/networks    -> []Network
+//	GET  /v1/neighbours  ?network=  -> []Neighbour
+//	GET  /v1/fdb         ?network=  -> []FDBEntry
+//	GET  /v1/addresses   ?network=  -> []Address
+//	GET  /v1/sockets     ?network=  -> []Socket
+//	GET  /v1/status      -> Status
+//
+// Any answer but 2xx carries an Error as its body.
+//
+// This package imports nothing of the project, so that the command-line tool,
+// the CNI plugin and the tests see the daemon only through it. MAC addresses
+// are therefore text here (aa:bb:cc:dd:ee:ff, lower case).
+package api
