@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+// Reason is why a frame was dropped. Its number is the place of its counter in
+// the shared file, so a new reason is added at the end and none is ever
+// renumbered. Zero is None: the frame was not dropped.
+type Reason uint8
+
+// The reasons, in the order in which a frame can meet them. The second column
+// of reasonTable says what each means to an operator.
+const (
+	None Reason = iota
+	MalformedEthernet
+	MalformedVLAN
+	MalformedARP
+	MalformedIPv4
+	MalformedIPv6
+	MalformedExtHdr
+	MalformedL4
+	BadOffload
+	Truncated
+	SourceMulticast
+	SourceOwnMAC
+	ReservedMulticast
+	SamePort
+	NoPort
+	TooBig
+	TxFull
+	TxNoBuffer
+	TxDown
+	TxError
+	NotSegmentable
+	LocalFull
+	LocalChecksum
+	NoNamespace
+	PortRemoved
+	RxOverrun
+
+	numReasons // one past the last
+)
+
+// NumReasons is the number of reasons, None included: the length of a table
+// that is indexed by Reason.
+const NumReasons = int(numReasons)
+
+// reasonText is one reason in words.
+type reasonText struct{ name, help string }
+
+// reasonTable is constant; an array so that a missing row is an empty name,
+// which a test refuses.
+var reasonTable = [NumReasons]reasonText{
+	None:              {"none", "not dropped"},
+	MalformedEthernet: {"malformed_ethernet", "shorter than an Ethernet header"},
+	MalformedVLAN:     {"malformed_vlan", "VLAN tag cut short, or more than two tags"},
+	MalformedARP:      {"malformed_arp", "ARP packet cut short or with impossible lengths (RFC 826)"},
+	MalformedIPv4:     {"malformed_ipv4", "IPv4 header cut short or contradicting the frame's length (RFC 791)"},
+	MalformedIPv6:     {"malformed_ipv6", "IPv6 header cut short or contradicting the frame's length (RFC 8200)"},
+	MalformedExtHdr:   {"malformed_ext_hdr", "IPv6 extension header cut short, or too many of them (RFC 8200 section 4)"},
+	MalformedL4:       {"malformed_l4", "TCP, UDP, SCTP or ICMP header cut short or with impossible lengths"},
+	BadOffload:        {"bad_offload", "virtio-net header contradicts the frame (checksum place or segment size)"},
+	Truncated:         {"truncated", "larger than a receive buffer"},
+	SourceMulticast:   {"source_multicast", "source MAC is a group address or zero"},
+	SourceOwnMAC:      {"source_own_mac", "source MAC is the bridge's own but came from another port"},
+	ReservedMulticast: {"reserved_multicast", "sent to 01-80-C2-00-00-0X, which a bridge never forwards (802.1D section 7.12.6)"},
+	SamePort:          {"same_port", "destination is behind the port it came from"},
+	NoPort:            {"no_port", "to be flooded, but there is no other port"},
+	TooBig:            {"too_big", "larger than the MTU of the output port"},
+	TxFull:            {"tx_full", "send buffer of the output port is full (EAGAIN)"},
+	TxNoBuffer:        {"tx_no_buffer", "kernel had no buffer for the output port (ENOBUFS)"},
+	TxDown:            {"tx_down", "output port is down or gone (ENETDOWN, ENXIO)"},
+	TxError:           {"tx_error", "output port refused the frame with another error"},
+	NotSegmentable:    {"not_segmentable", "offload frame for a port without offloads, of a kind that cannot be segmented"},
+	LocalFull:         {"local_full", "receive queue of the namespace's host stack is full"},
+	LocalChecksum:     {"local_checksum", "wrong checksum in a frame for the namespace's host stack"},
+	NoNamespace:       {"no_namespace", "port belongs to no namespace"},
+	PortRemoved:       {"port_removed", "input or output port was removed while the frame was on its way"},
+	RxOverrun:         {"rx_overrun", "kernel dropped it before it was read, receive buffer full (PACKET_STATISTICS)"},
+}
+
+// String is the reason's word in snake_case: metric label and command-line
+// word. A number that is no reason gives "unknown".
+func (r Reason) String() string {
+	if int(r) >= NumReasons {
+		return "unknown"
+	}
+	return reasonTable[r].name
+}
+
+// Help is one line for an operator, lower case, without a full stop.
+func (r Reason) Help() string {
+	if int(r) >= NumReasons {
+		return "reason of a newer version"
+	}
+	return reasonTable[r].help
+}
+
+// ParseReason is the inverse of String. It reports false for a word that is no
+// reason.
+func ParseReason(s string) (Reason, bool) {
+	for i := range reasonTable {
+		if reasonTable[i].name == s {
+			return Reason(i), true
+		}
+	}
+	return None, false
+}
+
+// Reasons returns every reason but None, in the order of their numbers.
+func Reasons() [NumReasons - 1]Reason {
+	var all [NumReasons - 1]Reason
+	for i := range all {
+		all[i] = Reason(i + 1)
+	}
+	return all
+}
