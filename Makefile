@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything a person or a machine does with this tree starts here.
+# `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+# The programs: two that are installed, and one that only tests and the demo use.
+BIN      := $(CURDIR)/bin
+PROGRAMS := ./cmd/sluiced ./cmd/sluice ./test/traffic
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Tools are pinned by tools/go.mod; they are built once for each state of it and
+# each version of Go, since a linter can't read a newer Go than it was built with.
+TOOLS := $(CURDIR)/tools/bin
+STAMP := $(TOOLS)/.built-$(shell (go env GOVERSION; cat tools/go.mod tools/go.sum) | sha256sum | cut -c1-16)
+
+# The end-to-end tests need root, real namespaces and the real binaries; they
+# are kept out of the unit run, which has the race detector on.
+E2E  := ./test/e2e
+UNIT  = $$(go list ./... | grep -v '/test/e2e$$')
+
+FUZZTIME  ?= 10s
+BENCH     ?= .
+BENCHTIME ?= 1s
+
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## */\1\t/' | \
+		while IFS=$$'\t' read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
+
+.PHONY: build
+build: ## static binaries into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ $(PROGRAMS)
+
+.PHONY: test
+test: setup lint unit e2e ## what has to be green: setup, lint, unit, e2e (as root)
+
+.PHONY: unit
+unit: $(STAMP) ## unit tests with the race detector (as root: some make namespaces)
+	$(TOOLS)/gotestsum --format pkgname-and-test-fails -- -race -shuffle=on -timeout 8m $(UNIT)
+
+.PHONY: e2e
+e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
+	@if [ "$$(id -u)" != 0 ]; then echo 'make e2e: must be root: it makes network namespaces and veth pairs' >&2; exit 1; fi
+	SLUICE_BIN=$(BIN) $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 12m $(E2E)
+
+.PHONY: lint
+lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
+	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	go mod tidy -diff
+	go vet ./...
+	go vet -vettool=$(TOOLS)/checklocks ./...
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: demo
+demo: setup build ## three containers on one network, beside a kernel bridge (as root)
+	demo/demo.sh
+
+.PHONY: bench
+bench: $(STAMP) ## Go benchmarks of the packet path; compare two runs with tools/bin/benchstat
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
+		./packet/... ./flow/... ./trace/... ./bridge/... ./veth/... ./netstack/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@for pkg in $$(go list ./...); do \
+		names=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
+		for name in $$names; do \
+			echo "== $$pkg $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: setup
+setup: ## install what the tests and the demo call, where it is missing (Debian)
+	@.ci/setup
+
+.PHONY: tools
+tools: $(STAMP) ## build the pinned linters into tools/bin
+
+$(STAMP): tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	@if [ ! -e $@ ]; then \
+		echo 'building the tools of tools/go.mod into tools/bin (once)'; \
+		(cd tools && CGO_ENABLED=0 go build -o $(TOOLS)/ tool); \
+		rm -f $(TOOLS)/.built-*; \
+	fi
+	@touch $@
+
+.PHONY: install
+install: build ## install programs, systemd unit and example configuration under DESTDIR
+	install -D -m 0755 $(BIN)/sluiced $(DESTDIR)$(PREFIX)/sbin/sluiced
+	install -D -m 0755 $(BIN)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	install -d -m 0755 $(DESTDIR)/etc/systemd/system $(DESTDIR)/etc/sluice
+	sed 's|@PREFIX@|$(PREFIX)|g' dist/sluiced.service > $(DESTDIR)/etc/systemd/system/sluiced.service
+	@# An edited configuration is the administrator's: it is never overwritten.
+	@if [ ! -e $(DESTDIR)/etc/sluice/sluice.yaml ]; then \
+		install -m 0644 dist/sluice.yaml $(DESTDIR)/etc/sluice/sluice.yaml; \
+	fi
+
+.PHONY: clean
+clean: ## remove bin/ and tools/bin
+	rm -rf $(BIN) $(TOOLS)
