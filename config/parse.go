@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// The raw types: what the file says, not yet checked. Pointers tell "not given"
+// from a zero that somebody wrote.
+type rawFile struct {
+	Networks *[]rawNetwork `yaml:"networks"`
+}
+
+type rawNetwork struct {
+	Name     string   `yaml:"name"`
+	Subnets  []string `yaml:"subnets"`
+	Gateways []string `yaml:"gateways"`
+	MTU      *int     `yaml:"mtu"`
+	Ageing   *string  `yaml:"ageing"`
+	FDB      rawFDB   `yaml:"fdb"`
+	Echo     bool     `yaml:"echo"`
+}
+
+type rawFDB struct {
+	Max        *int `yaml:"max"`
+	MaxPerPort *int `yaml:"maxPerPort"`
+}
+
+// Load reads and parses a file. Its errors are those of Parse, with the path
+// before them, and those of the file system.
+func Load(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse decodes and validates a file's text. Its error is an *Error.
+func Parse(text []byte) (*Config, error) {
+	if len(text) > MaxSize {
+		return nil, &Error{Message: fmt.Sprintf("the file is larger than %d bytes", MaxSize)}
+	}
+	tokens := lexer.Tokenize(string(text))
+	if err := refuseTokens(tokens); err != nil {
+		return nil, err
+	}
+	file, err := parser.Parse(tokens, 0)
+	if err != nil {
+		return nil, decodeError(err, nil)
+	}
+	body, err := onlyDocument(file)
+	if err != nil {
+		return nil, err
+	}
+	var raw rawFile
+	if err := yaml.NodeToValue(body, &raw, yaml.Strict()); err != nil {
+		return nil, decodeError(err, file)
+	}
+	v := &validator{file: file}
+	c := v.config(&raw)
+	if v.err != nil {
+		return nil, v.err
+	}
+	return c, nil
+}
+
+// refuseTokens rejects what a file of networks has no need of: aliases can make
+// a small text stand for a huge one, tags name types of other programs.
+func refuseTokens(tokens token.Tokens) error {
+	for _, t := range tokens {
+		switch t.Type {
+		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType:
+			return &Error{Line: t.Position.Line, Message: fmt.Sprintf("%q: anchors, aliases, merge keys and tags are not supported", t.Value)}
+		case token.InvalidType:
+			return &Error{Line: t.Position.Line, Message: "not YAML: " + t.Error}
+		default:
+		}
+	}
+	return nil
+}
+
+// onlyDocument returns the mapping that the file is.
+func onlyDocument(file *ast.File) (ast.Node, error) {
+	var body ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if body != nil {
+			return nil, &Error{Line: doc.Body.GetToken().Position.Line, Message: "second document; expected one"}
+		}
+		body = doc.Body
+	}
+	if body == nil {
+		return nil, &Error{Field: "networks", Message: "missing; an empty list (networks: []) declares that there are none"}
+	}
+	if body.Type() != ast.MappingType && body.Type() != ast.MappingValueType {
+		return nil, &Error{Line: body.GetToken().Position.Line, Message: "must be a mapping with the field networks"}
+	}
+	return body, nil
+}
+
+// expectedBeside lists the fields that may stand where path stands.
+func expectedBeside(path string) string {
+	parent := ""
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		parent = path[:i]
+	}
+	of := reflect.TypeFor[rawFile]()
+	switch {
+	case strings.HasSuffix(parent, ".fdb"):
+		of = reflect.TypeFor[rawFDB]()
+	case strings.HasSuffix(parent, "]"):
+		of = reflect.TypeFor[rawNetwork]()
+	}
+	return strings.Join(fieldNames(of), ", ")
+}
+
+// fieldNames returns the YAML names of a raw type's fields.
+func fieldNames(t reflect.Type) []string {
+	var names []string
+	for f := range t.Fields() {
+		names = append(names, f.Tag.Get("yaml"))
+	}
+	return names
+}
+
+// typeWord says in the file's terms what a Go type is.
+func typeWord(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return typeWord(t.Elem())
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "text"
+	case reflect.Slice:
+		return "a list"
+	default:
+		return "a mapping"
+	}
+}

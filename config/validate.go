@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// validator turns raw values into checked ones. It keeps the first fault and
+// goes on, so that the code below reads as the list of rules.
+type validator struct {
+	file *ast.File
+	err  *Error
+}
+
+// fault records the first fault, with the line on which field stands. A field
+// that is not in the file is looked for one level up.
+func (v *validator) fault(field, format string, args ...any) {
+	if v.err != nil {
+		return
+	}
+	v.err = &Error{Field: field, Message: fmt.Sprintf(format, args...)}
+	for at := field; at != "" && v.err.Line == 0; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
+		v.err.Line = v.line(at)
+	}
+}
+
+func (v *validator) line(field string) int {
+	p, err := yaml.PathString("$." + field)
+	if err != nil {
+		return 0
+	}
+	n, err := p.FilterFile(v.file)
+	if err != nil || n == nil || n.GetToken() == nil {
+		return 0
+	}
+	return n.GetToken().Position.Line
+}
+
+func (v *validator) config(raw *rawFile) *Config {
+	c := new(Config)
+	if raw.Networks == nil {
+		v.fault("networks", "missing; an empty list (networks: []) declares that there are none")
+		return c
+	}
+	if n := len(*raw.Networks); n > MaxNetworks {
+		v.fault("networks", "%d networks; at most %d are supported", n, MaxNetworks)
+		return c
+	}
+	seen := make(map[string]int)
+	for i, r := range *raw.Networks {
+		field := fmt.Sprintf("networks[%d]", i)
+		n := v.network(field, &r)
+		if first, dup := seen[n.Name]; dup {
+			v.fault(field+".name", "%q is already the name of networks[%d]", n.Name, first)
+		}
+		seen[n.Name] = i
+		c.Networks = append(c.Networks, n)
+	}
+	return c
+}
+
+func (v *validator) network(field string, r *rawNetwork) Network {
+	n := Network{Name: r.Name, Echo: r.Echo}
+	v.name(field+".name", r.Name)
+	n.Subnets = v.subnets(field+".subnets", r.Subnets)
+	n.Gateways = v.gateways(field+".gateways", r.Gateways, n.Subnets)
+	n.MTU = v.mtu(field+".mtu", r.MTU, n.Subnets)
+	n.Ageing = v.ageing(field+".ageing", r.Ageing)
+	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
+	return n
+}
+
+func (v *validator) name(field, name string) {
+	switch {
+	case name == "":
+		v.fault(field, "missing")
+	case !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`).MatchString(name):
+		v.fault(field, "%q: 1 to 32 of a-z, 0-9 and -, not beginning with -", name)
+	}
+}
+
+func (v *validator) mtu(field string, raw *int, subnets []netip.Prefix) int {
+	if raw == nil {
+		return DefaultMTU
+	}
+	low, why := MinMTU, ""
+	for _, s := range subnets {
+		if s.Addr().Is6() {
+			low, why = MinMTU6, " (IPv6)"
+		}
+	}
+	if *raw < low || *raw > MaxMTU {
+		v.fault(field, "%d is out of range; expected %d to %d%s", *raw, low, MaxMTU, why)
+	}
+	return *raw
+}
+
+func (v *validator) ageing(field string, raw *string) time.Duration {
+	if raw == nil {
+		return DefaultAgeing
+	}
+	d, err := time.ParseDuration(*raw)
+	if err != nil {
+		v.fault(field, "%q is not a duration, as 300s or 5m", *raw)
+		return DefaultAgeing
+	}
+	if d < MinAgeing || d > MaxAgeing || d%time.Second != 0 {
+		v.fault(field, "%s is out of range; expected whole seconds, %s to %s", *raw, MinAgeing, MaxAgeing)
+	}
+	return d
+}
+
+func (v *validator) fdb(field string, raw rawFDB) (entries, perPort int) {
+	entries = DefaultFDBMax
+	if raw.Max != nil {
+		entries = *raw.Max
+	}
+	if entries < MinFDBMax || entries > MaxFDBMax {
+		v.fault(field+".max", "%d is out of range; expected %d to %d", entries, MinFDBMax, MaxFDBMax)
+	}
+	perPort = min(DefaultFDBMaxPerPort, entries)
+	if raw.MaxPerPort != nil {
+		perPort = *raw.MaxPerPort
+	}
+	if perPort < 1 || perPort > entries {
+		v.fault(field+".maxPerPort", "%d is out of range; expected 1 to %d, which is fdb.max", perPort, entries)
+	}
+	return entries, perPort
+}
