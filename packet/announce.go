@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+const arpRequest = 1
+
+// GratuitousARP appends to dst an ARP announcement of ip at mac (RFC 5227 §3):
+// a broadcast request with sender and target ip alike, 42 bytes. dst comes back
+// as it was if ip is not IPv4.
+func GratuitousARP(dst []byte, mac MAC, ip netip.Addr) []byte {
+	ip = ip.Unmap()
+	if !ip.Is4() {
+		return dst
+	}
+	a := ip.As4()
+	bcast := Broadcast()
+	dst = appendEthernet(dst, bcast, mac, EtherTypeARP)
+	dst = append(dst, 0, 1, 0x08, 0, 6, 4, 0, arpRequest)
+	dst = append(dst, mac[:]...)
+	dst = append(dst, a[:]...)
+	dst = append(dst, 0, 0, 0, 0, 0, 0) // RFC 5227 §2.1.1: target hardware address ignored, zero
+	return append(dst, a[:]...)
+}
+
+// UnsolicitedNA appends to dst a neighbour advertisement of ip at mac to all
+// nodes (RFC 4861 §7.2.6): override flag, target link-layer address, hop limit
+// 255, complete checksum, 86 bytes. dst comes back as it was if ip is not IPv6.
+func UnsolicitedNA(dst []byte, mac MAC, ip netip.Addr) []byte {
+	if !ip.Is6() || ip.Is4In6() {
+		return dst
+	}
+	const (
+		length        = 32 // advertisement 24, option 8
+		advertisement = 136
+		override      = 0x20
+		targetLLAddr  = 2
+		hopLimit      = 255
+	)
+	begin := len(dst)
+	src, all := ip.As16(), netip.IPv6LinkLocalAllNodes().As16()
+	dst = appendEthernet(dst, MAC{0x33, 0x33, 0, 0, 0, 1}, mac, EtherTypeIPv6)
+	dst = append(dst, 0x60, 0, 0, 0, 0, length, ProtoICMPv6, hopLimit)
+	dst = append(dst, src[:]...)
+	dst = append(dst, all[:]...)
+	dst = append(dst, advertisement, 0, 0, 0, override, 0, 0, 0)
+	dst = append(dst, src[:]...)
+	dst = append(dst, targetLLAddr, 1)
+	dst = append(dst, mac[:]...)
+
+	v := View{L3: EthernetLen, L4: EthernetLen + IPv6Len, Flags: ViewIPv6, Proto: ProtoICMPv6}
+	b := dst[begin:]
+	sum := ^Sum(b[v.L4:], PseudoHeader(b, &v, length))
+	binary.BigEndian.PutUint16(b[v.L4+icmpCsumOffset:], sum)
+	return dst
+}
+
+func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
+	b = append(b, dst[:]...)
+	b = append(b, src[:]...)
+	return binary.BigEndian.AppendUint16(b, etherType)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+import "encoding/binary"
+
+// gsoByFrags is the gso_size by which the kernel marks a list of fragments; it
+// never leaves the kernel.
+const gsoByFrags = 0xffff
+
+// CheckVnet reports whether Vnet is consistent with the View: the checksum lies
+// within the packet and where its protocol has it, the kind of segmentation
+// matches the protocol, and the segment size is possible. False means that the
+// sender lies or uses what can't be passed on, and that the frame is to be
+// dropped. Preconditions: f.View was parsed without fault.
+//
+// Refused though a kernel can make them: UDP fragmentation offload (GSOUDP; a
+// kernel since 4.14 can't express it to a packet socket), and segmentation
+// inside a tunnel, of which the vnet header doesn't tell (CsumStart is beyond
+// the outer L4 header). HdrLen is a hint that nothing relies on: not checked.
+func (f *Frame) CheckVnet() bool {
+	if f.Vnet.IsGSO() {
+		return f.checkGSO()
+	}
+	return !f.Vnet.NeedsCsum() || f.checkCsum()
+}
+
+// checkGSO wants the partial checksum that each segment's is derived from
+// (virtio 1.2 §5.1.6.2), and headers that each segment can be given.
+func (f *Frame) checkGSO() bool {
+	v := &f.View
+	if f.Vnet.GSOSize == 0 || f.Vnet.GSOSize == gsoByFrags || !v.Is(ViewHasL4) || v.Is(ViewFrag|ViewTrailer) {
+		return false
+	}
+	if !f.Vnet.NeedsCsum() || int(f.Vnet.CsumStart) != v.L4 || int(f.Vnet.CsumOffset) != csumOffset(v.Proto) {
+		return false
+	}
+	switch f.Vnet.GSOType {
+	case GSOTCP4, GSOTCP4 | GSOECN:
+		return v.Is(ViewIPv4) && v.Proto == ProtoTCP
+	case GSOTCP6, GSOTCP6 | GSOECN:
+		return v.Is(ViewIPv6) && v.Proto == ProtoTCP
+	case GSOUDPL4:
+		n := binary.BigEndian.Uint16(f.Bytes()[v.L4+4:])
+		return v.Proto == ProtoUDP && int(n) == v.End-v.L4
+	}
+	return false
+}
+
+// checkCsum wants the partial checksum of an IP packet at its L4 header or, in
+// what may be a tunnel, beyond it; anywhere after the Ethernet header in what
+// is not IP. A fragment never has one: the kernel sums before it fragments.
+func (f *Frame) checkCsum() bool {
+	v := &f.View
+	start, off := int(f.Vnet.CsumStart), int(f.Vnet.CsumOffset)
+	if start < v.L4 || start+off+2 > v.End || v.Is(ViewFrag) {
+		return false
+	}
+	switch v.Proto {
+	case ProtoTCP, ProtoSCTP:
+		return start == v.L4 && off == csumOffset(v.Proto)
+	case ProtoUDP:
+		return start > v.L4 || off == udpCsumOffset
+	}
+	return true
+}
+
+// headerLen is the length of all headers of a GSO frame, which each of its
+// segments has. It comes from the frame's own fields, never from HdrLen.
+// Preconditions: View has ViewHasL4 and is TCP or UDP.
+func (f *Frame) headerLen() int {
+	if f.View.Proto == ProtoTCP {
+		return f.View.L4 + int(f.Bytes()[f.View.L4+12]>>4)*4
+	}
+	return f.View.L4 + UDPLen
+}
+
+// Segments is the number of frames on the wire that the frame stands for, and
+// the sum of their lengths: for counters, quotas and shapers. It is 1 and Len()
+// if the frame isn't GSO or has no payload to segment.
+func (f *Frame) Segments() (n, wireBytes int) {
+	payload, hdr := f.gsoPayload()
+	if payload == 0 {
+		return 1, f.Len()
+	}
+	size := int(f.Vnet.GSOSize)
+	n = (payload + size - 1) / size
+	return n, f.Len() + (n-1)*hdr
+}
+
+// gsoPayload is the number of L4 payload bytes and of header bytes of a GSO
+// frame; 0, 0 if the frame isn't one that can be segmented.
+func (f *Frame) gsoPayload() (payload, hdr int) {
+	segmentable := f.View.Is(ViewHasL4) && (f.View.Proto == ProtoTCP || f.View.Proto == ProtoUDP)
+	if !f.Vnet.IsGSO() || f.Vnet.GSOSize == 0 || !segmentable {
+		return 0, 0
+	}
+	hdr = f.headerLen()
+	return f.View.End - hdr, hdr
+}
+
+// L3Len is the length of the largest IP packet on the wire that the frame stands
+// for, to compare with an MTU. 0 if it isn't IP.
+func (f *Frame) L3Len() int {
+	v := &f.View
+	if !v.Is(ViewIP) {
+		return 0
+	}
+	payload, hdr := f.gsoPayload()
+	if payload == 0 {
+		return v.End - v.L3
+	}
+	return hdr - v.L3 + min(payload, int(f.Vnet.GSOSize))
+}
