@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// StartConfig says how to start a dataplane. The zero value starts one that
+// nobody but its own agent can ever reach, and that ends with it.
+type StartConfig struct {
+	// Exe is the program to run, which must hand the arguments that follow the
+	// word "dataplane" to Main, and be executable by everybody. Empty means
+	// /proc/self/exe: this program, also if its file was replaced meanwhile.
+	Exe string
+	// Listen is the path of the control socket for later agents, at most 100
+	// bytes, in a directory that only the agent may enter. It is made with mode
+	// 0600 and replaces what is there at the moment the new process is ready.
+	// Empty means none: the process ends when its agent closes or dies.
+	Listen string
+	// Counters is the counter file (trace.CreateCounters). The caller keeps it.
+	// nil means counters in private memory, which die with the process.
+	Counters *os.File
+	// Workers is the number of packet threads; 0 means one for each CPU.
+	Workers int
+	// FlowEntries is the size of each worker's flow cache; 0 is netstack's own.
+	FlowEntries int
+	// BusyPoll is how long an idle worker polls before it blocks; 0 is
+	// netstack's own.
+	BusyPoll time.Duration
+	// LogLevel is the lowest level of the log events that the process sends.
+	LogLevel slog.Level
+	// Stderr takes what the Go runtime prints when it dies of a panic; logs
+	// never go there. Use a file or a journal's socket, not a pipe that the
+	// agent reads: the process outlives its agent. A file grows to MaxBody at
+	// most (RLIMIT_FSIZE). The caller keeps it. nil means the agent's own.
+	Stderr *os.File
+}
+
+// FDBEntry is one station that a namespace's bridge knows.
+type FDBEntry struct {
+	MAC string `json:"mac"`
+	// VLAN is the outer 802.1Q identifier, 0 for untagged.
+	VLAN uint16 `json:"vlan,omitempty"`
+	Port uint16 `json:"port"`
+	// Kind is "own", "static" or "dynamic".
+	Kind string `json:"kind"`
+	// AgeSeconds is since the station was last heard; 0 unless dynamic.
+	AgeSeconds int `json:"ageSeconds,omitempty"`
+}
+
+// Neighbour is one line of a host stack's ARP or ND table.
+type Neighbour struct {
+	Addr netip.Addr `json:"addr"`
+	// MAC is empty while unresolved.
+	MAC string `json:"mac,omitempty"`
+	// State is the word of RFC 4861 §7.3.2 in lower case.
+	State string `json:"state"`
+}
+
+// Socket is one endpoint of a host stack.
+type Socket struct {
+	// Proto is "tcp" or "udp".
+	Proto string `json:"proto"`
+	// State is the word of ss(8).
+	State  string         `json:"state"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote,omitzero"`
+}
+
+// Status tells how the process is.
+type Status struct {
+	PID        int       `json:"pid"`
+	Protocol   int       `json:"protocol"`
+	Build      string    `json:"build"`
+	Started    time.Time `json:"started"`
+	Generation uint64    `json:"generation"`
+	// Workers is the number of packet threads, Namespaces and Ports are those
+	// of the applied snapshot.
+	Workers    int `json:"workers"`
+	Namespaces int `json:"namespaces"`
+	Ports      int `json:"ports"`
+}
+
+// EventKind says what an Event tells. The zero value is invalid.
+type EventKind string
+
+// The events.
+const (
+	// EventLog is a line of the dataplane's log.
+	EventLog EventKind = "log"
+	// EventPortDown says that a port's socket reports that its interface is
+	// down or gone.
+	EventPortDown EventKind = "port-down"
+)
+
+// Event is what the dataplane tells unasked. It comes from the sandbox: its
+// strings are bounded in length, and otherwise not to be trusted.
+type Event struct {
+	Kind EventKind `json:"kind"`
+	Time time.Time `json:"time"`
+	// Level, Message and Attrs are the log line; Attrs are "key=value".
+	Level   slog.Level `json:"level,omitempty"`
+	Message string     `json:"message,omitempty"`
+	Attrs   []string   `json:"attrs,omitempty"`
+	// Port is the index of the port that went down.
+	Port uint16 `json:"port,omitempty"`
+	// Lost is the number of events dropped just before this one, because they
+	// came too fast or nobody read them.
+	Lost uint64 `json:"lost,omitempty"`
+}
