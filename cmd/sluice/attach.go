@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sluice/api"
+)
+
+// attachFlags are the flags of attach, as typed.
+type attachFlags struct {
+	network, name, ifname string
+	ip, ip6, mac          string
+	offload               string
+	mtu                   int
+}
+
+func (c *cli) attachCommand() *cobra.Command {
+	var f attachFlags
+	cmd := &cobra.Command{
+		Use:   "attach NETNS",
+		Short: "give a network namespace an interface, an address and routes",
+		Long: "NETNS is a name of ip-netns(8), a path, or pid:N.\n" +
+			"What no flag says the daemon decides; it prints what it decided.",
+		Example: "  ip netns add red\n  sluice attach red --network blue --ip 10.44.0.7",
+		Args:    oneNetns,
+		RunE: action(func(ctx context.Context, args []string) error {
+			r, err := f.request(args[0])
+			if err != nil {
+				return err
+			}
+			reply, err := c.client().Attach(ctx, r)
+			if err != nil {
+				return err
+			}
+			return c.print(reply, func(w io.Writer) { printAttached(w, reply) })
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.network, "network", "", "network to attach to (default: the only one)")
+	flags.StringVar(&f.ip, "ip", "", "IPv4 address (default: the lowest free one)")
+	flags.StringVar(&f.ip6, "ip6", "", "IPv6 address (default: the lowest free one)")
+	flags.StringVar(&f.mac, "mac", "", "MAC address (default: derived from network and name)")
+	flags.IntVar(&f.mtu, "mtu", 0, "MTU of the interface (default: the network's)")
+	flags.StringVar(&f.ifname, "ifname", "", "name of the interface in the namespace (default: eth0)")
+	flags.StringVar(&f.name, "name", "", "name of the attachment (default: the last part of NETNS)")
+	flags.StringVar(&f.offload, "offload", "on", "pass segmentation-offload frames to the container: on or off")
+	return cmd
+}
+
+// oneNetns wants the one argument that attach can't do without.
+func oneNetns(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("attach: give one NETNS, not %d", len(args))
+	}
+	return nil
+}
+
+// request checks what can be checked without the daemon.
+func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
+	r := &api.AttachRequest{
+		Netns: absolute(netns), Network: f.network, Name: f.name,
+		IfName: f.ifname, MAC: f.mac, MTU: f.mtu,
+	}
+	var err error
+	if r.IP, err = parseAddr("--ip", f.ip, netip.Addr.Is4); err != nil {
+		return nil, err
+	}
+	if r.IP6, err = parseAddr("--ip6", f.ip6, netip.Addr.Is6); err != nil {
+		return nil, err
+	}
+	if f.offload != "on" && f.offload != "off" {
+		return nil, usagef("--offload %q: must be on or off", f.offload)
+	}
+	if f.mtu < 0 {
+		return nil, usagef("--mtu %d: must not be negative", f.mtu)
+	}
+	on := f.offload == "on"
+	r.Offload = &on
+	return r, nil
+}
+
+// parseAddr reads an address of one family; empty is the zero address.
+func parseAddr(flag, text string, family func(netip.Addr) bool) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil && strings.Contains(text, "/"):
+		return netip.Addr{}, usagef("%s %q: give the address without a prefix length, the network has it", flag, text)
+	case err != nil:
+		return netip.Addr{}, usagef("%s %q: not an address", flag, text)
+	case !family(addr):
+		return netip.Addr{}, usagef("%s %q: wrong address family", flag, text)
+	}
+	return addr, nil
+}
+
+// absolute makes a relative path absolute, since the daemon's working directory
+// is not the caller's. Names and pid:N stay as they are.
+func absolute(netns string) string {
+	if !strings.Contains(netns, "/") {
+		return netns
+	}
+	if path, err := filepath.Abs(netns); err == nil {
+		return path
+	}
+	return netns
+}
+
+func printAttached(w io.Writer, r *api.AttachReply) {
+	printLink(w, &api.Link{Attachment: r.Attachment})
+	for _, p := range r.Addresses {
+		fmt.Fprintf(w, "    %s %s\n", inet(p.Addr()), p)
+	}
+	for _, g := range r.Gateways {
+		fmt.Fprintf(w, "    default via %s lladdr %s\n", g, r.GatewayMAC)
+	}
+}
+
+func (c *cli) detachCommand() *cobra.Command {
+	var r api.DetachRequest
+	cmd := &cobra.Command{
+		Use:   "detach NETNS",
+		Short: "take an interface away and release its addresses",
+		Long: "NETNS is what attach was given; the namespace need not exist any more.\n" +
+			"With --name the attachment is found by its name or ID instead.",
+		Example: "  sluice detach red\n  sluice detach --name red-eth1",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: action(func(ctx context.Context, args []string) error {
+			if len(args) == 1 == (r.Name != "") {
+				return usagef("detach: give either NETNS or --name")
+			}
+			if len(args) == 1 {
+				r.Netns = absolute(args[0])
+			}
+			a, err := c.client().Detach(ctx, &r)
+			if err != nil {
+				return err
+			}
+			return c.print(a, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: detached from %s, released%s\n", a.Name, a.Network, spaced(a.Addresses))
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&r.IfName, "ifname", "", "interface in the namespace (default: the only one)")
+	cmd.Flags().StringVar(&r.Name, "name", "", "name or ID of the attachment, instead of NETNS")
+	return cmd
+}

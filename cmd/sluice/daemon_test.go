@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sluice/api"
+)
+
+// answers is a daemon that always says the same, so that what is tested is how
+// it is shown. The lists below are in the order in which a daemon sends them.
+type answers struct {
+	status api.Status
+	empty  bool // nothing is declared or attached
+}
+
+// listen serves a on a socket of its own and returns the path.
+func (a *answers) listen(t *testing.T) string {
+	t.Helper()
+	// A socket's path has 108 bytes: t.TempDir() may be longer.
+	dir, err := os.MkdirTemp("", "slt-cli-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: a.mux(), ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+		os.RemoveAll(dir)
+	})
+	return path
+}
+
+func (a *answers) mux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc(api.PathAttach, attach)
+	mux.HandleFunc(api.PathDetach, detach)
+	mux.HandleFunc(api.PathApply, apply)
+	mux.HandleFunc(api.PathShutdown, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, struct{}{}) })
+	mux.HandleFunc(api.PathStatus, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, a.status) })
+	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
+	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
+	serveList(mux, api.PathNeighbours, a, neighbours, func(n api.Neighbour) string { return n.Network })
+	serveList(mux, api.PathFDB, a, fdb, func(e api.FDBEntry) string { return e.Network })
+	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
+	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
+	return mux
+}
+
+// serveList answers with the items of the network that is asked for.
+func serveList[T any](mux *http.ServeMux, path string, a *answers, items func(stats bool) []T, of func(T) string) {
+	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		network := r.FormValue("network")
+		var out []T
+		for _, item := range items(r.FormValue("stats") == "1") {
+			if !a.empty && (network == "" || network == of(item)) {
+				out = append(out, item)
+			}
+		}
+		api.WriteReply(w, out)
+	})
+}
+
+// attach gives what was asked for, and refuses two things.
+func attach(w http.ResponseWriter, r *http.Request) {
+	var req api.AttachRequest
+	if err := api.ReadRequest(r.Body, &req); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	switch {
+	case req.Network == "nosuch":
+		api.WriteError(w, &api.Error{Code: api.CodeNotFound, Field: "network", Message: "network nosuch does not exist"})
+		return
+	case req.IP == netip.MustParseAddr("10.44.0.2"):
+		api.WriteError(w, &api.Error{Code: api.CodeInUse, Field: "ip", Message: "10.44.0.2 is in use by green"})
+		return
+	}
+	link := links(false)[0]
+	if req.IfName != "" {
+		link.IfName = req.IfName
+	}
+	if req.Name != "" {
+		link.Name = req.Name
+	}
+	if req.MTU != 0 {
+		link.MTU = req.MTU
+	}
+	if req.MAC != "" {
+		link.MAC = req.MAC
+	}
+	link.Netns, link.Offload = req.Netns, *req.Offload
+	api.WriteReply(w, api.AttachReply{Attachment: link.Attachment, Gateways: networks(false)[0].Gateways, GatewayMAC: networks(false)[0].MAC})
+}
+
+func detach(w http.ResponseWriter, r *http.Request) {
+	var req api.DetachRequest
+	if err := api.ReadRequest(r.Body, &req); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	if req.Netns != "red" && req.Name != "red" {
+		api.WriteError(w, &api.Error{Code: api.CodeNotFound, Field: "netns", Message: "nothing is attached to " + req.Netns})
+		return
+	}
+	api.WriteReply(w, links(false)[0].Attachment)
+}
+
+func apply(w http.ResponseWriter, r *http.Request) {
+	var req api.ApplyRequest
+	if err := api.ReadRequest(r.Body, &req); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	switch req.YAML {
+	case "networks: []\n":
+		api.WriteReply(w, api.ApplyReply{})
+	case "networs: []\n":
+		api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "networs", Message: `line 1: unknown field "networs"`})
+	default:
+		api.WriteReply(w, api.ApplyReply{Changes: []api.Change{
+			{Action: "add", Network: "blue"},
+			{Action: "change", Network: "black", Field: "mtu", From: "1500", To: "9000"},
+			{Action: "remove", Network: "old"},
+		}})
+	}
+}
+
+func statusRunning() api.Status {
+	return api.Status{
+		Version: "v0.1.0", Build: "4f1c22a", PID: 812, Started: clock().Add(-3*time.Hour - 2*time.Minute),
+		RunDir: "/run/sluice", StateDir: "/var/lib/sluice", Networks: 2, Attachments: 3,
+		Dataplane: api.DataplaneStatus{
+			State: "running", PID: 821, Build: "4f1c22a", Adopted: true,
+			Workers: 2, Generation: 17, Restarts: 1, LastGapMicros: 3217,
+		},
+	}
+}
+
+func statusDown() api.Status {
+	s := statusRunning()
+	s.Dataplane = api.DataplaneStatus{State: "backoff"}
+	return s
+}
+
+// clock is when all of this happens.
+func clock() time.Time { return time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC) }
+
+func prefixes(texts ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range texts {
+		out = append(out, netip.MustParsePrefix(text))
+	}
+	return out
+}
+
+func links(stats bool) []api.Link {
+	out := []api.Link{{Attachment: api.Attachment{
+		ID: "01", Name: "red", Network: "blue", Netns: "/run/netns/red", IfName: "eth0", HostIfName: "sl3",
+		Port: 3, MAC: "02:00:00:00:00:03", MTU: 1500, Addresses: prefixes("10.44.0.3/24", "fd44::3/64"),
+		Offload: true, State: api.StateReady,
+	}}, {Attachment: api.Attachment{
+		ID: "02", Name: "green", Network: "black", Netns: "pid:4711", IfName: "eth1", HostIfName: "sl4",
+		Port: 4, MAC: "02:00:00:00:00:04", MTU: 9000, Addresses: prefixes("192.0.2.9/28"),
+		State: api.StateCreating,
+	}}}
+	if stats {
+		out[0].Stats = &api.Stats{
+			RX:       api.Direction{Packets: 741_512, Bytes: 1_073_750_211, Batches: 20_133, GSO: 16_402},
+			TX:       api.Direction{Packets: 91_100, Bytes: 6_012_600, Batches: 18_040, GSO: 0},
+			FlowHits: 107_914, FlowMisses: 12, Flooded: 6, Learned: 1,
+			Drops: map[string]uint64{"tx_full": 211, "malformed_ipv4": 4},
+		}
+		out[1].Stats = &api.Stats{Drops: map[string]uint64{}}
+	}
+	return out
+}
+
+func networks(stats bool) []api.Network {
+	out := []api.Network{{
+		Name: "blue", Subnets: prefixes("10.44.0.0/24", "fd44::/64"),
+		Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
+		Port:     1, MAC: "02:00:00:00:00:01", MTU: 1500, AgeingSeconds: 300, FDBMax: 4096, FDBMaxPerPort: 1024,
+		Echo: true, Attachments: 1,
+	}, {
+		Name: "black", Subnets: prefixes("192.0.2.0/28"), Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Port: 2, MAC: "02:00:00:00:00:02", MTU: 9000, AgeingSeconds: 60, FDBMax: 64, FDBMaxPerPort: 8, Attachments: 1,
+	}}
+	if stats {
+		out[0].Stats = &api.Stats{
+			RX:    api.Direction{Packets: 9, Bytes: 882, Batches: 9},
+			TX:    api.Direction{Packets: 9, Bytes: 882, Batches: 9},
+			Drops: map[string]uint64{"local_checksum": 1},
+		}
+		out[1].Stats = &api.Stats{}
+	}
+	return out
+}
+
+func neighbours(bool) []api.Neighbour {
+	return []api.Neighbour{
+		{Network: "blue", Addr: netip.MustParseAddr("10.44.0.3"), MAC: "02:00:00:00:00:03", State: "reachable"},
+		{Network: "blue", Addr: netip.MustParseAddr("fd44::3"), MAC: "02:00:00:00:00:03", State: "stale"},
+		{Network: "black", Addr: netip.MustParseAddr("192.0.2.14"), State: "incomplete"},
+	}
+}
+
+func fdb(bool) []api.FDBEntry {
+	return []api.FDBEntry{
+		{Network: "blue", MAC: "02:00:00:00:00:01", Port: 1, Link: "blue", Kind: "own"},
+		{Network: "blue", MAC: "02:00:00:00:00:03", Port: 3, Link: "red", Kind: "static"},
+		{Network: "blue", MAC: "02:00:00:00:00:99", VLAN: 10, Port: 3, Link: "red", Kind: "dynamic", AgeSeconds: 12},
+		{Network: "black", MAC: "02:00:00:00:00:02", Port: 2, Link: "black", Kind: "own"},
+	}
+}
+
+func addresses(bool) []api.Address {
+	return []api.Address{
+		{Network: "blue", Prefix: netip.MustParsePrefix("10.44.0.1/24"), Kind: "gateway", Link: "blue", MAC: "02:00:00:00:00:01"},
+		{Network: "blue", Prefix: netip.MustParsePrefix("fd44::1/64"), Kind: "gateway", Link: "blue", MAC: "02:00:00:00:00:01"},
+		{Network: "blue", Prefix: netip.MustParsePrefix("10.44.0.3/24"), Kind: "attachment", Link: "red", MAC: "02:00:00:00:00:03"},
+		{Network: "blue", Prefix: netip.MustParsePrefix("fd44::3/64"), Kind: "attachment", Link: "red", MAC: "02:00:00:00:00:03"},
+		{Network: "black", Prefix: netip.MustParsePrefix("192.0.2.1/28"), Kind: "gateway", Link: "black", MAC: "02:00:00:00:00:02"},
+	}
+}
+
+func sockets(bool) []api.Socket {
+	return []api.Socket{
+		{Network: "blue", Proto: "udp", State: "unconn", Local: netip.MustParseAddrPort("10.44.0.1:7")},
+		{Network: "blue", Proto: "tcp", State: "listen", Local: netip.MustParseAddrPort("10.44.0.1:7")},
+		{Network: "blue", Proto: "tcp", State: "listen", Local: netip.MustParseAddrPort("[fd44::1]:7")},
+		{
+			Network: "blue", Proto: "tcp", State: "estab",
+			Local: netip.MustParseAddrPort("10.44.0.1:7"), Remote: netip.MustParseAddrPort("10.44.0.3:41712"),
+		},
+	}
+}
