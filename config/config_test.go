@@ -78,6 +78,8 @@ func TestFaults(t *testing.T) {
 		"broken YAML":       {"networks: [\n", "line 1: sequence end token ']' not found"},
 		"second document":   {"networks: []\n---\nnetworks: []\n", "line 3: second document; expected one"},
 		"alias":             {"networks: &a []\nx: *a\n", `line 1: "&": anchors, aliases, merge keys and tags are not supported`},
+		"deep flow nesting": {strings.Repeat("[", 1000), "line 1: nested deeper than 16 or beyond column 512"},
+		"deep nesting":      {strings.Repeat("- ", 1000), "line 1: nested deeper than 16 or beyond column 512"},
 		"field given twice": {"networks: []\nnetworks: []\n", `line 2: mapping key "networks" already defined at [1:1]`},
 
 		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected networks"},

@@ -79,19 +79,39 @@ func Parse(text []byte) (*Config, error) {
 	return c, nil
 }
 
+// Bounds on the shape of the text. The YAML library takes time quadratic in the
+// nesting; a file of networks nests four deep.
+const (
+	maxFlowDepth = 16
+	maxColumn    = 512
+)
+
 // refuseTokens rejects what a file of networks has no need of: aliases can make
-// a small text stand for a huge one, tags name types of other programs.
+// a small text stand for a huge one, tags name types of other programs, deep
+// nesting costs time.
 func refuseTokens(tokens token.Tokens) error {
+	depth := 0
 	for _, t := range tokens {
 		switch t.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType:
-			return &Error{Line: t.Position.Line, Message: fmt.Sprintf("%q: anchors, aliases, merge keys and tags are not supported", t.Value)}
+			return tokenError(t, fmt.Sprintf("%q: anchors, aliases, merge keys and tags are not supported", t.Value))
 		case token.InvalidType:
-			return &Error{Line: t.Position.Line, Message: "not YAML: " + t.Error}
+			return tokenError(t, "not YAML: "+t.Error)
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
 		default:
+		}
+		if depth > maxFlowDepth || t.Position.Column > maxColumn {
+			return tokenError(t, fmt.Sprintf("nested deeper than %d or beyond column %d", maxFlowDepth, maxColumn))
 		}
 	}
 	return nil
+}
+
+func tokenError(t *token.Token, message string) error {
+	return &Error{Line: t.Position.Line, Message: message}
 }
 
 // onlyDocument returns the mapping that the file is.
