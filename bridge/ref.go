@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bridge
+
+// Ref is a decision's memory of the FDB entry that it used: while Valid, a
+// look-up of the same station would give the same port. A flow-cache entry keeps
+// the Refs of its source and its destination, and so stays right or is absent
+// without a generation of the whole table. Zero is no entry and never Valid.
+type Ref struct {
+	s    *slot
+	want uint64
+}
+
+// Valid reports whether the entry is still what it was. Once it is false, after
+// a move, expiry, flush, the removal of the port or a change of the static set,
+// it stays false, even if the same station is learned again on the same port.
+// One atomic load.
+func (r Ref) Valid() bool { return r.s != nil && r.s.state.Load() == r.want }
+
+// Port is the port that the entry says; 0 if the Ref is zero.
+func (r Ref) Port() uint16 { return portOf(r.want) }
+
+// Touch notes that the station was heard, as Input does for the source of a
+// frame. It writes only if the tick changed, and nothing if the Ref is not
+// Valid.
+func (r Ref) Touch(now Tick) {
+	if r.Valid() {
+		r.s.touch(now)
+	}
+}

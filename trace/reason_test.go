@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"regexp"
+	"testing"
+)
+
+var snakeCase = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+
+func TestReasonsAreNamedOnceAndRoundTrip(t *testing.T) {
+	seen := map[string]Reason{}
+	for i := range NumReasons {
+		r := Reason(i)
+		name := r.String()
+		if !snakeCase.MatchString(name) {
+			t.Errorf("reason %d: name %q is not snake_case", i, name)
+		}
+		if other, dup := seen[name]; dup {
+			t.Errorf("reasons %d and %d are both %q", other, r, name)
+		}
+		seen[name] = r
+		if back, ok := ParseReason(name); !ok || back != r {
+			t.Errorf("ParseReason(%q) = %d, %v, want %d", name, back, ok, r)
+		}
+	}
+}
+
+func TestReasonsHaveHelp(t *testing.T) {
+	for i := range NumReasons {
+		help := Reason(i).Help()
+		if len(help) < 8 || help[len(help)-1] == '.' || regexp.MustCompile(`[\n\r]`).MatchString(help) {
+			t.Errorf("%v: help %q: want one line without a full stop", Reason(i), help)
+		}
+	}
+}
+
+// The numbers are the places of counters in a file that outlives a version, and
+// the words are metric labels: neither may change.
+func TestReasonNumbersAreFixed(t *testing.T) {
+	fixed := map[Reason]string{
+		0: "none", 1: "malformed_ethernet", 2: "malformed_vlan", 3: "malformed_arp", 4: "malformed_ipv4",
+		5: "malformed_ipv6", 6: "malformed_ext_hdr", 7: "malformed_l4", 8: "bad_offload", 9: "truncated",
+		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
+		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
+		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun",
+	}
+	for r, name := range fixed {
+		if r.String() != name {
+			t.Errorf("reason %d is %q, was %q", r, r, name)
+		}
+	}
+	if len(fixed) != NumReasons {
+		t.Errorf("%d reasons, %d listed here: add the new one", NumReasons, len(fixed))
+	}
+}
+
+func TestUnknownReason(t *testing.T) {
+	r := Reason(NumReasons)
+	if r.String() != "unknown" || r.Help() == "" {
+		t.Errorf("got %q, %q", r.String(), r.Help())
+	}
+	for _, s := range []string{"", "unknown", "None", "same port"} {
+		if got, ok := ParseReason(s); ok {
+			t.Errorf("ParseReason(%q) = %v, want refused", s, got)
+		}
+	}
+}
+
+func TestReasonsLeavesOutNone(t *testing.T) {
+	all := Reasons()
+	for i, r := range all {
+		if int(r) != i+1 {
+			t.Errorf("Reasons()[%d] = %d", i, r)
+		}
+	}
+}
