@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sluice_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+)
+
+// module is the module path, and the prefix of every import of our own.
+const module = "sluice"
+
+// edges are the imports that one package may have among our own packages, each
+// with its reason. What is not named is forbidden.
+type edges map[string]string
+
+// layers is the whole import graph of the project, lowest row first. A package
+// may import only what stands here; .golangci.yml states the same edges for an
+// editor to show, and TestDepguardStatesTheSameEdges holds the two together.
+func layers() map[string]edges {
+	return map[string]edges{
+		// Row 0: what a frame is, why one is dropped, what the sockets say.
+		".":                 {},
+		"packet":            {},
+		"packet/packettest": {"packet": "it builds and checks frames"},
+		"trace":             {},
+		"api":               {},
+		"config":            {},
+
+		// Row 0½: needs the parsed view, nothing else.
+		"flow": {"packet": "the key is made from a parsed frame"},
+
+		// Row 1: where frames come from and where they go.
+		"veth": {
+			"packet": "it receives into frames and sends from them",
+			"trace":  "a frame that can't be sent is dropped with a reason",
+		},
+		"bridge": {
+			"packet": "it decides on addresses of a frame",
+			"trace":  "its verdict carries the drop reason",
+		},
+
+		// Row 4: puts the steps of the packet's way in order.
+		"netstack": {
+			"veth":   "first and last step: sockets",
+			"bridge": "second step: learn, forward, flood",
+			"flow":   "short cut past the steps",
+			"packet": "frames pass through it",
+			"trace":  "it counts what comes, goes and is dropped",
+		},
+
+		// Row 5: the sandboxed process; leases.
+		"dataplane": {
+			"netstack": "it is what runs in the sandbox",
+			"veth":     "the sockets that it is given",
+			"trace":    "the counter file that it maps",
+		},
+		"ipam": {},
+
+		// Row 6: everything that needs a privilege.
+		"agent": {
+			"dataplane": "it starts, feeds and replaces the dataplane",
+			"netstack":  "it builds the snapshot",
+			"ipam":      "it leases addresses",
+			"veth":      "it makes pairs and opens sockets",
+			"packet":    "MAC addresses",
+			"trace":     "it reads the counters for the CLI",
+			"config":    "networks are declared in it",
+			"api":       "it serves it",
+		},
+
+		// Row 7: programs.
+		"cmd/sluiced": {
+			"agent":     "sluiced run",
+			"dataplane": "sluiced dataplane: the same binary, executed again",
+		},
+		"cmd/sluice": {"api": "the CLI is a client like any other"},
+
+		// Tests from outside see what a user of the daemon or the library sees.
+		"veth/vethtest":       {"packet": "a port in memory carries frames"},
+		"test/traffic/report": {},
+		"test/traffic":        fromOutside("test/traffic/report"),
+		"test/lab":            fromOutside("test/traffic/report"),
+		"test/e2e":            fromOutside("test/traffic/report", "test/lab"),
+		"test/bench":          fromOutside("test/traffic/report", "test/lab"),
+	}
+}
+
+// fromOutside are the edges of the programs and tests below test/, and those
+// among themselves.
+func fromOutside(among ...string) edges {
+	e := edges{
+		"api":               "they talk to the daemon as the CLI does",
+		"packet":            "hostile and captured frames",
+		"packet/packettest": "builders and checks of frames",
+		"veth":              "namespaces and raw sockets inside containers",
+		"netstack":          "the library, as its users see it",
+	}
+	for _, to := range among {
+		e[to] = "what tests share"
+	}
+	return e
+}
+
+// forTests are the edges that a _test file of any package may add.
+func forTests() edges {
+	return edges{
+		"packet/packettest": "frames in words",
+		"packet":            "the addresses and frames of a test's input",
+		"veth/vethtest":     "a port without a namespace and without root",
+	}
+}
+
+// badEdges returns one line for each import of f that allowed doesn't name.
+func badEdges(f *goFile, allowed map[string]edges) []string {
+	own, known := allowed[f.dir()]
+	if !known {
+		return []string{fmt.Sprintf("%s: folder %q is not in layers(): give it a row and its edges", f.path, f.dir())}
+	}
+	var bad []string
+	for _, imp := range f.imports() {
+		to, ours := strings.CutPrefix(imp, module+"/")
+		if imp == module {
+			to, ours = ".", true
+		}
+		_, may := own[to]
+		if f.isTest() && !may {
+			_, may = forTests()[to]
+			may = may || to == f.dir()
+		}
+		if ours && !may {
+			bad = append(bad, fmt.Sprintf("%s: imports %s, which %s may not", f.path, imp, f.dir()))
+		}
+	}
+	return bad
+}
+
+func TestImportsFollowTheLayers(t *testing.T) {
+	allowed := layers()
+	for _, f := range goTree(t) {
+		for _, bad := range badEdges(f, allowed) {
+			t.Error(bad)
+		}
+	}
+}
+
+func TestLayersHaveNoCycle(t *testing.T) {
+	allowed := layers()
+	var walk func(from string, way []string)
+	walk = func(from string, way []string) {
+		if slices.Contains(way, from) {
+			t.Fatalf("cycle: %s", strings.Join(append(way, from), " -> "))
+		}
+		for to, why := range allowed[from] {
+			if why == "" {
+				t.Errorf("%s -> %s has no reason", from, to)
+			}
+			if _, known := allowed[to]; !known {
+				t.Errorf("%s -> %s: no such package", from, to)
+			}
+			walk(to, append(slices.Clone(way), from))
+		}
+	}
+	for from := range allowed {
+		walk(from, nil)
+	}
+}
+
+func TestBadEdgesAreFound(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file, imports string
+		want          int
+	}{
+		"downwards":               {"bridge/input.go", `"sluice/packet"`, 0},
+		"standard library":        {"packet/frame.go", `"net/netip"`, 0},
+		"sideways":                {"bridge/input.go", `"sluice/veth"`, 1},
+		"upwards":                 {"packet/frame.go", `"sluice/netstack"`, 1},
+		"builders in a test":      {"bridge/input_test.go", `"sluice/packet/packettest"`, 0},
+		"builders in the product": {"bridge/input.go", `"sluice/packet/packettest"`, 1},
+		"upwards in a test":       {"bridge/input_test.go", `"sluice/agent"`, 1},
+		"itself in a test":        {"bridge/input_test.go", `"sluice/bridge"`, 0},
+		"the CLI past its api":    {"cmd/sluice/main.go", `"sluice/agent"`, 1},
+		"unknown folder":          {"helpers/x.go", `"fmt"`, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := parseGo(tc.file, "package x\nimport _ "+tc.imports)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := badEdges(f, layers()); len(got) != tc.want {
+				t.Errorf("got %q, want %d faults", got, tc.want)
+			}
+		})
+	}
+}
+
+// depguardRule is the part of a depguard rule that states edges.
+type depguardRule struct {
+	ListMode string   `yaml:"list-mode"`
+	Files    []string `yaml:"files"`
+	Allow    []string `yaml:"allow"`
+}
+
+// TestDepguardStatesTheSameEdges compares .golangci.yml with layers(), so that
+// the list an editor shows can't drift from the list that decides.
+func TestDepguardStatesTheSameEdges(t *testing.T) {
+	var conf struct {
+		Linters struct {
+			Settings struct {
+				Depguard struct {
+					Rules map[string]depguardRule `yaml:"rules"`
+				} `yaml:"depguard"`
+			} `yaml:"settings"`
+		} `yaml:"linters"`
+	}
+	text, err := os.ReadFile(".golangci.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &conf); err != nil {
+		t.Fatal(err)
+	}
+
+	want := map[string][]string{}
+	for from, may := range layers() {
+		want[from] = slices.Sorted(maps.Keys(may))
+	}
+	got := map[string][]string{}
+	for name, rule := range conf.Linters.Settings.Depguard.Rules {
+		if rule.ListMode != "strict" {
+			t.Errorf("rule %s: list-mode %q, want strict", name, rule.ListMode)
+		}
+		dir := path.Dir(strings.TrimPrefix(rule.Files[0], "${base-path}/"))
+		got[dir] = ownEdges(rule.Allow)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("layers() and .golangci.yml differ (-layers +depguard):\n%s", diff)
+	}
+}
+
+// ownEdges returns the imports of our own among the patterns of one rule.
+func ownEdges(allow []string) []string {
+	var own []string
+	for _, pattern := range allow {
+		if to, ours := strings.CutPrefix(strings.TrimSuffix(pattern, "$"), module); ours {
+			own = append(own, strings.TrimPrefix(to, "/"))
+		}
+	}
+	slices.Sort(own)
+	return own
+}
