@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice/api"
+)
+
+// Blue is a network of both families, in the words of the networks file.
+const Blue = `networks:
+  - name: blue
+    subnets: [10.44.0.0/24, fd44::/64]
+    echo: true
+`
+
+const interrupt = syscall.SIGTERM
+
+// Daemon is sluiced with its own run and state directories.
+type Daemon struct {
+	lab        *Lab
+	run, state string
+	network    string // of Connect
+	proc       *Proc  // the agent; nil while there is none
+	dataplane  int    // last known process id, to look for when all is over
+}
+
+// Daemon starts sluiced and declares the networks of a YAML text.
+func (l *Lab) Daemon(networks string) *Daemon {
+	l.t.Helper()
+	d := l.NewDaemon()
+	d.Start()
+	d.Apply(networks)
+	return d
+}
+
+// NewDaemon is a daemon that is not started yet.
+func (l *Lab) NewDaemon() *Daemon {
+	d := &Daemon{lab: l, run: filepath.Join(l.dir, "run"), state: filepath.Join(l.dir, "state"), network: "blue"}
+	l.daemon = d
+	return d
+}
+
+// Start starts the agent and waits until there is a dataplane that forwards.
+func (d *Daemon) Start() {
+	d.lab.t.Helper()
+	d.Launch()
+	d.lab.Eventually("sluiced with a running dataplane", patience, func() bool {
+		if d.proc.Ended() {
+			d.lab.t.Fatalf("sluiced ended:\n%s", d.proc.Output())
+		}
+		s, err := d.TryStatus()
+		return err == nil && s.Dataplane.State == "running"
+	})
+}
+
+// Launch starts the agent and does not wait.
+func (d *Daemon) Launch() {
+	d.lab.t.Helper()
+	d.proc = d.lab.start(d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)
+	d.proc.keep = true
+}
+
+// Socket is the path of the daemon's socket.
+func (d *Daemon) Socket() string { return filepath.Join(d.run, "sluiced.sock") }
+
+// RunDir is the daemon's run directory.
+func (d *Daemon) RunDir() string { return d.run }
+
+// Name is "Sluice".
+func (d *Daemon) Name() string { return "Sluice" }
+
+// Connect attaches a namespace to the network blue.
+func (d *Daemon) Connect(n *NS) {
+	d.lab.t.Helper()
+	n.Attach("--network", d.network)
+}
+
+// CLI runs sluice(8) against this daemon.
+func (d *Daemon) CLI(args ...string) Result {
+	d.lab.t.Helper()
+	return d.lab.run(d.Command(args...)...)
+}
+
+// Command is the command line of sluice(8) against this daemon.
+func (d *Daemon) Command(args ...string) []string {
+	return append([]string{d.lab.Binary("sluice"), "--socket", d.Socket()}, args...)
+}
+
+// Apply declares networks, which must be accepted.
+func (d *Daemon) Apply(networks string) {
+	d.lab.t.Helper()
+	d.TryApply(networks).ok()
+}
+
+// TryApply is Apply that may be refused.
+func (d *Daemon) TryApply(networks string, args ...string) Result {
+	d.lab.t.Helper()
+	file := d.lab.File("networks.yaml", networks)
+	return d.CLI(append([]string{"apply", "-f", file}, args...)...)
+}
+
+// TryStatus asks the daemon how it is.
+func (d *Daemon) TryStatus() (*api.Status, error) {
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	c := api.NewClient(d.Socket())
+	defer c.Close()
+	s, err := c.Status(ctx)
+	if err == nil && s.Dataplane.PID > 0 {
+		d.dataplane = s.Dataplane.PID
+	}
+	return s, err
+}
+
+// Status asks the daemon how it is; it must answer.
+func (d *Daemon) Status() *api.Status {
+	d.lab.t.Helper()
+	s, err := d.TryStatus()
+	if err != nil {
+		d.lab.t.Fatalf("status: %v\n%s", err, d.Log())
+	}
+	return s
+}
+
+// Log is what the agent has logged since its last start.
+func (d *Daemon) Log() string {
+	if d.proc == nil {
+		return ""
+	}
+	return d.proc.Output()
+}
+
+// KillAgent sends SIGKILL to the agent; the dataplane is left alone.
+func (d *Daemon) KillAgent() {
+	d.lab.t.Helper()
+	d.proc.Kill()
+	d.lab.forget(d.proc)
+	d.proc = nil
+}
+
+// KillDataplane sends SIGKILL to the dataplane and returns its process id.
+func (d *Daemon) KillDataplane() int {
+	d.lab.t.Helper()
+	pid := d.Status().Dataplane.PID
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		d.lab.t.Fatalf("kill dataplane %d: %v", pid, err)
+	}
+	return pid
+}
+
+// KillBoth sends SIGKILL to both processes, the dataplane last, so that nobody
+// is there to replace it.
+func (d *Daemon) KillBoth() {
+	d.lab.t.Helper()
+	pid := d.Status().Dataplane.PID
+	d.KillAgent()
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	d.lab.Eventually("the dataplane is gone", patience, func() bool { return !alive(pid) })
+}
+
+// Stop ends the agent as systemd does, by SIGTERM; the dataplane goes on.
+func (d *Daemon) Stop() {
+	d.lab.t.Helper()
+	d.proc.Stop().Expect(0)
+	d.lab.forget(d.proc)
+	d.proc = nil
+}
+
+// Shutdown detaches everything and ends both processes.
+func (d *Daemon) Shutdown() {
+	d.lab.t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	c := api.NewClient(d.Socket())
+	defer c.Close()
+	links, err := c.Links(ctx, "", false)
+	if err != nil {
+		d.lab.t.Fatalf("shutdown: %v\n%s", err, d.Log())
+	}
+	for _, l := range links {
+		if _, err := c.Detach(ctx, &api.DetachRequest{Name: l.Name}); err != nil {
+			d.lab.t.Errorf("detach %s: %v", l.Name, err)
+		}
+	}
+	if err := c.Shutdown(ctx, &api.ShutdownRequest{Dataplane: true}); err != nil {
+		d.lab.t.Errorf("shutdown: %v\n%s", err, d.Log())
+	}
+	d.proc.Wait(patience).Expect(0)
+	d.lab.forget(d.proc)
+	d.proc = nil
+}
+
+// shutdown is Shutdown for a daemon in any state: one that was left dead is
+// started again, since only it knows how to put away what is its own.
+func (d *Daemon) shutdown() {
+	d.lab.t.Helper()
+	if _, err := os.Stat(d.run); err != nil {
+		return // never started
+	}
+	if d.proc != nil && d.proc.Ended() {
+		d.lab.t.Errorf("sluiced ended on its own:\n%s", d.proc.Output())
+		d.proc = nil
+	}
+	if d.proc == nil {
+		if !d.stoppedClean() {
+			d.Start()
+		} else {
+			return
+		}
+	}
+	d.Shutdown()
+}
+
+// stoppedClean reports whether nothing of the daemon lives: no dataplane and no
+// mount.
+func (d *Daemon) stoppedClean() bool {
+	return !alive(d.dataplane) && len(mountsUnder(d.run)) == 0
+}
+
+// alive reports whether a process runs; one that has ended and that nobody has
+// waited for does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // the state follows the name, proc_pid_stat(5)
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// patience is how long a process may take to get ready or to obey a signal,
+// and a command that should be short may run: generous, since a test machine
+// may be busy, and bounded, since a test must end.
+const patience = 60 * time.Second
+
+// Proc is a process in the background.
+type Proc struct {
+	t     T
+	name  string
+	cmd   *exec.Cmd
+	keep  bool          // survives stopAll
+	ready chan struct{} // closed at the line "ready"
+	done  chan struct{} // closed when it has ended and all output is read
+
+	mu       sync.Mutex
+	out, err bytes.Buffer // +checklocks:mu
+}
+
+// Result is how a command ended.
+type Result struct {
+	t        T
+	Command  string
+	Code     int // exit code; 128 + signal if killed, as in a shell
+	Out, Err string
+}
+
+// run runs a command to its end.
+func (l *Lab) run(args ...string) Result {
+	l.t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	r := Result{t: l.t, Command: strings.Join(args, " "), Out: out.String(), Err: errs.String()}
+	r.Code = exitCode(err)
+	if ctx.Err() != nil {
+		l.t.Errorf("%s: still runs after %v", r.Command, patience)
+	}
+	return r
+}
+
+// Run runs a command in the host's namespace, which must succeed.
+func (l *Lab) Run(args ...string) string {
+	l.t.Helper()
+	return l.run(args...).ok()
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return 127
+	}
+	if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return exit.ExitCode()
+}
+
+// ok ends the test unless the command succeeded, and returns what it printed.
+func (r Result) ok() string {
+	r.t.Helper()
+	if r.Code != 0 {
+		r.t.Fatalf("%s: exit code %d\n%s%s", r.Command, r.Code, r.Out, r.Err)
+	}
+	return r.Out
+}
+
+// Expect fails the test unless the exit code is as given and every word stands
+// in the output or the error output.
+func (r Result) Expect(code int, words ...string) Result {
+	r.t.Helper()
+	if r.Code != code {
+		r.t.Errorf("%s: exit code %d, want %d\n%s%s", r.Command, r.Code, code, r.Out, r.Err)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Out+r.Err, w) {
+			r.t.Errorf("%s: no %q in\n%s%s", r.Command, w, r.Out, r.Err)
+		}
+	}
+	return r
+}
+
+// JSON decodes what the command printed.
+func (r Result) JSON(v any) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(r.Out), v); err != nil {
+		r.t.Fatalf("%s: %v in\n%s%s", r.Command, err, r.Out, r.Err)
+	}
+}
+
+// start starts a process in the background.
+func (l *Lab) start(args ...string) *Proc {
+	l.t.Helper()
+	p := &Proc{t: l.t, name: strings.Join(args, " "), cmd: exec.Command(args[0], args[1:]...)}
+	p.ready, p.done = make(chan struct{}), make(chan struct{})
+	// The mark by which checkLeaks finds a child of a child.
+	p.cmd.Env = append(os.Environ(), labMark+"="+l.dir)
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		l.t.Fatalf("%s: %v", p.name, err)
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		l.t.Fatalf("%s: %v", p.name, err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		l.t.Fatalf("%s: %v", p.name, err)
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() { p.read(bufio.NewScanner(stdout), &p.out) })
+	readers.Go(func() { p.read(bufio.NewScanner(stderr), &p.err) })
+	go func() {
+		readers.Wait()
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	l.mu.Lock()
+	l.procs = append(l.procs, p)
+	l.mu.Unlock()
+	return p
+}
+
+func (p *Proc) read(s *bufio.Scanner, to *bytes.Buffer) {
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		if s.Text() == "ready" {
+			close(p.ready)
+			continue
+		}
+		p.mu.Lock()
+		to.WriteString(s.Text() + "\n")
+		p.mu.Unlock()
+	}
+}
+
+// PID is the process's id, also when it was started inside a namespace.
+func (p *Proc) PID() int { return p.cmd.Process.Pid }
+
+// Ready waits until the process has printed the line "ready".
+func (p *Proc) Ready() *Proc {
+	p.t.Helper()
+	select {
+	case <-p.ready:
+	case <-p.done:
+		p.t.Fatalf("%s: ended before it was ready\n%s", p.name, p.Output())
+	case <-time.After(patience):
+		p.t.Fatalf("%s: not ready within %v\n%s", p.name, patience, p.Output())
+	}
+	return p
+}
+
+// Ended reports whether the process is gone.
+func (p *Proc) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Output is what the process has printed so far, errors last.
+func (p *Proc) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String() + p.err.String()
+}
+
+// Wait waits for the end of the process, at most long.
+func (p *Proc) Wait(long time.Duration) Result {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(long):
+		p.Kill()
+		p.t.Errorf("%s: still ran after %v\n%s", p.name, long, p.Output())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := Result{t: p.t, Command: p.name, Out: p.out.String(), Err: p.err.String(), Code: p.cmd.ProcessState.ExitCode()}
+	if s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+		r.Code = 128 + int(s.Signal())
+	}
+	return r
+}
+
+// Stop interrupts the process and waits for its end.
+func (p *Proc) Stop() Result {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.Wait(patience)
+}
+
+// Kill sends SIGKILL and waits until the process is gone.
+func (p *Proc) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// forget takes a process that has ended from the lab's list.
+func (l *Lab) forget(p *Proc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.procs = slices.DeleteFunc(l.procs, func(q *Proc) bool { return q == p })
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/test/traffic/report"
+)
+
+// Port is where a container's traffic server listens, TCP and UDP.
+const Port = 7000
+
+// Traffic starts the traffic tool inside and waits for it if it is one that
+// says when it is ready.
+func (n *NS) Traffic(args ...string) *Proc {
+	n.lab.t.Helper()
+	return n.Start(append([]string{n.lab.Binary("traffic")}, args...)...)
+}
+
+// Serve starts the container's traffic server, once.
+func (n *NS) Serve() {
+	n.lab.t.Helper()
+	if n.server == nil {
+		n.server = n.Traffic("serve", "-gro", "-port", strconv.Itoa(Port)).Ready()
+	}
+}
+
+// At is address:port of the container's traffic server.
+func (n *NS) At(f Family) string {
+	return netip.AddrPortFrom(n.IP(f), Port).String()
+}
+
+// Report waits for the end of a run of the traffic tool and reads its report;
+// the exit code must be 0.
+func Report[R any](p *Proc, long time.Duration) R {
+	p.t.Helper()
+	r, code := TryReport[R](p, long)
+	if code != 0 {
+		p.t.Fatalf("%s: exit code %d\n%s", p.name, code, p.Output())
+	}
+	return r
+}
+
+// TryReport is Report for a run that may have found something wrong.
+func TryReport[R any](p *Proc, long time.Duration) (R, int) {
+	p.t.Helper()
+	var report R
+	r := p.Wait(long)
+	if err := json.Unmarshal([]byte(r.Out), &report); err != nil && r.Code == 0 {
+		p.t.Fatalf("%s: %v\n%s%s", p.name, err, r.Out, r.Err)
+	}
+	return report, r.Code
+}
+
+// TCP moves bytes from one container to another and as many back at the same
+// time, and compares the hashes.
+func TCP(from, to *NS, f Family, bytes uint64) report.Stream {
+	from.lab.t.Helper()
+	p := StartTCP(from, to, f, "-bytes", strconv.FormatUint(bytes, 10))
+	r := Report[report.Stream](p, 5*time.Minute)
+	if !r.OK || r.Sent != bytes || r.Received != bytes {
+		from.lab.t.Errorf("TCP %v %s-%s: %+v, want %d bytes each way", f, from.name, to.name, r, bytes)
+	}
+	return r
+}
+
+// StartTCP starts hashed streams both ways; args are flags of `traffic send`.
+func StartTCP(from, to *NS, f Family, args ...string) *Proc {
+	from.lab.t.Helper()
+	to.Serve()
+	return from.Traffic(append([]string{"send", "-both", "-to", to.At(f)}, args...)...)
+}
+
+// Datagrams says how UDP is sent.
+type Datagrams struct {
+	Bytes uint64 // in all
+	Size  int    // of a datagram; 0: 1400
+	GSO   bool   // up to 64 KB a system call, UDP_SEGMENT of udp(7)
+}
+
+// UDP moves datagrams from one container to another, and then as many back;
+// each carries its number and its hash, and none may be lost.
+func UDP(a, b *NS, f Family, d Datagrams) {
+	a.lab.t.Helper()
+	a.sendDatagrams(b, f, d)
+	b.sendDatagrams(a, f, d)
+}
+
+func (n *NS) sendDatagrams(to *NS, f Family, d Datagrams) {
+	n.lab.t.Helper()
+	to.Serve()
+	if d.Size == 0 {
+		d.Size = 1400
+	}
+	args := []string{"udp", "-to", to.At(f), "-bytes", strconv.FormatUint(d.Bytes, 10), "-size", strconv.Itoa(d.Size)}
+	if d.GSO {
+		args = append(args, "-gso")
+	}
+	r := Report[report.Datagrams](n.Traffic(args...), 2*time.Minute)
+	if r.Lost+r.Bad+r.Reordered > 0 || r.Bytes < d.Bytes {
+		n.lab.t.Errorf("UDP %v %s to %s %+v: %+v", f, n.name, to.name, d, r)
+	}
+}
+
+// Prober measures round trips between two containers until it is stopped; its
+// longest gap between two answers is how long the network stood still.
+type Prober struct {
+	from, to *NS
+	proc     *Proc
+}
+
+// Probe starts a UDP ping-pong every millisecond.
+func Probe(from, to *NS, f Family) *Prober {
+	from.lab.t.Helper()
+	to.Serve()
+	p := from.Traffic("pingpong", "-udp", "-seconds", "0", "-interval", "1ms", "-to", to.At(f))
+	return &Prober{from: from, to: to, proc: p.Ready()}
+}
+
+// Stop ends the prober and returns what it saw.
+func (p *Prober) Stop() report.RoundTrips {
+	p.proc.t.Helper()
+	_ = p.proc.cmd.Process.Signal(interrupt)
+	r := Report[report.RoundTrips](p.proc, patience)
+	if r.Count == 0 {
+		p.proc.t.Errorf("prober %s to %s: no answer at all: %+v", p.from.name, p.to.name, r)
+	}
+	return r
+}
+
+// Capture verifies the checksum of every frame of a container's interface,
+// both ways, until it is stopped.
+type Capture struct {
+	ns   *NS
+	proc *Proc
+}
+
+// Capture starts; args are flags of `traffic capture`.
+func (n *NS) Capture(args ...string) *Capture {
+	n.lab.t.Helper()
+	p := n.Traffic(append([]string{"capture", "-i", n.ifname}, args...)...)
+	return &Capture{ns: n, proc: p.Ready()}
+}
+
+// Stop ends the capture and returns what it saw.
+func (c *Capture) Stop() report.Capture {
+	c.proc.t.Helper()
+	_ = c.proc.cmd.Process.Signal(interrupt)
+	r, _ := TryReport[report.Capture](c.proc, patience)
+	return r
+}
+
+// ExpectClean ends the capture; it must have seen frames and no bad one.
+func (c *Capture) ExpectClean() report.Capture {
+	c.proc.t.Helper()
+	r := c.Stop()
+	if r.Bad > 0 || r.Frames == 0 || r.Complete+r.Partial == 0 {
+		c.proc.t.Errorf("capture in %s: %+v\n%s", c.ns.name, r, c.proc.Output())
+	}
+	return r
+}
+
+// PingAll makes every namespace ping every address of every other, from one
+// process each, all at the same time, and returns the longest run.
+func PingAll(spaces []*NS, long time.Duration) time.Duration {
+	t := spaces[0].lab.t
+	t.Helper()
+	var lines []string
+	for _, n := range spaces {
+		for _, a := range n.addrs {
+			lines = append(lines, a.String())
+		}
+	}
+	l := spaces[0].lab
+	file := l.File("targets", strings.Join(lines, "\n"))
+	var procs []*Proc
+	for _, n := range spaces {
+		procs = append(procs, n.Traffic("pingall", "-targets", file, "-timeout", long.String()))
+	}
+	var longest float64
+	for i, p := range procs {
+		r, code := TryReport[report.Reach](p, long+patience)
+		if code != 0 || r.Reached != len(lines) {
+			t.Errorf("%s reached %d of %d: missing %v %s", spaces[i].name, r.Reached, len(lines), head(r.Missing, 5), p.Output())
+		}
+		longest = max(longest, r.Seconds)
+		l.forget(p)
+	}
+	return time.Duration(longest * 1e9)
+}
+
+func head(list []string, n int) string {
+	return fmt.Sprint(list[:min(n, len(list))])
+}
