@@ -21,6 +21,9 @@ import (
 // is not. All other offloads stay as the kernel has them.
 var containerOffloads = [...]feature{
 	{"tx-checksum-sctp", false},
+	// Accurate ECN (RFC 9768) wants the CWR bit in all segments or none, the
+	// header knows only the older rule: in the first.
+	{"tx-tcp-accecn-segmentation", false},
 	{"tx-sctp-segmentation", false},
 	{"tx-esp-segmentation", false},
 	{"tx-fcoe-segmentation", false},
@@ -43,16 +46,15 @@ func (c *PairConfig) configureContainer(h *netlink.Handle) error {
 	if err != nil {
 		return err
 	}
-	dad := false
+	eui64 := false
 	if err := Do(c.NS, func() (err error) {
-		setFeatures(c.Name, containerOffloads[:])
-		dad, err = c.prepareIPv6()
+		eui64, err = c.prepare()
 		return err
 	}); err != nil {
 		return err
 	}
 	addresses := c.Addresses
-	if dad && c.hasIPv6() {
+	if eui64 {
 		addresses = append([]netip.Prefix{linkLocal(link.Attrs().HardwareAddr)}, addresses...)
 	}
 	for _, a := range addresses {
@@ -66,30 +68,34 @@ func (c *PairConfig) configureContainer(h *netlink.Handle) error {
 	return c.addRoutes(h, link.Attrs().Index)
 }
 
-// prepareIPv6 runs in the container's namespace. It switches duplicate address
-// detection (RFC 4862 §5.4) off for the interface: the daemon gives out each
-// address once, and the second that it takes would be the container's start-up
-// time. dad says that this could not be done (in particular, /proc/sys is
-// read-only), so that the kernel would still run it for the link-local address it
-// makes for itself.
-func (c *PairConfig) prepareIPv6() (dad bool, err error) {
+// prepare runs in the container's namespace, before the interface is up.
+//
+// It switches duplicate address detection (RFC 4862 §5.4) off for the interface:
+// the daemon gives out each address once, and the second that detection takes
+// would be the container's start-up time. Where /proc/sys is read-only, the
+// addresses that we add ourselves are still without it.
+//
+// eui64 says that the kernel will make a link-local address from the MAC, so that
+// we may add it in its place: it is then usable at once, whatever the settings.
+func (c *PairConfig) prepare() (eui64 bool, err error) {
+	// Best effort: of the frames that these offloads would make, none is lost
+	// silently, see Batch.Refused and packet.Frame.CheckVnet.
+	_ = setFeatures(c.Name, containerOffloads[:])
+
 	conf := "ipv6/conf/" + c.Name
+	settings := []string{conf + "/accept_dad"}
 	if c.hasIPv6() {
 		// A container runtime may have IPv6 off by default; with an address it is
 		// asked for.
-		if err := writeSysctl(conf+"/disable_ipv6", "0"); err != nil && !sysctlRefused(err) {
+		settings = append(settings, conf+"/disable_ipv6")
+	}
+	for _, name := range settings {
+		if err := writeSysctl(name, "0"); err != nil && !sysctlRefused(err) {
 			return false, err
 		}
 	}
-	if err := writeSysctl(conf+"/accept_dad", "0"); err != nil {
-		if !sysctlRefused(err) {
-			return false, err
-		}
-		return true, nil
-	}
-	// The kernel detects if either setting asks for it.
-	all, err := os.ReadFile(filepath.Join(sysctlRoot, "ipv6/conf/all/accept_dad"))
-	return err == nil && strings.TrimSpace(string(all)) != "0", nil
+	mode, err := os.ReadFile(filepath.Join(sysctlRoot, conf, "addr_gen_mode"))
+	return err == nil && c.hasIPv6() && strings.TrimSpace(string(mode)) == "0", nil
 }
 
 func (c *PairConfig) hasIPv6() bool {

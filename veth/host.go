@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -20,12 +19,6 @@ import (
 var hostOffloads = [...]feature{
 	{"rx-gro", true},
 	{"rx-udp-gro-forwarding", true},
-}
-
-// feature is one offload as ethtool(8) -k names it.
-type feature struct {
-	name string
-	on   bool
 }
 
 // configureHost makes the host end mute (no ARP, no IPv6, no address) and sets it
@@ -55,30 +48,9 @@ func muteHost(ifname string) error {
 	if err != nil && !sysctlRefused(err) {
 		return err
 	}
-	setFeatures(ifname, hostOffloads[:])
+	// Best effort: it is about speed, and older kernels lack some.
+	_ = setFeatures(ifname, hostOffloads[:])
 	return nil
-}
-
-// setFeatures switches those offloads of an interface that its driver knows, in
-// the thread's namespace. Best effort: each one is about speed or about frames
-// that are otherwise counted as lost, and older kernels lack some.
-func setFeatures(ifname string, want []feature) {
-	e, err := ethtool.NewEthtool()
-	if err != nil {
-		return
-	}
-	defer e.Close()
-	known, err := e.FeatureNames(ifname)
-	if err != nil {
-		return
-	}
-	set := make(map[string]bool, len(want))
-	for _, f := range want {
-		if _, ok := known[f.name]; ok {
-			set[f.name] = f.on
-		}
-	}
-	_ = e.Change(ifname, set)
 }
 
 // HostEnd is one host end as the kernel knows it.
