@@ -36,6 +36,7 @@ const (
 	NoNamespace
 	PortRemoved
 	RxOverrun
+	LocalProtocol
 
 	numReasons // one past the last
 )
@@ -76,6 +77,7 @@ var reasonTable = [NumReasons]reasonText{
 	NoNamespace:       {"no_namespace", "port belongs to no namespace"},
 	PortRemoved:       {"port_removed", "input or output port was removed while the frame was on its way"},
 	RxOverrun:         {"rx_overrun", "kernel dropped it before it was read, receive buffer full (PACKET_STATISTICS)"},
+	LocalProtocol:     {"local_protocol", "for the namespace's host stack, which takes only ARP and IP without a VLAN"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line
