@@ -44,7 +44,7 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		5: "malformed_ipv6", 6: "malformed_ext_hdr", 7: "malformed_l4", 8: "bad_offload", 9: "truncated",
 		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
 		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
-		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun",
+		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun", 26: "local_protocol",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
