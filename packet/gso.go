@@ -25,24 +25,32 @@ func (f *Frame) CheckVnet() bool {
 	return !f.Vnet.NeedsCsum() || f.checkCsum()
 }
 
-// checkGSO wants the partial checksum that each segment's is derived from
-// (virtio 1.2 §5.1.6.2), and headers that each segment can be given.
+// checkGSO wants headers that each segment can be given, and the partial
+// checksum that each segment's is derived from (virtio 1.2 §5.1.6.2).
 func (f *Frame) checkGSO() bool {
 	v := &f.View
-	if f.Vnet.GSOSize == 0 || f.Vnet.GSOSize == gsoByFrags || !v.Is(ViewHasL4) || v.Is(ViewFrag|ViewTrailer) {
+	if f.Vnet.GSOSize == 0 || f.Vnet.GSOSize == gsoByFrags || !f.gsoTypeFits() {
 		return false
 	}
-	if !f.Vnet.NeedsCsum() || int(f.Vnet.CsumStart) != v.L4 || int(f.Vnet.CsumOffset) != csumOffset(v.Proto) {
+	if !v.Is(ViewHasL4) || v.Is(ViewFrag|ViewTrailer) {
 		return false
 	}
+	return f.Vnet.NeedsCsum() && int(f.Vnet.CsumStart) == v.L4 && int(f.Vnet.CsumOffset) == csumOffset(v.Proto)
+}
+
+// gsoTypeFits reports whether the kind of segmentation is one for the frame's
+// protocols. A UDP datagram must be as long as its packet, since the kernel
+// derives the segments' checksums from that field.
+func (f *Frame) gsoTypeFits() bool {
+	v := &f.View
 	switch f.Vnet.GSOType {
 	case GSOTCP4, GSOTCP4 | GSOECN:
 		return v.Is(ViewIPv4) && v.Proto == ProtoTCP
 	case GSOTCP6, GSOTCP6 | GSOECN:
 		return v.Is(ViewIPv6) && v.Proto == ProtoTCP
 	case GSOUDPL4:
-		n := binary.BigEndian.Uint16(f.Bytes()[v.L4+4:])
-		return v.Proto == ProtoUDP && int(n) == v.End-v.L4
+		return v.Proto == ProtoUDP && v.Is(ViewHasL4) &&
+			int(binary.BigEndian.Uint16(f.Bytes()[v.L4+4:])) == v.End-v.L4
 	}
 	return false
 }

@@ -27,11 +27,12 @@ type subject struct {
 	where   string // protocol of the check that is running, before the field's name
 }
 
-// Check reports with t.Errorf each statement that isn't true of frame, by the
+// Check reports with Errorf each statement that isn't true of frame, by the
 // name of the field, and then once the frame's bytes.
-func Check[F []byte | *packet.Frame](t testing.TB, frame F, checks ...Checker) {
-	t.Helper()
-	s := &subject{t: &recorder{TB: t}}
+func Check[F []byte | *packet.Frame](tb testing.TB, frame F, checks ...Checker) {
+	tb.Helper()
+	r := &recorder{TB: tb}
+	s := &subject{t: r}
 	switch f := any(frame).(type) {
 	case []byte:
 		s.b = f
@@ -42,8 +43,8 @@ func Check[F []byte | *packet.Frame](t testing.TB, frame F, checks ...Checker) {
 	for _, c := range checks {
 		c(s)
 	}
-	if r := s.t.(*recorder); r.failed {
-		t.Logf("the frame was %s, fault %v, %d bytes\n%x", Describe(s.b), s.fault, len(s.b), s.b[:min(len(s.b), 128)])
+	if r.failed {
+		tb.Logf("the frame was %s, fault %v, %d bytes\n%x", Describe(s.b), s.fault, len(s.b), s.b[:min(len(s.b), 128)])
 	}
 }
 
@@ -54,7 +55,7 @@ type recorder struct {
 }
 
 func (r *recorder) Errorf(format string, args ...any) {
-	r.TB.Helper()
+	r.Helper()
 	r.failed = true
 	r.TB.Errorf(format, args...)
 }

@@ -63,14 +63,12 @@ func HW(s string) packet.MAC {
 }
 
 // The stations that frames are from and to if the test doesn't say.
-var (
-	defaultSrcMAC = packet.MAC{0x02, 0, 0, 0, 0, 0x0a}
-	defaultDstMAC = packet.MAC{0x02, 0, 0, 0, 0, 0x0b}
-	defaultSrc4   = netip.AddrFrom4([4]byte{10, 44, 0, 10})
-	defaultDst4   = netip.AddrFrom4([4]byte{10, 44, 0, 11})
-	defaultSrc6   = netip.MustParseAddr("fd44::a")
-	defaultDst6   = netip.MustParseAddr("fd44::b")
-)
+func defaultSrcMAC() packet.MAC { return packet.MAC{0x02, 0, 0, 0, 0, 0x0a} }
+func defaultDstMAC() packet.MAC { return packet.MAC{0x02, 0, 0, 0, 0, 0x0b} }
+func defaultSrc4() netip.Addr   { return netip.AddrFrom4([4]byte{10, 44, 0, 10}) }
+func defaultDst4() netip.Addr   { return netip.AddrFrom4([4]byte{10, 44, 0, 11}) }
+func defaultSrc6() netip.Addr   { return netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x44, 15: 0x0a}) }
+func defaultDst6() netip.Addr   { return netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x44, 15: 0x0b}) }
 
 // or is v, or the default if v is zero.
 func or[T comparable](v, otherwise T) T {
@@ -99,7 +97,7 @@ type EtherHdr struct {
 func (EtherHdr) id() (uint16, uint8) { return 0, 0 }
 
 func (e EtherHdr) wrap(_ ipLayer, next Layer, body []byte) []byte {
-	src, dst := or(e.Src, defaultSrcMAC), or(e.Dst, defaultDstMAC)
+	src, dst := or(e.Src, defaultSrcMAC()), or(e.Dst, defaultDstMAC())
 	b := append(append([]byte(nil), dst[:]...), src[:]...)
 	return append(binary.BigEndian.AppendUint16(b, nextType(e.Type, next, len(body))), body...)
 }
@@ -141,8 +139,8 @@ type ARPMsg struct {
 func (ARPMsg) id() (uint16, uint8) { return packet.EtherTypeARP, 0 }
 
 func (a ARPMsg) wrap(_ ipLayer, _ Layer, body []byte) []byte {
-	smac := or(a.SenderMAC, defaultSrcMAC)
-	sip, tip := or(a.SenderIP, defaultSrc4).As4(), or(a.TargetIP, defaultDst4).As4()
+	smac := or(a.SenderMAC, defaultSrcMAC())
+	sip, tip := or(a.SenderIP, defaultSrc4()).As4(), or(a.TargetIP, defaultDst4()).As4()
 	b := binary.BigEndian.AppendUint16(nil, orElse(a.Hardware, 1))
 	b = binary.BigEndian.AppendUint16(b, orElse(a.Protocol, packet.EtherTypeIPv4))
 	b = append(b, orElse(a.HardwareLen, 6), 4)

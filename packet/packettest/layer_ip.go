@@ -55,7 +55,7 @@ func (h IPv4Hdr) fragment() uint16 {
 }
 
 func (h IPv4Hdr) addrs() (src, dst [4]byte) {
-	return or(h.Src, defaultSrc4).As4(), or(h.Dst, defaultDst4).As4()
+	return or(h.Src, defaultSrc4()).As4(), or(h.Dst, defaultDst4()).As4()
 }
 
 func (h IPv4Hdr) pseudo(proto uint8, n int) uint16 {
@@ -103,7 +103,7 @@ func (h IPv6Hdr) wrap(_ ipLayer, next Layer, body []byte) []byte {
 }
 
 func (h IPv6Hdr) addrs() (src, dst [16]byte) {
-	return or(h.Src, defaultSrc6).As16(), or(h.Dst, defaultDst6).As16()
+	return or(h.Src, defaultSrc6()).As16(), or(h.Dst, defaultDst6()).As16()
 }
 
 func (h IPv6Hdr) pseudo(proto uint8, n int) uint16 {

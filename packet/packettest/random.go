@@ -144,16 +144,16 @@ func randomL4(r *rand.Rand, v6 bool) []Layer {
 }
 
 func randomBytes(r *rand.Rand, n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
+	b := make([]byte, (n+7)&^7)
+	for i := 0; i < n; i += 8 {
+		binary.NativeEndian.PutUint64(b[i:], r.Uint64())
 	}
-	return b
+	return b[:n:n]
 }
 
 // Mutate is a copy of b that one to four accidents have happened to: cut off,
 // bits flipped, fields set to their limits, VLAN tags piled up, made a fragment,
-// two frames spliced. Checksums are not repaired. The result is up to 64 bytes
+// padded, a piece repeated. Checksums are not repaired. The result is up to 64 bytes
 // longer than b.
 func Mutate(r *rand.Rand, b []byte) []byte {
 	b = slices.Clone(b)

@@ -64,7 +64,7 @@ func ARPRequest(p Packet) []byte {
 // ARPReply tells DstMAC, which has Dst, that Src is at SrcMAC.
 func ARPReply(p Packet) []byte {
 	return p.build(ARPMsg{
-		Op: 2, SenderMAC: p.SrcMAC, SenderIP: p.Src, TargetMAC: or(p.DstMAC, defaultDstMAC), TargetIP: p.Dst,
+		Op: 2, SenderMAC: p.SrcMAC, SenderIP: p.Src, TargetMAC: or(p.DstMAC, defaultDstMAC()), TargetIP: p.Dst,
 	}, nil)
 }
 
