@@ -77,4 +77,3 @@ type PortSpec struct {
 	// Addresses of the container, for the host stack's neighbour table.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
-

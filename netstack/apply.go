@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"sluice/bridge"
+)
+
+// Apply makes s the configuration, all of it or none. A namespace keeps its FDB,
+// its host stack with all connections, and each port that stays keeps its fd.
+//
+// fds has the packet socket (or socket pair) of every port that is new; for a
+// port that exists it replaces the old fd. If Apply succeeds it has taken
+// ownership of them, and the fds of ports that are gone are closed. If it fails,
+// nothing has changed and the fds are the caller's.
+//
+// A frame is judged by the old configuration or by the new one: workers stand
+// between two rounds while they are swapped, for microseconds. What is in a
+// container's socket stays there meanwhile.
+//
+// A namespace whose bridge changes its index or its MAC is another namespace:
+// its host stack starts anew. Errors wrap ErrInvalid if s itself is wrong.
+func (n *Netstack) Apply(s *Snapshot, fds map[uint16]int) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	c := &change{net: n, old: n.view.Load(), fresh: make(map[uint16]*socket)}
+	if err := c.prepare(s, fds); err != nil {
+		c.undo()
+		return err
+	}
+	c.commit()
+	c.retire()
+	n.opts.Log.Info("snapshot applied", "generation", s.Generation,
+		"namespaces", len(s.Namespaces), "ports", len(c.next.sockets()), "new", len(c.fresh))
+	return nil
+}
+
+// change is one transaction: prepare does all that can fail and notes how to
+// undo it, commit swaps, retire drops what only the old view used.
+// Netstack.mu is held for its whole life.
+type change struct {
+	net       *Netstack
+	old, next *view
+	fresh     map[uint16]*socket // new ones, by index
+	undos     []func()
+	retired   []func()
+}
+
+func (c *change) undo() {
+	for _, f := range slices.Backward(c.undos) {
+		f()
+	}
+}
+
+func (c *change) retire() {
+	for _, f := range c.retired {
+		f()
+	}
+}
+
+// prepare builds the next view beside the old one.
+func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
+	if err := c.openSockets(s, fds); err != nil {
+		return err
+	}
+	c.next = &view{
+		gen: c.old.gen + 1, generation: s.Generation,
+		domains: make(map[string]*domain, len(s.Namespaces)),
+	}
+	for i := range s.Namespaces {
+		d, err := c.domain(&s.Namespaces[i])
+		if err != nil {
+			return fmt.Errorf("namespace %q: %w", s.Namespaces[i].Name, err)
+		}
+		c.next.compile(d, c.net.opts.Counters, c.socket)
+	}
+	return nil
+}
+
+// socket is what a port of the next view sends and receives by.
+func (c *change) socket(index uint16) *socket {
+	if s := c.fresh[index]; s != nil {
+		return s
+	}
+	return c.old.socket(index)
+}
+
+// openSockets checks that every port has a socket, and puts the new ones into
+// their workers' epoll sets.
+func (c *change) openSockets(s *Snapshot, fds map[uint16]int) error {
+	wanted := make(map[uint16]bool)
+	for i := range s.Namespaces {
+		for j := range s.Namespaces[i].Ports {
+			index := s.Namespaces[i].Ports[j].Index
+			wanted[index] = true
+			if _, given := fds[index]; !given && c.old.socket(index) == nil {
+				return fmt.Errorf("port %d is new and has no fd", index)
+			}
+		}
+	}
+	inUse := make(map[int]uint16)
+	for _, k := range c.old.sockets() {
+		inUse[k.fd] = k.index
+	}
+	for index, fd := range fds {
+		if !wanted[index] {
+			return fmt.Errorf("fd %d is for port %d, which the snapshot does not have", fd, index)
+		}
+		if other, used := inUse[fd]; used {
+			return fmt.Errorf("fd %d of port %d is that of port %d", fd, index, other)
+		}
+		inUse[fd] = index
+		if err := c.openSocket(index, fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *change) openSocket(index uint16, fd int) error {
+	n := c.net
+	n.serial++ //+checklocksignore: a change lives while Netstack.mu is held
+	k := &socket{fd: fd, index: index, serial: n.serial, worker: n.worker(index), counters: n.opts.Counters.Port(index)}
+	if err := k.watch(); err != nil {
+		return err
+	}
+	c.undos = append(c.undos, k.unwatch)
+	c.fresh[index] = k
+	return nil
+}
+
+// domain prepares one namespace: a new one, or the next state of one that is.
+func (c *change) domain(spec *NamespaceSpec) (*domain, error) {
+	d := &domain{spec: cloneSpec(spec)}
+	was := c.old.domains[spec.Name]
+	if was == nil || !was.same(spec) {
+		return d, c.newDomain(d)
+	}
+	d.ns, d.bridge = was.ns, was.bridge
+	if bridgeOptions(&spec.Bridge) != bridgeOptions(&was.spec.Bridge) {
+		d.bridge = bridge.New(bridgeOptions(&spec.Bridge))
+	}
+	return d, c.addAddresses(d.ns.host, &d.spec, &was.spec)
+}
+
+// same reports whether a spec describes this domain's next state, and not
+// another namespace of the same name.
+func (d *domain) same(spec *NamespaceSpec) bool {
+	return d.spec.Bridge.MAC == spec.Bridge.MAC && d.spec.Bridge.Index == spec.Bridge.Index
+}
+
+func cloneSpec(s *NamespaceSpec) NamespaceSpec {
+	c := *s
+	c.Addresses = slices.Clone(s.Addresses)
+	c.Ports = slices.Clone(s.Ports)
+	for i := range c.Ports {
+		c.Ports[i].Addresses = slices.Clone(c.Ports[i].Addresses)
+	}
+	return c
+}
+
+func bridgeOptions(b *BridgeSpec) bridge.Options {
+	return bridge.Options{
+		Ageing:     time.Duration(b.AgeingSeconds) * time.Second,
+		MaxEntries: b.MaxEntries, MaxPerPort: b.MaxPerPort,
+	}
+}
+
+// newDomain makes the bridge and the host stack of a new namespace.
+func (c *change) newDomain(d *domain) error {
+	b := &d.spec.Bridge
+	d.bridge = bridge.New(bridgeOptions(b))
+	link := newHostLink(b.Index, b.MAC, b.MTU, &c.net.worker(b.Index).mail, c.net.opts.Counters.Port(b.Index))
+	h, err := newHost(d.spec.Name, link)
+	if err != nil {
+		return err
+	}
+	c.undos = append(c.undos, h.close)
+	d.ns = &Namespace{name: d.spec.Name, net: c.net, host: h}
+	return c.addAddresses(h, &d.spec, &NamespaceSpec{})
+}
+
+// addAddresses gives the host stack what is new: addresses, and services. What
+// is to go goes in retire, when nothing can fail any more.
+func (c *change) addAddresses(h *host, spec, was *NamespaceSpec) error {
+	next, old := spec.hostAddresses(), was.hostAddresses()
+	for _, p := range next {
+		if err := c.addAddress(h, p, hasAddr(old, p.Addr()), spec.Echo, was.Echo); err != nil {
+			return err
+		}
+	}
+	c.retired = append(c.retired, func() { h.retire(next, old, spec.Echo) })
+	return nil
+}
+
+func (c *change) addAddress(h *host, p netip.Prefix, had, echo, hadEcho bool) error {
+	switch {
+	case !had:
+		if err := h.addAddress(p, echo); err != nil {
+			return err
+		}
+		c.undos = append(c.undos, func() { h.removeAddress(p) })
+	case echo && !hadEcho:
+		if err := h.startServices(p.Addr()); err != nil {
+			return err
+		}
+		c.undos = append(c.undos, func() { h.stopServices(p.Addr()) })
+	}
+	return nil
+}
+
+func hasAddr(all []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// retire takes from the host stack what the next state does not have.
+func (h *host) retire(next, old []netip.Prefix, echo bool) {
+	for _, p := range old {
+		switch {
+		case !hasAddr(next, p.Addr()):
+			h.removeAddress(p)
+		case !echo:
+			h.stopServices(p.Addr())
+		}
+	}
+}
+
+// commit makes the next view the view. Every worker's turn lock is held, so no
+// frame is on its way, and nothing in here can fail.
+func (c *change) commit() {
+	for _, w := range c.net.workers {
+		w.mu.Lock()
+	}
+	for _, k := range c.old.sockets() {
+		if c.next.socket(k.index) != k {
+			k.unwatch()
+			c.retired = append(c.retired, k.close)
+		}
+	}
+	for name, was := range c.old.domains {
+		if d := c.next.domains[name]; d == nil || d.ns != was.ns {
+			c.retired = append(c.retired, was.ns.host.close)
+		}
+	}
+	for name, d := range c.next.domains {
+		d.commit(c.old.domains[name])
+	}
+	c.net.view.Store(c.next)
+	for _, k := range c.fresh {
+		k.listen()
+	}
+	for _, w := range slices.Backward(c.net.workers) {
+		w.mu.Unlock()
+	}
+}
+
+// commit brings the bridge and the host stack, which live on, from one snapshot
+// to the next. was is nil if the namespace is new.
+func (d *domain) commit(was *domain) {
+	if was != nil && was.bridge == d.bridge && reflect.DeepEqual(was.spec, d.spec) {
+		return
+	}
+	d.bridge.SetPorts(d.portConfigs())
+	d.bridge.SetStatic(d.staticEntries())
+	h := d.ns.host
+	h.link.SetMTU(uint32(d.spec.Bridge.MTU))
+	h.setRoutes(d.spec.hostAddresses())
+	old := &NamespaceSpec{}
+	if was != nil && was.ns == d.ns {
+		old = &was.spec
+	}
+	h.setPrefixes(old.Addresses, d.spec.Addresses)
+	h.setNeighbours(old.neighbours(), d.spec.neighbours())
+}

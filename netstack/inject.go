@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sluice/packet"
+	"sluice/trace"
+)
+
+// headerView is the size of the first view of a packet for the stack: Ethernet,
+// IP and TCP headers with options. gVisor pulls headers up, and would otherwise
+// copy a shared chunk of 64 KB for it. The rest of the longest frame fits into
+// the largest chunk that gVisor pools.
+const headerView = 128
+
+// wants reports whether the host stack has a use for a frame: ARP and IP without
+// a VLAN. A tag with VID 0 carries only a priority (802.1Q §9.6).
+func wants(v *packet.View) bool {
+	return v.Is(packet.ViewARP|packet.ViewIP) && (v.Tags == 0 || v.Tags == 1 && v.TCI[0]&0xfff == 0)
+}
+
+// deliver copies a frame into the host stack, which handles it before deliver
+// returns. It gives trace.None or why the frame was dropped; it may complete the
+// frame's checksum in place.
+//
+// The packet goes to the network endpoint directly, which is all that
+// DeliverNetworkPacket of the NIC would do, except that this one overwrites
+// RXChecksumValidated with a capability of the whole NIC. Here each packet
+// carries its own: a partial or verified sum is vouched for, a fragment is not,
+// and the stack sums it once it is whole.
+//
+// Preconditions: the frame passed inspect; no lock of the stack is held, so it
+// is not called from within WritePackets.
+func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
+	ep := l.entrance(&f.View)
+	if ep == nil {
+		return trace.LocalProtocol
+	}
+	summed, ok := vouch(f)
+	if !ok {
+		return trace.LocalChecksum
+	}
+	pkt := packetOf(f)
+	pkt.PktType = l.packetType(f.DstMAC())
+	pkt.RXChecksumValidated = summed
+	ep.HandlePacket(pkt)
+	pkt.DecRef()
+	return trace.None
+}
+
+// entrance returns the stack's endpoint for a frame, nil if it has none.
+func (l *hostLink) entrance(v *packet.View) stack.NetworkEndpoint {
+	switch {
+	case !wants(v):
+		return nil
+	case v.Is(packet.ViewIPv4):
+		return l.ipv4
+	case v.Is(packet.ViewIPv6):
+		return l.ipv6
+	}
+	return l.arp
+}
+
+// vouch reports whether the frame's checksums may be believed by the stack, and
+// false if one is wrong. A partial sum is one that the sender left to the
+// hardware: there is none on a veth, and nothing to verify. gVisor believes no
+// sum of ICMP, so that one is completed.
+func vouch(f *packet.Frame) (summed, ok bool) {
+	v := &f.View
+	if !packet.VerifyL3(f.Bytes(), v) {
+		return false, false
+	}
+	if f.Vnet.NeedsCsum() {
+		if int(f.Vnet.CsumStart) == v.L4 && (v.Proto == packet.ProtoTCP || v.Proto == packet.ProtoUDP) {
+			return true, true
+		}
+		packet.CompleteChecksum(f)
+	} else if f.Vnet.Flags&packet.FlagDataValid != 0 {
+		return true, true
+	}
+	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) {
+		return false, true
+	}
+	ok = packet.VerifyL4(f.Bytes(), v)
+	return ok, ok
+}
+
+// packetOf copies a frame, up to the end of its packet, into a packet of the
+// stack, whose link header is consumed.
+func packetOf(f *packet.Frame) *stack.PacketBuffer {
+	b := f.Bytes()[:f.View.End]
+	n := min(len(b), headerView)
+	data := buffer.MakeWithView(buffer.NewViewWithData(b[:n]))
+	if n < len(b) {
+		_ = data.Append(buffer.NewViewWithData(b[n:]))
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: data})
+	pkt.LinkHeader().Consume(f.View.L3)
+	return pkt
+}
+
+func (l *hostLink) packetType(dst packet.MAC) tcpip.PacketType {
+	switch {
+	case dst.IsBroadcast():
+		return tcpip.PacketBroadcast
+	case dst.IsMulticast():
+		return tcpip.PacketMulticast
+	}
+	return tcpip.PacketHost
+}
+
+// hostTurns gives a turn to each host link that has packets now, and returns
+// their number. A link that has more afterwards waits for the next round.
+func (t *turn) hostTurns() int {
+	n := int(t.mail.waiting.Load())
+	for range n {
+		if l := t.mail.take(); l != nil {
+			t.hostTurn(l)
+		}
+	}
+	return n
+}
+
+// hostTurn carries packets of a host stack into the bridge, as frames that come
+// from its local port.
+func (t *turn) hostTurn(l *hostLink) {
+	var pkts [hostBudget]*stack.PacketBuffer
+	n := l.take(pkts[:])
+	p := t.view.port(l.index)
+	frames := t.host.Frames[:n]
+	for i, pkt := range pkts[:n] {
+		fill(&frames[i], pkt)
+		pkt.DecRef()
+	}
+	if p == nil || p.link != l {
+		l.counters.Drop(trace.PortRemoved, uint64(n))
+		return
+	}
+	if n > 0 {
+		t.carry(p, frames)
+	}
+}
+
+// fill makes a frame of a packet that the stack sends; an empty one, which
+// inspect refuses, of a packet that is longer than any frame.
+func fill(f *packet.Frame, pkt *stack.PacketBuffer) {
+	n := pkt.Size()
+	if n > packet.MaxFrame {
+		f.Reset(packet.Headroom, 0)
+		return
+	}
+	f.Reset(packet.Headroom, n)
+	b := f.Bytes()
+	views, skip := pkt.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		s := v.AsSlice()
+		k := min(skip, len(s))
+		skip -= k
+		b = b[copy(b, s[k:]):]
+	}
+	f.Vnet = vnetOf(pkt)
+}
+
+// vnetOf translates gVisor's segmentation metadata. A packet of one segment has
+// no type: the kernel refuses a segment size that is not less than the payload.
+func vnetOf(pkt *stack.PacketBuffer) (v packet.Vnet) {
+	g := &pkt.GSOOptions
+	if g.Type == stack.GSONone || !g.NeedsCsum {
+		return v
+	}
+	v.Flags = packet.FlagNeedsCsum
+	v.CsumStart = packet.EthernetLen + g.L3HdrLen
+	v.CsumOffset = g.CsumOffset
+	if pkt.Data().Size() <= int(g.MSS) {
+		return v
+	}
+	v.GSOSize = g.MSS
+	v.HdrLen = uint16(pkt.HeaderSize())
+	v.GSOType = packet.GSOTCP4
+	if g.Type == stack.GSOTCPv6 {
+		v.GSOType = packet.GSOTCP6
+	}
+	return v
+}

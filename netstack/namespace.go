@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// backlog is the number of connections that may wait for Accept, as the kernel's
+// net.core.somaxconn. Beyond it SYN cookies take over (RFC 4987 §3.6).
+const backlog = 4096
+
+// Namespace is a live namespace: sockets in its host stack, which the kernel does
+// not know of, and questions to its tables. It is usable until a snapshot without
+// it is applied or the Netstack is closed; its sockets then end. Its methods are
+// safe for any goroutine.
+type Namespace struct {
+	name string
+	net  *Netstack
+	host *host
+}
+
+// Name is that of the snapshot.
+func (ns *Namespace) Name() string { return ns.name }
+
+// domain is the namespace in the view of now; nil if it is gone.
+func (ns *Namespace) domain() *domain {
+	d := ns.net.view.Load().domains[ns.name]
+	if d == nil || d.ns != ns {
+		return nil
+	}
+	return d
+}
+
+// DialContext connects to an address from the namespace's gateway address. The
+// network is tcp, tcp4, tcp6, udp, udp4 or udp6, the address an IP address and a
+// port: names are not resolved here. Errors are *net.OpError; an error of the
+// stack is wrapped as the unix.Errno that the kernel would give.
+func (ns *Namespace) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	e, err := ns.endpoint(network, address)
+	if err == nil && !e.addr.Addr().IsValid() {
+		err = &net.AddrError{Err: "missing host", Addr: address}
+	}
+	var conn net.Conn
+	if err == nil {
+		conn, err = e.dial(ctx)
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: e.netAddr(), Err: err}
+	}
+	return conn, nil
+}
+
+// Listen waits for connections to an address of the host stack. The network is
+// tcp, tcp4 or tcp6; an address without a host means all of them, port 0 a free
+// one. Accept returns net.ErrClosed after Close.
+func (ns *Namespace) Listen(network, address string) (net.Listener, error) {
+	e, err := ns.endpoint(network, address)
+	if err == nil && !e.tcp() {
+		err = net.UnknownNetworkError(network)
+	}
+	var l net.Listener
+	if err == nil {
+		l, err = e.listen()
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: e.netAddr(), Err: err}
+	}
+	return l, nil
+}
+
+// ListenPacket binds to an address of the host stack. The network is udp, udp4 or
+// udp6; an address without a host means all of them, port 0 a free one.
+func (ns *Namespace) ListenPacket(network, address string) (net.PacketConn, error) {
+	e, err := ns.endpoint(network, address)
+	if err == nil && e.tcp() {
+		err = net.UnknownNetworkError(network)
+	}
+	var c net.PacketConn
+	if err == nil {
+		c, err = e.listenPacket()
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: network, Addr: e.netAddr(), Err: err}
+	}
+	return c, nil
+}
+
+// endpoint is what one call wants of the stack.
+type endpoint struct {
+	ns      *Namespace
+	network string         // tcp4…
+	addr    netip.AddrPort // invalid Addr: any
+}
+
+// endpoint parses the network and the address. It returns what it can of them
+// also with an error, for the error's sake.
+func (ns *Namespace) endpoint(network, address string) (endpoint, error) {
+	e := endpoint{ns: ns, network: network}
+	if ns.domain() == nil {
+		return e, ErrClosed
+	}
+	switch network {
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+	default:
+		return e, net.UnknownNetworkError(network)
+	}
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return e, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return e, &net.AddrError{Err: "port is not a number of 16 bits", Addr: address}
+	}
+	e.addr = netip.AddrPortFrom(netip.Addr{}, uint16(port))
+	if host == "" {
+		return e, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return e, &net.AddrError{Err: "not an IP address", Addr: address}
+	}
+	e.addr = netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
+	if e.only4() && !e.addr.Addr().Is4() || e.only6() && !e.addr.Addr().Is6() {
+		return e, &net.AddrError{Err: "address of another family than " + network, Addr: address}
+	}
+	return e, nil
+}
+
+func (e *endpoint) tcp() bool   { return strings.HasPrefix(e.network, "tcp") }
+func (e *endpoint) only4() bool { return strings.HasSuffix(e.network, "4") }
+func (e *endpoint) only6() bool { return strings.HasSuffix(e.network, "6") }
+
+func (e *endpoint) netAddr() net.Addr {
+	if !e.addr.IsValid() {
+		return nil
+	}
+	if e.tcp() {
+		return net.TCPAddrFromAddrPort(e.addr)
+	}
+	return net.UDPAddrFromAddrPort(e.addr)
+}
+
+// full is the address as gVisor writes it.
+func (e *endpoint) full() tcpip.FullAddress {
+	full := tcpip.FullAddress{NIC: nicID, Port: e.addr.Port()}
+	if e.addr.Addr().IsValid() {
+		full.Addr = tcpip.AddrFromSlice(e.addr.Addr().AsSlice())
+	}
+	return full
+}
+
+// protocol is the address's; for none IPv6, which serves both unless it is told
+// not to.
+func (e *endpoint) protocol() tcpip.NetworkProtocolNumber {
+	if e.addr.Addr().Is4() || e.only4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+// open makes the stack's endpoint, with the options that the net package sets on
+// a socket of the kernel.
+func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
+	transport := tcpip.TransportProtocolNumber(udp.ProtocolNumber)
+	if e.tcp() {
+		transport = tcp.ProtocolNumber
+	}
+	ep, err := e.stack().NewEndpoint(transport, e.protocol(), wq)
+	if err != nil {
+		return nil, os("socket", err)
+	}
+	o := ep.SocketOptions()
+	o.SetV6Only(e.only6())
+	o.SetBroadcast(!e.tcp())
+	o.SetKeepAlive(e.tcp())
+	return ep, nil
+}
+
+func (e *endpoint) stack() *stack.Stack { return e.ns.host.stack }
+
+// dial connects. The wait ends with the context.
+func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	wq := new(waiter.Queue)
+	ep, err := e.open(wq)
+	if err != nil {
+		return nil, err
+	}
+	entry, done := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
+	wq.EventRegister(&entry)
+	defer wq.EventUnregister(&entry)
+	if err := await(ctx, ep, ep.Connect(e.full()), done); err != nil {
+		ep.Close()
+		return nil, err
+	}
+	if e.tcp() {
+		return gonet.NewTCPConn(wq, ep), nil
+	}
+	return gonet.NewUDPConn(wq, ep), nil
+}
+
+// await turns the result of Connect into that of the connection.
+func await(ctx context.Context, ep tcpip.Endpoint, err tcpip.Error, done <-chan struct{}) error {
+	if _, started := err.(*tcpip.ErrConnectStarted); started {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-done:
+			err = ep.LastError()
+		}
+	}
+	return os("connect", err)
+}
+
+func (e *endpoint) listen() (net.Listener, error) {
+	wq := new(waiter.Queue)
+	ep, err := e.open(wq)
+	if err != nil {
+		return nil, err
+	}
+	ep.SocketOptions().SetReuseAddress(true) // as net does: a restart finds its port in TIME_WAIT
+	if err := e.bind(ep); err != nil {
+		return nil, err
+	}
+	if err := ep.Listen(backlog); err != nil {
+		ep.Close()
+		return nil, os("listen", err)
+	}
+	return &listener{TCPListener: gonet.NewTCPListener(e.stack(), wq, ep)}, nil
+}
+
+// bind closes the endpoint if it fails.
+func (e *endpoint) bind(ep tcpip.Endpoint) error {
+	full := e.full()
+	full.NIC = 0
+	if err := ep.Bind(full); err != nil {
+		ep.Close()
+		return os("bind", err)
+	}
+	return nil
+}
+
+func (e *endpoint) listenPacket() (net.PacketConn, error) {
+	wq := new(waiter.Queue)
+	ep, err := e.open(wq)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.bind(ep); err != nil {
+		return nil, err
+	}
+	return &packetConn{UDPConn: gonet.NewUDPConn(wq, ep), v4: e.protocol() == ipv4.ProtocolNumber}, nil
+}
+
+// listener gives Accept the error that servers look for when it was closed.
+type listener struct{ *gonet.TCPListener }
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.TCPListener.Accept()
+	if err != nil {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+	return c, nil
+}
+
+// Close implements net.Listener. A waiting Accept returns.
+func (l *listener) Close() error {
+	l.Shutdown()
+	return l.TCPListener.Close()
+}
+
+// packetConn is gonet's, which takes the bytes of a net.IP as they are: one of 16
+// bytes on an IPv4 socket would be an IPv6 address, and another net.Addr a panic.
+type packetConn struct {
+	*gonet.UDPConn
+	v4 bool
+}
+
+// WriteTo implements net.PacketConn. The address must be a *net.UDPAddr.
+func (c *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	to, ok := addr.(*net.UDPAddr)
+	if !ok || to == nil {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: unix.EINVAL}
+	}
+	ip := to.IP.To16()
+	if c.v4 {
+		ip = to.IP.To4()
+	}
+	if ip == nil {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: unix.EAFNOSUPPORT}
+	}
+	return c.UDPConn.WriteTo(b, &net.UDPAddr{IP: ip, Port: to.Port})
+}
+
+// os names the step that an error of the stack comes from; nil stays nil.
+func os(call string, err tcpip.Error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", call, tcpipError(err))
+}
+
+// tcpipError makes an error of gVisor's, which is none by itself: the kernel's
+// number for the same if there is one.
+func tcpipError(err tcpip.Error) error {
+	if errno := errnoOf(err); errno != 0 {
+		return errno
+	}
+	return errors.New(err.String())
+}
+
+// errnoOf is 0 for what the kernel has no number for.
+func errnoOf(err tcpip.Error) unix.Errno {
+	switch err.(type) {
+	case *tcpip.ErrConnectionRefused:
+		return unix.ECONNREFUSED
+	case *tcpip.ErrConnectionReset:
+		return unix.ECONNRESET
+	case *tcpip.ErrConnectionAborted, *tcpip.ErrAborted:
+		return unix.ECONNABORTED
+	case *tcpip.ErrTimeout:
+		return unix.ETIMEDOUT
+	case *tcpip.ErrHostUnreachable:
+		return unix.EHOSTUNREACH
+	case *tcpip.ErrNetworkUnreachable:
+		return unix.ENETUNREACH
+	case *tcpip.ErrPortInUse:
+		return unix.EADDRINUSE
+	case *tcpip.ErrBadLocalAddress:
+		return unix.EADDRNOTAVAIL
+	case *tcpip.ErrNoPortAvailable:
+		return unix.EAGAIN
+	}
+	return 0
+}

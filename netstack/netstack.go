@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/bridge"
+	"sluice/trace"
+)
+
+// ErrClosed is returned by what is called on a Netstack after Close, or on a
+// namespace that is gone.
+var ErrClosed = errors.New("netstack is closed")
+
+const (
+	// maxWorkers bounds Options.Workers; each one has some 6 MB of frame
+	// buffers when it is busy with 64 KB frames.
+	maxWorkers = 64
+	// defaultFlowEntries is the size of a worker's flow cache, 2.5 MB.
+	defaultFlowEntries = 16384
+	// privateSlots is the number of counter slots when none are given.
+	privateSlots = 4096
+)
+
+// Options configure a Netstack. The zero value is usable.
+type Options struct {
+	// Workers is the number of worker threads, 1 to 64. 0 means one for each
+	// CPU that the process may use.
+	Workers int
+	// Counters is where the ports are counted, by their index. It must outlive
+	// the Netstack. nil means private memory with 4096 slots.
+	Counters *trace.Counters
+	// FlowEntries is the size of each worker's flow cache. 0 means 16384.
+	FlowEntries int
+	// BusyPoll is how long a worker looks for more frames before it sleeps,
+	// once there is nothing to do. 0 means that it sleeps at once. A worker that
+	// polls keeps its CPU from everyone else.
+	BusyPoll time.Duration
+	// PortDown is called when a port's fd reports an error on receive, at least
+	// once after the last error. It is called by one goroutine, without any
+	// lock held, and may call Apply. nil means that nobody wants to know.
+	PortDown func(index uint16)
+	// Log is for what happens on the control path. nil means nothing is logged.
+	Log *slog.Logger
+}
+
+// Netstack is a set of namespaces and the workers that serve them. Its methods
+// are safe for any goroutine.
+type Netstack struct {
+	opts    Options
+	workers []*worker // immutable after New
+	start   time.Time
+
+	view atomic.Pointer[view] // never nil
+	tick atomic.Uint32        // bridge.Tick: the seconds since start
+	down downPorts            // ports to report
+	done chan struct{}        // closed when the Netstack is to end
+	wg   sync.WaitGroup       // workers and housekeeping
+
+	mu sync.Mutex // serialises Apply and Close
+	// +checklocks:mu
+	closed bool
+	// +checklocks:mu
+	serial int32 // of the newest socket
+}
+
+// New starts a Netstack without a namespace: the workers run and sleep.
+func New(o Options) (*Netstack, error) {
+	o.setDefaults()
+	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{})}
+	n.down.init()
+	n.view.Store(new(view))
+	for i := range o.Workers {
+		w, err := newWorker(n, i)
+		if err != nil {
+			n.freeWorkers()
+			return nil, fmt.Errorf("worker %d: %w", i, err)
+		}
+		n.workers = append(n.workers, w)
+	}
+	for _, w := range n.workers {
+		n.wg.Go(w.run)
+	}
+	n.wg.Go(n.keepHouse)
+	return n, nil
+}
+
+func (o *Options) setDefaults() {
+	if o.Workers <= 0 {
+		o.Workers = runtime.NumCPU()
+	}
+	o.Workers = min(o.Workers, maxWorkers)
+	if o.Counters == nil {
+		o.Counters = trace.NewCounters(privateSlots)
+	}
+	if o.FlowEntries <= 0 {
+		o.FlowEntries = defaultFlowEntries
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Close ends everything: the workers, the host stacks and their connections. It
+// closes the fds that Apply took over. It returns when all of it is gone, and
+// may be called again.
+func (n *Netstack) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return
+	}
+	n.closed = true
+	close(n.done)
+	for _, w := range n.workers {
+		w.mail.stop()
+	}
+	n.wg.Wait()
+	old := n.view.Swap(new(view))
+	for _, s := range old.sockets() {
+		s.close()
+	}
+	for _, d := range old.domains {
+		d.ns.host.close()
+	}
+	n.freeWorkers()
+}
+
+// freeWorkers releases what workers that do not run hold.
+func (n *Netstack) freeWorkers() {
+	for _, w := range n.workers {
+		w.free()
+	}
+}
+
+// Generation is that of the last snapshot that was applied; 0 before.
+func (n *Netstack) Generation() uint64 { return n.view.Load().generation }
+
+// Namespace returns the namespace of that name, nil if there is none. It stays
+// usable until a snapshot without it is applied.
+func (n *Netstack) Namespace(name string) *Namespace {
+	if d := n.view.Load().domains[name]; d != nil {
+		return d.ns
+	}
+	return nil
+}
+
+// worker returns the one that serves the port or bridge of this index. Indices
+// are handed out one after the other, so that this spreads them evenly; a
+// smarter rule has its place here.
+func (n *Netstack) worker(index uint16) *worker {
+	return n.workers[int(index)%len(n.workers)]
+}
+
+// keepHouse does once a second what needs a clock, so that no worker reads one:
+// it advances the tick, ages the FDBs and collects what the kernel dropped. And
+// it reports ports that are down, as soon as they are.
+func (n *Netstack) keepHouse() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.done:
+			return
+		case <-n.down.ready:
+			n.down.report(n.opts.PortDown)
+		case <-t.C:
+			n.everySecond()
+		}
+	}
+}
+
+func (n *Netstack) everySecond() {
+	now := bridge.Tick(time.Since(n.start) / time.Second)
+	n.tick.Store(uint32(now))
+	for _, d := range n.view.Load().domains {
+		d.bridge.Expire(now)
+	}
+	n.collectOverruns()
+}
+
+// collectOverruns adds what the kernel dropped before it was read. The fds stay
+// open meanwhile, since Apply closes them under mu; if Apply or Close is busy it
+// is left for the next second.
+func (n *Netstack) collectOverruns() {
+	if !n.mu.TryLock() {
+		return
+	}
+	defer n.mu.Unlock()
+	for _, s := range n.view.Load().sockets() {
+		s.collectOverruns()
+	}
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"fmt"
+
+	"sluice/packet"
+	"sluice/trace"
+	"sluice/veth"
+)
+
+// Theory of operation.
+//
+// What a turn sends is collected per output port and leaves at the turn's end,
+// one sendmmsg for each port. A record is a frame number and the next record of
+// the same port, so a frame that is flooded costs four bytes for each port and
+// no copy. Records are bounded; when they are used up, everything is sent early.
+//
+//	lists     port 3: head 1, tail 4          records   1: frame 0, next 2
+//	touched   [3, 7]                                    2: frame 1, next 4
+//	                                                    3: frame 1, next 0  (port 7)
+//	                                                    4: frame 2, next 0
+
+// maxRecords bounds the frames that wait for the end of a turn: 64 frames to 64
+// ports each. Record 0 is not used, it is the end of a list.
+const maxRecords = 4096
+
+// cutFrames is the number of buffers for the segments of frames to ports without
+// offload; when they are used up they are sent.
+const cutFrames = 32
+
+// record is one frame on one port's list.
+type record struct {
+	frame uint16
+	next  uint16 // 0: the last
+}
+
+// list is what waits for one port. Zero is empty.
+type list struct{ head, tail uint16 }
+
+// wire is a frame's length as counters want it.
+type wire struct {
+	packets, bytes uint64
+	gso            bool
+}
+
+// output sorts the frames of a turn by port and sends them.
+type output struct {
+	records []record
+	used    int    // records in use, record 0 included
+	lists   []list // by port index
+	touched []uint16
+
+	tx     *veth.Sender
+	sizes  [budget]wire // of the frames that tx holds
+	result veth.SendResult
+
+	cut    *veth.Batch // buffers for segments
+	cutN   int         // buffers of cut that tx refers to
+	cutter packet.Segmenter
+}
+
+func (o *output) open() (err error) {
+	o.records = make([]record, maxRecords)
+	o.used = 1
+	if o.tx, err = veth.NewSender(budget); err != nil {
+		return fmt.Errorf("send list: %w", err)
+	}
+	if o.cut, err = veth.NewBatch(cutFrames); err != nil {
+		return fmt.Errorf("segment buffers: %w", err)
+	}
+	return nil
+}
+
+// fit makes room for port indices below n. It allocates only when the view has
+// a higher port than any before.
+func (o *output) fit(n int) {
+	if n > len(o.lists) {
+		o.lists = make([]list, n)
+		o.touched = make([]uint16, 0, n)
+	}
+}
+
+func (o *output) full() bool { return o.used == len(o.records) }
+
+// add appends frame i to the list of a port. Preconditions: not full.
+func (o *output) add(index uint16, i int) {
+	r := uint16(o.used)
+	o.records[r] = record{frame: uint16(i)}
+	o.used++
+	l := &o.lists[index]
+	if l.head == 0 {
+		l.head = r
+		o.touched = append(o.touched, index)
+	} else {
+		o.records[l.tail].next = r
+	}
+	l.tail = r
+}
+
+// flush sends everything and leaves the lists empty.
+func (o *output) flush(v *view, frames []packet.Frame) {
+	for _, index := range o.touched {
+		p, r := v.ports[index], o.lists[index].head
+		o.lists[index] = list{}
+		if p.link != nil {
+			o.toHost(p, frames, r)
+		} else {
+			o.toPort(p, frames, r)
+		}
+	}
+	o.touched = o.touched[:0]
+	o.used = 1
+}
+
+// toPort sends the list that begins at record r to a container.
+func (o *output) toPort(p *port, frames []packet.Frame, r uint16) {
+	for ; r != 0; r = o.records[r].next {
+		f := &frames[o.records[r].frame]
+		if !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()) {
+			o.segment(p, f)
+		} else {
+			o.append(p, f)
+		}
+	}
+	o.push(p)
+}
+
+// append puts a frame on the send list, which is sent first if it is full.
+func (o *output) append(p *port, f *packet.Frame) {
+	if o.tx.Len() == budget {
+		o.push(p)
+	}
+	o.sizes[o.tx.Len()] = sizeOf(f)
+	o.tx.Append(f)
+}
+
+func sizeOf(f *packet.Frame) wire {
+	n, bytes := f.Segments()
+	return wire{packets: uint64(n), bytes: uint64(bytes), gso: f.Vnet.IsGSO()}
+}
+
+// segment sends a frame to a port that takes neither segmentation offload nor
+// partial checksums. A sum is completed in place: the other ports that get the
+// same buffer can only be glad of it.
+func (o *output) segment(p *port, f *packet.Frame) {
+	if !f.Vnet.IsGSO() && packet.CompleteChecksum(f) {
+		o.append(p, f)
+		return
+	}
+	if !o.cutter.Init(f) {
+		drop(p, trace.NotSegmentable, 1)
+		return
+	}
+	for {
+		if o.cutN == len(o.cut.Frames) || o.tx.Len() == budget {
+			o.push(p)
+		}
+		s := &o.cut.Frames[o.cutN]
+		if !o.cutter.Next(s) {
+			return
+		}
+		o.cutN++
+		o.append(p, s)
+	}
+}
+
+// push sends the send list by one system call and counts what became of it.
+func (o *output) push(p *port) {
+	if o.tx.Len() == 0 {
+		return
+	}
+	o.tx.Flush(p.sock.fd, &o.result)
+	o.cutN = 0
+	// If frames were lost, the first ones are taken as those that were sent:
+	// exact unless the kernel refused one in the middle.
+	o.count(p, o.sizes[:o.result.Sent])
+	p.counters.Add(trace.TxCalls, 1)
+	if o.result.Lost == 0 {
+		return
+	}
+	for r, n := range o.result.Dropped {
+		drop(p, trace.Reason(r), int(n))
+	}
+}
+
+// count adds sent frames to a port's counters.
+func (o *output) count(p *port, sent []wire) {
+	var sum wire
+	gso := uint64(0)
+	for i := range sent {
+		sum.packets += sent[i].packets
+		sum.bytes += sent[i].bytes
+		if sent[i].gso {
+			gso++
+		}
+	}
+	p.counters.AddTx(sum.packets, sum.bytes)
+	p.counters.Add(trace.TxGSO, gso)
+}
+
+// toHost hands the list that begins at record r to the host stack behind a local
+// port.
+func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
+	var sum tally
+	for ; r != 0; r = o.records[r].next {
+		f := &frames[o.records[r].frame]
+		if reason := p.link.deliver(f); reason != trace.None {
+			drop(p, reason, 1)
+			continue
+		}
+		sum.frame(f)
+	}
+	p.counters.AddTx(sum.packets, sum.bytes)
+	p.counters.Add(trace.TxGSO, sum.gso)
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"net/netip"
+	"slices"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"sluice/bridge"
+	"sluice/packet"
+)
+
+// Neighbour is one line of the host stack's neighbour table, as ip-neighbour(8)
+// shows it.
+type Neighbour struct {
+	Addr netip.Addr `json:"addr"`
+	// MAC is zero while it is asked for.
+	MAC packet.MAC `json:"mac"`
+	// State is permanent, for an attached container, or one of RFC 4861 §7.3.2:
+	// incomplete, reachable, stale, delay, probe; failed for what did not answer.
+	State string `json:"state"`
+}
+
+// Socket is one socket of the host stack, as ss(8) shows it.
+type Socket struct {
+	Proto string         `json:"proto"` // tcp, udp
+	State string         `json:"state"` // ESTAB, LISTEN… and UNCONN
+	Local netip.AddrPort `json:"local"` // unspecified address: all
+	// Remote is not valid for a socket that is not connected.
+	Remote netip.AddrPort `json:"remote"`
+	// RecvQ is the number of bytes that were received and not read yet.
+	RecvQ int `json:"recvQ"`
+}
+
+// WorkerStats is what a worker did since it was started, and the bounds of what
+// it may hold.
+type WorkerStats struct {
+	Worker      int    `json:"worker"`
+	Ports       int    `json:"ports"`       // served by it now
+	Rounds      uint64 `json:"rounds"`      // looks at the epoll set that were followed by work or sleep
+	Turns       uint64 `json:"turns"`       // of ports and of host stacks
+	Frames      uint64 `json:"frames"`      // that came in those turns
+	Wakes       uint64 `json:"wakes"`       // out of sleep, by a host stack
+	RxErrors    uint64 `json:"rxErrors"`    // of ports' sockets
+	FlowEntries int    `json:"flowEntries"` // in use; those of past views are counted until reused
+	FlowMax     int    `json:"flowMax"`
+	FlowHits    uint64 `json:"flowHits"`
+	FlowMisses  uint64 `json:"flowMisses"`
+	BufferBytes int    `json:"bufferBytes"` // address space of its frame buffers
+}
+
+// FDB is the namespace's forwarding table; nil if the namespace is gone.
+func (ns *Namespace) FDB() []bridge.Entry {
+	d := ns.domain()
+	if d == nil {
+		return nil
+	}
+	return d.bridge.Entries(nil, bridge.Tick(ns.net.tick.Load()))
+}
+
+// FDBStats is what the forwarding table holds and did; zero if the namespace is
+// gone.
+func (ns *Namespace) FDBStats() bridge.Stats {
+	d := ns.domain()
+	if d == nil {
+		return bridge.Stats{}
+	}
+	return d.bridge.Stats()
+}
+
+// Addresses are those of the host stack, the gateway's first.
+func (ns *Namespace) Addresses() []netip.Prefix {
+	d := ns.domain()
+	if d == nil {
+		return nil
+	}
+	return slices.Clone(d.spec.hostAddresses())
+}
+
+// Neighbours is the host stack's neighbour table, by address.
+func (ns *Namespace) Neighbours() []Neighbour {
+	if ns.domain() == nil {
+		return nil
+	}
+	var all []Neighbour
+	for _, proto := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
+		entries, err := ns.host.stack.Neighbors(nicID, proto)
+		if err != nil {
+			continue // the stack was closed meanwhile
+		}
+		for i := range entries {
+			all = append(all, neighbourOf(&entries[i]))
+		}
+	}
+	slices.SortFunc(all, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+	return all
+}
+
+func neighbourOf(e *stack.NeighborEntry) Neighbour {
+	n := Neighbour{Addr: addrOf(e.Addr), State: neighbourState(e.State)}
+	copy(n.MAC[:], e.LinkAddr)
+	return n
+}
+
+func neighbourState(s stack.NeighborState) string {
+	switch s {
+	case stack.Incomplete:
+		return "incomplete"
+	case stack.Reachable:
+		return "reachable"
+	case stack.Stale:
+		return "stale"
+	case stack.Delay:
+		return "delay"
+	case stack.Probe:
+		return "probe"
+	case stack.Static:
+		return "permanent"
+	case stack.Unreachable:
+		return "failed"
+	}
+	return "none"
+}
+
+// Sockets are the TCP and UDP sockets of the host stack, by protocol and local
+// port. The gVisor stack has no account of a socket's unsent bytes.
+func (ns *Namespace) Sockets() []Socket {
+	if ns.domain() == nil {
+		return nil
+	}
+	var all []Socket
+	for _, e := range ns.host.stack.RegisteredEndpoints() {
+		if s, ok := socketOf(e); ok {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, compareSockets)
+	return slices.Compact(all) // a socket of both families is registered twice
+}
+
+func compareSockets(a, b Socket) int {
+	if a.Proto != b.Proto {
+		if a.Proto < b.Proto {
+			return -1
+		}
+		return 1
+	}
+	if a.Local != b.Local {
+		if a.Local.Port() != b.Local.Port() {
+			return int(a.Local.Port()) - int(b.Local.Port())
+		}
+		return a.Local.Compare(b.Local)
+	}
+	return a.Remote.Compare(b.Remote)
+}
+
+// socketOf describes a TCP or UDP endpoint; false for any other.
+func socketOf(e stack.TransportEndpoint) (s Socket, ok bool) {
+	ep, ok := e.(tcpip.Endpoint)
+	if !ok {
+		return s, false
+	}
+	info, ok := ep.Info().(*stack.TransportEndpointInfo)
+	if !ok {
+		return s, false
+	}
+	switch info.TransProto {
+	case tcp.ProtocolNumber:
+		s.Proto, s.State = "tcp", tcpState(tcp.EndpointState(ep.State()))
+	case udp.ProtocolNumber:
+		s.Proto, s.State = "udp", "UNCONN"
+	default:
+		return s, false
+	}
+	id := &info.ID
+	s.Local = addrPort(id.LocalAddress, id.LocalPort, info.NetProto)
+	if id.RemotePort != 0 {
+		s.Remote = addrPort(id.RemoteAddress, id.RemotePort, info.NetProto)
+		if s.Proto == "udp" {
+			s.State = "ESTAB"
+		}
+	}
+	if n, err := ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
+		s.RecvQ = n
+	}
+	return s, true
+}
+
+// addrPort shows "all addresses" as the unspecified one of its family.
+func addrPort(a tcpip.Address, port uint16, proto tcpip.NetworkProtocolNumber) netip.AddrPort {
+	addr := addrOf(a)
+	switch {
+	case addr.IsValid():
+	case proto == ipv4.ProtocolNumber:
+		addr = netip.IPv4Unspecified()
+	default:
+		addr = netip.IPv6Unspecified()
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// tcpState is the word of ss(8) for a state of RFC 9293 §3.3.2.
+func tcpState(s tcp.EndpointState) string {
+	switch s {
+	case tcp.StateListen:
+		return "LISTEN"
+	case tcp.StateSynSent:
+		return "SYN-SENT"
+	case tcp.StateSynRecv:
+		return "SYN-RECV"
+	case tcp.StateEstablished:
+		return "ESTAB"
+	case tcp.StateFinWait1:
+		return "FIN-WAIT-1"
+	case tcp.StateFinWait2:
+		return "FIN-WAIT-2"
+	case tcp.StateTimeWait:
+		return "TIME-WAIT"
+	case tcp.StateCloseWait:
+		return "CLOSE-WAIT"
+	case tcp.StateLastAck:
+		return "LAST-ACK"
+	case tcp.StateClosing:
+		return "CLOSING"
+	}
+	return "UNCONN"
+}
+
+// WorkerStats are those of every worker. It waits for each worker's round to
+// end, as Apply does.
+func (n *Netstack) WorkerStats() []WorkerStats {
+	all := make([]WorkerStats, len(n.workers))
+	for i, w := range n.workers {
+		all[i] = w.snapshot()
+	}
+	for _, s := range n.view.Load().sockets() {
+		all[s.worker.id].Ports++
+	}
+	return all
+}
+
+func (w *worker) snapshot() WorkerStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := &w.turn
+	s, c := t.stats, t.flows.cache.Stats()
+	s.FlowEntries, s.FlowMax = t.flows.cache.Len(), t.flows.cache.Cap()
+	s.FlowHits, s.FlowMisses = c.Hits, c.Misses
+	s.BufferBytes = (budget + hostBudget + cutFrames) * packet.BufLen
+	return s
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"golang.org/x/sys/unix"
+
+	"sluice/packet"
+	"sluice/trace"
+)
+
+// tally is what one turn counts. It is added to the input port's counters once,
+// at the end of the turn.
+type tally struct {
+	packets, bytes   uint64 // on the wire: an offload frame counts as its segments
+	gso              uint64
+	hits, misses     uint64
+	flooded, learned uint64
+	memory           int // bytes of the frames as they are in the buffers
+}
+
+func (a *tally) frame(f *packet.Frame) {
+	n, bytes := f.Segments()
+	a.packets += uint64(n)
+	a.bytes += uint64(bytes)
+	a.memory += f.Len()
+	if f.Vnet.IsGSO() {
+		a.gso++
+	}
+}
+
+func (a *tally) addTo(c *trace.PortCounters) {
+	c.AddRx(a.packets, a.bytes)
+	c.Add(trace.RxTurns, 1)
+	c.Add(trace.RxGSO, a.gso)
+	c.Add(trace.FlowHits, a.hits)
+	c.Add(trace.FlowMisses, a.misses)
+	c.Add(trace.Flooded, a.flooded)
+	c.Add(trace.Learned, a.learned)
+}
+
+// port is one turn of a container's port: receive up to a budget of frames, and
+// carry each to its end. If fewer came than were asked for, the socket is
+// drained; a second look is left to epoll.
+func (t *turn) port(p *port, events uint32) {
+	s := p.sock
+	limit := budget
+	if s.large {
+		limit = largeBudget
+	}
+	n, errno := t.rx.Recv(s.fd, limit)
+	drop(p, trace.BadOffload, t.rx.Refused)
+	if n == 0 {
+		t.fruitless(s, errno, events)
+		return
+	}
+	s.strikes = 0
+	t.carry(p, t.rx.Frames[:n])
+	s.large = t.tally.memory > n*largeMean
+}
+
+// carry takes the frames of one turn from port p to their ends.
+func (t *turn) carry(p *port, frames []packet.Frame) {
+	t.frames, t.tally = frames, tally{}
+	for i := range frames {
+		t.judge(p, i)
+	}
+	t.out.flush(t.view, frames)
+	t.tally.addTo(p.counters)
+	t.stats.Turns++
+	t.stats.Frames += uint64(len(frames))
+}
+
+// fruitless is for an event that brought no frame. An error is reported. A
+// socket that can bring nothing more, or that goes on to report events without
+// frames, is given up, for epoll would report it for ever.
+func (t *turn) fruitless(s *socket, errno unix.Errno, events uint32) {
+	failed := events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
+	if errno == 0 && !failed {
+		return // what was there, somebody else has read, or the kernel refused it
+	}
+	t.stats.RxErrors++
+	s.strikes++
+	if errno != unix.ENETDOWN && errno != 0 || s.strikes >= maxStrikes {
+		s.deaf = true
+		s.unwatch()
+	}
+	t.net.down.add(s.index)
+}
+
+// drop is the only place where a frame ends without having been sent: n frames,
+// for a reason, counted at the port that they came from, or at the port that
+// they could not leave by.
+func drop(p *port, r trace.Reason, n int) { p.counters.Drop(r, uint64(n)) }

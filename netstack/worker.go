@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"fmt"
+	"hash/maphash"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/bridge"
+	"sluice/flow"
+	"sluice/packet"
+	"sluice/veth"
+)
+
+// Theory of operation.
+//
+// A worker is one goroutine on its own thread. A round is: look at the epoll
+// set, give each ready port one turn, then give each host link that has packets
+// a turn. A turn is bounded by the budget, so that no port starves another, and
+// never blocks. A port that has more frames than its turn may take is reported
+// by the next look at the set, which costs a fraction of a microsecond; so
+// there is no list of active ports that would have to be kept right.
+//
+// When a round found nothing, the worker polls for as long as Options.BusyPoll
+// says and then sleeps in epoll_wait(2), where it uses no CPU at all.
+//
+// The turn lock mu is held for a round and never while the worker sleeps. It is
+// uncontended but for Apply and for statistics, and costs some 20 ns a round.
+// A waiting Apply gets it after a millisecond at the latest, since the mutex
+// then goes to who waits longest (see the sync package).
+
+const (
+	// budget is the number of frames that a port's turn may take, as the weight
+	// of a NAPI poll (netdev_max_backlog's neighbour dev_weight, 64).
+	budget = 64
+	// largeBudget replaces it for a port whose last batch had a mean frame of
+	// more than largeMean bytes: 64 frames of 64 KB are 4 MB, which no level-2
+	// cache holds from recvmmsg to sendmmsg.
+	largeBudget = 12
+	largeMean   = 16 << 10
+	// hostBudget is the same for packets of a host stack.
+	hostBudget = 16
+)
+
+// worker carries frames for its share of the ports. It is made by newWorker,
+// runs once, and is freed after that.
+type worker struct {
+	net  *Netstack
+	id   int
+	poll poller
+	mail mailbox
+
+	mu sync.Mutex // the turn lock, see above
+	// +checklocks:mu
+	turn turn
+}
+
+// turn is what a worker uses while it holds its turn lock.
+type turn struct {
+	view   *view
+	mail   *mailbox
+	frames []packet.Frame // of the turn's batch: rx's or host's
+	rx     *veth.Batch
+	host   *veth.Batch // frames made from the packets of host stacks
+	out    output
+	flows  flows
+	tally  tally
+	stats  WorkerStats
+	now    bridge.Tick // of the round
+	net    *Netstack
+}
+
+func newWorker(n *Netstack, id int) (_ *worker, err error) {
+	w := &worker{net: n, id: id}
+	w.mail.efd, w.poll.fd = -1, -1
+	defer func() {
+		if err != nil {
+			w.free()
+		}
+	}()
+	if err = w.mail.open(); err != nil {
+		return nil, err
+	}
+	if err = w.poll.open(w.mail.efd); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turn.stats.Worker = id
+	return w, w.turn.open(n, &w.mail)
+}
+
+func (t *turn) open(n *Netstack, m *mailbox) (err error) {
+	t.net, t.mail, t.view = n, m, n.view.Load()
+	t.flows.seed = maphash.MakeSeed()
+	t.flows.cache = flow.NewCache[decision](n.opts.FlowEntries)
+	if t.rx, err = veth.NewBatch(budget); err != nil {
+		return fmt.Errorf("receive buffers: %w", err)
+	}
+	if t.host, err = veth.NewBatch(hostBudget); err != nil {
+		return fmt.Errorf("host buffers: %w", err)
+	}
+	return t.out.open()
+}
+
+// free releases what the worker holds. Preconditions: it does not run.
+func (w *worker) free() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range []*veth.Batch{w.turn.rx, w.turn.host, w.turn.out.cut} {
+		if b != nil {
+			_ = b.Close()
+		}
+	}
+	w.poll.close()
+	w.mail.close()
+}
+
+// run is the worker's thread. It is never unlocked, so that the thread ends
+// with the goroutine.
+func (w *worker) run() {
+	runtime.LockOSThread()
+	busy := false
+	for !w.mail.stopped.Load() {
+		n := w.wait(busy)
+		busy = w.round(n)
+	}
+}
+
+// wait returns the number of events in w.poll.events. busy says that the last
+// round found something to do.
+func (w *worker) wait(busy bool) int {
+	n := w.poll.now()
+	if n > 0 || !w.mail.quiet() {
+		return n
+	}
+	if busy && w.net.opts.BusyPoll > 0 {
+		if n = w.spin(); n > 0 || !w.mail.quiet() {
+			return n
+		}
+	}
+	return w.sleep()
+}
+
+// spin polls for a while without giving up the CPU.
+func (w *worker) spin() int {
+	for end := time.Now().Add(w.net.opts.BusyPoll); time.Now().Before(end); {
+		if n := w.poll.now(); n > 0 || !w.mail.quiet() {
+			return n
+		}
+	}
+	return 0
+}
+
+func (w *worker) sleep() int {
+	w.mail.sleeping.Store(true)
+	defer w.mail.sleeping.Store(false)
+	if !w.mail.quiet() {
+		return 0
+	}
+	return w.poll.block()
+}
+
+// round gives a turn to every port that has an event, and to the host links
+// that have packets. It reports whether there was anything.
+func (w *worker) round(events int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := &w.turn
+	t.view = w.net.view.Load()
+	t.now = bridge.Tick(w.net.tick.Load())
+	t.out.fit(len(t.view.ports))
+	for i := range events {
+		t.ready(&w.poll.events[i])
+	}
+	links := t.hostTurns()
+	t.stats.Rounds++
+	return events+links > 0
+}
+
+// ready serves one event of the epoll set. An event of a port that this view
+// does not have was on its way when the port went.
+func (t *turn) ready(ev *unix.EpollEvent) {
+	if ev.Fd == wakeIndex {
+		t.mail.drain()
+		t.stats.Wakes++
+		return
+	}
+	p := t.view.port(uint16(ev.Fd))
+	if p == nil || p.sock == nil || p.sock.serial != ev.Pad {
+		return
+	}
+	t.port(p, ev.Events)
+}
