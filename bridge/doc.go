@@ -17,9 +17,11 @@
 // Where it differs from Linux (net/bridge), on purpose:
 //
 //   - 01-80-C2-00-00-00 is dropped like the other reserved addresses; Linux
-//     forwards it when STP is off. Nothing is learned from reserved frames.
+//     forwards it when STP is off. They are dropped from the local port too,
+//     where Linux sends them out, and nothing is learned from them.
 //   - A frame that claims the bridge's own MAC is dropped; Linux warns and
 //     forwards it.
+//   - A static entry never moves; in Linux that takes `static sticky`.
 //   - The key has the VLAN of the outer 802.1Q tag, so that a station is learned
 //     once in each VLAN.
 package bridge
