@@ -14,6 +14,9 @@ var (
 	// ErrProtocol says that the other side sent what it must not: it is of
 	// another make, or it was taken over. Kill it.
 	ErrProtocol = errors.New("control protocol broken")
+	// ErrSkew says that the other side is of another version and would take the
+	// request for something else: hand over to this version.
+	ErrSkew = errors.New("dataplane of another version")
 	// ErrReplaced says that another agent took the control connection over.
 	ErrReplaced = errors.New("another agent took over")
 	// ErrExited says that the process has ended.

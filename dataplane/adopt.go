@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/netstack"
+)
+
+// connectTimeout bounds Connect: the answers of a process that is well come in
+// milliseconds.
+const connectTimeout = 5 * time.Second
+
+// Connect adopts the dataplane that listens at path, in place of its last agent:
+// the connection of one that is still there ends with ErrReplaced. The process's
+// snapshot and sockets are in Adopted.
+//
+// The error wraps ErrNotRunning if there is nobody: Start one; ErrUnresponsive
+// or ErrProtocol if there is somebody of no use: Evict it. A process of another
+// build or protocol version is no error: Handover to this program.
+func Connect(path string) (*Client, error) {
+	c, err := connect(path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to dataplane: %w", err)
+	}
+	return c, nil
+}
+
+func connect(path string) (*Client, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
+	defer cancel()
+	cn, p, err := dial(path)
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(cn, p)
+	err = c.greet(ctx)
+	if err == nil {
+		c.snapshot, c.files, c.counters, err = c.inventory(ctx)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: within %v", ErrUnresponsive, connectTimeout)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// dial connects, and finds out to whom.
+func dial(path string) (*conn, *process, error) {
+	d := net.Dialer{Timeout: connectTimeout}
+	nc, err := d.Dial("unixpacket", path)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	case errors.Is(err, unix.EAGAIN): // its backlog is full of those who gave up
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnresponsive, err)
+	case err != nil:
+		return nil, nil, err
+	}
+	sock, ok := nc.(*net.UnixConn)
+	if !ok {
+		nc.Close()
+		return nil, nil, fmt.Errorf("%w: not a unix socket", ErrProtocol)
+	}
+	cn := newConn(sock)
+	p, err := peer(cn)
+	if err != nil {
+		cn.close()
+		return nil, nil, err
+	}
+	return cn, p, nil
+}
+
+// Evict kills the process that listens at path, whatever state it is in, and
+// waits until it is gone. It is no error if nobody listens. What is not a
+// dataplane, by its credentials, is not killed.
+func Evict(path string) error {
+	cn, p, err := dial(path)
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("evict dataplane: %w", err)
+	}
+	defer cn.close()
+	defer p.release()
+	if err := p.kill(); err != nil {
+		return fmt.Errorf("evict dataplane: %w", err)
+	}
+	return nil
+}
+
+// Handover starts a new dataplane of this program with the sockets, the snapshot
+// and, unless c has others, the counters of old, and then stops old. It is how
+// an upgrade goes: both work on the same sockets for a moment, and no frame is
+// lost. The new client's Adopted returns what was handed over.
+//
+// On an error old goes on, and is the caller's as before. On success old is
+// closed.
+func Handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) {
+	n, err := handover(ctx, old, c)
+	if err != nil {
+		return nil, fmt.Errorf("hand over dataplane: %w", err)
+	}
+	old.retire(ctx)
+	return n, nil
+}
+
+func handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) {
+	snapshot, files, counters, err := old.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.Counters == nil {
+		c.Counters = counters
+	}
+	n, l, err := start(ctx, c)
+	if err != nil {
+		closeAll(files, counters)
+		return nil, err
+	}
+	n.snapshot, n.files, n.counters = snapshot, files, counters
+	if snapshot != nil {
+		err = n.Apply(ctx, snapshot, files)
+	}
+	if err == nil {
+		err = l.publish()
+	}
+	if err != nil {
+		l.remove()
+		n.Kill()
+		n.Close()
+		closeAll(files, nil)
+		return nil, err
+	}
+	return n, nil
+}
+
+// retire ends the process that was replaced: by force if it must.
+func (c *Client) retire(ctx context.Context) {
+	if c.Stop(ctx) != nil {
+		c.Kill()
+	}
+	c.Close()
+}
+
+// inventory asks for all that the process has. The files are the caller's.
+func (c *Client) inventory(ctx context.Context) (*netstack.Snapshot, map[uint16]*os.File, *os.File, error) {
+	a, err := c.call(ctx, message{kind: kindInventory}, true)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer a.close() // what has become a file is a dup of it
+	s, hasCounters, err := a.snapshot()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	files, err := a.sockets(s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if !hasCounters {
+		return s, files, nil, nil
+	}
+	counters, err := hold(a.fds[0], unix.S_IFREG, "counters")
+	if err != nil {
+		closeAll(files, nil)
+		return nil, nil, nil, err
+	}
+	return s, files, counters, nil
+}
+
+// snapshot decodes the reply of an inventory. The snapshot is nil if there is
+// none, and valid otherwise.
+func (a answer) snapshot() (s *netstack.Snapshot, counters bool, err error) {
+	var inv inventory
+	if err := decode(a.body, &inv); err != nil {
+		return nil, false, err
+	}
+	if want := map[bool]int{true: 1}[inv.Counters]; len(a.fds) != want {
+		return nil, false, fmt.Errorf("%w: %d fds with an inventory", ErrProtocol, len(a.fds))
+	}
+	if len(inv.Snapshot) == 0 {
+		return nil, inv.Counters, nil
+	}
+	s = new(netstack.Snapshot)
+	if err := decode(inv.Snapshot, s); err != nil {
+		return nil, false, err
+	}
+	if err := s.Validate(); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return s, inv.Counters, nil
+}
+
+// sockets returns dups of the sockets in the parts of an inventory: exactly one
+// for each port of the snapshot.
+func (a answer) sockets(s *netstack.Snapshot) (map[uint16]*os.File, error) {
+	if s == nil && len(a.parts) == 0 {
+		return nil, nil
+	}
+	names := portNames(s)
+	files := make(map[uint16]*os.File, len(names))
+	for _, p := range a.parts {
+		if err := p.sockets(names, files); err != nil {
+			closeAll(files, nil)
+			return nil, err
+		}
+	}
+	if len(files) != len(names) {
+		closeAll(files, nil)
+		return nil, fmt.Errorf("%w: %d sockets for %d ports", ErrProtocol, len(files), len(names))
+	}
+	return files, nil
+}
+
+// sockets adds the sockets of one part to files.
+func (m message) sockets(names map[uint16]string, files map[uint16]*os.File) error {
+	var p ports
+	if err := decode(m.body, &p); err != nil {
+		return err
+	}
+	if len(p.Ports) != len(m.fds) {
+		return fmt.Errorf("%w: %d ports with %d fds", ErrProtocol, len(p.Ports), len(m.fds))
+	}
+	for i, index := range p.Ports {
+		name, known := names[index]
+		if _, twice := files[index]; twice || !known {
+			return fmt.Errorf("%w: socket of port %d, which is twice or not in the snapshot", ErrProtocol, index)
+		}
+		f, err := hold(m.fds[i], unix.S_IFSOCK, name)
+		if err != nil {
+			return err
+		}
+		files[index] = f
+	}
+	return nil
+}
+
+// portNames are the ports of a snapshot, nil being an empty one.
+func portNames(s *netstack.Snapshot) map[uint16]string {
+	names := make(map[uint16]string)
+	if s == nil {
+		return names
+	}
+	for i := range s.Namespaces {
+		for j := range s.Namespaces[i].Ports {
+			p := &s.Namespaces[i].Ports[j]
+			names[p.Index] = p.Name
+		}
+	}
+	return names
+}
+
+// hold returns a dup of fd as a file, if fd is of the type. The file is to be
+// kept and passed on, not read: it must not be registered with the runtime's
+// poller, which would wake this process for each frame of each container.
+// os.NewFile does register a non-blocking one, so it is a blocking one for that
+// moment, for all who share it; the dataplane's calls are MSG_DONTWAIT.
+func hold(fd int, format uint32, name string) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != format {
+		return nil, fmt.Errorf("%w: fd %q of type %#o, not %#o", ErrProtocol, name, st.Mode&unix.S_IFMT, format)
+	}
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	if err := unix.SetNonblock(dup, false); err != nil {
+		unix.Close(dup)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	f := os.NewFile(uintptr(dup), name)
+	if format == unix.S_IFSOCK {
+		err = unix.SetNonblock(dup, true)
+	}
+	if err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return f, nil
+}
+
+// closeAll closes what an inventory returned; extra may be nil.
+func closeAll(files map[uint16]*os.File, extra *os.File) {
+	for _, f := range slices.Collect(maps.Values(files)) {
+		f.Close()
+	}
+	if extra != nil {
+		extra.Close()
+	}
+}

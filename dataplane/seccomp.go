@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"fmt"
+
+	seccomp "github.com/elastic/go-seccomp-bpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/sys/unix"
+)
+
+// The system calls that are left when the process starts to read hostile bytes
+// (seccomp(2)). The list is what the Go runtime, also one with cgo and the race
+// detector, and the packet path need. What is missing on purpose: everything
+// that takes a path (open, execve, unlink…) or makes a socket or gives one an
+// address (socket, connect, bind), ptrace, and signals to others.
+//
+// A system call that is not in the list returns EPERM: the runtime and the
+// standard library take that for a missing feature, so that a Go release that
+// tries something new does not kill the network. Calls that only an intruder
+// makes kill the process, and the agent starts a clean one.
+
+// allowed are the calls that need no look at their arguments.
+func allowed() []string {
+	return []string{
+		// Packets, and the control socket.
+		"read", "write", "readv", "writev", "pread64", "close", "fstat",
+		"recvfrom", "sendto", "recvmsg", "sendmsg", "recvmmsg", "sendmmsg",
+		"accept4", "shutdown", "getsockname", "getpeername", "getsockopt",
+		"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2",
+		"eventfd2", "pipe2", "ppoll", "poll", "fcntl",
+		"memfd_create", "ftruncate", "lseek",
+		// Memory.
+		"mmap", "munmap", "mremap", "madvise", "mprotect", "mincore", "brk", "membarrier",
+		// Threads, and what the runtime does with its own.
+		"clone", "futex", "set_robust_list", "rseq", "set_tid_address", "gettid",
+		"getpid", "tgkill", "exit", "exit_group", "restart_syscall",
+		"sched_yield", "sched_getaffinity", "sched_setaffinity", "prctl", "arch_prctl",
+		// Signals: the runtime preempts its threads with SIGURG.
+		"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending",
+		"rt_sigtimedwait", "sigaltstack",
+		// Time and chance.
+		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday",
+		"timer_create", "timer_settime", "timer_delete", "setitimer", "getrandom",
+		// About itself.
+		"getuid", "geteuid", "getgid", "getegid", "getrusage", "prlimit64", "uname", "sysinfo",
+	}
+}
+
+// deadly are calls that no right program makes here.
+func deadly() []string {
+	return []string{
+		"execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev",
+		"fork", "vfork", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot",
+		"bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "keyctl", "add_key",
+		"init_module", "finit_module", "kexec_load", "setuid", "setresuid", "setgid", "setresgid",
+		"setgroups", "capset", "pidfd_getfd",
+	}
+}
+
+// absent are calls that must look as if the kernel had them not: the C library
+// then uses clone, whose flags a filter can read.
+func absent() []string { return []string{"clone3"} }
+
+// restriction refuses a call of the list above, with EPERM, if all of one of the
+// conditions hold.
+type restriction struct {
+	name   string
+	refuse []seccomp.ArgumentConditions
+}
+
+func restrictions(pid int) []restriction {
+	is := func(arg uint32, op seccomp.Operation, v uint64) seccomp.Condition {
+		return seccomp.Condition{Argument: arg, Operation: op, Value: v}
+	}
+	noneOf := func(arg uint32, values ...uint64) []seccomp.ArgumentConditions {
+		var all seccomp.ArgumentConditions
+		for _, v := range values {
+			all = append(all, is(arg, seccomp.NotEqual, v))
+		}
+		return []seccomp.ArgumentConditions{all}
+	}
+	newCode := []seccomp.ArgumentConditions{{is(2, seccomp.BitsSet, unix.PROT_EXEC)}}
+	return []restriction{
+		// Threads, not processes.
+		{"clone", []seccomp.ArgumentConditions{{is(0, seccomp.BitsNotSet, unix.CLONE_THREAD)}}},
+		// No new code.
+		{"mmap", newCode},
+		{"mprotect", newCode},
+		// Own threads only.
+		{"tgkill", noneOf(0, uint64(pid))},
+		// The runtime names its memory; nothing else of prctl(2) is harmless.
+		{"prctl", noneOf(0, unix.PR_SET_VMA)},
+		{"fcntl", noneOf(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
+			unix.F_DUPFD_CLOEXEC, unix.F_ADD_SEALS, unix.F_GET_SEALS)},
+		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
+		// Limits are read, and only its own.
+		{"prlimit64", []seccomp.ArgumentConditions{
+			{is(0, seccomp.NotEqual, 0)}, {is(2, seccomp.NotEqual, 0)},
+		}},
+	}
+}
+
+// filters returns what lockUp installs, in that order. The kernel runs all of
+// them on each call and the strictest answer counts.
+//
+// Each restriction is a filter of its own, since go-seccomp-bpf (1.6) does not
+// load the call's number again after it looked at an argument: in one program
+// with others, an argument would be taken for the next call's number. The list
+// comes last: the kernel remembers which calls a filter allows without a look
+// at their arguments, so that the packet path never runs any of this.
+func filters(pid int) ([]seccomp.Policy, error) {
+	info, err := arch.GetInfo("")
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: %w", err)
+	}
+	var all []seccomp.Policy
+	for _, r := range restrictions(pid) {
+		group := seccomp.SyscallGroup{Action: seccomp.ActionErrno}
+		for _, c := range r.refuse {
+			group.NamesWithCondtions = append(group.NamesWithCondtions,
+				seccomp.NameWithConditions{Name: r.name, Conditions: c})
+		}
+		all = append(all, seccomp.Policy{
+			DefaultAction: seccomp.ActionAllow,
+			Syscalls:      []seccomp.SyscallGroup{group},
+		})
+	}
+	const enosys = seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)
+	return append(all, seccomp.Policy{
+		DefaultAction: seccomp.ActionErrno,
+		Syscalls: []seccomp.SyscallGroup{
+			{Action: seccomp.ActionAllow, Names: known(info, allowed())},
+			{Action: seccomp.ActionKillProcess, Names: known(info, deadly())},
+			{Action: enosys, Names: known(info, absent())},
+		},
+	}), nil
+}
+
+// known leaves out the names that this architecture has no number for.
+func known(info *arch.Info, names []string) []string {
+	var have []string
+	for _, n := range names {
+		if _, ok := info.SyscallNames[n]; ok {
+			have = append(have, n)
+		}
+	}
+	return have
+}
+
+// lockUp installs the filters on all threads, those to come included.
+func lockUp() error {
+	all, err := filters(unix.Getpid())
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		// no_new_privs is set since stage 1; prctl is closed halfway through.
+		f := seccomp.Filter{Flag: seccomp.FilterFlagTSync, Policy: p}
+		if err := seccomp.LoadFilter(f); err != nil {
+			return fmt.Errorf("seccomp: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The fds that the agent gives to the process; 0 to 2 are all StartConfig.Stderr.
+const (
+	fdControl  = 3 + iota // first connection, SOCK_SEQPACKET
+	fdListen              // bound, not yet listening; if options.listen
+	fdCounters            // trace.CreateCounters; if options.counters
+	fdFirstOther
+)
+
+const (
+	// sandboxID is the user and group of the process: nobody.
+	sandboxID = 65534
+	// maxFiles is RLIMIT_NOFILE: each port there can be, once more for what is
+	// staged, and the workers' own.
+	maxFiles = 1 << 17
+	// backlog of the listening socket. Agents come one at a time, so this is for
+	// those that gave up waiting on a process that hangs.
+	backlog = 64
+)
+
+// options are what the agent tells the process on its command line.
+type options struct {
+	stage    int
+	listen   bool
+	counters bool
+	workers  int
+	flows    int
+	busyPoll time.Duration
+	level    slog.Level
+	owner    int
+	build    string
+}
+
+// args returns the command line that parseOptions reads.
+func (o options) args() []string {
+	return []string{
+		"-stage=" + strconv.Itoa(o.stage),
+		"-listen=" + strconv.FormatBool(o.listen),
+		"-counters=" + strconv.FormatBool(o.counters),
+		"-workers=" + strconv.Itoa(o.workers),
+		"-flows=" + strconv.Itoa(o.flows),
+		"-busy-poll=" + o.busyPoll.String(),
+		"-log=" + o.level.String(),
+		"-owner=" + strconv.Itoa(o.owner),
+		"-build=" + o.build,
+	}
+}
+
+// parseOptions is strict: nobody writes this command line by hand.
+func parseOptions(args []string) (o options, err error) {
+	f := flag.NewFlagSet("dataplane", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.IntVar(&o.stage, "stage", 0, "")
+	f.BoolVar(&o.listen, "listen", false, "")
+	f.BoolVar(&o.counters, "counters", false, "")
+	f.IntVar(&o.workers, "workers", 0, "")
+	f.IntVar(&o.flows, "flows", 0, "")
+	f.DurationVar(&o.busyPoll, "busy-poll", 0, "")
+	f.TextVar(&o.level, "log", slog.LevelInfo, "")
+	f.IntVar(&o.owner, "owner", 0, "")
+	f.StringVar(&o.build, "build", "", "")
+	if err := f.Parse(args); err != nil {
+		return options{}, err
+	}
+	if f.NArg() != 0 || o.stage < 1 || o.stage > 2 {
+		return options{}, errors.New("this is started by the agent, not by hand")
+	}
+	return o, nil
+}
+
+// Main is what the program runs for the arguments that follow its word
+// "dataplane", and returns its exit code. It is not for people: the agent's
+// Start gives it those arguments, and fds. It comes in two stages, one exec
+// apart, so that every thread of the second has the reduced credentials that
+// one thread of the first gave up.
+func Main(args []string) int {
+	o, err := parseOptions(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sluiced dataplane:", err)
+		return 2
+	}
+	if o.stage == 1 {
+		err = stage1(o)
+	} else {
+		err = stage2(o)
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+// stage1 gives up everything that the second stage must not have, and becomes
+// it. The namespaces are new already (spawn). It returns only with an error,
+// which the agent was told.
+func stage1(o options) error {
+	// What is given up is this thread's: it is the one that calls execve(2).
+	runtime.LockOSThread()
+	err := reduce(o)
+	if err == nil {
+		o.stage, o.build = 2, BuildID()
+		argv := append([]string{"sluiced", "dataplane"}, o.args()...)
+		err = os.NewSyscallError("execve", syscall.Exec(self, argv, environment()))
+	}
+	if c, connErr := fileConn(fdControl); connErr == nil {
+		c.send(failure("stage 1", err), time.Now().Add(time.Second))
+	}
+	return err
+}
+
+// self is this program, whatever became of its file.
+const self = "/proc/self/exe"
+
+// failure is what the agent is told of a process that ends before it is ready.
+func failure(field string, err error) message {
+	return message{kind: kindFailed, body: encode(RefusedError{Field: field, Message: err.Error()})}
+}
+
+// environment is what the Go runtime reads, and nothing else.
+func environment() []string {
+	var env []string
+	for _, name := range []string{"GODEBUG", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GORACE"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// reduce takes privileges from the calling thread. The order matters: each step
+// needs what a later one gives up.
+func reduce(o options) error {
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"rlimit", limit},
+		{"capability bounding set", dropBounding},
+		{"setgroups", func() error { return rawSyscall(unix.SYS_SETGROUPS, 0, 0, 0) }},
+		{"setresgid", func() error { return rawSyscall(unix.SYS_SETRESGID, sandboxID, sandboxID, sandboxID) }},
+		{"setresuid", func() error { return rawSyscall(unix.SYS_SETRESUID, sandboxID, sandboxID, sandboxID) }},
+		{"capset", dropCapabilities},
+		{"no_new_privs", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
+		{"listen", func() error { return o.startListening() }},
+		// The agent's other fds close on exec; so do those that it inherited.
+		{"close_range", func() error {
+			return unix.CloseRange(fdFirstOther, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+		}},
+	}
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+	}
+	return nil
+}
+
+// rawSyscall acts on the calling thread alone, unlike the functions of package
+// syscall, which act on all.
+func rawSyscall(nr, a, b, c uintptr) error {
+	if _, _, errno := unix.RawSyscall(nr, a, b, c); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// startListening makes the control socket accept connections. That it is done
+// here, as nobody, is what Connect recognises the process by.
+func (o options) startListening() error {
+	if !o.listen {
+		return nil
+	}
+	return unix.Listen(fdListen, backlog)
+}
+
+// limit sets the resource limits: no core dump (it would hold the containers'
+// traffic), fds for all ports, and an end for each file it may still write to.
+func limit() error {
+	for _, l := range []struct {
+		resource int
+		value    uint64
+	}{
+		{unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_NOFILE, maxFiles},
+		{unix.RLIMIT_FSIZE, MaxBody},
+	} {
+		err := setLimit(l.resource, l.value)
+		if errors.Is(err, unix.EPERM) && l.resource == unix.RLIMIT_NOFILE {
+			err = nil // without CAP_SYS_RESOURCE: what the agent may have
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setLimit sets both limits. syscall's function it is: for RLIMIT_NOFILE it also
+// tells syscall.Exec not to put the old one back.
+func setLimit(resource int, value uint64) error {
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: value, Max: value})
+}
+
+// dropBounding empties the bounding and ambient sets (capabilities(7)): no
+// program that is executed ever has a capability.
+func dropBounding() error {
+	for c := uintptr(0); ; c++ {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			break // past the last one that the kernel knows
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+}
+
+// dropCapabilities empties the sets that are left; setresuid has emptied all but
+// the inheritable one.
+func dropCapabilities() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	return unix.Capset(&hdr, &none[0])
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startTimeout bounds a start whose context has no deadline. It takes some tens
+// of milliseconds.
+const startTimeout = 10 * time.Second
+
+// Start starts a dataplane and returns when it is sandboxed and ready for its
+// first Apply. It needs CAP_SYS_ADMIN. In order:
+//
+//  1. The process is cloned into new mount, network, IPC, UTS and PID
+//     namespaces, and a session of its own. The PID namespace makes it process 1
+//     of an empty world: it sees, and signals, nobody.
+//  2. Stage 1 gives up capabilities, user and limits, and executes stage 2.
+//  3. Stage 2 says that it is loaded; this side empties its root directory.
+//  4. Stage 2 checks that, forbids itself most system calls, and starts to work.
+//  5. The control path, if any, is moved to where others find it.
+//
+// The process does not end with its agent: no PR_SET_PDEATHSIG.
+func Start(ctx context.Context, c StartConfig) (*Client, error) {
+	n, l, err := start(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("start dataplane: %w", err)
+	}
+	if err := l.publish(); err != nil {
+		n.Kill()
+		n.Close()
+		return nil, fmt.Errorf("start dataplane: %w", err)
+	}
+	return n, nil
+}
+
+// start does all but the last step. The caller publishes the control socket.
+func start(ctx context.Context, c StartConfig) (*Client, *controlPath, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+	}
+	l, err := bindControl(c.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	// This side must not keep it: connecting to a dead dataplane would succeed.
+	defer l.close()
+	n, err := launch(ctx, c, l)
+	if err != nil {
+		l.remove()
+		return nil, nil, err
+	}
+	return n, l, nil
+}
+
+// launch takes a process from clone to ready.
+func launch(ctx context.Context, c StartConfig, l *controlPath) (*Client, error) {
+	cn, p, err := spawn(c, l)
+	if err != nil {
+		return nil, err
+	}
+	err = awaitLoaded(ctx, cn, p)
+	if err == nil {
+		err = p.emptyRoot()
+	}
+	if err != nil {
+		cn.close()
+		p.kill()
+		return nil, err
+	}
+	n := newClient(cn, p)
+	_, err = n.call(ctx, message{kind: kindBegin}, false)
+	if err == nil {
+		err = n.greet(ctx)
+	}
+	if err != nil {
+		n.Kill()
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// spawn clones the process. The control connection's other end, the listener and
+// the counters are in it when it returns.
+func spawn(c StartConfig, l *controlPath) (*conn, *process, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(pair[1])
+	cn, err := fileConn(pair[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	pid, pidfd, err := clone(c, pair[1], l.fd)
+	if err != nil {
+		cn.close()
+		return nil, nil, err
+	}
+	p, err := newProcess(pid, pidfd, true)
+	if err != nil {
+		cn.close()
+		return nil, nil, err
+	}
+	return cn, p, nil
+}
+
+// noFD is a hole in a new process's fds.
+const noFD = ^uintptr(0)
+
+// clone starts stage 1.
+func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
+	exe, stderr := c.Exe, c.Stderr
+	if exe == "" {
+		exe = self
+	}
+	if stderr == nil {
+		stderr = os.Stderr
+	}
+	o := options{
+		stage: 1, listen: listen >= 0, counters: c.Counters != nil,
+		workers: c.Workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
+		level: c.LogLevel, owner: os.Geteuid(),
+	}
+	// The fds 0 to 2 must be something, or the Go runtime opens /dev/null.
+	text := stderr.Fd()
+	files := []uintptr{text, text, text, uintptr(control), noFD, noFD}
+	if o.listen {
+		files[fdListen] = uintptr(listen)
+	}
+	if o.counters {
+		files[fdCounters] = c.Counters.Fd()
+	}
+	pidfd = -1
+	pid, err = syscall.ForkExec(exe, append([]string{"sluiced", "dataplane"}, o.args()...), &syscall.ProcAttr{
+		Dir: "/", Env: environment(), Files: files,
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID,
+			Setsid:     true, // no SIGHUP or SIGINT of the agent's terminal
+			PidFD:      &pidfd,
+		},
+	})
+	if err != nil {
+		return 0, -1, fmt.Errorf("execute %s: %w", exe, err)
+	}
+	if pidfd < 0 { // before Linux 5.2; the child is not reaped, so the number is its
+		pidfd, err = unix.PidfdOpen(pid, 0)
+	}
+	return pid, pidfd, err
+}
+
+// awaitLoaded waits for the first message of the process.
+func awaitLoaded(ctx context.Context, cn *conn, p *process) error {
+	deadline, _ := ctx.Deadline()
+	if err := cn.sock.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { cn.sock.SetReadDeadline(time.Unix(1, 0)) })
+	m, err := cn.recv()
+	if !stop() {
+		return ctx.Err()
+	}
+	switch {
+	case isTimeout(err):
+		return context.DeadlineExceeded
+	case errors.Is(err, io.EOF) && p.wait(lastWords):
+		return fmt.Errorf("%w: %s", ErrExited, p.exit())
+	case err != nil:
+		return err
+	}
+	closeFDs(m.fds)
+	switch m.kind {
+	case kindLoaded:
+		return cn.sock.SetReadDeadline(time.Time{})
+	case kindFailed:
+		return refused(m.body)
+	default:
+		return fmt.Errorf("%w: message %d from a dataplane that is not ready", ErrProtocol, m.kind)
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// emptyRoot gives the process an empty root directory.
+func (p *process) emptyRoot() error {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	if err := raw.Control(func(fd uintptr) { done = emptyRoot(int(fd)) }); err != nil {
+		return err
+	}
+	if done != nil {
+		return fmt.Errorf("empty root directory: %w", done)
+	}
+	return nil
+}
+
+// greet exchanges hellos.
+func (c *Client) greet(ctx context.Context) error {
+	a, err := c.call(ctx, message{kind: kindHello, body: encode(hello{Protocol: Protocol, Build: BuildID()})}, false)
+	if err != nil {
+		return err
+	}
+	var h hello
+	if err := decode(a.body, &h); err != nil {
+		return err
+	}
+	h.Build = clip(h.Build)
+	c.other = h
+	return nil
+}
+
+// controlPath is a control socket that is being set up: bound beside its final
+// path, so that others find the old process, or none, until the new one is
+// ready. The zero value, with fd -1, is none.
+type controlPath struct {
+	fd   int
+	path string
+}
+
+// maxPath leaves room for the suffix below in sun_path (108 bytes, unix(7)).
+const maxPath = 100
+
+const beside = ".new"
+
+// bindControl makes the socket. Who may connect is the file's mode, 0600, and
+// the directory's.
+func bindControl(path string) (*controlPath, error) {
+	if path == "" {
+		return &controlPath{fd: -1}, nil
+	}
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("control path of %d bytes, at most %d: %s", len(path), maxPath, path)
+	}
+	if err := os.Remove(path + beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	// The mode of the socket becomes the file's: at no time is it open to others.
+	err = unix.Fchmod(fd, 0o600)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path + beside})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("control path %s: %w", path, err)
+	}
+	return &controlPath{fd: fd, path: path}, nil
+}
+
+// publish moves the socket to its path.
+func (l *controlPath) publish() error {
+	if l.path == "" {
+		return nil
+	}
+	return os.Rename(l.path+beside, l.path)
+}
+
+// remove undoes bindControl on the file system.
+func (l *controlPath) remove() {
+	if l.path != "" {
+		os.Remove(l.path + beside)
+	}
+}
+
+func (l *controlPath) close() {
+	if l.fd >= 0 {
+		unix.Close(l.fd)
+		l.fd = -1
+	}
+}
