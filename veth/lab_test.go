@@ -257,6 +257,9 @@ func (h *hub) turn(b *veth.Batch, s *veth.Sender, from, to int) int {
 	h.truncated.Add(int64(b.Truncated))
 	for i := range n {
 		f := &b.Frames[i]
+		if f.Len() == 0 {
+			continue
+		}
 		h.largest.Store(max(h.largest.Load(), int64(f.Len())))
 		if f.Vnet.IsGSO() {
 			h.gso.Add(1)
