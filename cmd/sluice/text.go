@@ -35,18 +35,15 @@ func table(w io.Writer, rows [][]string) {
 // columns writes a line of titles and a line of numbers below them, right
 // aligned, as `ip -s` does.
 func columns(w io.Writer, indent string, titles []string, values []uint64) {
-	head, line := indent, indent
+	var head, line strings.Builder
 	for i, title := range titles {
 		text := strconv.FormatUint(values[i], 10)
 		width := max(len(title), len(text))
-		if i > 0 {
-			head += " "
-			line += " "
-		}
-		head += fmt.Sprintf("%*s", width, title)
-		line += fmt.Sprintf("%*s", width, text)
+		fmt.Fprintf(&head, " %*s", width, title)
+		fmt.Fprintf(&line, " %*s", width, text)
 	}
-	fmt.Fprintf(w, "%s\n%s\n", head, line)
+	// Each cell brings a blank, of which the first is part of the indent.
+	fmt.Fprintf(w, "%[1]s%[2]s\n%[1]s%[3]s\n", indent[1:], head.String(), line.String())
 }
 
 // spaced joins values, each with a blank before it.
