@@ -46,7 +46,6 @@ func l4Sum(up ipLayer, proto uint8, p []byte) uint16 {
 }
 
 // TCPHdr is a TCP header. Ports 0 stand for 40000 to 80, Window 0 for 65535.
-// Flags 0 stands for ACK.
 type TCPHdr struct {
 	SrcPort, DstPort uint16
 	Seq, Ack         uint32
@@ -65,7 +64,7 @@ func (h TCPHdr) wrap(up ipLayer, _ Layer, body []byte) []byte {
 	putPorts(b, h.SrcPort, h.DstPort)
 	binary.BigEndian.PutUint32(b[4:], h.Seq)
 	binary.BigEndian.PutUint32(b[8:], h.Ack)
-	b[12], b[13] = orElse(h.DataOffset, uint8(len(b)/4))<<4, or(h.Flags, ACK)
+	b[12], b[13] = orElse(h.DataOffset, uint8(len(b)/4))<<4, h.Flags
 	binary.BigEndian.PutUint16(b[14:], or(h.Window, 0xffff))
 	binary.BigEndian.PutUint16(b[18:], h.Urgent)
 	b = append(b, body...)

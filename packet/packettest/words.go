@@ -18,7 +18,7 @@ type Packet struct {
 	TTL              uint8 // or hop limit
 	SrcPort, DstPort uint16
 	Seq, Ack         uint32 // TCP; a ping's sequence number is the lower half of Seq
-	Flags            uint8  // TCP
+	Flags            uint8  // TCP; 0 stands for ACK
 	ID               uint16 // of IPv4, or of a ping
 	Payload          []byte
 }
@@ -89,7 +89,7 @@ func (p Packet) ipv6() Layer {
 }
 
 func (p Packet) tcp() Layer {
-	return TCPHdr{SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq, Ack: p.Ack, Flags: p.Flags}
+	return TCPHdr{SrcPort: p.SrcPort, DstPort: p.DstPort, Seq: p.Seq, Ack: p.Ack, Flags: or(p.Flags, ACK)}
 }
 
 func (p Packet) udp() Layer {
