@@ -50,25 +50,24 @@ func (k *Key) Set(f *packet.Frame) (cacheable bool) {
 		return false
 	}
 	b := f.Bytes()
-	*k = Key{
-		SrcMAC: packet.MAC(b[6:12]), DstMAC: packet.MAC(b[0:6]),
-		InPort: f.InPort, EtherType: v.EtherType,
-		TPID: v.TPID, TCI: v.TCI, Tags: v.Tags,
-		SrcPort: v.SrcPort, DstPort: v.DstPort, Proto: v.Proto,
-	}
+	*k = Key{}
+	k.DstMAC, k.SrcMAC = packet.MAC(b[0:6]), packet.MAC(b[6:12])
+	k.InPort, k.EtherType = f.InPort, v.EtherType
+	k.TPID, k.TCI, k.Tags = v.TPID, v.TCI, v.Tags
+	k.SrcPort, k.DstPort, k.Proto = v.SrcPort, v.DstPort, v.Proto
 	k.setAddrs(b[v.L3:v.L4], v.Is(packet.ViewIPv4))
 	return true
 }
 
-// setAddrs copies the addresses of an IP header.
+// setAddrs copies the addresses of an IP header. Arrays are assigned and not
+// copied as slices, which would be a call each.
 func (k *Key) setAddrs(ip []byte, v4 bool) {
 	if v4 {
-		copy(k.Src[:4], ip[12:16])
-		copy(k.Dst[:4], ip[16:20])
+		*(*[4]byte)(k.Src[:]) = [4]byte(ip[12:16])
+		*(*[4]byte)(k.Dst[:]) = [4]byte(ip[16:20])
 		return
 	}
-	copy(k.Src[:], ip[8:24])
-	copy(k.Dst[:], ip[24:40])
+	k.Src, k.Dst = [16]byte(ip[8:24]), [16]byte(ip[24:40])
 }
 
 // The types of ICMP (RFC 792) and ICMPv6 (RFC 4443 §4) messages that make a
