@@ -73,6 +73,19 @@ type Netstack struct {
 
 // New starts a Netstack without a namespace: the workers run and sleep.
 func New(o Options) (*Netstack, error) {
+	n, err := build(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range n.workers {
+		n.wg.Go(w.run)
+	}
+	n.wg.Go(n.keepHouse)
+	return n, nil
+}
+
+// build makes a Netstack whose workers do not run: a test does their rounds.
+func build(o Options) (*Netstack, error) {
 	o.setDefaults()
 	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{})}
 	n.down.init()
@@ -85,10 +98,6 @@ func New(o Options) (*Netstack, error) {
 		}
 		n.workers = append(n.workers, w)
 	}
-	for _, w := range n.workers {
-		n.wg.Go(w.run)
-	}
-	n.wg.Go(n.keepHouse)
 	return n, nil
 }
 

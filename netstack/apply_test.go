@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"sluice/bridge"
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+	"sluice/trace"
+	"sluice/veth/vethtest"
+)
+
+// isOpen reports whether the process has this fd.
+func isOpen(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
+}
+
+func TestRemovedPortIsGone(t *testing.T) {
+	l := stillLab(t, blue(3))
+	guest := pt.HW("02:00:00:00:09:09")
+	l.send(3, pt.UDP4(pt.Packet{SrcMAC: guest, DstMAC: mac(1)}))
+	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: guest}))
+	fd := l.n.view.Load().socket(3).fd
+	l.wires[3].Inject(packet.Vnet{}, datagram(3, 1, "too late"))
+
+	l.snap.Namespaces[0].Ports = l.snap.Namespaces[0].Ports[:2]
+	l.apply()
+	if isOpen(fd) {
+		t.Error("its fd is open")
+	}
+	for _, e := range l.n.Namespace("blue").FDB() {
+		if e.Port == 3 {
+			t.Errorf("the FDB has %v", e)
+		}
+	}
+	for _, e := range l.n.Namespace("blue").Neighbours() {
+		if e.MAC == mac(3) {
+			t.Errorf("the host stack has the neighbour %v", e)
+		}
+	}
+	for l.got(1) != nil {
+	}
+	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: guest, Payload: []byte("unknown now")}))
+	pt.Check(t, l.got(2), pt.Data("unknown now"))
+	l.silent(1, 2)
+}
+
+func TestPortKeepsFDAndStationsOverApply(t *testing.T) {
+	l := stillLab(t, blue(2))
+	guest := pt.HW("02:00:00:00:09:09")
+	l.send(2, pt.UDP4(pt.Packet{SrcMAC: guest, DstMAC: mac(1)}))
+	before := l.n.view.Load().socket(1)
+	fdb := l.n.Namespace("blue").FDB()
+	l.wires[2].Inject(packet.Vnet{}, datagram(2, 1, "waits meanwhile"))
+
+	l.snap.Namespaces[0].Ports = append(l.snap.Namespaces[0].Ports, container(3))
+	l.apply()
+	if after := l.n.view.Load().socket(1); after != before {
+		t.Error("another socket")
+	}
+	own := bridge.Entry{MAC: mac(3), Port: 3, Kind: bridge.Static}
+	byMAC := cmpopts.SortSlices(func(a, b bridge.Entry) bool { return a.MAC.Key() < b.MAC.Key() })
+	if diff := cmp.Diff(append(fdb, own), l.n.Namespace("blue").FDB(), byMAC); diff != "" {
+		t.Errorf("FDB (-want +got):\n%s", diff)
+	}
+	l.got(1)
+	l.round()
+	pt.Check(t, l.got(1), pt.Data("waits meanwhile"))
+	if got := l.n.Generation(); got != 2 {
+		t.Errorf("generation %d, want 2", got)
+	}
+}
+
+func TestChangedPortChangesAtOnce(t *testing.T) {
+	l := stillLab(t, blue(2))
+	l.send(1, segment(1, 2, 1400))
+	l.got(2)
+	l.snap.Namespaces[0].Ports[1].MTU = 1000
+	l.apply()
+	l.send(1, segment(1, 2, 1400)) // was a hit, and would be too long
+	l.silent(2)
+	if got := l.drops(1, trace.TooBig); got != 1 {
+		t.Errorf("%d frames too big, want 1", got)
+	}
+	l.snap.Namespaces[0].Ports[1].MAC = mac(7)
+	l.apply()
+	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: mac(7)}))
+	pt.Check(t, l.got(2), pt.EtherDst(mac(7)))
+}
+
+func TestNewFDReplacesTheOldOne(t *testing.T) {
+	l := stillLab(t, blue(2))
+	old := l.n.view.Load().socket(2).fd
+	delete(l.wires, 2)
+	l.apply()
+	if isOpen(old) {
+		t.Error("the old fd is open")
+	}
+	l.send(1, datagram(1, 2, "by the new one"))
+	pt.Check(t, l.got(2), pt.Data("by the new one"))
+}
+
+func TestFailedApplyChangesNothing(t *testing.T) {
+	_, near := socketPairs(t, 9)
+	file, err := unix.MemfdCreate("no socket", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(file)
+	with := func(f func(*Snapshot)) Snapshot {
+		s := Snapshot{Generation: 99, Namespaces: []NamespaceSpec{blue(2)}}
+		f(&s)
+		return s
+	}
+	four := func(s *Snapshot) { s.Namespaces = []NamespaceSpec{blue(4)} }
+	for name, tc := range map[string]struct {
+		snap    Snapshot
+		fds     map[uint16]int
+		invalid bool
+	}{
+		"new port without an fd":     {with(four), map[uint16]int{3: near[3]}, false},
+		"fd for a port that is none": {with(four), map[uint16]int{3: near[3], 4: near[4], 5: near[5]}, false},
+		"fd that cannot be polled":   {with(four), map[uint16]int{3: near[3], 4: file}, false},
+		"fd that is closed":          {with(four), map[uint16]int{3: near[3], 4: 9999}, false},
+		"one fd for two ports":       {with(four), map[uint16]int{3: near[3], 4: near[3]}, false},
+		"snapshot that is wrong":     {with(func(s *Snapshot) { s.Namespaces[0].Bridge.MTU = 1 }), nil, true},
+		"service that cannot start": {with(func(s *Snapshot) {
+			s.Namespaces[0].Addresses = append(s.Namespaces[0].Addresses, netip.MustParsePrefix("10.45.0.1/24"))
+			s.Namespaces[0].Echo = true
+			s.Namespaces = append(s.Namespaces, NamespaceSpec{Name: "new", Bridge: BridgeSpec{Index: 200, MAC: gatewayMAC(), MTU: 1500}})
+		}), nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := stillLab(t, blue(2))
+			busy, err := l.n.Namespace("blue").Listen("tcp", "10.44.0.1:7")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer busy.Close()
+			view, sockets := l.n.view.Load(), l.n.Namespace("blue").Sockets()
+			addrs := len(view.domains["blue"].ns.host.stack.AllAddresses()[nicID])
+
+			err = l.n.Apply(&tc.snap, tc.fds)
+			if err == nil || errors.Is(err, ErrInvalid) != tc.invalid {
+				t.Fatalf("got error %v, invalid: want %v", err, tc.invalid)
+			}
+			if l.n.view.Load() != view || l.n.Generation() == 99 {
+				t.Error("another view")
+			}
+			if diff := cmp.Diff(sockets, l.n.Namespace("blue").Sockets(), cmp.Comparer(sameAddrPort)); diff != "" {
+				t.Errorf("sockets (-before +after):\n%s", diff)
+			}
+			if got := len(view.domains["blue"].ns.host.stack.AllAddresses()[nicID]); got != addrs {
+				t.Errorf("%d addresses, had %d", got, addrs)
+			}
+			for index, fd := range tc.fds {
+				if fd != 9999 && !isOpen(fd) {
+					t.Errorf("fd of port %d was taken", index)
+				}
+			}
+			l.send(1, datagram(1, 2, "as before"))
+			pt.Check(t, l.got(2), pt.Data("as before"))
+		})
+	}
+}
+
+func sameAddrPort(a, b netip.AddrPort) bool { return a == b }
+
+func TestRemovedNamespaceIsGone(t *testing.T) {
+	l := newLab(t, Options{Workers: 2}, blue(2))
+	ns := l.n.Namespace("blue")
+	ln, err := ns.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan error)
+	go func() {
+		_, err := ln.Accept()
+		accepted <- err
+	}()
+	l.snap.Namespaces = nil
+	l.apply()
+	if err := <-accepted; err == nil {
+		t.Error("Accept goes on")
+	}
+	if l.n.Namespace("blue") != nil || ns.FDB() != nil || ns.Sockets() != nil || ns.Neighbours() != nil || ns.Addresses() != nil {
+		t.Error("the namespace still answers")
+	}
+	if _, err := ns.Listen("tcp", ":81"); !errors.Is(err, ErrClosed) {
+		t.Errorf("Listen gives %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestApplyUnderTraffic changes everything around two containers that talk all
+// the time: none of their frames may be lost. A third one's MAC wanders from
+// port to port with each snapshot; a frame to it must go to one of the two, and
+// never to nobody, to both, or be dropped, as a mixture of snapshots would do.
+func TestApplyUnderTraffic(t *testing.T) {
+	const rounds = 60
+	base := blue(4)
+	l := newLab(t, Options{Workers: 2}, base)
+	var sent, wandering atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wire := l.wires[1]
+	wg.Go(func() { talk(wire, stop, &sent, &wandering) })
+
+	for i := range rounds {
+		s := blue(4)
+		s.Ports[2].MAC, s.Ports[3].MAC = mac(50+i%2), mac(51-i%2)
+		if i%3 == 0 {
+			s.Ports = append(s.Ports, container(5))
+		} else {
+			delete(l.wires, 5)
+		}
+		s.Bridge.MTU = 1500 + i%2
+		l.snap.Namespaces = []NamespaceSpec{s}
+		l.apply()
+	}
+	close(stop)
+	wg.Wait()
+	eventually(t, "all frames are counted", func() bool {
+		return l.stats(1).RxPackets == uint64(sent.Load()+wandering.Load())
+	})
+	got := map[uint16]int64{}
+	eventually(t, "all frames arrive", func() bool {
+		for _, at := range []uint16{2, 3, 4} {
+			for l.got(at) != nil {
+				got[at]++
+			}
+		}
+		return got[2] >= sent.Load() && got[3]+got[4] >= wandering.Load()
+	})
+	if got[2] != sent.Load() || got[3]+got[4] != wandering.Load() {
+		t.Errorf("arrived %v, want %d at 2 and %d at 3 and 4", got, sent.Load(), wandering.Load())
+	}
+	if d := l.stats(1).Drops; d != nil {
+		t.Errorf("drops %v", d)
+	}
+}
+
+// talk sends from container 1 to container 2, and to the MAC that wanders. The
+// amount is bounded by what the wires hold.
+func talk(wire *vethtest.Wire, stop chan struct{}, sent, wandering *atomic.Int64) {
+	for range 4000 {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		wire.Inject(packet.Vnet{}, datagram(1, 2, "x"))
+		sent.Add(1)
+		wire.Inject(packet.Vnet{}, datagram(1, 50, "y"))
+		wandering.Add(1)
+	}
+}
+
+func TestPortDownIsReportedAndDoesNotSpin(t *testing.T) {
+	down := make(chan uint16, 10)
+	l := newLab(t, Options{Workers: 1, PortDown: func(i uint16) { down <- i }}, blue(2))
+	l.wires[2].Close()
+	if got := <-down; got != 2 {
+		t.Fatalf("port %d reported, want 2", got)
+	}
+	rounds := func() uint64 { return l.n.WorkerStats()[0].Rounds }
+	before := rounds()
+	for i := range 10 {
+		l.wires[1].Inject(packet.Vnet{}, datagram(1, 2, "nobody hears it"))
+		eventually(t, "the frame is counted", func() bool { return l.drops(2, trace.TxDown) == uint64(i+1) })
+	}
+	if got := rounds() - before; got > 100 {
+		t.Errorf("%d rounds for 10 frames: the worker spins", got)
+	}
+}
+
+func TestCloseClosesAndIsFinal(t *testing.T) {
+	l := newLab(t, Options{}, blue(2))
+	fds := []int{l.n.view.Load().socket(1).fd, l.n.view.Load().socket(2).fd}
+	l.n.Close()
+	if slices.ContainsFunc(fds, isOpen) {
+		t.Error("a port's fd is open")
+	}
+	if err := l.n.Apply(&l.snap, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("Apply gives %v, want %v", err, ErrClosed)
+	}
+	l.n.Close()
+}
