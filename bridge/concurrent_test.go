@@ -186,7 +186,7 @@ func TestSlotIsNeverTorn(t *testing.T) {
 		})
 	}
 	for n := range 200_000 {
-		s.put(uint64(1+n%3)|keyValid, uint16(1+n%3), Dynamic, 0)
+		s.put(uint64(1+n%3)|keyValid, uint16(1+n%3), 0)
 		s.drop()
 	}
 	done.Store(true)

@@ -81,11 +81,11 @@ func (s *slot) nextState(port uint16, k Kind) uint64 {
 	return gen | uint64(k)<<kindShift | uint64(port)
 }
 
-// put gives an empty slot to a station. See the order of writes above.
+// put gives an empty slot to a station that was learned. See the order of writes above.
 //
 // Preconditions: Bridge.mu is held; key is 0.
-func (s *slot) put(key uint64, port uint16, k Kind, now Tick) {
-	s.state.Store(s.nextState(port, k))
+func (s *slot) put(key uint64, port uint16, now Tick) {
+	s.state.Store(s.nextState(port, Dynamic))
 	s.seen.Store(uint32(now))
 	s.key.Store(key)
 }

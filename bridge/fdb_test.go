@@ -42,7 +42,7 @@ func TestTableFillsToItsBound(t *testing.T) {
 				if s == nil {
 					t.Fatalf("table of %d: no room after %d", entries, n)
 				}
-				s.put(k, 1, Dynamic, 0)
+				s.put(k, 1, 0)
 			}
 		}
 	}
@@ -52,7 +52,7 @@ func TestStateNeverComesBack(t *testing.T) {
 	var s slot
 	seen := map[uint64]bool{0: true}
 	for n := range 1000 {
-		s.put(keyValid|1, uint16(n%2), Dynamic, 0)
+		s.put(keyValid|1, uint16(n%2), 0)
 		if st := s.state.Load(); seen[st] || portOf(st) != uint16(n%2) || kindOf(st) != Dynamic {
 			t.Fatalf("put %d: state %#x", n, st)
 		}

@@ -34,6 +34,7 @@ type rivals struct {
 func vlanOf(n int) uint16 { return []uint16{0, 10, 20}[n%3] }
 
 func newRivals(t *testing.T) *rivals {
+	t.Helper()
 	r := &rivals{
 		t: t, rnd: rand.New(rand.NewPCG(11, 12)), k: newKernelBridge(t),
 		b: New(Options{}), fr: newFramer(), sent: map[uint64]string{},

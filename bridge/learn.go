@@ -61,7 +61,7 @@ func (b *Bridge) enter(p port, k uint64, now Tick) (Ref, bool) {
 		b.refuse(false)
 		return Ref{}, false
 	}
-	s.put(k, p.Index, Dynamic, now)
+	s.put(k, p.Index, now)
 	b.entries.Add(1)
 	p.learned.Add(1)
 	b.counts.learned.Add(1)

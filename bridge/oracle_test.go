@@ -208,6 +208,7 @@ type heldRef struct {
 }
 
 func newDuel(t *testing.T, seed uint64, o Options) *duel {
+	t.Helper()
 	w := &twin{
 		maxEntries: o.MaxEntries, maxPerPort: o.MaxPerPort, ageing: Tick(o.Ageing / time.Second),
 		ports: map[uint16]bool{}, known: map[place]record{},
