@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"sluice/api"
+	"sluice/veth"
+)
+
+// attach gives a container an interface, or leaves everything as it was.
+//
+//  1. decide    validate the request, choose every value      (decide.go)
+//  2. intend    one transaction: the record, in state creating
+//  3. realise   pair, socket, dataplane, announcement
+//  4. ready     one transaction
+//
+// A client that goes away in the middle does not stop it: half an attachment is
+// worse than one that nobody asked for any more.
+func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachReply, error) {
+	ctx = context.WithoutCancel(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ns, id, err := openContainer(r.Netns)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	rec, n, err := a.intend(r, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.realise(ctx, rec, n, ns); err != nil {
+		a.undo(ctx, rec)
+		return nil, kernelError(rec, err)
+	}
+	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network)
+	return a.attachReply(rec, n), nil
+}
+
+// openContainer opens the namespace that a request names.
+func openContainer(name string) (netns.NsHandle, nsIdentity, error) {
+	if name == "" {
+		return netns.None(), nsIdentity{}, refuse(api.CodeInvalid, "netns", "missing: the name or path of a network namespace")
+	}
+	ns, err := veth.OpenNetNS(name)
+	switch {
+	case errors.Is(err, veth.ErrNoNetNS):
+		return ns, nsIdentity{}, refuse(api.CodeNotFound, "netns", "%s", err.Error())
+	case errors.Is(err, veth.ErrNotNetNS):
+		return ns, nsIdentity{}, refuse(api.CodeInvalid, "netns", "%s", err.Error())
+	case err != nil:
+		return ns, nsIdentity{}, err
+	}
+	id, err := identify(ns)
+	if err != nil {
+		ns.Close()
+		return netns.None(), nsIdentity{}, err
+	}
+	return ns, id, nil
+}
+
+// intend decides and writes the record down. Nothing but the file has changed.
+func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity) (rec *attachmentRecord, n *networkRecord, err error) {
+	err = a.store.update(func(t *txn) error {
+		if rec, n, err = decide(t.state, r, ns, newID()); err != nil {
+			return err
+		}
+		if err := t.putNetwork(n); err != nil {
+			return err
+		}
+		return t.putAttachment(rec)
+	})
+	return rec, n, err
+}
+
+// newID returns 64 random bits as text: enough never to meet again, and short
+// enough to type.
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("%x", b)
+}
+
+// realise makes what the record says, in the order in which it can be undone
+// from the record alone.
+func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) error {
+	if err := a.createPair(rec, n, ns); err != nil {
+		return err
+	}
+	f, err := openPort(a.hostNS, rec)
+	if err != nil {
+		return err
+	}
+	a.counters.Port(rec.Port).Reset()
+	st, err := a.store.read()
+	if err == nil {
+		err = a.plane.Apply(ctx, st.snapshot(rec.ID), map[uint16]*os.File{rec.Port: f})
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs()); err != nil {
+		return err
+	}
+	return a.setState(api.StateReady, rec)
+}
+
+func (a *Agent) setState(s api.State, recs ...*attachmentRecord) error {
+	return a.store.update(func(t *txn) error {
+		for _, rec := range recs {
+			rec.State = s
+			if err := t.putAttachment(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// undo takes away what exists of an attachment, in the opposite order. What can't
+// be taken away now is left to the next start: the record goes last, and stays
+// if anything else does.
+func (a *Agent) undo(ctx context.Context, rec *attachmentRecord) {
+	if err := a.remove(ctx, rec); err != nil {
+		a.log.Error("an attachment could not be undone; the next start will", "nic", rec.Name, "port", rec.Port, "err", err)
+	}
+}
+
+// remove takes attachments away, from any state: the whole of a detach, and of
+// an undo. What fails in the middle is done again at the next start.
+func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
+	if err := a.setState(api.StateDeleting, recs...); err != nil {
+		return err
+	}
+	st, err := a.store.read()
+	if err != nil {
+		return err
+	}
+	if err := a.plane.Withdraw(ctx, st.snapshot("")); err != nil {
+		a.log.Warn("the dataplane has not heard of removed ports yet", "err", err)
+	}
+	for _, rec := range recs {
+		if err := veth.DeletePair(a.hostNS, rec.hostIfName()); err != nil {
+			return err
+		}
+	}
+	return a.store.update(func(t *txn) error {
+		for _, rec := range recs {
+			if err := t.dropAttachment(rec.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// kernelError gives what veth refused the code and field of the request.
+func kernelError(rec *attachmentRecord, err error) error {
+	switch {
+	case errors.Is(err, veth.ErrExist):
+		return refuse(api.CodeExists, "ifname", "interface %s exists already in %s", rec.IfName, rec.Netns)
+	case errors.Is(err, veth.ErrConfig):
+		return refuse(api.CodeInvalid, "", "%s", err.Error())
+	}
+	return fmt.Errorf("attach %s: %w", rec.Name, err)
+}
+
+func (a *Agent) attachReply(rec *attachmentRecord, n *networkRecord) *api.AttachReply {
+	return &api.AttachReply{Attachment: rec.public(), Gateways: n.Gateways, GatewayMAC: n.MAC.String()}
+}
+
+// freeGateways returns those of a network's gateways for whose family the
+// container has no default route yet: a second interface must not take the
+// first one's, and the kernel would refuse it.
+func freeGateways(ns netns.NsHandle, gateways []netip.Addr) ([]netip.Addr, error) {
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink in the container: %w", err)
+	}
+	defer h.Close()
+	var free []netip.Addr
+	for _, g := range gateways {
+		family := netlink.FAMILY_V6
+		if g.Is4() {
+			family = netlink.FAMILY_V4
+		}
+		routes, err := h.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+		if err != nil {
+			return nil, fmt.Errorf("routes of the container: %w", err)
+		}
+		if len(routes) == 0 {
+			free = append(free, g)
+		}
+	}
+	return free, nil
+}

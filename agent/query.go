@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+
+	"sluice/api"
+	"sluice/dataplane"
+	"sluice/trace"
+)
+
+// queryTimeout bounds what the dataplane is asked for one request.
+const queryTimeout = pingTimeout
+
+// links lists the attachments of a network (empty: all), by name.
+func (a *Agent) links(q query) ([]api.Link, error) {
+	st, _, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	if q.stats {
+		a.plane.sockets.countOverruns(a.counters)
+	}
+	out := []api.Link{}
+	for i := range st.attachments {
+		rec := &st.attachments[i]
+		if q.network != "" && rec.Network != q.network {
+			continue
+		}
+		link := api.Link{Attachment: rec.public()}
+		if q.stats {
+			link.Stats = a.stats(rec.Port)
+		}
+		out = append(out, link)
+	}
+	return out, nil
+}
+
+// look reads the state and returns the networks that a query is about.
+func (a *Agent) look(q query) (*state, []*networkRecord, error) {
+	st, err := a.store.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	if q.network != "" {
+		n := st.network(q.network)
+		if n == nil {
+			return nil, nil, refuse(api.CodeNotFound, "network", "no network %q", q.network)
+		}
+		return st, []*networkRecord{n}, nil
+	}
+	var all []*networkRecord
+	for i := range st.networks {
+		all = append(all, &st.networks[i])
+	}
+	return st, all, nil
+}
+
+// stats reads the counters of a port.
+func (a *Agent) stats(port uint16) *api.Stats { return publicStats(a.counters.Port(port).Snapshot()) }
+
+func publicStats(s trace.PortStats) *api.Stats {
+	if s.Drops == nil {
+		s.Drops = map[string]uint64{}
+	}
+	return &api.Stats{
+		RX:       api.Direction{Packets: s.RxPackets, Bytes: s.RxBytes, Batches: s.RxTurns, GSO: s.RxGSO},
+		TX:       api.Direction{Packets: s.TxPackets, Bytes: s.TxBytes, Batches: s.TxCalls, GSO: s.TxGSO},
+		FlowHits: s.FlowHits, FlowMisses: s.FlowMisses, Flooded: s.Flooded, Learned: s.Learned, Drops: s.Drops,
+	}
+}
+
+func (a *Agent) networks(q query) ([]api.Network, error) {
+	st, all, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Network{}
+	for _, n := range all {
+		pub := api.Network{
+			Name: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, Port: n.Port, MAC: n.MAC.String(), MTU: n.MTU,
+			AgeingSeconds: n.AgeingSeconds, FDBMax: n.FDBMax, FDBMaxPerPort: n.FDBMaxPerPort, Echo: n.Echo,
+			Attachments: len(st.of(n.Name)),
+		}
+		if q.stats {
+			pub.Stats = a.stats(n.Port)
+		}
+		out = append(out, pub)
+	}
+	return out, nil
+}
+
+func (a *Agent) addresses(q query) ([]api.Address, error) {
+	st, all, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Address{}
+	for _, n := range all {
+		for i, g := range n.Gateways {
+			out = append(out, api.Address{
+				Network: n.Name, Prefix: netip.PrefixFrom(g, n.Subnets[i].Bits()), Kind: "gateway", Link: n.Name, MAC: n.MAC.String(),
+			})
+		}
+		for _, rec := range st.of(n.Name) {
+			for _, p := range rec.Addresses {
+				out = append(out, api.Address{Network: n.Name, Prefix: p, Kind: "attachment", Link: rec.Name, MAC: rec.MAC.String()})
+			}
+		}
+	}
+	return out, nil
+}
+
+func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
+	st, all, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	names := st.portNames()
+	return ask(ctx, a.plane, all, (*dataplane.Client).FDB, func(n string, e *dataplane.FDBEntry) api.FDBEntry {
+		return api.FDBEntry{
+			Network: n, MAC: e.MAC, VLAN: e.VLAN, Port: e.Port, Link: names[e.Port], Kind: e.Kind, AgeSeconds: e.AgeSeconds,
+		}
+	})
+}
+
+// portNames says who has which port: an attachment, or a network for the local
+// port of its bridge.
+func (s *state) portNames() map[uint16]string {
+	out := make(map[uint16]string)
+	for i := range s.networks {
+		out[s.networks[i].Port] = s.networks[i].Name
+	}
+	for i := range s.attachments {
+		out[s.attachments[i].Port] = s.attachments[i].Name
+	}
+	return out
+}
+
+func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error) {
+	_, all, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, a.plane, all, (*dataplane.Client).Neighbours, func(n string, e *dataplane.Neighbour) api.Neighbour {
+		return api.Neighbour{Network: n, Addr: e.Addr, MAC: e.MAC, State: e.State}
+	})
+}
+
+func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
+	_, all, err := a.look(q)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, a.plane, all, (*dataplane.Client).Sockets, func(n string, e *dataplane.Socket) api.Socket {
+		return api.Socket{Network: n, Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote}
+	})
+}
+
+// ask collects one kind of list from the dataplane, of each network.
+func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord,
+	list func(*dataplane.Client, context.Context, string) ([]In, error), public func(network string, e *In) Out,
+) ([]Out, error) {
+	out := []Out{}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	c := p.client.Load()
+	if c == nil {
+		return nil, unavailable(errPlaneDown)
+	}
+	for _, n := range all {
+		entries, err := list(c, ctx, n.Name)
+		if err != nil {
+			return nil, askError(n.Name, err)
+		}
+		for i := range entries {
+			out = append(out, public(n.Name, &entries[i]))
+		}
+	}
+	return out, nil
+}
+
+func askError(network string, err error) error {
+	if _, ok := errors.AsType[*dataplane.RefusedError](err); ok {
+		return refuse(api.CodeInternal, "", "network %s: %s", network, err.Error())
+	}
+	return unavailable(err)
+}
+
+// status answers also when the dataplane does not: it is then down.
+func (a *Agent) status(ctx context.Context) (*api.Status, error) {
+	st, err := a.store.read()
+	if err != nil {
+		return nil, err
+	}
+	return &api.Status{
+		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
+		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
+		Networks: len(st.networks), Attachments: len(st.attachments), Dataplane: a.plane.status(ctx),
+	}, nil
+}
+
+func (p *plane) status(ctx context.Context) api.DataplaneStatus {
+	out := api.DataplaneStatus{State: "down"}
+	if info := p.info.Load(); info != nil {
+		out.Adopted, out.Restarts, out.LastGapMicros = info.adopted, info.restarts, info.gap.Microseconds()
+		if info.backoff {
+			out.State = "backoff"
+		}
+	}
+	c := p.client.Load()
+	if !alive(c) {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	s, err := c.Status(ctx)
+	if err != nil {
+		return out
+	}
+	out.State, out.PID, out.Build, out.Workers, out.Generation = "running", c.PID(), c.Build(), s.Workers, s.Generation
+	return out
+}

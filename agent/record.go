@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"sluice/api"
+	"sluice/config"
+	"sluice/ipam"
+	"sluice/packet"
+)
+
+// networkRecord is a network in the state file.
+type networkRecord struct {
+	Name          string         `json:"name"`
+	Subnets       []netip.Prefix `json:"subnets"`
+	Gateways      []netip.Addr   `json:"gateways"` // one for each subnet
+	MTU           int            `json:"mtu"`
+	AgeingSeconds int            `json:"ageing_seconds"`
+	FDBMax        int            `json:"fdb_max"`
+	FDBMaxPerPort int            `json:"fdb_max_per_port"`
+	Echo          bool           `json:"echo"`
+
+	// What the agent decided: the local port and the gateway's MAC, which stay as
+	// long as the network does, and the address leased last in each subnet.
+	Port uint16       `json:"port"`
+	MAC  packet.MAC   `json:"mac"`
+	Last []netip.Addr `json:"last"`
+}
+
+// declare takes over what the file says and keeps what the agent decided.
+func (n *networkRecord) declare(c *config.Network) {
+	n.Name, n.MTU, n.Echo = c.Name, c.MTU, c.Echo
+	n.AgeingSeconds = int(c.Ageing / time.Second)
+	n.FDBMax, n.FDBMaxPerPort = c.FDBMax, c.FDBMaxPerPort
+	if !slices.Equal(n.Subnets, c.Subnets) {
+		n.Last = make([]netip.Addr, len(c.Subnets))
+	}
+	n.Subnets, n.Gateways = c.Subnets, c.Gateways
+}
+
+func (n *networkRecord) pool(i int) ipam.Pool {
+	return ipam.Pool{Subnet: n.Subnets[i], Gateway: n.Gateways[i]}
+}
+
+func (n *networkRecord) hasIPv6() bool {
+	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
+// attachmentRecord is an attachment in the state file.
+type attachmentRecord struct {
+	ID      string     `json:"id"`
+	Name    string     `json:"name"`
+	Network string     `json:"network"`
+	Netns   string     `json:"netns"` // see netnsPlace
+	NS      nsIdentity `json:"ns"`
+	IfName  string     `json:"ifname"`
+	// Port decides the name of the host end, too.
+	Port      uint16         `json:"port"`
+	MAC       packet.MAC     `json:"mac"`
+	MTU       int            `json:"mtu"`
+	Addresses []netip.Prefix `json:"addresses"`
+	Offload   bool           `json:"offload"`
+	State     api.State      `json:"state"`
+}
+
+// hostIfName names the host end. The host namespace is this agent's alone, so
+// the port's number makes it unique; it must not change between versions.
+func (a *attachmentRecord) hostIfName() string { return fmt.Sprintf("sl%d", a.Port) }
+
+// addrs returns the addresses without their prefix lengths.
+func (a *attachmentRecord) addrs() []netip.Addr {
+	out := make([]netip.Addr, len(a.Addresses))
+	for i, p := range a.Addresses {
+		out[i] = p.Addr()
+	}
+	return out
+}
+
+// public is the attachment as the API shows it.
+func (a *attachmentRecord) public() api.Attachment {
+	return api.Attachment{
+		ID: a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
+		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
+		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State,
+	}
+}
+
+// state is everything that one transaction saw. Immutable by convention: a
+// mutation works on the state of its own transaction and puts records back.
+type state struct {
+	// generation grows with every committed transaction, and is kept by the file.
+	generation  uint64
+	networks    []networkRecord    // by name
+	attachments []attachmentRecord // by name
+}
+
+// network returns nil if there is none of that name.
+func (s *state) network(name string) *networkRecord {
+	for i := range s.networks {
+		if s.networks[i].Name == name {
+			return &s.networks[i]
+		}
+	}
+	return nil
+}
+
+// find returns the first attachment for which ok is true, or nil.
+func (s *state) find(ok func(*attachmentRecord) bool) *attachmentRecord {
+	for i := range s.attachments {
+		if ok(&s.attachments[i]) {
+			return &s.attachments[i]
+		}
+	}
+	return nil
+}
+
+func (s *state) byID(id string) *attachmentRecord {
+	return s.find(func(a *attachmentRecord) bool { return a.ID == id })
+}
+
+// where returns the attachments for which ok is true.
+func (s *state) where(ok func(*attachmentRecord) bool) []*attachmentRecord {
+	var out []*attachmentRecord
+	for i := range s.attachments {
+		if ok(&s.attachments[i]) {
+			out = append(out, &s.attachments[i])
+		}
+	}
+	return out
+}
+
+// of returns the attachments of a network.
+func (s *state) of(network string) []*attachmentRecord {
+	return s.where(func(a *attachmentRecord) bool { return a.Network == network })
+}
+
+// holder answers ipam.Used for one network.
+func (s *state) holder(network string) ipam.Used {
+	held := make(map[netip.Addr]string)
+	for _, a := range s.of(network) {
+		for _, addr := range a.addrs() {
+			held[addr] = a.Name
+		}
+	}
+	return func(a netip.Addr) string { return held[a] }
+}
+
+// macTaken says whether a station of the network has a MAC.
+func (s *state) macTaken(network string) func([6]byte) bool {
+	taken := make(map[packet.MAC]bool)
+	if n := s.network(network); n != nil {
+		taken[n.MAC] = true
+	}
+	for _, a := range s.of(network) {
+		taken[a.MAC] = true
+	}
+	return func(m [6]byte) bool { return taken[m] }
+}
+
+// freePort returns the lowest port number that nobody has, 0 if there is none.
+// Low numbers keep the pages of the counter file together.
+func (s *state) freePort() uint16 {
+	taken := make(map[uint16]bool, len(s.networks)+len(s.attachments))
+	for i := range s.networks {
+		taken[s.networks[i].Port] = true
+	}
+	for i := range s.attachments {
+		taken[s.attachments[i].Port] = true
+	}
+	for port := uint16(1); port < counterSlots; port++ {
+		if !taken[port] {
+			return port
+		}
+	}
+	return 0
+}

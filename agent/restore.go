@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vishvananda/netns"
+
+	"sluice/api"
+	"sluice/dataplane"
+	"sluice/netstack"
+	"sluice/trace"
+	"sluice/veth"
+)
+
+// openHostNS opens the namespace of the host ends, or makes it.
+func openHostNS(dir runDir) (netns.NsHandle, error) {
+	ns, err := veth.CreateNetNS(dir.hostNS())
+	if err != nil {
+		return netns.None(), fmt.Errorf("namespace of the host ends: %w", err)
+	}
+	return ns, nil
+}
+
+// restore brings kernel, dataplane and state file together at a start, see the
+// table in the package's comment. When it returns nil, every ready attachment
+// forwards and nothing else is left of earlier agents.
+func (a *Agent) restore(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.openCounters(); err != nil {
+		return err
+	}
+	found := a.findDataplane(ctx)
+	st, err := a.store.read()
+	if err != nil {
+		return err
+	}
+	r, err := a.newRestorer(st, found)
+	if err != nil {
+		return err
+	}
+	if err := r.attachments(); err != nil {
+		r.closeAll()
+		return err
+	}
+	if st, err = a.store.read(); err != nil {
+		r.closeAll()
+		return err
+	}
+	if err := a.plane.resume(ctx, found, st.snapshot(""), r.carried, r.opened); err != nil {
+		r.closeAll()
+		return err
+	}
+	r.announce()
+	a.log.Info("restored", "attachments", len(st.attachments), "networks", len(st.networks),
+		"dataplane_found", found != nil, "sockets_taken_over", len(r.carried), "pairs_made_again", len(r.again))
+	return nil
+}
+
+// openCounters maps the table of counters; the numbers of the last run are kept.
+func (a *Agent) openCounters() error {
+	f, err := trace.CreateCounters(a.dir.counters(), counterSlots)
+	if err != nil {
+		return err
+	}
+	a.plane.start.Counters = f
+	a.counters, err = trace.MapCounters(f)
+	return err
+}
+
+// findDataplane returns the running dataplane, if it is one that this agent can
+// go on with: of the same build, and counting where this agent reads. Another
+// one hands over to a new process first. What does not answer is killed.
+func (a *Agent) findDataplane(ctx context.Context) *dataplane.Client {
+	path := a.dir.dataplaneSocket()
+	c, err := dataplane.Connect(path)
+	if errors.Is(err, dataplane.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		a.log.Warn("the dataplane found running is of no use, killing it", "err", err)
+		if err := dataplane.Evict(path); err != nil {
+			a.log.Warn("dataplane not killed", "err", err)
+		}
+		return nil
+	}
+	if c.Build() == dataplane.BuildID() && sameFile(c.Counters(), a.plane.start.Counters) {
+		return c
+	}
+	return a.handover(ctx, c)
+}
+
+// handover replaces a dataplane of another build. If that fails it is killed: a
+// later start opens what is needed again.
+func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.Client {
+	a.log.Info("dataplane of another build hands over", "old", old.Build(), "new", dataplane.BuildID())
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	_, files := old.Adopted()
+	closeFiles(files) // the new one brings its own
+	c, err := dataplane.Handover(ctx, old, a.plane.start)
+	if err != nil {
+		a.log.Warn("handover did not work, starting anew", "err", err)
+		_ = old.Kill()
+		_ = old.Close()
+		return nil
+	}
+	return c
+}
+
+func closeFiles(files map[uint16]*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+func sameFile(x, y *os.File) bool {
+	if x == nil || y == nil {
+		return false
+	}
+	xs, err := x.Stat()
+	if err != nil {
+		return false
+	}
+	ys, err := y.Stat()
+	return err == nil && os.SameFile(xs, ys)
+}
+
+// restorer walks the recorded attachments at a start.
+type restorer struct {
+	a    *Agent
+	st   *state
+	ends map[string]veth.HostEnd // in the host namespace, by name
+	// was is the snapshot of the dataplane that was found, files its sockets.
+	was   map[uint16]netstack.PortSpec
+	files map[uint16]*os.File
+
+	// The outcome: sockets taken over, sockets opened, pairs that were made again.
+	carried, opened map[uint16]*os.File
+	again           []*attachmentRecord
+}
+
+func (a *Agent) newRestorer(st *state, found *dataplane.Client) (*restorer, error) {
+	r := &restorer{a: a, st: st, ends: make(map[string]veth.HostEnd), was: portsOf(nil)}
+	r.carried, r.opened = make(map[uint16]*os.File), make(map[uint16]*os.File)
+	if found != nil {
+		snapshot, files := found.Adopted()
+		r.was, r.files = portsOf(snapshot), files
+	}
+	ends, err := veth.HostEnds(a.hostNS)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range ends {
+		r.ends[e.Name] = e
+	}
+	return r, nil
+}
+
+// closeAll closes every socket, after a failure.
+func (r *restorer) closeAll() {
+	for _, files := range []map[uint16]*os.File{r.files, r.carried, r.opened} {
+		closeFiles(files)
+	}
+}
+
+// attachments restores or drops each record, and removes what no record knows.
+func (r *restorer) attachments() error {
+	var dropped []*attachmentRecord
+	kept := make(map[string]bool)
+	for i := range r.st.attachments {
+		rec := &r.st.attachments[i]
+		if r.attachment(rec) {
+			kept[rec.hostIfName()] = true
+		} else {
+			dropped = append(dropped, rec)
+		}
+	}
+	for name := range r.ends {
+		if kept[name] {
+			continue
+		}
+		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+			return err
+		}
+	}
+	closeFiles(r.files) // what was not taken over
+	r.files = nil
+	if len(dropped) == 0 {
+		return nil
+	}
+	return r.a.store.update(func(t *txn) error {
+		for _, rec := range dropped {
+			if err := t.dropAttachment(rec.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// attachment restores one record and says whether it stays. A host end of a
+// record that does not stay is removed by the caller.
+func (r *restorer) attachment(rec *attachmentRecord) bool {
+	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
+	if rec.State != api.StateReady {
+		log.Info("undoing an attachment that was interrupted", "state", rec.State)
+		return false
+	}
+	err := r.ready(rec)
+	if err != nil {
+		log.Warn("attachment dropped", "ns", rec.Netns, "err", err)
+	}
+	return err == nil
+}
+
+// ready restores the pair and the socket of a ready attachment.
+func (r *restorer) ready(rec *attachmentRecord) error {
+	end, there := r.ends[rec.hostIfName()]
+	if there && end.Alias == rec.ID {
+		if f := r.files[rec.Port]; f != nil && r.was[rec.Port].MAC == rec.MAC && boundTo(f, end.Index) {
+			r.carried[rec.Port] = f
+			delete(r.files, rec.Port)
+			return nil
+		}
+		return r.open(rec)
+	}
+	if there { // of an interrupted attachment that had the same port
+		if err := veth.DeletePair(r.a.hostNS, end.Name); err != nil {
+			return err
+		}
+	}
+	ns, same, err := sameNamespace(rec.Netns, rec.NS)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return errors.New("its namespace is gone")
+	}
+	defer ns.Close()
+	if err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {
+		return err
+	}
+	r.ends[rec.hostIfName()] = veth.HostEnd{Name: rec.hostIfName()}
+	r.again = append(r.again, rec)
+	return r.open(rec)
+}
+
+func (r *restorer) open(rec *attachmentRecord) error {
+	f, err := openPort(r.a.hostNS, rec)
+	if err == nil {
+		r.opened[rec.Port] = f
+	}
+	return err
+}
+
+// announce tells the neighbours about the interfaces that were made again. They
+// forward without it; it only saves the first question.
+func (r *restorer) announce() {
+	for _, rec := range r.again {
+		ns, same, err := sameNamespace(rec.Netns, rec.NS)
+		if err == nil && same {
+			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs())
+			_ = ns.Close()
+		}
+		if err != nil {
+			r.a.log.Warn("not announced", "nic", rec.Name, "err", err)
+		}
+	}
+}
+
+// resume goes on with the dataplane that was found, or starts one, and tells it
+// the snapshot. It takes ownership of the sockets if it succeeds.
+func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack.Snapshot, carried, opened map[uint16]*os.File) error {
+	if found == nil {
+		return p.Apply(ctx, s, opened)
+	}
+	was, _ := found.Adopted()
+	if was == nil {
+		was = new(netstack.Snapshot)
+	}
+	stale := make(map[uint16]bool)
+	for port := range portsOf(was) {
+		if carried[port] == nil {
+			stale[port] = true
+		}
+	}
+	p.mu.Lock()
+	p.want = without(was, stale)
+	p.sockets.add(carried)
+	p.adopt(found, true)
+	narrowed := p.want
+	p.mu.Unlock()
+	// A port's socket can't be exchanged; the port goes and comes back.
+	if len(stale) > 0 {
+		if err := p.Withdraw(ctx, narrowed); err != nil {
+			p.log.Warn("stale ports not withdrawn", "err", err)
+		}
+	}
+	return p.Apply(ctx, s, opened)
+}
+
+// createPair makes the veth pair of an attachment.
+func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) error {
+	if n == nil {
+		return fmt.Errorf("network %s is gone", rec.Network)
+	}
+	gateways, err := freeGateways(ns, n.Gateways)
+	if err != nil {
+		return err
+	}
+	return veth.CreatePair(veth.PairConfig{
+		HostName: rec.hostIfName(), HostNS: a.hostNS, Name: rec.IfName, NS: ns,
+		MAC: rec.MAC, MTU: rec.MTU,
+		Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID,
+	})
+}

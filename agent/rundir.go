@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked says that another agent uses the same directories.
+var ErrLocked = errors.New("another sluiced is running here")
+
+// runDir is where one agent keeps what a reboot may forget. Two agents with
+// different directories do not know of each other.
+//
+//	lock            flock(2) held while the agent lives; the kernel drops it
+//	sluiced.sock    the API
+//	dataplane.sock  where a later agent finds the running dataplane
+//	counters        the shared-memory table of port counters
+//	netns/sluice    bind mount of the namespace of the host ends
+type runDir string
+
+// maxRunDir keeps the longest socket path inside sockaddr_un (108 bytes), with
+// room for the temporary names that a replacement goes through.
+const maxRunDir = 80
+
+func (d runDir) apiSocket() string       { return filepath.Join(string(d), "sluiced.sock") }
+func (d runDir) dataplaneSocket() string { return filepath.Join(string(d), "dataplane.sock") }
+func (d runDir) counters() string        { return filepath.Join(string(d), "counters") }
+func (d runDir) hostNS() string          { return filepath.Join(string(d), "netns", "sluice") }
+
+// lock makes the directory, which only its owner may enter, and takes its lock.
+// The caller keeps the file open as long as it uses the directory. Children do
+// not inherit it: a dataplane must not keep the next agent out.
+func (d runDir) lock() (*os.File, error) {
+	if len(d) > maxRunDir {
+		return nil, fmt.Errorf("run directory %s: the path is longer than %d bytes", d, maxRunDir)
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(string(d), "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("run directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%w: %s", ErrLocked, d)
+	}
+	return nil, fmt.Errorf("lock %s: %w", d, err)
+}
+
+// stateFile is the one file in the state directory, which outlives a reboot.
+func stateFile(dir string) string { return filepath.Join(dir, "state.db") }

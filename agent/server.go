@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"sluice/api"
+)
+
+// Times of the API's connections. A request's body is local and small.
+const (
+	headerTimeout = 5 * time.Second
+	bodyTimeout   = 10 * time.Second
+	// endTimeout is how long requests in work may take when the agent ends.
+	endTimeout = 15 * time.Second
+)
+
+// listen makes the API's socket. What is there is left over: we have the lock.
+// The directory keeps strangers out until the mode is set.
+func listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("socket of the API: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// serve answers requests until the context is done or a client asks for the end;
+// stopPlane says whether that client wants the dataplane to end too.
+func (a *Agent) serve(ctx context.Context, l net.Listener) (stopPlane bool, err error) {
+	srv := &http.Server{Handler: a.routes(), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	select {
+	case err := <-failed:
+		return false, err
+	case <-ctx.Done():
+	case stopPlane = <-a.shutdown:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	err = srv.Shutdown(ctx)
+	<-failed
+	return stopPlane, err
+}
+
+// routes are the paths of package api.
+func (a *Agent) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+api.PathAttach, command(a.attach))
+	mux.HandleFunc("POST "+api.PathDetach, command(a.detach))
+	mux.HandleFunc("POST "+api.PathApply, command(a.apply))
+	mux.HandleFunc("POST "+api.PathShutdown, command(a.end))
+	mux.HandleFunc("GET "+api.PathLinks, list(func(_ context.Context, q query) ([]api.Link, error) { return a.links(q) }))
+	mux.HandleFunc("GET "+api.PathNetworks, list(func(_ context.Context, q query) ([]api.Network, error) { return a.networks(q) }))
+	mux.HandleFunc("GET "+api.PathAddresses, list(func(_ context.Context, q query) ([]api.Address, error) { return a.addresses(q) }))
+	mux.HandleFunc("GET "+api.PathNeighbours, list(a.neighbours))
+	mux.HandleFunc("GET "+api.PathFDB, list(a.fdb))
+	mux.HandleFunc("GET "+api.PathSockets, list(a.socketList))
+	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
+		s, err := a.status(r.Context())
+		answer(w, s, err)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		api.WriteError(w, refuse(api.CodeNotFound, "", "no %s %s in this version of the API", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+// command serves a request with a body.
+func command[In, Out any](f func(context.Context, *In) (*Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		in := new(In)
+		if err := api.ReadRequest(r.Body, in); err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		out, err := f(r.Context(), in)
+		answer(w, out, err)
+	}
+}
+
+// query is what the lists can be asked.
+type query struct {
+	network string // empty: all
+	stats   bool
+}
+
+// list serves a request without a body.
+func list[Out any](f func(context.Context, query) ([]Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := readQuery(r.URL.Query())
+		if err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		out, err := f(r.Context(), q)
+		answer(w, out, err)
+	}
+}
+
+// readQuery is as strict as the decoding of bodies.
+func readQuery(values url.Values) (query, error) {
+	var q query
+	for name, v := range values {
+		switch {
+		case name == "network" && len(v) == 1:
+			q.network = v[0]
+		case name == "stats" && len(v) == 1 && v[0] == "1":
+			q.stats = true
+		default:
+			return q, refuse(api.CodeInvalid, name, "unknown parameter or value %s=%q", name, v)
+		}
+	}
+	return q, nil
+}
+
+func answer(w http.ResponseWriter, out any, err error) {
+	if err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	api.WriteReply(w, out)
+}
+
+// end asks Run to end once this request is answered.
+func (a *Agent) end(_ context.Context, r *api.ShutdownRequest) (*struct{}, error) {
+	select {
+	case a.shutdown <- r.Dataplane:
+	default: // somebody was faster
+	}
+	return &struct{}{}, nil
+}
