@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -19,23 +20,25 @@ import (
 // off the container's kernel does that work before the frame reaches the veth;
 // with them on, the frame could not be read at all, or would be taken for what it
 // is not. All other offloads stay as the kernel has them.
-var containerOffloads = [...]feature{
-	{"tx-checksum-sctp", false},
-	// Accurate ECN (RFC 9768) wants the CWR bit in all segments or none, the
-	// header knows only the older rule: in the first.
-	{"tx-tcp-accecn-segmentation", false},
-	{"tx-sctp-segmentation", false},
-	{"tx-esp-segmentation", false},
-	{"tx-fcoe-segmentation", false},
-	{"tx-gre-segmentation", false},
-	{"tx-gre-csum-segmentation", false},
-	{"tx-ipxip4-segmentation", false},
-	{"tx-ipxip6-segmentation", false},
-	{"tx-udp_tnl-segmentation", false},
-	{"tx-udp_tnl-csum-segmentation", false},
-	{"tx-tunnel-remcsum-segmentation", false},
-	{"tx-gso-partial", false},
-	{"tx-gso-list", false},
+func containerOffloads() []feature {
+	return []feature{
+		{"tx-checksum-sctp", false},
+		// Accurate ECN (RFC 9768) wants the CWR bit in all segments or none, the
+		// header knows only the older rule: in the first.
+		{"tx-tcp-accecn-segmentation", false},
+		{"tx-sctp-segmentation", false},
+		{"tx-esp-segmentation", false},
+		{"tx-fcoe-segmentation", false},
+		{"tx-gre-segmentation", false},
+		{"tx-gre-csum-segmentation", false},
+		{"tx-ipxip4-segmentation", false},
+		{"tx-ipxip6-segmentation", false},
+		{"tx-udp_tnl-segmentation", false},
+		{"tx-udp_tnl-csum-segmentation", false},
+		{"tx-tunnel-remcsum-segmentation", false},
+		{"tx-gso-partial", false},
+		{"tx-gso-list", false},
+	}
 }
 
 // configureContainer sets up the container's end. What must be true before the
@@ -80,7 +83,7 @@ func (c *PairConfig) configureContainer(h *netlink.Handle) error {
 func (c *PairConfig) prepare() (eui64 bool, err error) {
 	// Best effort: of the frames that these offloads would make, none is lost
 	// silently, see Batch.Refused and packet.Frame.CheckVnet.
-	_ = setFeatures(c.Name, containerOffloads[:])
+	_ = setFeatures(c.Name, containerOffloads())
 
 	conf := "ipv6/conf/" + c.Name
 	settings := []string{conf + "/accept_dad"}
@@ -138,9 +141,9 @@ func ipNet(p netip.Prefix) *net.IPNet {
 // addRoutes adds the further routes first: a gateway may be reachable only by one
 // of them.
 func (c *PairConfig) addRoutes(h *netlink.Handle, index int) error {
-	routes := c.Routes
+	routes := slices.Clip(c.Routes) // the caller's array stays as it is
 	for _, gw := range c.Gateways {
-		routes = append(routes[:len(routes):len(routes)], Route{Dst: defaultRoute(gw), Via: gw})
+		routes = append(routes, Route{Dst: defaultRoute(gw), Via: gw})
 	}
 	for _, r := range routes {
 		if err := h.RouteAdd(c.nlRoute(r, index)); err != nil {

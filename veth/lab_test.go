@@ -23,18 +23,18 @@ import (
 // patience bounds every wait of these tests.
 const patience = 10 * time.Second
 
-func needRoot(t testing.TB) {
-	t.Helper()
+func needRoot(tb testing.TB) {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
+		tb.Skip("needs root: makes network namespaces")
 	}
 }
 
 // newNS makes a namespace without a name: it ends with its handle, also if the
 // test is killed.
-func newNS(t testing.TB) netns.NsHandle {
-	t.Helper()
-	needRoot(t)
+func newNS(tb testing.TB) netns.NsHandle {
+	tb.Helper()
+	needRoot(tb)
 	type result struct {
 		ns  netns.NsHandle
 		err error
@@ -47,22 +47,22 @@ func newNS(t testing.TB) netns.NsHandle {
 	}()
 	r := <-c
 	if r.err != nil {
-		t.Fatalf("new namespace: %v", r.err)
+		tb.Fatalf("new namespace: %v", r.err)
 	}
-	t.Cleanup(func() { r.ns.Close() })
+	tb.Cleanup(func() { r.ns.Close() })
 	return r.ns
 }
 
 // run runs a command inside a namespace.
-func run(t testing.TB, ns netns.NsHandle, args ...string) string {
-	t.Helper()
+func run(tb testing.TB, ns netns.NsHandle, args ...string) string {
+	tb.Helper()
 	var out []byte
 	err := veth.Do(ns, func() (err error) {
 		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
 		return err
 	})
 	if err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
+		tb.Fatalf("%v: %v\n%s", args, err, out)
 	}
 	return string(out)
 }
@@ -94,22 +94,22 @@ func config(host, ns netns.NsHandle, n int) veth.PairConfig {
 }
 
 // attach makes the n-th container on a host namespace, with its port open.
-func attach(t testing.TB, host netns.NsHandle, n int, change func(*veth.PairConfig)) *container {
-	t.Helper()
-	ns := newNS(t)
+func attach(tb testing.TB, host netns.NsHandle, n int, change func(*veth.PairConfig)) *container {
+	tb.Helper()
+	ns := newNS(tb)
 	cfg := config(host, ns, n)
 	if change != nil {
 		change(&cfg)
 	}
 	if err := veth.CreatePair(cfg); err != nil {
-		t.Fatalf("CreatePair: %v", err)
+		tb.Fatalf("CreatePair: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := veth.DeletePair(host, cfg.HostName); err != nil {
-			t.Errorf("DeletePair: %v", err)
+			tb.Errorf("DeletePair: %v", err)
 		}
 	})
-	c := &container{ns: ns, cfg: cfg, port: openPort(t, host, cfg.HostName)}
+	c := &container{ns: ns, cfg: cfg, port: openPort(tb, host, cfg.HostName)}
 	for _, a := range cfg.Addresses {
 		if a.Addr().Is4() {
 			c.ip4 = a.Addr()
@@ -120,44 +120,44 @@ func attach(t testing.TB, host netns.NsHandle, n int, change func(*veth.PairConf
 	return c
 }
 
-func openPort(t testing.TB, host netns.NsHandle, name string) *os.File {
-	t.Helper()
+func openPort(tb testing.TB, host netns.NsHandle, name string) *os.File {
+	tb.Helper()
 	f, err := veth.OpenSocket(host, name, veth.SocketOptions{})
 	if err != nil {
-		t.Fatalf("OpenSocket: %v", err)
+		tb.Fatalf("OpenSocket: %v", err)
 	}
-	t.Cleanup(func() { f.Close() })
+	tb.Cleanup(func() { f.Close() })
 	return f
 }
 
 func (c *container) fd() int { return int(c.port.Fd()) }
 
 // rawSocket is what a process in the container has with CAP_NET_RAW.
-func (c *container) rawSocket(t testing.TB) *os.File {
-	t.Helper()
+func (c *container) rawSocket(tb testing.TB) *os.File {
+	tb.Helper()
 	f, err := veth.OpenSocket(c.ns, c.cfg.Name, veth.SocketOptions{})
 	if err != nil {
-		t.Fatalf("OpenSocket in the container: %v", err)
+		tb.Fatalf("OpenSocket in the container: %v", err)
 	}
-	t.Cleanup(func() { f.Close() })
+	tb.Cleanup(func() { f.Close() })
 	return f
 }
 
-func newBatch(t testing.TB, n int) *veth.Batch {
-	t.Helper()
+func newBatch(tb testing.TB, n int) *veth.Batch {
+	tb.Helper()
 	b, err := veth.NewBatch(n)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	tb.Cleanup(func() { b.Close() })
 	return b
 }
 
-func newSender(t testing.TB, n int) *veth.Sender {
-	t.Helper()
+func newSender(tb testing.TB, n int) *veth.Sender {
+	tb.Helper()
 	s, err := veth.NewSender(n)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -173,11 +173,11 @@ func frameOf(vnet packet.Vnet, b []byte) *packet.Frame {
 }
 
 // sendOne sends a frame by a port and returns what became of it.
-func sendOne(t testing.TB, fd int, f *packet.Frame) veth.SendResult {
-	t.Helper()
-	s := newSender(t, 1)
+func sendOne(tb testing.TB, fd int, f *packet.Frame) veth.SendResult {
+	tb.Helper()
+	s := newSender(tb, 1)
 	if !s.Append(f) {
-		t.Fatal("Append refused the frame")
+		tb.Fatal("Append refused the frame")
 	}
 	var res veth.SendResult
 	s.Flush(fd, &res)
@@ -197,13 +197,13 @@ func waitFor(fd int, d time.Duration) bool {
 }
 
 // awaitFrame receives until a frame satisfies want, and leaves it in b.
-func awaitFrame(t testing.TB, fd int, b *veth.Batch, want func(*packet.Frame) bool) *packet.Frame {
-	t.Helper()
+func awaitFrame(tb testing.TB, fd int, b *veth.Batch, want func(*packet.Frame) bool) *packet.Frame {
+	tb.Helper()
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		n, errno := b.Recv(fd, 1)
 		if errno != 0 {
-			t.Fatalf("Recv: %v", errno)
+			tb.Fatalf("Recv: %v", errno)
 		}
 		if n == 1 && want(&b.Frames[0]) {
 			return &b.Frames[0]
@@ -212,7 +212,7 @@ func awaitFrame(t testing.TB, fd int, b *veth.Batch, want func(*packet.Frame) bo
 			waitFor(fd, time.Until(deadline))
 		}
 	}
-	t.Fatal("the frame did not come")
+	tb.Fatal("the frame did not come")
 	return nil
 }
 
@@ -227,11 +227,11 @@ type hub struct {
 }
 
 // startHub runs a hub until the test ends.
-func startHub(t testing.TB, a, b int) *hub {
-	t.Helper()
+func startHub(tb testing.TB, a, b int) *hub {
+	tb.Helper()
 	h := new(hub)
 	stop, done := make(chan struct{}), make(chan struct{})
-	batch, sender := newBatch(t, 32), newSender(t, 32)
+	batch, sender := newBatch(tb, 32), newSender(tb, 32)
 	go func() {
 		defer close(done)
 		for {
@@ -246,7 +246,7 @@ func startHub(t testing.TB, a, b int) *hub {
 			}
 		}
 	}()
-	t.Cleanup(func() { close(stop); <-done })
+	tb.Cleanup(func() { close(stop); <-done })
 	return h
 }
 
@@ -277,30 +277,30 @@ func (h *hub) turn(b *veth.Batch, s *veth.Sender, from, to int) int {
 }
 
 // listen and dial open sockets of a namespace; the connections work anywhere.
-func listen(t testing.TB, ns netns.NsHandle, addr netip.AddrPort) net.Listener {
-	t.Helper()
+func listen(tb testing.TB, ns netns.NsHandle, addr netip.AddrPort) net.Listener {
+	tb.Helper()
 	var l net.Listener
 	err := veth.Do(ns, func() (err error) {
 		l, err = net.Listen("tcp", addr.String())
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	tb.Cleanup(func() { l.Close() })
 	return l
 }
 
-func dial(t testing.TB, ns netns.NsHandle, addr netip.AddrPort) net.Conn {
-	t.Helper()
+func dial(tb testing.TB, ns netns.NsHandle, addr netip.AddrPort) net.Conn {
+	tb.Helper()
 	var c net.Conn
 	err := veth.Do(ns, func() (err error) {
 		c, err = net.DialTimeout("tcp", addr.String(), patience)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	tb.Cleanup(func() { c.Close() })
 	return c
 }

@@ -16,23 +16,23 @@ import (
 )
 
 // The host end as a probing container would imagine it.
-var ( //nolint:gochecknoglobals // constants that Go can't call so
-	host4 = netip.MustParseAddr("10.9.0.254")
-	host6 = netip.MustParseAddr("fd09::254")
+const (
+	host4 = "10.9.0.254"
+	host6 = "fd09::254"
 )
 
 // probes are all frames that a kernel could feel called upon to answer, to a host
 // end with the given MAC.
 func probes(from *container, hostMAC packet.MAC) [][]byte {
 	to4 := []netip.Addr{
-		host4, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("255.255.255.255"),
+		netip.MustParseAddr(host4), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("255.255.255.255"),
 		netip.MustParseAddr("10.9.0.255"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("8.8.8.8"),
 	}
 	linkLocal := netip.AddrFrom16([16]byte{
 		0xfe, 0x80, 8: hostMAC[0] ^ 2, hostMAC[1], hostMAC[2], 0xff, 0xfe, hostMAC[3], hostMAC[4], hostMAC[5],
 	})
 	to6 := []netip.Addr{
-		host6, linkLocal, netip.IPv6LinkLocalAllNodes(), netip.IPv6LinkLocalAllRouters(),
+		netip.MustParseAddr(host6), linkLocal, netip.IPv6LinkLocalAllNodes(), netip.IPv6LinkLocalAllRouters(),
 		netip.IPv6Loopback(), netip.MustParseAddr("2001:db8::1"),
 	}
 	var all [][]byte
@@ -95,6 +95,7 @@ func TestHostKernelAnswersNothing(t *testing.T) {
 		host func(t *testing.T) netns.NsHandle
 	}{
 		{"in a namespace of CreateNetNS", func(t *testing.T) netns.NsHandle {
+			t.Helper()
 			ns, err := veth.CreateNetNS(newPath(t))
 			if err != nil {
 				t.Fatal(err)
@@ -102,8 +103,9 @@ func TestHostKernelAnswersNothing(t *testing.T) {
 			t.Cleanup(func() { ns.Close() })
 			return ns
 		}},
-		{"in any namespace", func(t *testing.T) netns.NsHandle { return newNS(t) }},
+		{"in any namespace", func(t *testing.T) netns.NsHandle { t.Helper(); return newNS(t) }},
 		{"in any namespace with loopback up and forwarding on", func(t *testing.T) netns.NsHandle {
+			t.Helper()
 			ns := newNS(t)
 			run(t, ns, "ip", "link", "set", "lo", "up")
 			run(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
@@ -126,8 +128,8 @@ func TestProbesAreAnsweredByAHostThatMay(t *testing.T) {
 	c := attach(t, host, 1, func(c *veth.PairConfig) { c.HostMAC = hostMAC })
 	run(t, host, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/slt-1/disable_ipv6")
 	run(t, host, "ip", "link", "set", "slt-1", "arp", "on")
-	run(t, host, "ip", "addr", "add", host4.String()+"/24", "dev", "slt-1")
-	run(t, host, "ip", "addr", "add", host6.String()+"/64", "dev", "slt-1", "nodad")
+	run(t, host, "ip", "addr", "add", host4+"/24", "dev", "slt-1")
+	run(t, host, "ip", "addr", "add", host6+"/64", "dev", "slt-1", "nodad")
 	kinds := map[uint8]int{}
 	arp := 0
 	for _, frame := range answers(t, c, hostMAC) {

@@ -19,11 +19,11 @@ import (
 )
 
 // current is the calling thread's namespace.
-func current(t testing.TB) string {
-	t.Helper()
+func current(tb testing.TB) string {
+	tb.Helper()
 	s, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }

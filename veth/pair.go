@@ -148,10 +148,13 @@ func (c *PairConfig) validate() error {
 			return fmt.Errorf("%w: group address %s as MAC", ErrConfig, mac)
 		}
 	}
+	if err := c.validateRoutes(); err != nil {
+		return err
+	}
 	lowest := MinMTU
 	for _, a := range c.Addresses {
-		if !a.IsValid() {
-			return fmt.Errorf("%w: address without prefix length", ErrConfig)
+		if !a.IsValid() || a.Addr().Is4In6() {
+			return fmt.Errorf("%w: address %s", ErrConfig, a)
 		}
 		if a.Addr().Is6() {
 			lowest = MinMTUIPv6
@@ -159,6 +162,22 @@ func (c *PairConfig) validate() error {
 	}
 	if c.MTU < lowest || c.MTU > MaxMTU {
 		return fmt.Errorf("%w: MTU %d is not in %d..%d", ErrConfig, c.MTU, lowest, MaxMTU)
+	}
+	return nil
+}
+
+// validateRoutes wants whole addresses, and each next hop in the family of its
+// destination.
+func (c *PairConfig) validateRoutes() error {
+	for _, gw := range c.Gateways {
+		if !gw.IsValid() || gw.Is4In6() {
+			return fmt.Errorf("%w: gateway %s", ErrConfig, gw)
+		}
+	}
+	for _, r := range c.Routes {
+		if !r.Dst.IsValid() || r.Via.IsValid() && r.Via.BitLen() != r.Dst.Addr().BitLen() {
+			return fmt.Errorf("%w: route %s via %s", ErrConfig, r.Dst, r.Via)
+		}
 	}
 	return nil
 }

@@ -23,21 +23,21 @@ import (
 )
 
 // netlinkAt looks at a namespace with other code than the package's own.
-func netlinkAt(t testing.TB, ns netns.NsHandle) *netlink.Handle {
-	t.Helper()
+func netlinkAt(tb testing.TB, ns netns.NsHandle) *netlink.Handle {
+	tb.Helper()
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(h.Close)
+	tb.Cleanup(h.Close)
 	return h
 }
 
-func linkByName(t testing.TB, h *netlink.Handle, name string) netlink.Link {
-	t.Helper()
+func linkByName(tb testing.TB, h *netlink.Handle, name string) netlink.Link {
+	tb.Helper()
 	l, err := h.LinkByName(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
@@ -209,7 +209,14 @@ func TestCreatePairRefuses(t *testing.T) {
 		{"a group address", func(c *veth.PairConfig) { c.MAC[0] |= 1 }, veth.ErrConfig, "group"},
 		{"an MTU below IPv6's", func(c *veth.PairConfig) { c.MTU = 1279 }, veth.ErrConfig, "1280..65535"},
 		{"an MTU above 64 KB", func(c *veth.PairConfig) { c.MTU = 65536 }, veth.ErrConfig, "1280..65535"},
-		{"an address without prefix", func(c *veth.PairConfig) { c.Addresses = []netip.Prefix{{}} }, veth.ErrConfig, "prefix"},
+		{"an address without prefix", func(c *veth.PairConfig) { c.Addresses = []netip.Prefix{{}} }, veth.ErrConfig, "invalid Prefix"},
+		{"an IPv4 address in IPv6's clothes", func(c *veth.PairConfig) {
+			c.Addresses = []netip.Prefix{netip.MustParsePrefix("::ffff:10.9.0.2/120")}
+		}, veth.ErrConfig, "::ffff:10.9.0.2"},
+		{"no gateway", func(c *veth.PairConfig) { c.Gateways = []netip.Addr{{}} }, veth.ErrConfig, "gateway"},
+		{"a next hop of the other family", func(c *veth.PairConfig) {
+			c.Routes = []veth.Route{{Dst: netip.MustParsePrefix("192.0.2.0/24"), Via: netip.MustParseAddr("fd09::1")}}
+		}, veth.ErrConfig, "192.0.2.0/24 via fd09::1"},
 		{"an impossible address", func(c *veth.PairConfig) {
 			c.Name, c.Addresses = "eth1", []netip.Prefix{netip.MustParsePrefix("ff02::1/64")}
 		}, unix.EADDRNOTAVAIL, "ff02::1/64"},
@@ -282,14 +289,14 @@ func TestDeletedContainerTakesItsPairAlong(t *testing.T) {
 }
 
 // await repeats a look until it succeeds.
-func await(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func await(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	t.Fatalf("waited in vain for %s", what)
+	tb.Fatalf("waited in vain for %s", what)
 }
 
 func TestCreatePairFromManyGoroutines(t *testing.T) {

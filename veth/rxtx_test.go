@@ -4,7 +4,9 @@ package veth_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,6 +94,58 @@ func TestRecvFromAClosedPeer(t *testing.T) {
 	}
 }
 
+func TestRecvIsBoundedWhenTheKernelRefuses(t *testing.T) {
+	// A stream socket without a peer answers EINVAL, as a port does for a frame
+	// that no virtio-net header describes; but it never stops.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	b := newBatch(t, 4)
+	if n, errno := b.Recv(fd, 4); n != 0 || errno != 0 || b.Refused != 4 {
+		t.Errorf("%d, %v, %d refused", n, errno, b.Refused)
+	}
+}
+
+func TestBatchSizesAreBroughtIntoRange(t *testing.T) {
+	for _, tc := range []struct{ ask, want int }{{-1, 1}, {0, 1}, {64, 64}, {veth.MaxBatch + 1, veth.MaxBatch}} {
+		if n := len(newBatch(t, tc.ask).Frames); n != tc.want {
+			t.Errorf("NewBatch(%d) has %d frames", tc.ask, n)
+		}
+		s, f := newSender(t, tc.ask), frameOf(packet.Vnet{}, ethernet(60, 1))
+		for s.Append(f) {
+		}
+		if s.Len() != tc.want {
+			t.Errorf("NewSender(%d) takes %d frames", tc.ask, s.Len())
+		}
+	}
+}
+
+// TestBatchMemoryIsTouchedByNeed: a batch of 64 MB costs nearly nothing until
+// frames come.
+func TestBatchMemoryIsTouchedByNeed(t *testing.T) {
+	before := residentPages(t)
+	newBatch(t, veth.MaxBatch)
+	if grown := (residentPages(t) - before) * os.Getpagesize(); grown > 8<<20 {
+		t.Errorf("%d bytes resident", grown)
+	}
+}
+
+// residentPages is the second word of proc_pid_statm(5).
+func residentPages(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, resident int
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident
+}
+
 func TestSendKeepsOrderBytesAndMetadata(t *testing.T) {
 	w, s := vethtest.New(t), newSender(t, 4)
 	vnet := packet.Vnet{Flags: packet.FlagNeedsCsum, CsumStart: 34, CsumOffset: 6}
@@ -135,6 +189,7 @@ func TestFlushCountsWhatIsLost(t *testing.T) {
 		sent   bool // some frames go first
 	}{
 		{"the send buffer is full", func(t *testing.T, w *vethtest.Wire) int {
+			t.Helper()
 			if err := unix.SetsockoptInt(w.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10); err != nil {
 				t.Fatal(err)
 			}

@@ -18,19 +18,24 @@ const sysctlRoot = "/proc/sys/net"
 // quiet is what makes the IP stack of the host ends' namespace mute: no IPv6
 // (ND, MLD, router solicitations), no forwarding, no answers to echo requests,
 // no ARP. See ip-sysctl in the kernel's documentation.
-var quiet = [...]struct{ name, value string }{
-	{"ipv6/conf/all/disable_ipv6", "1"},
-	{"ipv6/conf/default/disable_ipv6", "1"},
-	{"ipv4/ip_forward", "0"},
-	{"ipv4/conf/all/arp_ignore", "8"},
-	{"ipv4/icmp_echo_ignore_all", "1"},
+func quiet() []setting {
+	return []setting{
+		{"ipv6/conf/all/disable_ipv6", "1"},
+		{"ipv6/conf/default/disable_ipv6", "1"},
+		{"ipv4/ip_forward", "0"},
+		{"ipv4/conf/all/arp_ignore", "8"},
+		{"ipv4/icmp_echo_ignore_all", "1"},
+	}
 }
+
+// setting is a file below sysctlRoot and what to write into it.
+type setting struct{ name, value string }
 
 // quietNetNS applies quiet to the calling thread's namespace. A kernel without
 // IPv6, or a /proc/sys that is mounted read-only, is no error: the host ends
 // have no address and no ARP anyway; this is the second lock on the door.
 func quietNetNS() error {
-	for _, q := range quiet {
+	for _, q := range quiet() {
 		if err := writeSysctl(q.name, q.value); err != nil && !sysctlRefused(err) {
 			return err
 		}

@@ -117,6 +117,7 @@ func lossReason(errno unix.Errno) (reason trace.Reason, rest bool) {
 		return trace.TooBig, false
 	case unix.EBADF, unix.ENOTSOCK:
 		return trace.TxError, true
+	default:
+		return trace.TxError, false
 	}
-	return trace.TxError, false
 }

@@ -29,20 +29,20 @@ type Wire struct {
 }
 
 // New makes a wire that ends with the test.
-func New(t testing.TB) *Wire {
-	t.Helper()
+func New(tb testing.TB) *Wire {
+	tb.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		t.Fatalf("socketpair: %v", err)
+		tb.Fatalf("socketpair: %v", err)
 	}
-	w := &Wire{t: t, near: fds[0], far: fds[1], buf: make([]byte, packet.BufLen)}
+	w := &Wire{t: tb, near: fds[0], far: fds[1], buf: make([]byte, packet.BufLen)}
 	for _, fd := range fds {
 		// Without the privilege the kernel's own limit serves smaller tests.
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize) != nil {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize)
 		}
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		w.Close()
 		closeFD(&w.near)
 	})
