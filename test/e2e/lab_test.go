@@ -167,3 +167,17 @@ func TestWrongResultsFail(t *testing.T) {
 		t.Errorf("want two failures, got %q", f.said)
 	}
 }
+
+// TestHostileIsRepeatable sends the same frames twice over a kernel bridge.
+func TestHostileIsRepeatable(t *testing.T) {
+	_, red, green := pair(t, 0)
+	var runs [2]report.Hostile
+	for i := range runs {
+		p := red.Traffic("hostile", "-frames", "20000", "-seed", "7", "-known", green.MAC())
+		runs[i] = lab.Report[report.Hostile](p.Ready(), time.Minute)
+		runs[i].Seconds, runs[i].Retried = 0, 0
+	}
+	if runs[0] != runs[1] || runs[0].Sent < 20000 {
+		t.Errorf("the same seed made %+v and %+v", runs[0], runs[1])
+	}
+}

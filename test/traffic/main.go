@@ -43,6 +43,7 @@ func commands() map[string]command {
 		"echo":     {"talk to an RFC 862 echo service", echo},
 		"pingall":  {"ICMP echo to many addresses at once", pingAll},
 		"capture":  {"verify each frame's checksum on an interface", capture},
+		"hostile":  {"random and mutated frames from an interface", hostile},
 		"vlan":     {"a VLAN sub-interface in user space", vlan},
 	}
 }

@@ -119,6 +119,9 @@ func (p *prober) round() {
 func (p *prober) answer() bool {
 	for got := 0; got < len(p.out); {
 		n, err := unix.Read(p.fd, p.in[got:])
+		if err == unix.EINTR { // a signal of the runtime; the time-out starts again
+			continue
+		}
 		if err != nil || n == 0 {
 			p.fail(err)
 			return false

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"time"
+
+	"sluice/test/lab"
+	"sluice/test/traffic/report"
+)
+
+// setup is two containers on one fabric, with the servers that the measurements
+// talk to.
+type setup struct {
+	fabric     lab.Fabric
+	lab        *lab.Lab
+	red, green *lab.NS
+}
+
+// connect makes the containers and starts the servers.
+func connect(l *lab.Lab, f lab.Fabric) *setup {
+	s := &setup{fabric: f, lab: l, red: l.NS("red"), green: l.NS("green")}
+	f.Connect(s.red)
+	f.Connect(s.green)
+	for _, n := range []*lab.NS{s.red, s.green} {
+		// Connections a second: every port of the client may be used.
+		n.Run("sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=1024 65535")
+	}
+	s.green.Serve()
+	s.green.Start("iperf3", "-s")
+	s.red.Ping(s.green.IP(lab.V4))
+	return s
+}
+
+// figure is one number of a measurement: several come of one run (p50 and p99).
+type figure struct {
+	name, unit string
+	digits     int  // after the point
+	less       bool // less is better
+}
+
+// measurement is one thing to run; it returns a value for each of its figures.
+type measurement struct {
+	name    string
+	figures []figure
+	run     func(s *setup, seconds float64) []float64
+}
+
+// result is a measurement and, for each setup, the values of each round.
+type result struct {
+	measurement
+	values [][]float64 // [setup][round*figures + figure]
+}
+
+func (r *result) add(setup int, v []float64) {
+	r.values[setup] = append(r.values[setup], v...)
+}
+
+// column is one figure's values on one setup.
+func (r *result) column(setup, fig int) []float64 {
+	var out []float64
+	for i := fig; i < len(r.values[setup]); i += len(r.figures) {
+		out = append(out, r.values[setup][i])
+	}
+	return out
+}
+
+// measurements are the rows of the table.
+func measurements() []measurement {
+	gbit := func(name string) []figure { return []figure{{name: name, unit: "Gbit/s", digits: 2}} }
+	halves := func(name string) []figure {
+		return []figure{
+			{name: name + ", half round trip p50", unit: "µs", digits: 1, less: true},
+			{name: name + ", half round trip p99", unit: "µs", digits: 1, less: true},
+		}
+	}
+	return []measurement{
+		{"tcp-1", gbit("TCP, 1 stream"), func(s *setup, secs float64) []float64 { return s.iperf(secs, 1) }},
+		{"tcp-4", gbit("TCP, 4 streams"), func(s *setup, secs float64) []float64 { return s.iperf(secs, 4) }},
+		{"tcp-1-no-offload", gbit("TCP, 1 stream, containers without TSO and GSO"), func(s *setup, secs float64) []float64 {
+			s.segmentation("off")
+			defer s.segmentation("on")
+			return s.iperf(secs, 1)
+		}},
+		{"pingpong-tcp", halves("TCP ping-pong, a core each"), func(s *setup, secs float64) []float64 { return s.pinned(secs) }},
+		{"pingpong-udp", halves("UDP ping-pong, a core each"), func(s *setup, secs float64) []float64 { return s.pinned(secs, "-udp") }},
+		{"pingpong-tcp-free", halves("TCP ping-pong, unpinned"), func(s *setup, secs float64) []float64 { return s.unpinned(secs) }},
+		{"udp-64", []figure{{name: "UDP, 64-byte datagrams delivered", unit: "kpps", digits: 0}}, (*setup).flood},
+		{"crr", []figure{{name: "TCP connections, a byte each way", unit: "1/s", digits: 0}}, (*setup).crr},
+	}
+}
+
+// iperf is the rate that the receiver of iperf3(1) saw, in Gbit/s.
+func (s *setup) iperf(secs float64, streams int) []float64 {
+	out := s.red.Run("iperf3", "-c", s.green.IP(lab.V4).String(), "-J", "-O", "0.5",
+		"-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams))
+	var r struct {
+		End struct {
+			Received struct {
+				Rate float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return []float64{0}
+	}
+	return []float64{r.End.Received.Rate / 1e9}
+}
+
+// segmentation switches segmentation offload in both containers.
+func (s *setup) segmentation(word string) {
+	for _, n := range []*lab.NS{s.red, s.green} {
+		n.Run("ethtool", "-K", n.If(), "tso", word, "gso", word)
+	}
+}
+
+// pinned keeps the two containers on different cores. Where they run decides
+// more than what connects them: on one core a message costs a switch between
+// two processes, on two it costs the waking of an idle core, which is ten times
+// as much in a virtual machine. Left alone, the scheduler takes now the one and
+// now the other, and a median tells which, not how fast the network is.
+func (s *setup) pinned(secs float64, args ...string) []float64 {
+	last := strconv.Itoa(runtime.NumCPU() - 1)
+	return s.pingpong(secs, []string{"taskset", "-c", "0"}, []string{"taskset", "-c", last}, args)
+}
+
+// unpinned leaves the placing to the scheduler.
+func (s *setup) unpinned(secs float64, args ...string) []float64 {
+	return s.pingpong(secs, nil, nil, args)
+}
+
+// pingpong runs a server and a client of its own, each behind a command that
+// places it.
+func (s *setup) pingpong(secs float64, client, server, args []string) []float64 {
+	const port = 7002
+	tool := s.lab.Binary("traffic")
+	serve := s.green.Start(append(server, tool, "serve", "-port", strconv.Itoa(port))...).Ready()
+	defer serve.Stop()
+	to := netip.AddrPortFrom(s.green.IP(lab.V4), port).String()
+	ping := append(client, tool, "pingpong", "-seconds", fmt.Sprint(secs), "-to", to)
+	r := lab.Report[report.RoundTrips](s.red.Start(append(ping, args...)...), s.patience(secs))
+	return []float64{r.P50US, r.P99US}
+}
+
+// flood counts at the sink, from the first datagram on; the sender goes on for
+// longer than the sink counts.
+func (s *setup) flood(secs float64) []float64 {
+	const port = 7001
+	to := netip.AddrPortFrom(s.green.IP(lab.V4), port).String()
+	sink := s.green.Traffic("sink", "-port", strconv.Itoa(port), "-seconds", fmt.Sprint(secs)).Ready()
+	flood := s.red.Traffic("flood", "-to", to, "-size", "64", "-seconds", fmt.Sprint(secs+0.5))
+	r := lab.Report[report.Rate](sink, s.patience(secs))
+	lab.Report[report.Rate](flood, s.patience(secs))
+	return []float64{r.PerSecond / 1e3}
+}
+
+func (s *setup) crr(secs float64) []float64 {
+	p := s.red.Traffic("crr", "-seconds", fmt.Sprint(secs), "-to", s.green.At(lab.V4))
+	return []float64{lab.Report[report.Rate](p, s.patience(secs)).PerSecond}
+}
+
+func (s *setup) patience(secs float64) time.Duration {
+	return time.Duration((secs + 30) * 1e9)
+}
