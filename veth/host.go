@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,7 @@ func (c *PairConfig) configureHost(h *netlink.Handle, link netlink.Link) error {
 			return fmt.Errorf("set alias: %w", err)
 		}
 	}
-	if err := Do(c.HostNS, func() error { return muteHost(c.HostName) }); err != nil {
+	if err := Do(c.HostNS, func() error { return muteIPv6(c.HostName, link.Attrs().Index) }); err != nil {
 		return err
 	}
 	if err := h.LinkSetUp(link); err != nil {
@@ -40,9 +41,13 @@ func (c *PairConfig) configureHost(h *netlink.Handle, link netlink.Link) error {
 	return nil
 }
 
-// muteHost runs in the host end's namespace. Where /proc/sys can't be written,
-// IPv6 is off already if the namespace was made by CreateNetNS.
-func muteHost(ifname string) error {
+// muteIPv6 runs in the host end's namespace. It takes the interface out of IPv6;
+// where /proc/sys can't be written, it is at least without an address, and with
+// that without an answer.
+func muteIPv6(ifname string, index int) error {
+	if err := noLinkLocal(index); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("set addrgenmode: %w", err)
+	}
 	err := writeSysctl("ipv6/conf/"+ifname+"/disable_ipv6", "1")
 	if err != nil && !sysctlRefused(err) {
 		return err
@@ -50,6 +55,23 @@ func muteHost(ifname string) error {
 	// Best effort: it is about speed, and older kernels lack some.
 	_ = setFeatures(ifname, hostOffloads())
 	return nil
+}
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const addrGenModeNone = 1
+
+// noLinkLocal is "ip link set dev NAME addrgenmode none" (ip-link(8)), which the
+// netlink library has no word for, in the thread's namespace.
+func noLinkLocal(index int) error {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{addrGenModeNone})
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	req.AddData(msg)
+	req.AddData(spec)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // HostEnd is one host end as the kernel knows it.

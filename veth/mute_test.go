@@ -5,6 +5,7 @@ package veth_test
 import (
 	"bytes"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -107,6 +108,9 @@ func TestHostKernelAnswersNothing(t *testing.T) {
 		{"in any namespace with loopback up and forwarding on", func(t *testing.T) netns.NsHandle {
 			t.Helper()
 			ns := newNS(t)
+			if os.Getenv(readOnly) != "" {
+				return ns
+			}
 			run(t, ns, "ip", "link", "set", "lo", "up")
 			run(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
 			return ns

@@ -3,10 +3,12 @@
 package veth_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -157,8 +159,10 @@ func TestHostEndIsMute(t *testing.T) {
 	if link.RawFlags&unix.IFF_NOARP == 0 {
 		t.Error("ARP is on")
 	}
-	if got := run(t, host, "cat", "/proc/sys/net/ipv6/conf/slt-1/disable_ipv6"); strings.TrimSpace(got) != "1" {
-		t.Errorf("disable_ipv6 = %q", got)
+	for name, want := range map[string]string{"disable_ipv6": "1", "addr_gen_mode": "1"} {
+		if got := run(t, host, "cat", "/proc/sys/net/ipv6/conf/slt-1/"+name); strings.TrimSpace(got) != want {
+			t.Errorf("%s = %q", name, got)
+		}
 	}
 	for name, want := range map[string]bool{"generic-receive-offload": true, "rx-udp-gro-forwarding": true} {
 		if got := features(t, host, "slt-1")[name]; got != want {
@@ -188,6 +192,28 @@ func features(t *testing.T, ns netns.NsHandle, ifname string) map[string]bool {
 	}
 	return f
 }
+
+// TestReadOnlySysctl runs other tests of this file again where /proc/sys can't be
+// written, as in a container.
+func TestReadOnlySysctl(t *testing.T) {
+	needRoot(t)
+	const tests = "^(TestCreatePairConfiguresBothEnds|TestHostKernelAnswersNothing|TestCreateNetNSAfterAKill)$"
+	const script = `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0" -test.run "$1"`
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-c", script, exe, tests)
+	cmd.Env = append(os.Environ(), readOnly+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// readOnly is set in the environment of tests that can't write /proc/sys.
+const readOnly = "SLT_READ_ONLY_SYSCTL"
 
 func TestCreatePairRefuses(t *testing.T) {
 	host, ns := newNS(t), newNS(t)
