@@ -26,9 +26,8 @@ dir=
 
 die() { echo "demo: $*" >&2; exit 1; }
 title() { printf '\n== %s\n' "$*"; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+show() { printf '$ %s\n' "${*//$dir\//}"; "$@"; }
 sluice() { "$bin/sluice" --socket "$dir/run/sluiced.sock" "$@"; }
-in_ns() { local ns=$1; shift; ip netns exec "$ns" "$@"; }
 
 # --- processes: only those that were recorded, and only if they still are the same
 
@@ -68,9 +67,8 @@ stop_recorded() { # DIRECTORY
 
 remove_run() { # DIRECTORY
   local ns mount
-  if [ -S "$1/run/sluiced.sock" ]; then
-    timeout 10 "$bin/sluice" --socket "$1/run/sluiced.sock" shutdown --dataplane >/dev/null 2>&1 || true
-  fi
+  # Ends a daemon of these directories and its dataplane, also without a daemon.
+  timeout 10 "$bin/sluiced" stop --run-dir "$1/run" --state-dir "$1/state" >/dev/null 2>&1 || true
   stop_recorded "$1"
   [ ! -e "$1/netns" ] || while read -r ns; do
     if [ -e "/run/netns/$ns" ]; then ip netns delete "$ns" || true; fi
@@ -84,7 +82,7 @@ remove_run() { # DIRECTORY
 cleanup() {
   local code=$?
   trap - EXIT INT TERM
-  if [ "$code" -ne 0 ] && [ -s "$dir/sluiced.log" ]; then
+  if [ "$code" -ne 0 ] && [ "$code" -lt 128 ] && [ -s "$dir/sluiced.log" ]; then
     echo "demo: failed; the end of the daemon's log:" >&2
     tail -n 20 "$dir/sluiced.log" >&2
   fi
@@ -104,7 +102,8 @@ prepare() {
   done
   mkdir -p -m 0700 "$base"
   exec 9< "$base"
-  flock -n 9 || die "another demo is running"
+  # What a killed run left in the foreground holds the lock for seconds yet.
+  flock -w 15 9 || die "another demo is running"
   for old in "$base"/*/; do
     if [ -d "$old" ]; then
       echo "demo: cleaning up after an interrupted run"
@@ -177,10 +176,10 @@ make_bridge() {
 
 pings() {
   title "ping: between containers and to the gateway, IPv4 and IPv6"
-  show in_ns demo-red ping -n -q -c 3 -i 0.2 -W 2 10.44.0.12
-  show in_ns demo-red ping -n -q -c 3 -i 0.2 -W 2 fd44::13
-  show in_ns demo-blue ping -n -q -c 3 -i 0.2 -W 2 10.44.0.1
-  show in_ns demo-blue ping -n -q -c 3 -i 0.2 -W 2 fd44::1
+  show ip netns exec demo-red ping -n -q -c 3 -i 0.2 -W 2 10.44.0.12
+  show ip netns exec demo-red ping -n -q -c 3 -i 0.2 -W 2 fd44::13
+  show ip netns exec demo-blue ping -n -q -c 3 -i 0.2 -W 2 10.44.0.1
+  show ip netns exec demo-blue ping -n -q -c 3 -i 0.2 -W 2 fd44::1
 }
 
 # background starts a server inside a container and waits for its port.
@@ -203,13 +202,13 @@ background() { # NETNS PORT COMMAND...
 transfer() {
   title "1 GB of TCP, its hash taken on both ends"
   background demo-green 7000 "$bin/traffic" serve --port 7000
-  show in_ns demo-red "$bin/traffic" send --to 10.44.0.12:7000 --bytes "$size" | tee "$dir/transfer"
+  show ip netns exec demo-red "$bin/traffic" send --to 10.44.0.12:7000 --bytes "$size" | tee "$dir/transfer"
   [ "$(grep '^{' "$dir/transfer" | jq .ok)" = true ] || die "the hashes differ"
 }
 
 # gbits runs iperf3 from red to an address of green and prints 10^9 bit/s.
 gbits() { # ADDRESS
-  in_ns demo-red iperf3 -J -t "$seconds" -c "$1" |
+  ip netns exec demo-red iperf3 -J -t "$seconds" -c "$1" |
     jq '.end.sum_received.bits_per_second / 1e9 * 100 | round / 100'
 }
 
@@ -234,11 +233,11 @@ tables() {
   show sluice fdb
   show sluice neigh
   title "a connection to the echo service of the gateway, and its sockets"
-  in_ns demo-red "$bin/traffic" echo --to 10.44.0.1:7
+  ip netns exec demo-red "$bin/traffic" echo --to 10.44.0.1:7
   # Held open for as long as ss looks at it, three seconds at most.
-  in_ns demo-red bash -c 'exec 3<>/dev/tcp/10.44.0.1/7; echo hello >&3; read -r line <&3
+  ip netns exec demo-red bash -c 'exec 3<>/dev/tcp/10.44.0.1/7; echo hello >&3; read -r line <&3
     echo "the gateway says: $line"; touch "$0"
-    for _ in {1..30}; do [ -e "$0" ] && sleep 0.1; done' "$dir/held" 9>&- &
+    for _ in {1..30}; do if [ -e "$0" ]; then sleep 0.1; fi; done' "$dir/held" 9>&- &
   local held=$!
   for _ in $(seq 30); do
     [ ! -e "$dir/held" ] || break
