@@ -209,15 +209,16 @@ func TestRemovedNamespaceIsGone(t *testing.T) {
 // never to nobody, to both, or be dropped, as a mixture of snapshots would do.
 func TestApplyUnderTraffic(t *testing.T) {
 	const rounds = 60
-	base := blue(4)
-	l := newLab(t, Options{Workers: 2}, base)
+	first := blue(4)
+	first.Ports[2].MAC = mac(50)
+	l := newLab(t, Options{Workers: 2}, first)
 	var sent, wandering atomic.Int64
-	stop := make(chan struct{})
+	start := make(chan struct{})
 	var wg sync.WaitGroup
 	wire := l.wires[1]
-	wg.Go(func() { talk(wire, stop, &sent, &wandering) })
-
+	wg.Go(func() { talk(wire, start, &sent, &wandering) })
 	for i := range rounds {
+		start <- struct{}{} // frames are on their way now
 		s := blue(4)
 		s.Ports[2].MAC, s.Ports[3].MAC = mac(50+i%2), mac(51-i%2)
 		if i%3 == 0 {
@@ -229,7 +230,7 @@ func TestApplyUnderTraffic(t *testing.T) {
 		l.snap.Namespaces = []NamespaceSpec{s}
 		l.apply()
 	}
-	close(stop)
+	close(start)
 	wg.Wait()
 	eventually(t, "all frames are counted", func() bool {
 		return l.stats(1).RxPackets == uint64(sent.Load()+wandering.Load())
@@ -251,19 +252,16 @@ func TestApplyUnderTraffic(t *testing.T) {
 	}
 }
 
-// talk sends from container 1 to container 2, and to the MAC that wanders. The
-// amount is bounded by what the wires hold.
-func talk(wire *vethtest.Wire, stop chan struct{}, sent, wandering *atomic.Int64) {
-	for range 4000 {
-		select {
-		case <-stop:
-			return
-		default:
+// talk sends from container 1 to container 2, and to the MAC that wanders, a few
+// frames for each start: as many as the wires hold in all.
+func talk(wire *vethtest.Wire, start chan struct{}, sent, wandering *atomic.Int64) {
+	for range start {
+		for range 50 {
+			wire.Inject(packet.Vnet{}, datagram(1, 2, "x"))
+			sent.Add(1)
+			wire.Inject(packet.Vnet{}, datagram(1, 50, "y"))
+			wandering.Add(1)
 		}
-		wire.Inject(packet.Vnet{}, datagram(1, 2, "x"))
-		sent.Add(1)
-		wire.Inject(packet.Vnet{}, datagram(1, 50, "y"))
-		wandering.Add(1)
 	}
 }
 
