@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,55 +175,40 @@ func (d *Daemon) Stop() {
 	d.proc = nil
 }
 
-// Shutdown detaches everything and ends both processes.
+// Shutdown detaches everything and ends both processes with `sluiced stop`.
 func (d *Daemon) Shutdown() {
 	d.lab.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
-	c := api.NewClient(d.Socket())
-	defer c.Close()
-	links, err := c.Links(ctx, "", false)
-	if err != nil {
-		d.lab.t.Fatalf("shutdown: %v\n%s", err, d.Log())
+	for _, l := range d.Links() {
+		d.CLI("detach", "--name", l.Name).Expect(0)
 	}
-	for _, l := range links {
-		if _, err := c.Detach(ctx, &api.DetachRequest{Name: l.Name}); err != nil {
-			d.lab.t.Errorf("detach %s: %v", l.Name, err)
-		}
+	d.lab.run(d.lab.Binary("sluiced"), "stop", "--run-dir", d.run, "--state-dir", d.state).Expect(0)
+	if d.proc != nil {
+		d.proc.Wait(patience).Expect(0)
+		d.lab.forget(d.proc)
+		d.proc = nil
 	}
-	if err := c.Shutdown(ctx, &api.ShutdownRequest{Dataplane: true}); err != nil {
-		d.lab.t.Errorf("shutdown: %v\n%s", err, d.Log())
-	}
-	d.proc.Wait(patience).Expect(0)
-	d.lab.forget(d.proc)
-	d.proc = nil
 }
 
 // shutdown is Shutdown for a daemon in any state: one that was left dead is
-// started again, since only it knows how to put away what is its own.
+// started again, since only it can detach what is still attached.
 func (d *Daemon) shutdown() {
 	d.lab.t.Helper()
-	if _, err := os.Stat(d.run); err != nil {
-		return // never started
-	}
 	if d.proc != nil && d.proc.Ended() {
 		d.lab.t.Errorf("sluiced ended on its own:\n%s", d.proc.Output())
 		d.proc = nil
 	}
-	if d.proc == nil {
-		if !d.stoppedClean() {
-			d.Start()
-		} else {
-			return
-		}
+	if d.proc == nil && !d.Stopped() {
+		d.Start()
 	}
-	d.Shutdown()
+	if d.proc != nil {
+		d.Shutdown()
+	}
 }
 
-// stoppedClean reports whether nothing of the daemon lives: no dataplane and no
-// mount.
-func (d *Daemon) stoppedClean() bool {
-	return !alive(d.dataplane) && len(mountsUnder(d.run)) == 0
+// Stopped reports whether nothing of the daemon lives: no process that was seen
+// and no mount.
+func (d *Daemon) Stopped() bool {
+	return d.proc == nil && !alive(d.dataplane) && len(mountsUnder(d.run)) == 0
 }
 
 // alive reports whether a process runs; one that has ended and that nobody has
@@ -234,4 +220,42 @@ func alive(pid int) bool {
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ") // the state follows the name, proc_pid_stat(5)
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
+
+// Gateway is the gateway address of the first network that has one of a family.
+func (d *Daemon) Gateway(f Family) netip.Addr {
+	d.lab.t.Helper()
+	for _, n := range d.Networks() {
+		for _, a := range n.Gateways {
+			if a.Is4() == (f == V4) {
+				return a
+			}
+		}
+	}
+	d.lab.t.Fatalf("no network has an %v gateway", f)
+	return netip.Addr{}
+}
+
+// Networks are the declared networks, as `sluice -s network -o json` tells.
+func (d *Daemon) Networks() []api.Network {
+	d.lab.t.Helper()
+	var out []api.Network
+	d.CLI("-s", "network", "-o", "json").JSON(&out)
+	return out
+}
+
+// Links are the attachments with their counters, as `sluice -s link -o json` tells.
+func (d *Daemon) Links() []api.Link {
+	d.lab.t.Helper()
+	var out []api.Link
+	d.CLI("-s", "link", "-o", "json").JSON(&out)
+	return out
+}
+
+// FDB is the forwarding table of all networks, as `sluice fdb -o json` tells.
+func (d *Daemon) FDB() []api.FDBEntry {
+	d.lab.t.Helper()
+	var out []api.FDBEntry
+	d.CLI("fdb", "-o", "json").JSON(&out)
+	return out
 }
