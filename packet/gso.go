@@ -14,10 +14,13 @@ const gsoByFrags = 0xffff
 // sender lies or uses what can't be passed on, and that the frame is to be
 // dropped. Preconditions: f.View was parsed without fault.
 //
-// Refused though a kernel can make them: UDP fragmentation offload (GSOUDP; a
-// kernel since 4.14 can't express it to a packet socket), and segmentation
-// inside a tunnel, of which the vnet header doesn't tell (CsumStart is beyond
-// the outer L4 header). HdrLen is a hint that nothing relies on: not checked.
+// Two kinds of offload are refused on purpose. UDP fragmentation (GSOUDP) isn't
+// to be had from a kernel since 4.14: a veth fragments such a frame before it
+// arrives. Segmentation inside a tunnel does arrive, as the inner TCP with
+// CsumStart beyond the outer header; the vnet header can't say it and no kernel
+// takes it back. A container end with tx-udp_tnl-segmentation and the like off
+// (ethtool(8)) segments it itself, into partial checksums that pass here.
+// HdrLen is a hint that nothing relies on: not checked.
 func (f *Frame) CheckVnet() bool {
 	if f.Vnet.IsGSO() {
 		return f.checkGSO()

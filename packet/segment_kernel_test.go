@@ -33,7 +33,7 @@ func TestSegmenterAgreesWithKernel(t *testing.T) {
 	}
 	k := newKernel(t)
 	r := rand.New(rand.NewPCG(17, 17))
-	for range 400 {
+	for range 300 {
 		u := randomSuper(r, 40)
 		if tooLong(u) || notSegmented(u) {
 			continue

@@ -165,7 +165,7 @@ func randomChain(r *rand.Rand) []pt.Layer {
 
 func TestSegmenterAgreesWithTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 11))
-	for range 1_500 {
+	for range 300 {
 		u := randomSuper(r, 100)
 		if tooLong(u) {
 			continue

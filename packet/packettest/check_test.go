@@ -133,7 +133,7 @@ func TestDescribe(t *testing.T) {
 // rubbish, or leaves a kind out, would let its users believe too much.
 func TestRandomIsMostlyValidAndReachesEverything(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	const n = 20_000
+	const n = 10_000
 	faults, flags, protos := map[packet.Fault]int{}, packet.ViewFlags(0), map[uint8]bool{}
 	for range n {
 		b := Random(r)
@@ -161,7 +161,7 @@ func TestRandomIsMostlyValidAndReachesEverything(t *testing.T) {
 func TestMutateReachesEveryFault(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 2))
 	faults := map[packet.Fault]int{}
-	for range 50_000 {
+	for range 10_000 {
 		b := Random(r)
 		keep := string(b)
 		m := Mutate(r, b)
