@@ -184,6 +184,9 @@ func (c *Client) cause(err error) error {
 	if errors.Is(err, ErrProtocol) || errors.Is(err, ErrReplaced) || c.Err() != nil {
 		return err
 	}
+	if no := new(RefusedError); errors.As(err, &no) {
+		return fmt.Errorf("%w: %w", ErrExited, no)
+	}
 	if c.proc.wait(lastWords) {
 		return fmt.Errorf("%w: %s", ErrExited, c.proc.exit())
 	}
@@ -213,6 +216,10 @@ func (c *Client) dispatch(m message) error {
 	case kindEvent:
 		if len(m.fds) == 0 {
 			return c.event(m.body)
+		}
+	case kindFailed:
+		if len(m.fds) == 0 {
+			return refused(m.body)
 		}
 	}
 	closeFDs(m.fds)

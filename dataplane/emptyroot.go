@@ -23,7 +23,7 @@ import (
 
 // emptyRoot gives the process of pidfd an empty root directory.
 func emptyRoot(pidfd int) error {
-	return onLostThread(func() error {
+	err := onLostThread(func() error {
 		// setns(2) refuses a mount namespace to a thread that shares its root
 		// and working directory with others.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -34,6 +34,10 @@ func emptyRoot(pidfd int) error {
 		}
 		return pivot()
 	})
+	if err != nil {
+		return fmt.Errorf("empty root directory: %w", err)
+	}
+	return nil
 }
 
 // pivot replaces the root of the calling thread's mount namespace. /proc is the

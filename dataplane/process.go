@@ -58,6 +58,7 @@ func (p *process) watch() {
 		p.reap()
 	}
 	close(p.gone)
+	p.pidfd.Close()
 }
 
 func readable(fd int) bool {
@@ -80,18 +81,12 @@ func (p *process) reap() {
 // kill ends the process and waits until it is gone. It is no error if it was
 // gone before.
 func (p *process) kill() error {
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
+	err := p.signal(unix.SIGKILL)
+	if p.wait(0) {
+		return nil
 	}
-	var sent error
-	if err := raw.Control(func(fd uintptr) {
-		sent = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0)
-	}); err != nil {
-		return err
-	}
-	if sent != nil && !errors.Is(sent, unix.ESRCH) {
-		return fmt.Errorf("kill %d: %w", p.pid, sent)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill %d: %w", p.pid, err)
 	}
 	if !p.wait(killTimeout) {
 		return fmt.Errorf("kill %d: still there after %v", p.pid, killTimeout)
@@ -99,8 +94,31 @@ func (p *process) kill() error {
 	return nil
 }
 
+// signal sends a signal to the process, never to another one of its number.
+func (p *process) signal(sig unix.Signal) error {
+	return p.withFD(func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+}
+
+// withFD calls f with the pidfd, which stays open for the call.
+func (p *process) withFD(f func(fd int) error) error {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	if err := raw.Control(func(fd uintptr) { done = f(int(fd)) }); err != nil {
+		return err
+	}
+	return done
+}
+
 // wait reports whether the process is gone within d.
 func (p *process) wait(d time.Duration) bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -111,7 +129,8 @@ func (p *process) wait(d time.Duration) bool {
 	}
 }
 
-// release stops watching. A child is watched on, so that it is reaped.
+// release stops watching, and nothing can be sent to the process any more. A
+// child is watched on, so that it is reaped.
 func (p *process) release() {
 	if !p.child {
 		p.pidfd.Close()

@@ -44,14 +44,17 @@ func list[T any](rows []T) (message, error) {
 }
 
 func (s *server) status() Status {
+	workers := s.stack.WorkerStats()
 	return Status{
 		Protocol:   Protocol,
 		Build:      s.opts.build,
 		Started:    s.started,
 		Generation: s.stack.Generation(),
-		Workers:    len(s.stack.WorkerStats()),
+		Workers:    len(workers),
 		Namespaces: s.shape.namespaces,
 		Ports:      s.shape.ports,
+
+		WorkerStats: workers,
 	}
 }
 
@@ -83,7 +86,7 @@ func sockets(ns *netstack.Namespace) []Socket {
 	entries := ns.Sockets()
 	rows := make([]Socket, 0, len(entries))
 	for _, e := range entries {
-		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote})
+		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ})
 	}
 	return rows
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -137,8 +138,13 @@ func failure(field string, err error) message {
 
 // environment is what the Go runtime reads, and nothing else.
 func environment() []string {
-	var env []string
-	for _, name := range []string{"GODEBUG", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GORACE"} {
+	env := []string{
+		// The runtime would find this out from its cgroup's files, as this process
+		// did, and keep those open: no file may be.
+		"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0)),
+		"GODEBUG=" + strings.TrimLeft(os.Getenv("GODEBUG")+",containermaxprocs=0", ","),
+	}
+	for _, name := range []string{"GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GORACE"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
@@ -193,25 +199,24 @@ func (o options) startListening() error {
 }
 
 // limit sets the resource limits: no core dump (it would hold the containers'
-// traffic), fds for all ports, and an end for each file it may still write to.
+// traffic), an end for each file that it may still write to, fds for all ports.
 func limit() error {
-	for _, l := range []struct {
-		resource int
-		value    uint64
-	}{
-		{unix.RLIMIT_CORE, 0},
-		{unix.RLIMIT_NOFILE, maxFiles},
-		{unix.RLIMIT_FSIZE, MaxBody},
-	} {
-		err := setLimit(l.resource, l.value)
-		if errors.Is(err, unix.EPERM) && l.resource == unix.RLIMIT_NOFILE {
-			err = nil // without CAP_SYS_RESOURCE: what the agent may have
-		}
-		if err != nil {
-			return err
-		}
+	if err := setLimit(unix.RLIMIT_CORE, 0); err != nil {
+		return err
 	}
-	return nil
+	if err := setLimit(unix.RLIMIT_FSIZE, MaxBody); err != nil {
+		return err
+	}
+	err := setLimit(unix.RLIMIT_NOFILE, maxFiles)
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	// Without CAP_SYS_RESOURCE it is as many as the agent may have.
+	var may syscall.Rlimit
+	if err := syscall.Getrlimit(unix.RLIMIT_NOFILE, &may); err != nil {
+		return err
+	}
+	return setLimit(unix.RLIMIT_NOFILE, may.Max)
 }
 
 // setLimit sets both limits. syscall's function it is: for RLIMIT_NOFILE it also

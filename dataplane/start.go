@@ -72,7 +72,7 @@ func launch(ctx context.Context, c StartConfig, l *controlPath) (*Client, error)
 	}
 	err = awaitLoaded(ctx, cn, p)
 	if err == nil {
-		err = p.emptyRoot()
+		err = p.withFD(emptyRoot)
 	}
 	if err != nil {
 		cn.close()
@@ -192,22 +192,6 @@ func awaitLoaded(ctx context.Context, cn *conn, p *process) error {
 }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
-// emptyRoot gives the process an empty root directory.
-func (p *process) emptyRoot() error {
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var done error
-	if err := raw.Control(func(fd uintptr) { done = emptyRoot(int(fd)) }); err != nil {
-		return err
-	}
-	if done != nil {
-		return fmt.Errorf("empty root directory: %w", done)
-	}
-	return nil
-}
 
 // greet exchanges hellos.
 func (c *Client) greet(ctx context.Context) error {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"sluice/netstack"
 )
 
 // StartConfig says how to start a dataplane. The zero value starts one that
@@ -69,6 +71,8 @@ type Socket struct {
 	State  string         `json:"state"`
 	Local  netip.AddrPort `json:"local"`
 	Remote netip.AddrPort `json:"remote,omitzero"`
+	// RecvQ is the number of bytes that were received and not read yet.
+	RecvQ int `json:"recvQ,omitempty"`
 }
 
 // Status tells how the process is.
@@ -83,6 +87,8 @@ type Status struct {
 	Workers    int `json:"workers"`
 	Namespaces int `json:"namespaces"`
 	Ports      int `json:"ports"`
+	// WorkerStats is what each worker did.
+	WorkerStats []netstack.WorkerStats `json:"workerStats"`
 }
 
 // EventKind says what an Event tells. The zero value is invalid.

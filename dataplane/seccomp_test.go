@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	seccomp "github.com/elastic/go-seccomp-bpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// judge answers what the kernel would: the strictest of all filters (seccomp(2)).
+type judge struct {
+	info *arch.Info
+	vms  []*bpf.VM
+}
+
+// testPID is the process's own number in these tests.
+const testPID = 1
+
+func newJudge(t *testing.T) *judge {
+	t.Helper()
+	policies, err := filters(testPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := new(judge)
+	if j.info, err = arch.GetInfo(""); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range policies {
+		insts, err := p.Assemble()
+		if err != nil {
+			t.Fatal(err)
+		}
+		vm, err := bpf.NewVM(insts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.vms = append(j.vms, vm)
+	}
+	return j
+}
+
+// on returns the answer to a call: struct seccomp_data in the words that the
+// filter loads, which the VM takes for big endian.
+func (j *judge) on(t *testing.T, audit uint32, nr uint64, args [6]uint64) seccomp.Action {
+	t.Helper()
+	d := make([]byte, 64)
+	binary.BigEndian.PutUint32(d[0:], uint32(nr))
+	binary.BigEndian.PutUint32(d[4:], audit)
+	for i, a := range args {
+		binary.BigEndian.PutUint32(d[16+8*i:], uint32(a))
+		binary.BigEndian.PutUint32(d[20+8*i:], uint32(a>>32))
+	}
+	strictest := seccomp.ActionAllow
+	for _, vm := range j.vms {
+		r, err := vm.Run(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// As signed numbers, a lower one is stricter (KILL_PROCESS is negative).
+		if a := seccomp.Action(r); int32(a) < int32(strictest) {
+			strictest = a
+		}
+	}
+	return strictest
+}
+
+func (j *judge) call(t *testing.T, name string, args ...uint64) seccomp.Action {
+	t.Helper()
+	nr, ok := j.info.SyscallNames[name]
+	if !ok {
+		t.Skipf("no %s here", name)
+	}
+	var six [6]uint64
+	copy(six[:], args)
+	return j.on(t, uint32(j.info.ID), uint64(nr), six)
+}
+
+const (
+	allow  = seccomp.ActionAllow
+	kill9  = seccomp.ActionKillProcess
+	eperm  = seccomp.ActionErrno | seccomp.Action(unix.EPERM)
+	enosys = seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)
+)
+
+func TestFilter(t *testing.T) {
+	const thread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
+	j := newJudge(t)
+	for _, tc := range []struct {
+		what string
+		call string
+		args []uint64
+		want seccomp.Action
+	}{
+		{"receive", "recvmmsg", nil, allow},
+		{"send", "sendmmsg", nil, allow},
+		{"wait", "epoll_pwait", nil, allow},
+		{"sleep", "futex", nil, allow},
+		{"open", "openat", nil, eperm},
+		{"old open", "open", nil, eperm},
+		{"socket", "socket", nil, eperm},
+		{"connect", "connect", nil, eperm},
+		{"bind", "bind", nil, eperm},
+		{"setsockopt", "setsockopt", nil, eperm},
+		{"ioctl", "ioctl", nil, eperm},
+		{"kill", "kill", nil, eperm},
+		{"execve", "execve", nil, kill9},
+		{"execveat", "execveat", nil, kill9},
+		{"ptrace", "ptrace", nil, kill9},
+		{"io_uring", "io_uring_setup", nil, kill9},
+		{"thread", "clone", []uint64{thread}, allow},
+		{"process", "clone", []uint64{uint64(unix.SIGCHLD)}, eperm},
+		{"namespace", "clone", []uint64{unix.CLONE_NEWUSER}, eperm},
+		{"clone3", "clone3", nil, enosys},
+		{"memory", "mmap", []uint64{0, 4096, unix.PROT_READ | unix.PROT_WRITE}, allow},
+		{"code", "mmap", []uint64{0, 4096, unix.PROT_READ | unix.PROT_EXEC}, eperm},
+		{"guard page", "mprotect", []uint64{0, 4096, unix.PROT_NONE}, allow},
+		{"make it code", "mprotect", []uint64{0, 4096, unix.PROT_EXEC}, eperm},
+		{"own thread", "tgkill", []uint64{testPID, 7, uint64(unix.SIGURG)}, allow},
+		{"other's thread", "tgkill", []uint64{testPID + 1, 7, uint64(unix.SIGURG)}, eperm},
+		{"name memory", "prctl", []uint64{unix.PR_SET_VMA}, allow},
+		{"be dumpable", "prctl", []uint64{unix.PR_SET_DUMPABLE, 1}, eperm},
+		{"flags", "fcntl", []uint64{3, unix.F_GETFL}, allow},
+		{"seals", "fcntl", []uint64{3, unix.F_ADD_SEALS}, allow},
+		{"signal owner", "fcntl", []uint64{3, unix.F_SETOWN}, eperm},
+		{"packet drops", "getsockopt", []uint64{3, unix.SOL_PACKET, unix.PACKET_STATISTICS}, allow},
+		{"peer", "getsockopt", []uint64{3, unix.SOL_SOCKET, unix.SO_PEERCRED}, allow},
+		{"iptables", "getsockopt", []uint64{3, unix.SOL_IP, 64}, eperm},
+		{"own limits", "prlimit64", []uint64{0, unix.RLIMIT_NOFILE, 0, 1}, allow},
+		{"other limits", "prlimit64", []uint64{0, unix.RLIMIT_NOFILE, 1, 0}, eperm},
+		{"other's limits", "prlimit64", []uint64{2, unix.RLIMIT_NOFILE, 0, 1}, eperm},
+		{"argument with a high half", "tgkill", []uint64{1<<32 | testPID}, eperm},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			if got := j.call(t, tc.call, tc.args...); got != tc.want {
+				t.Errorf("%s%v: %#x, want %#x", tc.call, tc.args, uint32(got), uint32(tc.want))
+			}
+		})
+	}
+}
+
+// TestFilterOfOtherABIs: the same numbers mean other calls there.
+func TestFilterOfOtherABIs(t *testing.T) {
+	j := newJudge(t)
+	if j.info.ID != arch.X86_64.ID {
+		t.Skip("amd64 has the other ABIs that are tested")
+	}
+	read := uint64(j.info.SyscallNames["read"])
+	if got := j.on(t, uint32(arch.I386.ID), read, [6]uint64{}); got == allow {
+		t.Error("i386 call allowed")
+	}
+	if got := j.on(t, uint32(j.info.ID), read|1<<30, [6]uint64{}); got == allow {
+		t.Error("x32 call allowed")
+	}
+}
+
+// TestNoArgumentIsTakenForACall tries, as each argument of each call that is
+// refused by its arguments, the numbers of calls that are allowed: a filter that
+// forgets to load the call's number again would let it through.
+func TestNoArgumentIsTakenForACall(t *testing.T) {
+	j := newJudge(t)
+	refusals := map[string]func(v uint64) [6]uint64{
+		"clone":      func(v uint64) [6]uint64 { return [6]uint64{v &^ unix.CLONE_THREAD} },
+		"mmap":       func(v uint64) [6]uint64 { return [6]uint64{v, v, v | unix.PROT_EXEC} },
+		"tgkill":     func(v uint64) [6]uint64 { return [6]uint64{v + testPID + 1} },
+		"prctl":      func(v uint64) [6]uint64 { return [6]uint64{v} },
+		"fcntl":      func(v uint64) [6]uint64 { return [6]uint64{v, v + 2000} },
+		"getsockopt": func(v uint64) [6]uint64 { return [6]uint64{v, v + 2000, v} },
+	}
+	for name, args := range refusals {
+		nr := uint64(j.info.SyscallNames[name])
+		for v := range uint64(512) {
+			if got := j.on(t, uint32(j.info.ID), nr, args(v)); got == allow {
+				t.Errorf("%s%v is allowed", name, args(v))
+			}
+		}
+	}
+}
+
+func TestListsAreDisjoint(t *testing.T) {
+	all := slices.Concat(allowed(), deadly(), absent())
+	slices.Sort(all)
+	if n := len(all); len(slices.Compact(all)) != n {
+		t.Error("a call is in two lists")
+	}
+	info, err := arch.GetInfo("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range restrictions(testPID) {
+		if _, known := info.SyscallNames[r.name]; !known || !slices.Contains(allowed(), r.name) {
+			t.Errorf("%s is restricted and not allowed", r.name)
+		}
+	}
+}
