@@ -143,9 +143,17 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// transfer sends n random bytes each way over a connection between two
-// namespaces, at the same time, and compares them by hash.
-func transfer(t *testing.T, from, to *Namespace, address string, n int) {
+// dialler and server are what a Namespace and the kernel have in common.
+type dialler interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+type server interface {
+	Listen(network, address string) (net.Listener, error)
+}
+
+// transfer sends n random bytes each way over a connection, at the same time, and
+// compares them by hash.
+func transfer(t *testing.T, from dialler, to server, address string, n int) {
 	t.Helper()
 	l, err := to.Listen("tcp", address)
 	if err != nil {

@@ -185,7 +185,7 @@ func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
 	}
 	ep, err := e.stack().NewEndpoint(transport, e.protocol(), wq)
 	if err != nil {
-		return nil, os("socket", err)
+		return nil, callError("socket", err)
 	}
 	o := ep.SocketOptions()
 	o.SetV6Only(e.only6())
@@ -229,7 +229,7 @@ func await(ctx context.Context, ep tcpip.Endpoint, err tcpip.Error, done <-chan 
 			err = ep.LastError()
 		}
 	}
-	return os("connect", err)
+	return callError("connect", err)
 }
 
 func (e *endpoint) listen() (net.Listener, error) {
@@ -244,7 +244,7 @@ func (e *endpoint) listen() (net.Listener, error) {
 	}
 	if err := ep.Listen(backlog); err != nil {
 		ep.Close()
-		return nil, os("listen", err)
+		return nil, callError("listen", err)
 	}
 	return &listener{TCPListener: gonet.NewTCPListener(e.stack(), wq, ep)}, nil
 }
@@ -255,7 +255,7 @@ func (e *endpoint) bind(ep tcpip.Endpoint) error {
 	full.NIC = 0
 	if err := ep.Bind(full); err != nil {
 		ep.Close()
-		return os("bind", err)
+		return callError("bind", err)
 	}
 	return nil
 }
@@ -313,8 +313,8 @@ func (c *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return c.UDPConn.WriteTo(b, &net.UDPAddr{IP: ip, Port: to.Port})
 }
 
-// os names the step that an error of the stack comes from; nil stays nil.
-func os(call string, err tcpip.Error) error {
+// callError names the step that an error of the stack comes from; nil stays nil.
+func callError(call string, err tcpip.Error) error {
 	if err == nil {
 		return nil
 	}
