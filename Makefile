@@ -10,9 +10,9 @@ SHELL := /bin/bash
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-# The programs: two that are installed, and one that only tests and the demo use.
+# The programs: two that are installed, and two for tests, demo and benchmark.
 BIN      := $(CURDIR)/bin
-PROGRAMS := ./cmd/sluiced ./cmd/sluice ./test/traffic
+PROGRAMS := ./cmd/sluiced ./cmd/sluice ./test/traffic ./test/bench
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # Tools are pinned by tools/go.mod; they are built once for each state of it and
@@ -25,16 +25,16 @@ STAMP := $(TOOLS)/.built-$(shell (go env GOVERSION; cat tools/go.mod tools/go.su
 E2E  := ./test/e2e
 UNIT  = $$(go list ./... | grep -v '/test/e2e$$')
 
-FUZZTIME  ?= 10s
-BENCH     ?= .
-BENCHTIME ?= 1s
+FUZZTIME   ?= 10s
+BENCHFLAGS ?=
+MICROBENCH ?= -bench . -benchtime 1s
 
 .NOTPARALLEL:
 
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## */\1\t/' | \
-		while IFS=$$'\t' read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
+		while IFS=$$'\t' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
 
 .PHONY: build
 build: ## static binaries into bin/
@@ -55,7 +55,7 @@ e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
 
 .PHONY: lint
 lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
-	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	@out=$$($(TOOLS)/gofumpt -l .); \
 		if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
@@ -68,8 +68,12 @@ demo: setup build ## three containers on one network, beside a kernel bridge (as
 	demo/demo.sh
 
 .PHONY: bench
-bench: $(STAMP) ## Go benchmarks of the packet path; compare two runs with tools/bin/benchstat
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) \
+bench: setup build ## Sluice beside a kernel bridge, as a table (as root; BENCHFLAGS)
+	SLUICE_BIN=$(BIN) $(BIN)/bench $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
+	go test -run '^$$' -benchmem $(MICROBENCH) \
 		./packet/... ./flow/... ./trace/... ./bridge/... ./veth/... ./netstack/...
 
 .PHONY: fuzz
