@@ -190,6 +190,7 @@ type halfCloser interface{ CloseWrite() error }
 
 // exchange sends n bytes and reads to the end: the sums of what went and came.
 func exchange(t *testing.T, c net.Conn, seed uint64, n int) (sums [2][32]byte) {
+	t.Helper()
 	sent := make(chan [32]byte)
 	go func() {
 		h := sha256.New()
@@ -391,9 +392,14 @@ func TestPacketConnTakesAnyFormOfAddress(t *testing.T) {
 		ip      net.IP
 		ok      bool
 	}{
-		{"udp4", four, true}, {"udp4", four.To16(), true}, {"udp4", net.ParseIP("fd44::b"), false},
-		{"udp", four, true}, {"udp", four.To16(), true}, {"udp", net.ParseIP("fd44::b"), true},
-		{"udp6", net.ParseIP("fd44::b"), true}, {"udp6", four, false},
+		{"udp4", four, true},
+		{"udp4", four.To16(), true},
+		{"udp4", net.ParseIP("fd44::b"), false},
+		{"udp", four, true},
+		{"udp", four.To16(), true},
+		{"udp", net.ParseIP("fd44::b"), true},
+		{"udp6", net.ParseIP("fd44::b"), true},
+		{"udp6", four, false},
 	} {
 		from, err := j.blue.ListenPacket(tc.network, ":0")
 		if err != nil {

@@ -43,6 +43,7 @@ func newHostile(t testing.TB) *hostile {
 
 // send sends one message, whatever it is, and lets the others receive.
 func (h *hostile) send(t testing.TB, vnet packet.Vnet, frame []byte) {
+	t.Helper()
 	h.msg = append(h.msg[:0], make([]byte, packet.VnetLen)...)
 	vnet.Encode(h.msg)
 	h.msg = append(h.msg, frame...)
@@ -59,6 +60,7 @@ func (h *hostile) send(t testing.TB, vnet packet.Vnet, frame []byte) {
 
 // received checks what the others get: what the parse refuses never leaves.
 func (h *hostile) received(t testing.TB, fd int) {
+	t.Helper()
 	for {
 		n, err := unix.Read(fd, h.buf)
 		if err != nil {

@@ -45,13 +45,17 @@ type hostLink struct {
 	attached atomic.Bool
 
 	// The stack's entrances, set before the first frame and never changed.
-	arp, ipv4, ipv6 stack.NetworkEndpoint
+	arp  stack.NetworkEndpoint
+	ipv4 stack.NetworkEndpoint
+	ipv6 stack.NetworkEndpoint
 
 	mu sync.Mutex
 	// +checklocks:mu
 	ring [ringSize]*stack.PacketBuffer
 	// +checklocks:mu
-	head, n int // the packets are ring[head], ring[head+1]…, modulo its size
+	head int // the packets are ring[head], ring[head+1]…, modulo its size
+	// +checklocks:mu
+	n int // their number
 	// +checklocks:mu
 	posted bool // in the mailbox, or in its worker's hands
 	// +checklocks:mu

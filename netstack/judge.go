@@ -81,8 +81,8 @@ func inspect(f *packet.Frame) trace.Reason {
 	if f.Len() == 0 {
 		return trace.Truncated
 	}
-	if fault := f.View.Parse(f.Bytes()); fault != packet.FaultNone {
-		return faultReason(fault)
+	if r := faultReason(f.View.Parse(f.Bytes())); r != trace.None {
+		return r
 	}
 	if !f.CheckVnet() {
 		return trace.BadOffload
@@ -93,6 +93,9 @@ func inspect(f *packet.Frame) trace.Reason {
 // faultReason names the drop reason of a parse fault.
 func faultReason(f packet.Fault) trace.Reason {
 	switch f {
+	case packet.FaultNone:
+		return trace.None
+	case packet.FaultEthernet:
 	case packet.FaultVLAN:
 		return trace.MalformedVLAN
 	case packet.FaultARP:

@@ -179,7 +179,7 @@ func (e *endpoint) protocol() tcpip.NetworkProtocolNumber {
 // open makes the stack's endpoint, with the options that the net package sets on
 // a socket of the kernel.
 func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
-	transport := tcpip.TransportProtocolNumber(udp.ProtocolNumber)
+	transport := udp.ProtocolNumber
 	if e.tcp() {
 		transport = tcp.ProtocolNumber
 	}

@@ -60,15 +60,15 @@ type Netstack struct {
 
 	view atomic.Pointer[view] // never nil
 	tick atomic.Uint32        // bridge.Tick: the seconds since start
-	down downPorts            // ports to report
+	down *downPorts           // ports to report
 	done chan struct{}        // closed when the Netstack is to end
 	wg   sync.WaitGroup       // workers and housekeeping
+
+	serial atomic.Int32 // of the newest socket
 
 	mu sync.Mutex // serialises Apply and Close
 	// +checklocks:mu
 	closed bool
-	// +checklocks:mu
-	serial int32 // of the newest socket
 }
 
 // New starts a Netstack without a namespace: the workers run and sleep.
@@ -87,8 +87,7 @@ func New(o Options) (*Netstack, error) {
 // build makes a Netstack whose workers do not run: a test does their rounds.
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
-	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{})}
-	n.down.init()
+	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts()}
 	n.view.Store(new(view))
 	for i := range o.Workers {
 		w, err := newWorker(n, i)
@@ -198,6 +197,8 @@ func (n *Netstack) everySecond() {
 // collectOverruns adds what the kernel dropped before it was read. The fds stay
 // open meanwhile, since Apply closes them under mu; if Apply or Close is busy it
 // is left for the next second.
+//
+// +checklocksignore: the analysis does not know TryLock.
 func (n *Netstack) collectOverruns() {
 	if !n.mu.TryLock() {
 		return

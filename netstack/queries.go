@@ -125,8 +125,9 @@ func neighbourState(s stack.NeighborState) string {
 		return "permanent"
 	case stack.Unreachable:
 		return "failed"
+	default: // unknown, and what gVisor may come to have
+		return "none"
 	}
-	return "none"
 }
 
 // Sockets are the TCP and UDP sockets of the host stack, by protocol and local
@@ -229,8 +230,9 @@ func tcpState(s tcp.EndpointState) string {
 		return "LAST-ACK"
 	case tcp.StateClosing:
 		return "CLOSING"
+	default: // not connected yet, or no more
+		return "UNCONN"
 	}
-	return "UNCONN"
 }
 
 // WorkerStats are those of every worker. It waits for each worker's round to

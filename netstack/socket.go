@@ -94,9 +94,8 @@ type downPorts struct {
 	set map[uint16]struct{}
 }
 
-func (d *downPorts) init() {
-	d.ready = make(chan struct{}, 1)
-	d.set = make(map[uint16]struct{})
+func newDownPorts() *downPorts {
+	return &downPorts{ready: make(chan struct{}, 1), set: make(map[uint16]struct{})}
 }
 
 func (d *downPorts) add(index uint16) {
