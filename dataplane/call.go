@@ -221,6 +221,7 @@ func (c *Client) dispatch(m message) error {
 		if len(m.fds) == 0 {
 			return refused(m.body)
 		}
+	default: // a request, as only agents make
 	}
 	closeFDs(m.fds)
 	return fmt.Errorf("%w: message %d with %d fds from a dataplane", ErrProtocol, m.kind, len(m.fds))

@@ -74,7 +74,7 @@ func (c *conn) send(m message, deadline time.Time) error {
 	if len(fds) > 0 {
 		oob = unix.UnixRights(fds...)
 	}
-	return c.write(append(h.append(nil), inline...), oob, deadline)
+	return c.write(append(h.bytes(), inline...), oob, deadline)
 }
 
 func (c *conn) write(b, oob []byte, deadline time.Time) error {

@@ -160,17 +160,16 @@ func TestHostileDatagrams(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeFDs(pipe[:]) })
-	head := func(h header) []byte { return h.append(nil) }
-	inMemfd := head(header{kind: kindReply, flags: flagMemfd, len: 5})
+	inMemfd := header{kind: kindReply, flags: flagMemfd, len: 5}.bytes()
 	for name, tc := range map[string]struct {
 		data []byte
 		fds  []int
 	}{
 		"no message":                {[]byte("hello"), nil},
 		"no message, but fds":       {[]byte("hello"), someFDs(t, 3)},
-		"fds that are not counted":  {head(header{kind: kindPing}), someFDs(t, 3)},
-		"fds that did not come":     {head(header{kind: kindPorts, fds: 3}), someFDs(t, 2)},
-		"as many fds as the kernel": {head(header{kind: kindPorts, fds: 2}), someFDs(t, 253)},
+		"fds that are not counted":  {header{kind: kindPing}.bytes(), someFDs(t, 3)},
+		"fds that did not come":     {header{kind: kindPorts, fds: 3}.bytes(), someFDs(t, 2)},
+		"as many fds as the kernel": {header{kind: kindPorts, fds: 2}.bytes(), someFDs(t, 253)},
 		"longer than any message":   {make([]byte, headerLen+maxInline+1000), someFDs(t, 1)},
 		"memfd that did not come":   {inMemfd, nil},
 		"memfd without seals":       {inMemfd, []int{memfd(t, "12345", 0)}},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -437,12 +438,14 @@ func TestStartRefuses(t *testing.T) {
 	}
 	defer notCounters.Close()
 	dir := t.TempDir()
+	private := privateProgram(t)
 	for name, tc := range map[string]struct {
 		config StartConfig
 		want   string
 	}{
 		"no program":               {StartConfig{Exe: "/nonexistent"}, "no such file"},
 		"another program":          {StartConfig{Exe: "/bin/true"}, "has ended: exit status 0"},
+		"a private program":        {StartConfig{Exe: private}, "executable by everybody"},
 		"a file of no counters":    {StartConfig{Counters: notCounters}, "counters"},
 		"a path that is too long":  {StartConfig{Listen: "/" + strings.Repeat("x", 100)}, "at most 100"},
 		"a path in no directory":   {StartConfig{Listen: dir + "/none/sock"}, "no such file"},
@@ -462,6 +465,20 @@ func TestStartRefuses(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// privateProgram is this program in a file that only root may execute.
+func privateProgram(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "private")
+	if err := os.WriteFile(path, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestStartCanBeGivenUp(t *testing.T) {

@@ -37,9 +37,12 @@ func againstHostile(t *testing.T) (*Client, *conn) {
 }
 
 // play answers the next request with the messages, under its id if theirs is 0.
-func play(t *testing.T, c *conn, answers ...message) {
+// The channel is closed when it has.
+func play(t *testing.T, c *conn, answers ...message) <-chan struct{} {
 	t.Helper()
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		req, err := c.recv()
 		if err != nil {
 			return
@@ -54,6 +57,7 @@ func play(t *testing.T, c *conn, answers ...message) {
 			}
 		}
 	}()
+	return done
 }
 
 func TestHostileAnswers(t *testing.T) {
@@ -195,7 +199,7 @@ func TestAnswerThatComesTooLate(t *testing.T) {
 	if _, _, _, err := c.inventory(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	play(t, other, message{kind: kindPart, body: []byte(`{"ports":[1]}`), fds: socketFDs(t, 1)}, message{kind: kindReply})
+	<-play(t, other, message{kind: kindPart, body: []byte(`{"ports":[1]}`), fds: socketFDs(t, 1)}, message{kind: kindReply})
 	play(t, other, message{kind: kindReply})
 	if err := c.Ping(soon(t)); err != nil {
 		t.Errorf("ping after a late answer: %v", err)
@@ -257,10 +261,10 @@ func TestGarbageOnTheControlSocket(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"random bytes":       random,
 		"half a header":      []byte("SLD1\x01"),
-		"an answer":          header{kind: kindReply}.append(nil),
-		"begin":              header{kind: kindBegin}.append(nil),
-		"a hello with fds":   header{kind: kindHello, fds: 2}.append(nil),
-		"ports that are not": append(header{kind: kindPorts, fds: 2, len: 2}.append(nil), "{}"...),
+		"an answer":          header{kind: kindReply}.bytes(),
+		"begin":              header{kind: kindBegin}.bytes(),
+		"a hello with fds":   header{kind: kindHello, fds: 2}.bytes(),
+		"ports that are not": append(header{kind: kindPorts, fds: 2, len: 2}.bytes(), "{}"...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: cfg.Listen, Net: "unixpacket"})

@@ -92,9 +92,9 @@ type header struct {
 // rights is the number of fds that must come with the message.
 func (h header) rights() int { return int(h.fds) + int(h.flags&flagMemfd) }
 
-// append appends the header's bytes to b.
-func (h header) append(b []byte) []byte {
-	b = append(b, magic...)
+// bytes returns the header as it travels, with room for a body behind it.
+func (h header) bytes() []byte {
+	b := append(make([]byte, 0, headerLen+int(h.len)), magic...)
 	b = append(b, byte(h.kind), h.flags)
 	b = binary.BigEndian.AppendUint16(b, h.fds)
 	b = binary.BigEndian.AppendUint64(b, h.id)

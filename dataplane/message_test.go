@@ -16,7 +16,7 @@ import (
 
 func TestHeader(t *testing.T) {
 	h := header{kind: kindApply, fds: 3, id: 1<<40 + 5, len: 4}
-	b := append(h.append(nil), "body"...)
+	b := append(h.bytes(), "body"...)
 	if len(b) != headerLen+4 {
 		t.Fatalf("header of %d bytes", len(b)-4)
 	}
@@ -27,7 +27,7 @@ func TestHeader(t *testing.T) {
 }
 
 func TestHeaderRefuses(t *testing.T) {
-	good := header{kind: kindPing, len: 2}.append(nil)
+	good := header{kind: kindPing, len: 2}.bytes()
 	good = append(good, "{}"...)
 	if _, _, err := decodeHeader(good); err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func FuzzMessage(f *testing.F) {
 			}
 			return
 		}
-		again := append(header{kind: m.kind, id: m.id, len: uint32(len(m.body))}.append(nil), m.body...)
+		again := append(header{kind: m.kind, id: m.id, len: uint32(len(m.body))}.bytes(), m.body...)
 		if !bytes.Equal(again, b) {
 			t.Errorf("encoded again it is\n%q, it was\n%q", again, b)
 		}
@@ -160,6 +160,7 @@ func FuzzMessage(f *testing.F) {
 
 // toAgent delivers m to a client that waits for an answer.
 func toAgent(t *testing.T, m message) {
+	t.Helper()
 	c := &Client{events: make(chan Event, 1), pending: map[uint64]*call{
 		m.id: {answer: make(chan message, 1), wantFDs: m.id%2 == 0},
 	}}
@@ -187,6 +188,7 @@ func toAgent(t *testing.T, m message) {
 
 // toDataplane lets a session answer m.
 func toDataplane(t *testing.T, stack *netstack.Netstack, m message) {
+	t.Helper()
 	s := &session{srv: &server{stack: stack}, staged: make(map[uint16]int)}
 	if _, err := s.do(m); err != nil {
 		var no *RefusedError

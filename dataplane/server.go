@@ -51,13 +51,12 @@ type server struct {
 type shape struct{ namespaces, ports int }
 
 // stage2 runs the dataplane until it is told to stop. An error before it is
-// ready is told to the agent.
+// ready is told to the agent. The connection is closed by the process's end.
 func stage2(o options) error {
 	c, err := fileConn(fdControl)
 	if err != nil {
 		return err
 	}
-	defer c.close()
 	s := &server{
 		opts: o, started: time.Now(),
 		events:   newEventQueue(),

@@ -44,15 +44,20 @@ func (s *session) replace() {
 	<-s.ended
 }
 
-// run answers requests until the connection ends.
+// run answers requests until the connection ends, or the process is to. In that
+// case the connection is left to the process's end, so that the agent sees both
+// at the same time.
 func (s *session) run() {
 	defer close(s.ended)
 	defer s.unstage()
-	defer s.c.close()
-	defer s.srv.agent.CompareAndSwap(s.c, nil)
 	for {
 		m, err := s.c.recv()
-		if err != nil || s.answer(m) != nil {
+		if err == nil {
+			err = s.answer(m)
+		}
+		if err != nil {
+			s.srv.agent.CompareAndSwap(s.c, nil)
+			s.c.close()
 			return
 		}
 		if m.kind == kindStop {
@@ -67,8 +72,7 @@ func (s *session) run() {
 func (s *session) answer(m message) error {
 	reply, err := s.do(m)
 	reply.kind, reply.id = kindReply, m.id
-	var no *RefusedError
-	if errors.As(err, &no) {
+	if no, ok := errors.AsType[*RefusedError](err); ok {
 		reply.kind, reply.body = kindRefuse, encode(no)
 	} else if err != nil {
 		return err

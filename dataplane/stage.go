@@ -121,6 +121,9 @@ func stage1(o options) error {
 		o.stage, o.build = 2, BuildID()
 		argv := append([]string{"sluiced", "dataplane"}, o.args()...)
 		err = os.NewSyscallError("execve", syscall.Exec(self, argv, environment()))
+		if errors.Is(err, unix.EACCES) {
+			err = fmt.Errorf("the program must be executable by everybody: %w", err)
+		}
 	}
 	if c, connErr := fileConn(fdControl); connErr == nil {
 		c.send(failure("stage 1", err), time.Now().Add(time.Second))
