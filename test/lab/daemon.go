@@ -22,6 +22,9 @@ const Blue = `networks:
     echo: true
 `
 
+// BlueMTU is the network blue with another MTU.
+func BlueMTU(mtu int) string { return fmt.Sprintf("%s    mtu: %d\n", Blue, mtu) }
+
 const interrupt = syscall.SIGTERM
 
 // Daemon is sluiced with its own run and state directories.
@@ -68,6 +71,12 @@ func (d *Daemon) Launch() {
 	d.proc = d.lab.start(d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)
 	d.proc.keep = true
 }
+
+// Lab is the daemon's lab.
+func (d *Daemon) Lab() *Lab { return d.lab }
+
+// PID is the agent's process id.
+func (d *Daemon) PID() int { return d.proc.PID() }
 
 // Socket is the path of the daemon's socket.
 func (d *Daemon) Socket() string { return filepath.Join(d.run, "sluiced.sock") }

@@ -66,6 +66,12 @@ func (l *Lab) Run(args ...string) string {
 	return l.run(args...).ok()
 }
 
+// Try runs a command in the host's namespace that may fail.
+func (l *Lab) Try(args ...string) Result {
+	l.t.Helper()
+	return l.run(args...)
+}
+
 func exitCode(err error) int {
 	if err == nil {
 		return 0

@@ -85,7 +85,9 @@ type Datagrams struct {
 }
 
 // UDP moves datagrams from one container to another, and then as many back;
-// each carries its number and its hash, and none may be lost.
+// each carries its number and its hash, and none may be lost. A few may come out
+// of turn: the kernel's own queues are one for each core, and a sender that is
+// moved to another core passes its own datagrams.
 func UDP(a, b *NS, f Family, d Datagrams) {
 	a.lab.t.Helper()
 	a.sendDatagrams(b, f, d)
@@ -103,7 +105,7 @@ func (n *NS) sendDatagrams(to *NS, f Family, d Datagrams) {
 		args = append(args, "-gso")
 	}
 	r := Report[report.Datagrams](n.Traffic(args...), 2*time.Minute)
-	if r.Lost+r.Bad+r.Reordered > 0 || r.Bytes < d.Bytes {
+	if r.Lost+r.Bad > 0 || r.Reordered > r.Sent/100 || r.Bytes < d.Bytes {
 		n.lab.t.Errorf("UDP %v %s to %s %+v: %+v", f, n.name, to.name, d, r)
 	}
 }

@@ -164,15 +164,16 @@ func (s *datagramSender) open() uint64 {
 }
 
 // wait reads one acknowledgement; after half a second without one, what is
-// under way counts as lost.
-func (s *datagramSender) wait() {
+// under way counts as lost, and wait returns false.
+func (s *datagramSender) wait() bool {
 	var b [256]byte
 	n, err := unix.Read(s.fd, b[:])
 	if err != nil {
 		s.lost += s.open()
-		return
+		return false
 	}
 	s.acked.readAck(b[:n], s.id)
+	return true
 }
 
 // result asks the server for its last counts: late arrivals are not lost.
@@ -182,7 +183,9 @@ func (s *datagramSender) result(took time.Duration) (any, error) {
 	binary.BigEndian.PutUint32(ask[4:], s.id)
 	if s.lost > 0 {
 		_, _ = unix.Write(s.fd, ask)
-		s.wait()
+		for s.wait() {
+			continue
+		}
 	}
 	a := s.acked
 	r := report.Datagrams{
