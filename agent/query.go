@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 
 	"sluice/api"
 	"sluice/dataplane"
@@ -157,7 +158,7 @@ func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
 		return nil, err
 	}
 	return ask(ctx, a.plane, all, (*dataplane.Client).Sockets, func(n string, e *dataplane.Socket) api.Socket {
-		return api.Socket{Network: n, Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote}
+		return api.Socket{Network: n, Proto: e.Proto, State: strings.ToLower(e.State), Local: e.Local, Remote: e.Remote}
 	})
 }
 
