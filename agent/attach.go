@@ -40,12 +40,13 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	if err != nil {
 		return nil, err
 	}
-	if err := a.realise(ctx, rec, n, ns); err != nil {
+	gateways, err := a.realise(ctx, rec, n, ns)
+	if err != nil {
 		a.undo(ctx, rec)
 		return nil, kernelError(rec, err)
 	}
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network)
-	return a.attachReply(rec, n), nil
+	return &api.AttachReply{Attachment: rec.public(), Gateways: gateways, GatewayMAC: n.MAC.String()}, nil
 }
 
 // openContainer opens the namespace that a request names.
@@ -93,11 +94,23 @@ func newID() string {
 }
 
 // realise makes what the record says, in the order in which it can be undone
-// from the record alone.
-func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) error {
-	if err := a.createPair(rec, n, ns); err != nil {
-		return err
+// from the record alone, and returns the gateways of the default routes.
+func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
+	gateways, err := a.createPair(rec, n, ns)
+	if err != nil {
+		return nil, err
 	}
+	if err := a.plug(ctx, rec); err != nil {
+		return nil, err
+	}
+	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs()); err != nil {
+		return nil, err
+	}
+	return gateways, a.setState(api.StateReady, rec)
+}
+
+// plug opens the packet socket of a host end and gives it to the dataplane.
+func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
 	f, err := openPort(a.hostNS, rec)
 	if err != nil {
 		return err
@@ -109,12 +122,8 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 	}
 	if err != nil {
 		f.Close()
-		return err
 	}
-	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs()); err != nil {
-		return err
-	}
-	return a.setState(api.StateReady, rec)
+	return err
 }
 
 func (a *Agent) setState(s api.State, recs ...*attachmentRecord) error {
@@ -177,10 +186,6 @@ func kernelError(rec *attachmentRecord, err error) error {
 	return fmt.Errorf("attach %s: %w", rec.Name, err)
 }
 
-func (a *Agent) attachReply(rec *attachmentRecord, n *networkRecord) *api.AttachReply {
-	return &api.AttachReply{Attachment: rec.public(), Gateways: n.Gateways, GatewayMAC: n.MAC.String()}
-}
-
 // freeGateways returns those of a network's gateways for whose family the
 // container has no default route yet: a second interface must not take the
 // first one's, and the kernel would refuse it.
@@ -190,7 +195,7 @@ func freeGateways(ns netns.NsHandle, gateways []netip.Addr) ([]netip.Addr, error
 		return nil, fmt.Errorf("netlink in the container: %w", err)
 	}
 	defer h.Close()
-	var free []netip.Addr
+	free := []netip.Addr{}
 	for _, g := range gateways {
 		family := netlink.FAMILY_V6
 		if g.Is4() {

@@ -64,7 +64,7 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 		return nil, errors.Join(err, a.store.update(func(t *txn) error { return t.restoreNetworks(before) }))
 	}
 	for _, ch := range changes {
-		a.log.Info("network", "action", ch.Action, "network", ch.Network, "field", ch.Field, "from", ch.From, "to", ch.To)
+		a.log.Info("network declared", "change", ch)
 	}
 	return changes, nil
 }

@@ -176,8 +176,10 @@ func (p *plane) tell(ctx context.Context, s *netstack.Snapshot, files map[uint16
 	return unavailable(errPlaneDown)
 }
 
+// applyTo does not end with its caller: half a message would cost the dataplane
+// its life.
 func applyTo(ctx context.Context, c *dataplane.Client, s *netstack.Snapshot, files map[uint16]*os.File) error {
-	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
 	return c.Apply(ctx, s, files)
 }
@@ -196,10 +198,9 @@ func (p *plane) ensure(ctx context.Context) error {
 	}
 	p.crash.died(time.Now())
 	p.bury()
-	select {
-	case <-ctx.Done():
+	pause(ctx, p.crash.ready(time.Now()))
+	if ctx.Err() != nil {
 		return unavailable(errPlaneDown)
-	case <-time.After(p.crash.ready(time.Now())):
 	}
 	c, err := p.launch(ctx)
 	if err != nil {
@@ -230,7 +231,7 @@ func (p *plane) bury() {
 //
 // +checklocks:p.mu
 func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
 	c, err := dataplane.Start(ctx, p.start)
 	if err != nil {

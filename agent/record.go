@@ -51,6 +51,10 @@ func (n *networkRecord) hasIPv6() bool {
 	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
 
+// hostIndexBase is added to a port's number to make the interface index of its
+// host end: above what a container's namespace reaches (see veth.PairConfig).
+const hostIndexBase = 1 << 20
+
 // attachmentRecord is an attachment in the state file.
 type attachmentRecord struct {
 	ID      string     `json:"id"`

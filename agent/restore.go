@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netns"
@@ -243,7 +244,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return errors.New("its namespace is gone")
 	}
 	defer ns.Close()
-	if err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {
+	if _, err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {
 		return err
 	}
 	r.ends[rec.hostIfName()] = veth.HostEnd{Name: rec.hostIfName()}
@@ -305,18 +306,18 @@ func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack
 	return p.Apply(ctx, s, opened)
 }
 
-// createPair makes the veth pair of an attachment.
-func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) error {
+// createPair makes the veth pair of an attachment, and returns the gateways by
+// which it got a default route.
+func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	if n == nil {
-		return fmt.Errorf("network %s is gone", rec.Network)
+		return nil, fmt.Errorf("network %s is gone", rec.Network)
 	}
 	gateways, err := freeGateways(ns, n.Gateways)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return veth.CreatePair(veth.PairConfig{
-		HostName: rec.hostIfName(), HostNS: a.hostNS, Name: rec.IfName, NS: ns,
-		MAC: rec.MAC, MTU: rec.MTU,
-		Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID,
+	return gateways, veth.CreatePair(veth.PairConfig{
+		HostName: rec.hostIfName(), HostNS: a.hostNS, HostIndex: hostIndexBase + int(rec.Port), Name: rec.IfName, NS: ns,
+		MAC: rec.MAC, MTU: rec.MTU, Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID,
 	})
 }

@@ -27,6 +27,14 @@ type Change struct {
 	To    string `json:"to,omitempty"`
 }
 
+// String is the change in one line, as "add blue" or "change blue: mtu 1500 to 9000".
+func (c Change) String() string {
+	if c.Field == "" {
+		return c.Action + " " + c.Network
+	}
+	return c.Action + " " + c.Network + ": " + c.Field + " " + c.From + " to " + c.To
+}
+
 // ShutdownRequest asks the daemon to end.
 type ShutdownRequest struct {
 	// Dataplane stops the dataplane too: nothing is forwarded until the next

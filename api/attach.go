@@ -35,8 +35,9 @@ type AttachRequest struct {
 // beside it.
 type AttachReply struct {
 	Attachment
-	// Gateways are the network's gateway addresses, the next hops of the default
-	// routes that were set in the container.
+	// Gateways are the next hops of the default routes that were set in the
+	// container: the network's gateways, less those of a family for which the
+	// container had a default route before.
 	Gateways []netip.Addr `json:"gateways"`
 	// GatewayMAC is the gateway's MAC address.
 	GatewayMAC string `json:"gateway_mac"`

@@ -36,8 +36,13 @@ var (
 type PairConfig struct {
 	HostName string         // host end; at most 15 bytes
 	HostNS   netns.NsHandle // namespace of the host end; stays the caller's
-	Name     string         // container end; at most 15 bytes
-	NS       netns.NsHandle // namespace of the container end; stays the caller's
+	// HostIndex is the host end's interface index; 0 lets the kernel choose. Give
+	// one that no container uses: if both ends of a pair have the same index, the
+	// kernel does not take them for stacked interfaces, and may wait up to a second
+	// before it tells IPv6 about the carrier (linkwatch_urgent_event).
+	HostIndex int
+	Name      string         // container end; at most 15 bytes
+	NS        netns.NsHandle // namespace of the container end; stays the caller's
 
 	MAC     packet.MAC // of the container end; zero lets the kernel choose
 	HostMAC packet.MAC // of the host end; zero lets the kernel choose
@@ -104,6 +109,7 @@ func (c *PairConfig) configure(host, inside *netlink.Handle, link netlink.Link) 
 func (c *PairConfig) add(host, inside *netlink.Handle) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = c.HostName, c.MTU, hardwareAddr(c.HostMAC)
+	attrs.Index = c.HostIndex
 	if c.TxQueueLen > 0 {
 		attrs.TxQLen = c.TxQueueLen
 	}
