@@ -87,7 +87,9 @@ type Datagrams struct {
 // UDP moves datagrams from one container to another, and then as many back;
 // each carries its number and its hash, and none may be lost. A few may come out
 // of turn: the kernel's own queues are one for each core, and a sender that is
-// moved to another core passes its own datagrams.
+// moved to another core passes its own datagrams. A ping comes first, since what
+// waits for its neighbour to be found may be overtaken, and even dropped, by the
+// sender's own kernel.
 func UDP(a, b *NS, f Family, d Datagrams) {
 	a.lab.t.Helper()
 	a.sendDatagrams(b, f, d)
@@ -97,6 +99,7 @@ func UDP(a, b *NS, f Family, d Datagrams) {
 func (n *NS) sendDatagrams(to *NS, f Family, d Datagrams) {
 	n.lab.t.Helper()
 	to.Serve()
+	n.Ping(to.IP(f))
 	if d.Size == 0 {
 		d.Size = 1400
 	}
