@@ -17,10 +17,11 @@ require (
 	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
 )
 
+require github.com/spf13/pflag v1.0.10
+
 require (
-	github.com/google/btree v1.1.2
-	github.com/inconshreveable/mousetrap v1.1.0
-	github.com/spf13/pflag v1.0.10
-	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc
-	golang.org/x/time v0.15.0
+	github.com/google/btree v1.1.2 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
+	golang.org/x/time v0.15.0 // indirect
 )
