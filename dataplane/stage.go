@@ -146,6 +146,7 @@ func environment() []string {
 		// did, and keep those open: no file may be.
 		"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0)),
 		"GODEBUG=" + strings.TrimLeft(os.Getenv("GODEBUG")+",containermaxprocs=0", ","),
+		"TZ=", // UTC, without a look at files that are not there
 	}
 	for _, name := range []string{"GOGC", "GOMEMLIMIT", "GOTRACEBACK", "GORACE"} {
 		if v, ok := os.LookupEnv(name); ok {
