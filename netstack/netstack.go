@@ -45,7 +45,7 @@ type Options struct {
 	BusyPoll time.Duration
 	// PortDown is called when a port's fd reports an error on receive, at least
 	// once after the last error. It is called by one goroutine, without any
-	// lock held, and may call Apply. nil means that nobody wants to know.
+	// lock held, and may call Apply but not Close. nil means that nobody wants to know.
 	PortDown func(index uint16)
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger

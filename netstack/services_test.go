@@ -4,6 +4,7 @@ package netstack
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"testing"
@@ -163,4 +164,47 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 	})
 	goleak.VerifyNone(t, before)
+}
+
+// TestCloseInTheMiddle closes while connections come, talk and go.
+func TestCloseInTheMiddle(t *testing.T) {
+	for i := range 20 {
+		j := join(t, echoing())
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		for k := range 6 {
+			go func() {
+				for talkTo(ctx, j.inner, "10.44.0.1:7", 1000*k*k, k%2 == 0) {
+				}
+			}()
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond) // any moment will do
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			j.blue.net.Close()
+			j.inner.net.Close()
+		}()
+		select {
+		case <-closed:
+		case <-time.After(patience):
+			t.Fatal("Close does not return")
+		}
+		cancel()
+	}
+}
+
+// talkTo is one short connection, closed in one of two ways; false if it could
+// not be made.
+func talkTo(ctx context.Context, from *Namespace, address string, n int, politely bool) bool {
+	c, err := from.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_, _ = c.Write(make([]byte, n))
+	if politely {
+		_ = c.(halfCloser).CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+	}
+	return true
 }

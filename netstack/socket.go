@@ -31,7 +31,6 @@ type socket struct {
 
 	large   bool  // its last batch had large frames
 	strikes uint8 // events in a row that brought neither a frame nor EAGAIN
-	deaf    bool  // given up: no longer in the worker's epoll set
 }
 
 // maxStrikes is how many fruitless events a socket may have in a row. An

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -22,6 +23,9 @@ import (
 
 // nicID is the host stack's one interface.
 const nicID = 1
+
+// closeLimit bounds the wait for a stack's goroutines; it takes milliseconds.
+const closeLimit = 5 * time.Second
 
 // Buffers of TCP endpoints, in bytes. The maxima are what 50 Gbit/s need at a
 // round trip of a millisecond; gVisor's own are 4 MB.
@@ -98,7 +102,9 @@ func (h *host) tune() error {
 }
 
 // close ends the stack: every connection, its goroutines and what the link has
-// queued. Preconditions: no worker delivers to the link any more.
+// queued. gVisor ends its endpoints one by one; should one of them not end, the
+// others are not to wait for it, and neither is Apply.
+// Preconditions: no worker delivers to the link any more.
 func (h *host) close() {
 	for _, s := range h.services {
 		s.stop()
@@ -107,7 +113,17 @@ func (h *host) close() {
 		ep.Abort()
 	}
 	h.stack.Close()
-	h.stack.Wait()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.stack.Wait()
+	}()
+	limit := time.NewTimer(closeLimit)
+	defer limit.Stop()
+	select {
+	case <-gone:
+	case <-limit.C:
+	}
 	h.link.shut()
 }
 

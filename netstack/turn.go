@@ -82,7 +82,6 @@ func (t *turn) fruitless(s *socket, errno unix.Errno, events uint32) {
 	t.stats.RxErrors++
 	s.strikes++
 	if errno != unix.ENETDOWN && errno != 0 || s.strikes >= maxStrikes {
-		s.deaf = true
 		s.unwatch()
 	}
 	t.net.down.add(s.index)
