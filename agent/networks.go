@@ -58,6 +58,7 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 	}
 	st, err := a.store.read()
 	if err == nil {
+		a.resetCounters(st, changes)
 		err = a.plane.Apply(ctx, st.snapshot(""), nil)
 	}
 	if err != nil {
@@ -67,6 +68,15 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 		a.log.Info("network declared", "change", ch)
 	}
 	return changes, nil
+}
+
+// resetCounters forgets what the ports of new networks counted for somebody else.
+func (a *Agent) resetCounters(st *state, changes []api.Change) {
+	for _, ch := range changes {
+		if n := st.network(ch.Network); n != nil && ch.Action == "add" {
+			a.counters.Port(n.Port).Reset()
+		}
+	}
 }
 
 // restoreNetworks puts the networks back to what they were.

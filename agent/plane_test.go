@@ -3,12 +3,14 @@
 package agent
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/api"
+	"sluice/dataplane"
 )
 
 func TestCrashLoopGrowsAndForgets(t *testing.T) {
@@ -120,4 +122,42 @@ func TestAttachMeetsADyingDataplane(t *testing.T) {
 		l.pings(red, "10.77.0.1")
 	}
 	l.consistent()
+}
+
+// TestDataplaneThatDoesNotStart has a program in its place that ends at once.
+func TestDataplaneThatDoesNotStart(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes namespaces")
+	}
+	var log safeBuffer
+	p := &plane{log: testLog(&log), sockets: newSockets(), events: func(*dataplane.Client) {}}
+	p.start.Exe, p.start.Workers = "/bin/false", 1
+	snapshot := oneNetwork().snapshot("")
+	snapshot.Namespaces[0].Ports = nil
+	for range 3 {
+		if err := p.Apply(t.Context(), snapshot, nil); api.CodeOf(err) != api.CodeUnavailable {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "does not start"); n != 1 {
+		t.Errorf("told %d times, want once:\n%s", n, &log)
+	}
+	if s := p.status(t.Context()); s.State != "backoff" {
+		t.Errorf("state is %s", s.State)
+	}
+
+	p.start.Exe = ""
+	if err := p.Apply(t.Context(), snapshot, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if s := p.status(t.Context()); s.State != "running" || s.LastGapMicros == 0 {
+		t.Errorf("status %+v", s)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := p.status(t.Context()); s.State != "down" {
+		t.Errorf("state after a stop is %s", s.State)
+	}
 }

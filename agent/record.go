@@ -123,10 +123,6 @@ func (s *state) find(ok func(*attachmentRecord) bool) *attachmentRecord {
 	return nil
 }
 
-func (s *state) byID(id string) *attachmentRecord {
-	return s.find(func(a *attachmentRecord) bool { return a.ID == id })
-}
-
 // where returns the attachments for which ok is true.
 func (s *state) where(ok func(*attachmentRecord) bool) []*attachmentRecord {
 	var out []*attachmentRecord

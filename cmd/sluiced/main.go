@@ -31,7 +31,7 @@ import (
 )
 
 // version is set by the linker.
-var version = "unknown" //nolint:gochecknoglobals // -ldflags -X needs a variable
+var version = "unknown"
 
 // Exit codes.
 const (
