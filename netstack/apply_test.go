@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -281,6 +282,46 @@ func TestPortDownIsReportedAndDoesNotSpin(t *testing.T) {
 	if got := rounds() - before; got > 100 {
 		t.Errorf("%d rounds for 10 frames: the worker spins", got)
 	}
+}
+
+// TestCloseWhilePortDownApplies: neither waits for the other for ever.
+func TestCloseWhilePortDownApplies(t *testing.T) {
+	entered, proceed, applied := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var l *lab
+	l = newLab(t, Options{Workers: 1, PortDown: func(uint16) {
+		close(entered)
+		<-proceed
+		applied <- l.n.Apply(&l.snap, nil)
+	}}, blue(2))
+	l.wires[2].Close()
+	<-entered
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		l.n.Close()
+	}()
+	<-l.n.done // Close has begun
+	close(proceed)
+	select {
+	case <-closed:
+	case <-time.After(patience):
+		t.Fatal("Close does not return")
+	}
+	if err := <-applied; !errors.Is(err, ErrClosed) {
+		t.Errorf("Apply gives %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestBusyPollEndsInSleep, and carries frames meanwhile.
+func TestBusyPollEndsInSleep(t *testing.T) {
+	l := newLab(t, Options{Workers: 1, BusyPoll: 2 * time.Millisecond}, blue(2))
+	for range 20 {
+		l.wires[1].Inject(packet.Vnet{}, datagram(1, 2, "x"))
+		if l.await(2, patience) == nil {
+			t.Fatal("lost")
+		}
+	}
+	eventually(t, "the worker sleeps", l.n.workers[0].mail.sleeping.Load)
 }
 
 func TestCloseClosesAndIsFinal(t *testing.T) {

@@ -32,7 +32,9 @@ const (
 // Options configure a Netstack. The zero value is usable.
 type Options struct {
 	// Workers is the number of worker threads, 1 to 64. 0 means one for each
-	// CPU that the process may use.
+	// CPU that the process may use. A busy worker does not yield: a process with
+	// sockets in a host stack wants GOMAXPROCS at two or more above Workers, or
+	// their goroutines wait up to 10 ms for one to be preempted.
 	Workers int
 	// Counters is where the ports are counted, by their index. It must outlive
 	// the Netstack. nil means private memory with 4096 slots.
@@ -65,6 +67,8 @@ type Netstack struct {
 	wg   sync.WaitGroup       // workers and housekeeping
 
 	serial atomic.Int32 // of the newest socket
+
+	closing sync.Once
 
 	mu sync.Mutex // serialises Apply and Close
 	// +checklocks:mu
@@ -119,13 +123,14 @@ func (o *Options) setDefaults() {
 // Close ends everything: the workers, the host stacks and their connections. It
 // closes the fds that Apply took over. It returns when all of it is gone, and
 // may be called again.
-func (n *Netstack) Close() {
+func (n *Netstack) Close() { n.closing.Do(n.close) }
+
+// close does not hold mu while it waits: PortDown, which it waits for, may be in
+// Apply, which now returns ErrClosed.
+func (n *Netstack) close() {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return
-	}
 	n.closed = true
+	n.mu.Unlock()
 	close(n.done)
 	for _, w := range n.workers {
 		w.mail.stop()
