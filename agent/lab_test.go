@@ -141,7 +141,13 @@ func (l *lab) start() (stop func()) {
 // process runs an agent in a process of its own.
 func (l *lab) process() *exec.Cmd {
 	l.t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	return l.processOf("/proc/self/exe")
+}
+
+// processOf runs an agent that is another program.
+func (l *lab) processOf(program string) *exec.Cmd {
+	l.t.Helper()
+	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), runDirEnv+"="+l.dir)
 	cmd.Stderr = l.log
 	// The dataplane inherits stderr; Wait must not wait for it.

@@ -90,7 +90,7 @@ func (a *Agent) findDataplane(ctx context.Context) *dataplane.Client {
 		}
 		return nil
 	}
-	if c.Build() == dataplane.BuildID() && sameFile(c.Counters(), a.plane.start.Counters) {
+	if sameBuild(c) && sameFile(c.Counters(), a.plane.start.Counters) {
 		return c
 	}
 	return a.handover(ctx, c)
@@ -118,6 +118,13 @@ func closeFiles(files map[uint16]*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
+}
+
+// sameBuild says whether a dataplane is this very program. Two programs that
+// don't know what they are must not be taken for one.
+func sameBuild(c *dataplane.Client) bool {
+	own := dataplane.BuildID()
+	return own != "unknown" && c.Build() == own
 }
 
 func sameFile(x, y *os.File) bool {

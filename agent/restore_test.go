@@ -3,7 +3,12 @@
 package agent
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 
 	"sluice/api"
@@ -94,6 +99,46 @@ func TestMissingPairs(t *testing.T) {
 	}
 	l.attach(api.AttachRequest{Netns: other})
 	l.pings(other, peer)
+}
+
+// TestUpgrade starts an agent of another build: the same program with another
+// build identifier.
+func TestUpgrade(t *testing.T) {
+	l := newLab(t)
+	agent := l.process()
+	l.apply(blue)
+	red, tan := l.netns(), l.netns()
+	l.attach(api.AttachRequest{Netns: red})
+	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	old := l.status()
+	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait()
+
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := []byte(old.Build)
+	other := slices.Clone(id)
+	slices.Reverse(other)
+	upgraded := filepath.Join(l.dir, "upgraded")
+	if err := os.WriteFile(upgraded, bytes.ReplaceAll(program, id, other), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.processOf(upgraded)
+	now := l.status()
+	if now.Dataplane.PID == old.Dataplane.PID || now.Dataplane.Build != string(other) || now.Build != string(other) {
+		t.Errorf("was %+v, is %+v", old, now)
+	}
+	l.pings(red, peer, "10.77.0.1")
+	l.consistent()
+	// Its parent has ended; that somebody reaps it is not this test's business.
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", old.Dataplane.PID))
+	if err == nil && !bytes.Contains(stat, []byte(") Z ")) {
+		t.Errorf("the old dataplane is still there: %s", stat)
+	}
 }
 
 func TestStopEndsBothAndRestores(t *testing.T) {
