@@ -32,10 +32,13 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	// A connection for each request: it costs microseconds here, and a request
+	// that meets a kept connection just as the daemon restarts would fail.
+	t := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	return &Client{socket: socket, http: &http.Client{Transport: t}}
 }
 
-// Close drops idle connections. The client may still be used.
+// Close drops connections that are not in use. The client may still be used.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Attach gives a container an interface. When it returns, the interface forwards.
