@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,8 +129,8 @@ func (f *failures) Errorf(format string, args ...any) {
 func (f *failures) Cleanup(do func()) { f.cleanups = append(f.cleanups, do) }
 
 func (f *failures) finish() {
-	for i := len(f.cleanups) - 1; i >= 0; i-- {
-		f.cleanups[i]()
+	for _, do := range slices.Backward(f.cleanups) {
+		do()
 	}
 }
 

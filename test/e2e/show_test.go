@@ -32,6 +32,7 @@ func TestShow(t *testing.T) {
 }
 
 func showLinks(t *testing.T, d *lab.Daemon, red *lab.NS) {
+	t.Helper()
 	links := d.Links()
 	i := slices.IndexFunc(links, func(l api.Link) bool { return l.Name == red.Name() })
 	if len(links) != 2 || i < 0 {
@@ -51,6 +52,7 @@ func showLinks(t *testing.T, d *lab.Daemon, red *lab.NS) {
 }
 
 func showAddresses(t *testing.T, d *lab.Daemon, red *lab.NS) {
+	t.Helper()
 	var all []api.Address
 	d.CLI("addr", "-o", "json").JSON(&all)
 	want := map[string]string{ // address: who has it
@@ -69,6 +71,7 @@ func showAddresses(t *testing.T, d *lab.Daemon, red *lab.NS) {
 }
 
 func showNeighbours(t *testing.T, d *lab.Daemon, red *lab.NS) {
+	t.Helper()
 	var all []api.Neighbour
 	d.CLI("neigh", "-o", "json").JSON(&all)
 	for _, f := range both() {
@@ -81,6 +84,7 @@ func showNeighbours(t *testing.T, d *lab.Daemon, red *lab.NS) {
 }
 
 func showFDB(t *testing.T, d *lab.Daemon, red, green *lab.NS) {
+	t.Helper()
 	kinds := map[string]string{}
 	for _, e := range d.FDB() {
 		kinds[e.MAC] = e.Kind + " " + e.Link
@@ -97,6 +101,7 @@ func showFDB(t *testing.T, d *lab.Daemon, red, green *lab.NS) {
 }
 
 func showSockets(t *testing.T, d *lab.Daemon) {
+	t.Helper()
 	var all []api.Socket
 	d.CLI("ss", "-o", "json").JSON(&all)
 	want := []string{"tcp listen 10.44.0.1:7", "tcp listen [fd44::1]:7", "udp unconn 10.44.0.1:7", "tcp listen 10.44.0.1:9"}
@@ -109,6 +114,7 @@ func showSockets(t *testing.T, d *lab.Daemon) {
 }
 
 func showStatus(t *testing.T, d *lab.Daemon) {
+	t.Helper()
 	s := d.Status()
 	if s.PID != d.PID() || s.Networks != 1 || s.Attachments != 2 || s.RunDir != d.RunDir() ||
 		s.Dataplane.State != "running" || s.Dataplane.PID == 0 || s.Dataplane.Workers < 1 || s.Dataplane.Restarts != 0 {

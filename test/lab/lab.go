@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -129,9 +130,9 @@ func (l *Lab) stopAll() {
 	procs := l.procs
 	l.procs = nil
 	l.mu.Unlock()
-	for i := len(procs) - 1; i >= 0; i-- {
-		if !procs[i].keep {
-			procs[i].Kill()
+	for _, p := range slices.Backward(procs) {
+		if !p.keep {
+			p.Kill()
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (n *NS) Try(args ...string) Result {
 // Start starts a command inside in the background.
 func (n *NS) Start(args ...string) *Proc {
 	n.lab.t.Helper()
-	return n.lab.start(n.inside(args)...)
+	return n.lab.Start(n.inside(args)...)
 }
 
 // Attach attaches the namespace with sluice(8); args are flags of `sluice attach`.
@@ -138,7 +138,7 @@ func (n *NS) Offload(on bool) {
 	n.lab.t.Helper()
 	word := map[bool]string{true: "on", false: "off"}[on]
 	args := []string{"ethtool", "-K", n.ifname}
-	for _, f := range strings.Fields("rx tx sg tso gso gro") {
+	for f := range strings.FieldsSeq("rx tx sg tso gso gro") {
 		args = append(args, f, word)
 	}
 	n.Run(args...)

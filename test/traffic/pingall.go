@@ -74,7 +74,7 @@ func newPinger(file string) (*pinger, error) {
 		return nil, err
 	}
 	p := &pinger{id: uint16(os.Getpid())}
-	for _, word := range strings.Fields(string(text)) {
+	for word := range strings.FieldsSeq(string(text)) {
 		a, err := netip.ParseAddr(word)
 		if err != nil {
 			return nil, err

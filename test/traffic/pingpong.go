@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -138,7 +139,7 @@ func (p *prober) answer() bool {
 func (p *prober) fail(err error) {
 	if p.udp {
 		p.lost++
-		if err != nil && err != unix.EAGAIN { // unreachable: do not spin on it
+		if err != nil && !errors.Is(err, unix.EAGAIN) { // unreachable: do not spin on it
 			time.Sleep(10 * time.Millisecond)
 		}
 		return
