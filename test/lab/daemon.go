@@ -68,8 +68,8 @@ func (d *Daemon) Start() {
 // Launch starts the agent and does not wait.
 func (d *Daemon) Launch() {
 	d.lab.t.Helper()
-	d.proc = d.lab.start(d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)
-	d.proc.keep = true
+	log := filepath.Join(d.lab.dir, "sluiced.log")
+	d.proc = d.lab.startLogged(log, d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)
 }
 
 // Lab is the daemon's lab.
@@ -140,7 +140,7 @@ func (d *Daemon) Status() *api.Status {
 	return s
 }
 
-// Log is what the agent has logged since its last start.
+// Log is what agent and dataplane have logged.
 func (d *Daemon) Log() string {
 	if d.proc == nil {
 		return ""

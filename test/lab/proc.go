@@ -27,6 +27,7 @@ type Proc struct {
 	t     T
 	name  string
 	cmd   *exec.Cmd
+	log   string        // file with its output; empty: out and err have it
 	keep  bool          // survives stopAll
 	ready chan struct{} // closed at the line "ready"
 	done  chan struct{} // closed when it has ended and all output is read
@@ -80,10 +81,14 @@ func exitCode(err error) int {
 	if !ok {
 		return 127
 	}
-	if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+	return stateCode(exit.ProcessState)
+}
+
+func stateCode(state *os.ProcessState) int {
+	if s, ok := state.Sys().(syscall.WaitStatus); ok && s.Signaled() {
 		return 128 + int(s.Signal())
 	}
-	return exit.ExitCode()
+	return state.ExitCode()
 }
 
 // ok ends the test unless the command succeeded, and returns what it printed.
@@ -118,13 +123,10 @@ func (r Result) JSON(v any) {
 	}
 }
 
-// start starts a process in the background.
-func (l *Lab) start(args ...string) *Proc {
+// Start starts a command in the host's namespace in the background.
+func (l *Lab) Start(args ...string) *Proc {
 	l.t.Helper()
-	p := &Proc{t: l.t, name: strings.Join(args, " "), cmd: exec.Command(args[0], args[1:]...)}
-	p.ready, p.done = make(chan struct{}), make(chan struct{})
-	// The mark by which checkLeaks finds a child of a child.
-	p.cmd.Env = append(os.Environ(), labMark+"="+l.dir)
+	p := l.prepare(args)
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		l.t.Fatalf("%s: %v", p.name, err)
@@ -133,21 +135,54 @@ func (l *Lab) start(args ...string) *Proc {
 	if err != nil {
 		l.t.Fatalf("%s: %v", p.name, err)
 	}
+	l.launch(p, func() {
+		var readers sync.WaitGroup
+		readers.Go(func() { p.read(bufio.NewScanner(stdout), &p.out) })
+		readers.Go(func() { p.read(bufio.NewScanner(stderr), &p.err) })
+		readers.Wait()
+	})
+	return p
+}
+
+// startLogged is Start for a process whose children outlive it: a pipe would
+// not end with it, so what it prints goes to the end of a file.
+func (l *Lab) startLogged(log string, args ...string) *Proc {
+	l.t.Helper()
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		l.t.Fatalf("lab: %v", err)
+	}
+	defer file.Close()
+	p := l.prepare(args)
+	p.log, p.keep = log, true
+	p.cmd.Stdout, p.cmd.Stderr = file, file
+	l.launch(p, func() {})
+	return p
+}
+
+// prepare makes a process that is not started yet. The environment carries the
+// mark by which checkLeaks finds a child of a child.
+func (l *Lab) prepare(args []string) *Proc {
+	p := &Proc{t: l.t, name: strings.Join(args, " "), cmd: exec.Command(args[0], args[1:]...)}
+	p.ready, p.done = make(chan struct{}), make(chan struct{})
+	p.cmd.Env = append(os.Environ(), labMark+"="+l.dir)
+	return p
+}
+
+// launch starts a process; drain reads what it prints to the end.
+func (l *Lab) launch(p *Proc, drain func()) {
+	l.t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		l.t.Fatalf("%s: %v", p.name, err)
 	}
-	var readers sync.WaitGroup
-	readers.Go(func() { p.read(bufio.NewScanner(stdout), &p.out) })
-	readers.Go(func() { p.read(bufio.NewScanner(stderr), &p.err) })
-	go func() {
-		readers.Wait()
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
 	l.mu.Lock()
 	l.procs = append(l.procs, p)
 	l.mu.Unlock()
-	return p
+	go func() {
+		drain()
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
 }
 
 func (p *Proc) read(s *bufio.Scanner, to *bytes.Buffer) {
@@ -191,6 +226,10 @@ func (p *Proc) Ended() bool {
 
 // Output is what the process has printed so far, errors last.
 func (p *Proc) Output() string {
+	if p.log != "" {
+		text, _ := os.ReadFile(p.log)
+		return string(text)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.String() + p.err.String()
@@ -207,11 +246,7 @@ func (p *Proc) Wait(long time.Duration) Result {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := Result{t: p.t, Command: p.name, Out: p.out.String(), Err: p.err.String(), Code: p.cmd.ProcessState.ExitCode()}
-	if s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && s.Signaled() {
-		r.Code = 128 + int(s.Signal())
-	}
-	return r
+	return Result{t: p.t, Command: p.name, Out: p.out.String(), Err: p.err.String(), Code: stateCode(p.cmd.ProcessState)}
 }
 
 // Stop interrupts the process and waits for its end.
