@@ -39,7 +39,8 @@ type Options struct {
 	// Workers is the number of packet threads. 0: one for each CPU. A dataplane
 	// that is adopted keeps the number it was started with.
 	Workers int
-	// BusyPoll is how long an idle worker looks for more before it sleeps. 0: not.
+	// BusyPoll is how long at most an idle worker looks for more before it
+	// sleeps. 0 is 50 microseconds, less than 0 not at all.
 	BusyPoll time.Duration
 	// LogLevel is the lowest level of what the dataplane logs.
 	LogLevel slog.Level

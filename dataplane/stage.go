@@ -120,7 +120,7 @@ func stage1(o options) error {
 	if err == nil {
 		o.stage, o.build = 2, BuildID()
 		argv := append([]string{"sluiced", "dataplane"}, o.args()...)
-		err = os.NewSyscallError("execve", syscall.Exec(self, argv, environment()))
+		err = os.NewSyscallError("execve", syscall.Exec(self, argv, environment(o.workers)))
 		if errors.Is(err, unix.EACCES) {
 			err = fmt.Errorf("the program must be executable by everybody: %w", err)
 		}
@@ -139,12 +139,16 @@ func failure(field string, err error) message {
 	return message{kind: kindFailed, body: encode(RefusedError{Field: field, Message: err.Error()})}
 }
 
+// spareProcs is how many goroutines can run while every worker is busy. A worker
+// never gives way to one, and host stacks answer from goroutines.
+const spareProcs = 2
+
 // environment is what the Go runtime reads, and nothing else.
-func environment() []string {
+func environment(workers int) []string {
 	env := []string{
-		// The runtime would find this out from its cgroup's files, as this process
-		// did, and keep those open: no file may be.
-		"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0)),
+		// The runtime would find out about CPUs from its cgroup's files, as this
+		// process did, and keep those open: no file may be.
+		"GOMAXPROCS=" + strconv.Itoa(workers+spareProcs),
 		"GODEBUG=" + strings.TrimLeft(os.Getenv("GODEBUG")+",containermaxprocs=0", ","),
 		"TZ=", // UTC, without a look at files that are not there
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -129,9 +130,13 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 	if stderr == nil {
 		stderr = os.Stderr
 	}
+	workers := c.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
 	o := options{
 		stage: 1, listen: listen >= 0, counters: c.Counters != nil,
-		workers: c.Workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
+		workers: workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
 		level: c.LogLevel, owner: os.Geteuid(),
 	}
 	// The fds 0 to 2 must be something, or the Go runtime opens /dev/null.
@@ -145,7 +150,7 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 	}
 	pidfd = -1
 	pid, err = syscall.ForkExec(exe, append([]string{"sluiced", "dataplane"}, o.args()...), &syscall.ProcAttr{
-		Dir: "/", Env: environment(), Files: files,
+		Dir: "/", Env: environment(workers), Files: files,
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID,
 			Setsid:     true, // no SIGHUP or SIGINT of the agent's terminal

@@ -30,8 +30,8 @@ type StartConfig struct {
 	Workers int
 	// FlowEntries is the size of each worker's flow cache; 0 is netstack's own.
 	FlowEntries int
-	// BusyPoll is how long an idle worker polls before it blocks; 0 is
-	// netstack's own.
+	// BusyPoll is how long at most an idle worker polls before it sleeps; 0 is
+	// netstack's own, less than 0 not at all.
 	BusyPoll time.Duration
 	// LogLevel is the lowest level of the log events that the process sends.
 	LogLevel slog.Level

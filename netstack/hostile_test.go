@@ -50,9 +50,7 @@ func (h *hostile) send(t testing.TB, vnet packet.Vnet, frame []byte) {
 	if _, err := unix.Write(h.far[0], h.msg); err != nil {
 		t.Fatal(err)
 	}
-	w := h.n.workers[0]
-	for w.round(w.poll.now()) {
-	}
+	h.n.workers[0].settle()
 	for _, fd := range h.far {
 		h.received(t, fd)
 	}

@@ -113,16 +113,14 @@ func (l *hostLink) packetType(dst packet.MAC) tcpip.PacketType {
 	return tcpip.PacketHost
 }
 
-// hostTurns gives a turn to each host link that has packets now, and returns
-// their number. A link that has more afterwards waits for the next round.
-func (t *turn) hostTurns() int {
-	n := int(t.mail.waiting.Load())
-	for range n {
+// hostTurns gives a turn to each host link that has packets now. A link that has
+// more afterwards waits for the next round.
+func (t *turn) hostTurns() {
+	for range t.mail.waiting.Load() {
 		if l := t.mail.take(); l != nil {
 			t.hostTurn(l)
 		}
 	}
-	return n
 }
 
 // hostTurn carries packets of a host stack into the bridge, as frames that come

@@ -81,7 +81,7 @@ func newKernelLab(t testing.TB, o Options, s NamespaceSpec) *kernelLab {
 func (l *kernelLab) attach(s *NamespaceSpec, i int) int {
 	l.t.Helper()
 	c := veth.PairConfig{
-		HostName: fmt.Sprintf("slt-h%d", i), HostNS: l.host, Name: fmt.Sprintf("slt-c%d", i), NS: newNS(l.t),
+		HostName: fmt.Sprintf("slt-h%d", i), HostNS: l.host, HostIndex: 1<<20 + i, Name: fmt.Sprintf("slt-c%d", i), NS: newNS(l.t),
 		MAC: mac(i), MTU: s.Ports[i-1].MTU,
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr4(i), 24), netip.PrefixFrom(addr6(i), 64)},
 		Gateways:  []netip.Addr{gateway4(), gateway6()},

@@ -117,9 +117,16 @@ func (l *lab) apply() {
 }
 
 // round does rounds of the still worker until there is nothing left to do.
-func (l *lab) round() {
-	w := l.n.workers[0]
-	for w.round(w.poll.now()) {
+func (l *lab) round() { l.n.workers[0].settle() }
+
+// settle does rounds of a still worker until there is nothing left to do.
+func (w *worker) settle() {
+	for {
+		n := w.poll.now()
+		if n == 0 && w.mail.quiet() {
+			return
+		}
+		w.round(n)
 	}
 }
 

@@ -41,9 +41,9 @@ type Options struct {
 	Counters *trace.Counters
 	// FlowEntries is the size of each worker's flow cache. 0 means 16384.
 	FlowEntries int
-	// BusyPoll is how long a worker looks for more frames before it sleeps,
-	// once there is nothing to do. 0 means that it sleeps at once. A worker that
-	// polls keeps its CPU from everyone else.
+	// BusyPoll is how long at most a worker looks for more frames before it
+	// sleeps, while sleeping would be short anyway. It lets others have the CPU
+	// first. 0 means 50 microseconds, less than 0 that it sleeps at once.
 	BusyPoll time.Duration
 	// PortDown is called when a port's fd reports an error on receive, at least
 	// once after the last error. It is called by one goroutine, without any
@@ -114,6 +114,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.FlowEntries <= 0 {
 		o.FlowEntries = defaultFlowEntries
+	}
+	if o.BusyPoll == 0 {
+		o.BusyPoll = defaultBusyPoll
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"runtime"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,8 +25,8 @@ import (
 // by the next look at the set, which costs a fraction of a microsecond; so
 // there is no list of active ports that would have to be kept right.
 //
-// When a round found nothing, the worker polls for as long as Options.BusyPoll
-// says and then sleeps in epoll_wait(2), where it uses no CPU at all.
+// When there is nothing to do, the worker polls for a while, see idle, and then
+// sleeps in epoll_wait(2), where it uses no CPU at all.
 //
 // The turn lock mu is held for a round and never while the worker sleeps. It is
 // uncontended but for Apply and for statistics, and costs some 20 ns a round.
@@ -53,6 +52,7 @@ type worker struct {
 	net  *Netstack
 	id   int
 	poll poller
+	idle idle
 	mail mailbox
 
 	mu sync.Mutex // the turn lock, see above
@@ -125,50 +125,14 @@ func (w *worker) free() {
 // with the goroutine.
 func (w *worker) run() {
 	runtime.LockOSThread()
-	busy := false
 	for !w.mail.stopped.Load() {
-		n := w.wait(busy)
-		busy = w.round(n)
+		w.round(w.wait())
 	}
-}
-
-// wait returns the number of events in w.poll.events. busy says that the last
-// round found something to do.
-func (w *worker) wait(busy bool) int {
-	n := w.poll.now()
-	if n > 0 || !w.mail.quiet() {
-		return n
-	}
-	if busy && w.net.opts.BusyPoll > 0 {
-		if n = w.spin(); n > 0 || !w.mail.quiet() {
-			return n
-		}
-	}
-	return w.sleep()
-}
-
-// spin polls for a while without giving up the CPU.
-func (w *worker) spin() int {
-	for end := time.Now().Add(w.net.opts.BusyPoll); time.Now().Before(end); {
-		if n := w.poll.now(); n > 0 || !w.mail.quiet() {
-			return n
-		}
-	}
-	return 0
-}
-
-func (w *worker) sleep() int {
-	w.mail.sleeping.Store(true)
-	defer w.mail.sleeping.Store(false)
-	if !w.mail.quiet() {
-		return 0
-	}
-	return w.poll.block()
 }
 
 // round gives a turn to every port that has an event, and to the host links
-// that have packets. It reports whether there was anything.
-func (w *worker) round(events int) bool {
+// that have packets.
+func (w *worker) round(events int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := &w.turn
@@ -178,9 +142,8 @@ func (w *worker) round(events int) bool {
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}
-	links := t.hostTurns()
+	t.hostTurns()
 	t.stats.Rounds++
-	return events+links > 0
 }
 
 // ready serves one event of the epoll set. An event of a port that this view

@@ -23,7 +23,7 @@ flags of run and stop:
 flags of run:
   --config FILE      networks to apply at the start
   --workers N        packet threads (0: one for each CPU)
-  --busy-poll D      how long an idle worker polls, as 50us (0: not)
+  --busy-poll D      how long at most an idle worker polls (50us; 0: not)
   --log-level LEVEL  debug, info, warn or error (info)
   --log-format FMT   text or json (text)
 `
@@ -52,14 +52,20 @@ func parse(word string, args []string, stderr io.Writer) (*flags, error) {
 	if word == "run" {
 		set.StringVar(&f.Config, "config", "", "")
 		set.IntVar(&f.Workers, "workers", 0, "")
-		set.DurationVar(&f.BusyPoll, "busy-poll", 0, "")
+		set.DurationVar(&f.BusyPoll, "busy-poll", defaultBusyPoll, "")
 		set.TextVar(&f.level, "log-level", slog.LevelInfo, "")
 		set.StringVar(&f.format, "log-format", "text", "")
 	}
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}
-	return f, f.check(word, set.Args(), stderr)
+	if err := f.check(word, set.Args(), stderr); err != nil {
+		return nil, err
+	}
+	if f.BusyPoll == 0 {
+		f.BusyPoll = -1 // the options' zero is their default
+	}
+	return f, nil
 }
 
 func (f *flags) check(word string, rest []string, stderr io.Writer) error {
@@ -79,6 +85,9 @@ func (f *flags) check(word string, rest []string, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "sluiced: %s\n%s", fault, usage)
 	return errUsage
 }
+
+// defaultBusyPoll is netstack's own, shown here so that the usage can name it.
+const defaultBusyPoll = 50 * time.Microsecond
 
 // maxWorkers is the most packet threads that a dataplane takes.
 const maxWorkers = 64
