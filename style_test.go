@@ -33,7 +33,7 @@ func dataPath() []string {
 func clockFiles() map[string]string {
 	return map[string]string{
 		"netstack/netstack.go": "the start, and the second that the housekeeping hands to everybody",
-		"netstack/worker.go":   "the end of busy polling, when there is no packet",
+		"netstack/idle.go":     "how long to poll and how long it slept, when there is no packet",
 	}
 }
 
