@@ -172,7 +172,9 @@ func (c *Capture) ExpectClean() report.Capture {
 }
 
 // PingAll makes every namespace ping every address of every other, from one
-// process each, all at the same time, and returns the longest run.
+// process each, all at the same time, and returns the longest run. Each sends
+// twenty requests a second: all of them ask for everybody's link-layer address
+// first, and each such question goes to everybody.
 func PingAll(spaces []*NS, long time.Duration) time.Duration {
 	t := spaces[0].lab.t
 	t.Helper()
@@ -186,20 +188,22 @@ func PingAll(spaces []*NS, long time.Duration) time.Duration {
 	file := l.File("targets", strings.Join(lines, "\n"))
 	var procs []*Proc
 	for _, n := range spaces {
-		procs = append(procs, n.Traffic("pingall", "-targets", file, "-timeout", long.String()))
+		procs = append(procs, n.Traffic("pingall", "-targets", file, "-timeout", long.String(), "-pace", "50ms", "-again", "3s"))
 	}
 	var longest float64
+	var failed []string
 	for i, p := range procs {
 		r, code := TryReport[report.Reach](p, long+patience)
 		if code != 0 || r.Reached != len(lines) {
-			t.Errorf("%s reached %d of %d: missing %v %s", spaces[i].name, r.Reached, len(lines), head(r.Missing, 5), p.Output())
+			failed = append(failed, fmt.Sprintf("%s reached %d of %d: not %v", spaces[i].name, r.Reached, len(lines), head(r.Missing, 3)))
 		}
 		longest = max(longest, r.Seconds)
 		l.forget(p)
 	}
+	if len(failed) > 0 {
+		t.Errorf("%d of %d did not reach all: %v", len(failed), len(spaces), head(failed, 5))
+	}
 	return time.Duration(longest * 1e9)
 }
 
-func head(list []string, n int) string {
-	return fmt.Sprint(list[:min(n, len(list))])
-}
+func head(list []string, n int) []string { return list[:min(n, len(list))] }

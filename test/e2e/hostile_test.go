@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"sluice/test/lab"
+	"sluice/test/traffic/report"
+)
+
+// hostileFrames is how many frames the hostile container sends, unless
+// SLUICE_HOSTILE_FRAMES says otherwise: ten million take some minutes.
+const hostileFrames = 300_000
+
+// TestHostile has one container send frames that no honest one would, while two
+// others transfer, and a prober looks whether the network stands still.
+//
+//	mallory ---- random and mutated frames, foreign addresses, lying metadata
+//	   |
+//	  blue ---- red ==== TCP and UDP, hashed ==== green
+//
+// Red and green know each other's addresses for certain: that nobody may answer
+// for somebody else is for guards that a network does not have yet.
+func TestHostile(t *testing.T) {
+	frames := uint64(hostileFrames)
+	if text := os.Getenv("SLUICE_HOSTILE_FRAMES"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = n
+	}
+	d, red, green := pairOn(t, lab.Blue)
+	mallory := d.Lab().NS("mallory").Attach("--network", "blue")
+	gateway := d.Networks()[0].MAC
+	red.Neighbour(green)
+	green.Neighbour(red)
+	for _, f := range both() {
+		red.Run("ip", "neigh", "replace", d.Gateway(f).String(), "lladdr", gateway, "dev", "eth0", "nud", "permanent")
+	}
+	before := d.Status()
+	probe := lab.Probe(red, green, lab.V4)
+	seed := uint64(time.Now().UnixNano())
+	attack := mallory.Traffic("hostile", "-frames", strconv.FormatUint(frames, 10), "-seed", strconv.FormatUint(seed, 10),
+		"-known", red.MAC()+","+green.MAC()+","+gateway+","+mallory.MAC()).Ready()
+	for !attack.Ended() {
+		for _, f := range both() {
+			lab.TCP(red, green, f, 32<<20)
+			red.Try("ping", "-n", "-c", "1", "-W", "2", d.Gateway(f).String()).Expect(0)
+		}
+		withinBounds(t, d)
+	}
+	h := lab.Report[report.Hostile](attack, time.Minute)
+	p := probe.Stop()
+	t.Logf("hostile: %+v; prober: longest gap %.1f ms, %d lost of %d, p99 %.0f µs", h, p.MaxGapMS, p.Lost, p.Count, p.P99US)
+	t.Logf("drops of mallory's port: %v", dropsOf(d, mallory))
+	s := d.Status()
+	if s.PID != before.PID || s.Dataplane.PID != before.Dataplane.PID || s.Dataplane.Restarts != 0 {
+		t.Errorf("somebody has crashed: before %+v, after %+v (seed %d)\n%s", before, s, seed, d.Log())
+	}
+	if h.Sent < frames || p.MaxGapMS > 1000 {
+		t.Errorf("%d frames sent, the network stood still for %.0f ms (seed %d)", h.Sent, p.MaxGapMS, seed)
+	}
+	lab.UDP(red, green, lab.V6, lab.Datagrams{Bytes: 1 << 20})
+	withinBounds(t, d)
+}
+
+// withinBounds holds the tables and the memory to their limits.
+func withinBounds(t *testing.T, d *lab.Daemon) {
+	t.Helper()
+	n := d.Networks()[0]
+	perPort := map[uint16]int{}
+	fdb := d.FDB()
+	for _, e := range fdb {
+		perPort[e.Port]++
+	}
+	if len(fdb) > n.FDBMax {
+		t.Errorf("%d stations, at most %d", len(fdb), n.FDBMax)
+	}
+	for port, stations := range perPort {
+		if stations > n.FDBMaxPerPort+1 { // and the static one
+			t.Errorf("%d stations behind port %d, at most %d", stations, port, n.FDBMaxPerPort)
+		}
+	}
+	if u := lab.UsageOf(d.Status().Dataplane.PID); u.RSS > maxPlaneRSS {
+		t.Errorf("dataplane %v", u)
+	}
+}
+
+// dropsOf are the counted drops of a container's port.
+func dropsOf(d *lab.Daemon, n *lab.NS) map[string]uint64 {
+	for _, l := range d.Links() {
+		if l.Netns == n.Path() {
+			return l.Stats.Drops
+		}
+	}
+	return nil
+}
