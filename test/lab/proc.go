@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -32,8 +33,11 @@ type Proc struct {
 	ready chan struct{} // closed at the line "ready"
 	done  chan struct{} // closed when it has ended and all output is read
 
-	mu       sync.Mutex
-	out, err bytes.Buffer // +checklocks:mu
+	mu sync.Mutex
+	// +checklocks:mu
+	out bytes.Buffer
+	// +checklocks:mu
+	err bytes.Buffer
 }
 
 // Result is how a command ended.
@@ -137,8 +141,8 @@ func (l *Lab) Start(args ...string) *Proc {
 	}
 	l.launch(p, func() {
 		var readers sync.WaitGroup
-		readers.Go(func() { p.read(bufio.NewScanner(stdout), &p.out) })
-		readers.Go(func() { p.read(bufio.NewScanner(stderr), &p.err) })
+		readers.Go(func() { p.read(stdout, p.keepOut) })
+		readers.Go(func() { p.read(stderr, p.keepErr) })
 		readers.Wait()
 	})
 	return p
@@ -185,17 +189,29 @@ func (l *Lab) launch(p *Proc, drain func()) {
 	}()
 }
 
-func (p *Proc) read(s *bufio.Scanner, to *bytes.Buffer) {
+// read gives the lines of one output to keep.
+func (p *Proc) read(from io.Reader, keep func(string)) {
+	s := bufio.NewScanner(from)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		if s.Text() == "ready" {
 			close(p.ready)
 			continue
 		}
-		p.mu.Lock()
-		to.WriteString(s.Text() + "\n")
-		p.mu.Unlock()
+		keep(s.Text() + "\n")
 	}
+}
+
+func (p *Proc) keepOut(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out.WriteString(line)
+}
+
+func (p *Proc) keepErr(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err.WriteString(line)
 }
 
 // PID is the process's id, also when it was started inside a namespace.
