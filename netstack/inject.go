@@ -52,6 +52,15 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 	return trace.None
 }
 
+// hand delivers a frame and counts what became of it.
+func (l *hostLink) hand(p *port, f *packet.Frame, sum *tally) {
+	if reason := l.deliver(f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	sum.frame(f)
+}
+
 // entrance returns the stack's endpoint for a frame, nil if it has none.
 func (l *hostLink) entrance(v *packet.View) stack.NetworkEndpoint {
 	switch {
@@ -79,8 +88,6 @@ func vouch(f *packet.Frame) (summed, ok bool) {
 			return true, true
 		}
 		packet.CompleteChecksum(f)
-	} else if f.Vnet.Flags&packet.FlagDataValid != 0 {
-		return true, true
 	}
 	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) {
 		return false, true

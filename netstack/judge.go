@@ -21,6 +21,13 @@ type decision struct {
 
 func (d *decision) valid() bool { return d.src.Valid() && d.dst.Valid() }
 
+// train is the frame that the next one of the turn may join: it waits on an
+// output list, and went there by this decision. Zero is none.
+type train struct {
+	flow  *decision
+	frame int
+}
+
 // flows is a worker's flow cache and what look-ups in it need.
 type flows struct {
 	cache *flow.Cache[decision]
@@ -61,9 +68,7 @@ func (t *turn) judge(in *port, i int) {
 	}
 	d, cacheable := t.flows.find(f, t.view.gen)
 	if d != nil {
-		d.src.Touch(t.now)
-		t.tally.hits++
-		t.send(in, t.view.port(d.out), i)
+		t.replay(in, d, i)
 		return
 	}
 	t.tally.misses++
@@ -72,6 +77,19 @@ func (t *turn) judge(in *port, i int) {
 		t.flows.remember(&v, t.view.gen)
 	}
 	t.apply(in, &v, i)
+}
+
+// replay does what the flow cache remembers. A datagram that continues the one
+// before it joins its frame, as GRO would have it: from here on the train is one
+// frame, for which the way to the receiver's socket is gone only once.
+func (t *turn) replay(in *port, d *decision, i int) {
+	d.src.Touch(t.now)
+	t.tally.hits++
+	if d == t.last.flow && t.frames[t.last.frame].Absorb(&t.frames[i]) {
+		return
+	}
+	t.last = train{flow: d, frame: i}
+	t.send(in, t.view.port(d.out), i)
 }
 
 // inspect parses the frame and refuses what no step behind it should have to
@@ -163,6 +181,7 @@ func (t *turn) send(in, out *port, i int) {
 	}
 	if t.out.full() {
 		t.out.flush(t.view, t.frames)
+		t.last = train{} // it has left
 	}
 	t.out.add(out.index, i)
 }

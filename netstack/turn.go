@@ -61,7 +61,7 @@ func (t *turn) port(p *port, events uint32) {
 
 // carry takes the frames of one turn from port p to their ends.
 func (t *turn) carry(p *port, frames []packet.Frame) {
-	t.frames, t.tally = frames, tally{}
+	t.frames, t.tally, t.last = frames, tally{}, train{}
 	for i := range frames {
 		t.judge(p, i)
 	}

@@ -69,6 +69,7 @@ type turn struct {
 	host   *veth.Batch // frames made from the packets of host stacks
 	out    output
 	flows  flows
+	last   train // of the turn
 	tally  tally
 	stats  WorkerStats
 	now    bridge.Tick // of the round
