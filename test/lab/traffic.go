@@ -139,6 +139,18 @@ func (p *Prober) Stop() report.RoundTrips {
 	return r
 }
 
+// Control is a prober between two containers of its own on a kernel bridge: how
+// long it got no answer is how long the machine was busy with something else,
+// which a test of Sluice must not be blamed for.
+func (l *Lab) Control() *Prober {
+	l.t.Helper()
+	b := l.Bridge(0)
+	from, to := l.NS("control1"), l.NS("control2")
+	b.Connect(from)
+	b.Connect(to)
+	return Probe(from, to, V4)
+}
+
 // Capture verifies the checksum of every frame of a container's interface,
 // both ways, until it is stopped.
 type Capture struct {

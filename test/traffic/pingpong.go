@@ -116,7 +116,7 @@ func (p *prober) round() {
 	}
 }
 
-// answer reads what belongs to this round; a late UDP answer is thrown away.
+// answer reads what belongs to this round; a late UDP answer was not lost.
 func (p *prober) answer() bool {
 	for got := 0; got < len(p.out); {
 		n, err := unix.Read(p.fd, p.in[got:])
@@ -129,6 +129,7 @@ func (p *prober) answer() bool {
 		}
 		got += n
 		if p.udp && (n != len(p.out) || binary.BigEndian.Uint64(p.in[1:]) != p.number) {
+			p.lost--
 			got = 0
 		}
 	}
