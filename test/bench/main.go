@@ -4,8 +4,8 @@
 // one go: two containers on each, one fabric after the other in every round, so
 // that whatever else the machine does meets both. It prints Markdown.
 //
-//	red ---- Sluice -------- green
-//	red' --- kernel bridge - green'
+//	red        ---- Sluice --------- green
+//	red-kernel ---- kernel bridge -- green-kernel
 //
 // It needs root and the built binaries, and removes everything that it made,
 // also when it is interrupted.
@@ -111,13 +111,12 @@ func (b *bench) main(ctx context.Context) int {
 }
 
 func (b *bench) run(ctx context.Context, c *console) {
+	l := lab.New(c)
 	var setups []*setup
 	if !b.kernelOnly {
-		l := lab.New(c)
-		setups = append(setups, connect(l, l.Daemon(lab.Blue)))
+		setups = append(setups, connect(l, l.Daemon(lab.Blue), ""))
 	}
-	l := lab.New(c)
-	setups = append(setups, connect(l, l.Bridge(0)))
+	setups = append(setups, connect(l, l.Bridge(0), "-kernel"))
 	results := b.measure(ctx, c, setups)
 	if ctx.Err() == nil {
 		fmt.Print(table(results, setups))

@@ -22,9 +22,9 @@ type setup struct {
 	red, green *lab.NS
 }
 
-// connect makes the containers and starts the servers.
-func connect(l *lab.Lab, f lab.Fabric) *setup {
-	s := &setup{fabric: f, lab: l, red: l.NS("red"), green: l.NS("green")}
+// connect makes the containers, whose names end in suffix, and starts the servers.
+func connect(l *lab.Lab, f lab.Fabric, suffix string) *setup {
+	s := &setup{fabric: f, lab: l, red: l.NS("red" + suffix), green: l.NS("green" + suffix)}
 	f.Connect(s.red)
 	f.Connect(s.green)
 	for _, n := range []*lab.NS{s.red, s.green} {
