@@ -88,8 +88,10 @@ func (t *turn) replay(in *port, d *decision, i int) {
 	if d == t.last.flow && t.frames[t.last.frame].Absorb(&t.frames[i]) {
 		return
 	}
-	t.last = train{flow: d, frame: i}
-	t.send(in, t.view.port(d.out), i)
+	t.last = train{}
+	if t.send(in, t.view.port(d.out), i) {
+		t.last = train{flow: d, frame: i}
+	}
 }
 
 // inspect parses the frame and refuses what no step behind it should have to
@@ -169,21 +171,22 @@ func (t *turn) flood(in *port, local bool, i int) {
 
 // send puts frame i on the list of an output port. The bridge's tables change
 // together with the view, so that out exists; nil would be a defect, and costs
-// the frame but not the process.
-func (t *turn) send(in, out *port, i int) {
+// the frame but not the process. It reports whether the frame is on the list.
+func (t *turn) send(in, out *port, i int) bool {
 	if out == nil {
 		drop(in, trace.PortRemoved, 1)
-		return
+		return false
 	}
 	if ipLen(&t.frames[i]) > out.mtu {
 		drop(in, trace.TooBig, 1)
-		return
+		return false
 	}
 	if t.out.full() {
 		t.out.flush(t.view, t.frames)
 		t.last = train{} // it has left
 	}
 	t.out.add(out.index, i)
+	return true
 }
 
 // ipLen is what an MTU limits: the largest IP packet that the frame stands for,

@@ -8,6 +8,7 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	"sluice/trace"
 )
 
 // partial is datagram k of a flow from container i to j, its sum left to offload.
@@ -72,5 +73,21 @@ func TestTrainToTheGatewayIsTakenApart(t *testing.T) {
 		var answer *packet.Frame
 		eventually(t, want, func() bool { l.round(); answer = l.got(1); return answer != nil })
 		pt.Check(t, answer, pt.UDP(), pt.Data(want))
+	}
+}
+
+// TestTrainNeverJoinsALostFrame: what follows a datagram that was too big has a
+// fate of its own, and each loss is counted.
+func TestTrainNeverJoinsALostFrame(t *testing.T) {
+	s := blue(2)
+	s.Ports[1].MTU = 1400
+	l := stillLab(t, s)
+	big := string(pt.Bytes(1450))
+	l.inject(1, partial(1, 2, 0, "0000"))
+	l.got(2)
+	l.inject(1, partial(1, 2, 1, big), partial(1, 2, 2, big), partial(1, 2, 3, "small"))
+	pt.Check(t, l.got(2), pt.UDP(), pt.Data("small"))
+	if n := l.drops(1, trace.TooBig); n != 2 {
+		t.Errorf("%d frames dropped as too big, want 2", n)
 	}
 }
