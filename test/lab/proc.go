@@ -160,6 +160,9 @@ func (l *Lab) startLogged(log string, args ...string) *Proc {
 	p := l.prepare(args)
 	p.log, p.keep = log, true
 	p.cmd.Stdout, p.cmd.Stderr = file, file
+	// Out of our process group: what interrupts us at a terminal must leave it
+	// there to be put away.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	l.launch(p, func() {})
 	return p
 }
