@@ -130,8 +130,8 @@ func TestCounters(t *testing.T) {
 	const count, size = 1000, 1000
 	lab.UDP(red, green, lab.V4, lab.Datagrams{Bytes: count * size, Size: size})
 	for _, l := range d.Links() {
-		// Datagrams one way, an answer for each the other way, and then the reverse.
-		if s := l.Stats; s.RX.Packets < count+count/2 || s.TX.Packets < count+count/2 || s.RX.Bytes < count*(size+42) || s.FlowHits < s.FlowMisses {
+		// Each sends as many as the other; answers come for several at once.
+		if s := l.Stats; s.RX.Packets < count || s.TX.Packets < count || s.RX.Bytes < count*(size+42) || s.FlowHits < s.FlowMisses {
 			t.Errorf("%s: %+v", l.Name, s)
 		}
 	}
