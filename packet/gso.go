@@ -4,13 +4,30 @@ package packet
 
 import "encoding/binary"
 
+// MaxSegments and MaxDatagrams bound what one GSO frame may stand for. Whoever
+// cuts or counts the segments pays for each, so a sender that asks for 65,000 of
+// them is refused.
+//
+// TCP: a kernel sends 64 KB in whatever the MSS of its peer makes of it: 45
+// segments at 1448 bytes, 122 at 536 (RFC 9293 §3.7.1), 862 at an MSS of 88 with
+// timestamps. Only an MSS of less than 64 bytes of payload passes the bound, which
+// nobody but a hostile peer asks for; such a connection goes on in what is
+// retransmitted, one segment at a time.
+//
+// UDP: the kernel's own bound of what one sendmsg(2) may ask for.
+const (
+	MaxSegments  = 1024
+	MaxDatagrams = 128 // UDP_MAX_SEGMENTS since Linux 6.9
+)
+
 // gsoByFrags is the gso_size by which the kernel marks a list of fragments; it
 // never leaves the kernel.
 const gsoByFrags = 0xffff
 
 // CheckVnet reports whether Vnet is consistent with the View: the checksum lies
 // within the packet and where its protocol has it, the kind of segmentation
-// matches the protocol, and the segment size is possible. False means that the
+// matches the protocol, the segment size is possible and the segments are not
+// absurdly many (MaxSegments, MaxDatagrams). False means that the
 // sender lies or uses what can't be passed on, and that the frame is to be
 // dropped. Preconditions: f.View was parsed without fault.
 //
@@ -35,10 +52,19 @@ func (f *Frame) checkGSO() bool {
 	if f.Vnet.GSOSize == 0 || f.Vnet.GSOSize == gsoByFrags || !f.gsoTypeFits() {
 		return false
 	}
-	if !v.Is(ViewHasL4) || v.Is(ViewFrag|ViewTrailer) {
+	if !v.Is(ViewHasL4) || v.Is(ViewFrag|ViewTrailer) || !f.fewSegments() {
 		return false
 	}
 	return f.Vnet.NeedsCsum() && int(f.Vnet.CsumStart) == v.L4 && int(f.Vnet.CsumOffset) == csumOffset(v.Proto)
+}
+
+// fewSegments reports whether the frame stands for as many as it may.
+func (f *Frame) fewSegments() bool {
+	n, _ := f.Segments()
+	if f.View.Proto == ProtoUDP {
+		return n <= MaxDatagrams
+	}
+	return n <= MaxSegments
 }
 
 // gsoTypeFits reports whether the kind of segmentation is one for the frame's

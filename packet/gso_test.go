@@ -26,7 +26,14 @@ func TestCheckVnetPassesWhatKernelsSend(t *testing.T) {
 	verified.Vnet.Flags = packet.FlagDataValid
 	other := pt.Frame(pt.Build(pt.EtherHdr{Type: new(uint16(0x8847))}, pt.Bytes(100)))
 	other.Vnet = packet.Vnet{Flags: packet.FlagNeedsCsum, CsumStart: 38, CsumOffset: 16}
+	largest := func(size int) *packet.Frame { // with timestamps, as kernels have them
+		tcp := pt.TCPHdr{Options: pt.Bytes(12)}
+		return pt.GSO(pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{}, tcp, pt.Bytes(65535-52)), size)
+	}
 	frames := map[string]*packet.Frame{
+		"64 KB for an MSS of 536":          largest(536 - 12),
+		"64 KB for an MSS of 88":           largest(88 - 12),
+		"128 datagrams":                    pt.GSO(pt.UDP4(pt.Packet{Payload: pt.Bytes(128)}), 1),
 		"complete":                         pt.Frame(pt.TCP4(data)),
 		"verified by the kernel":           verified,
 		"partial tcp":                      pt.Partial(pt.TCP6(data)),
@@ -60,6 +67,8 @@ func TestCheckVnetRefusesLies(t *testing.T) {
 	}{
 		{"segments of 0 bytes", tcp4(), func(f *packet.Frame) { f.Vnet.GSOSize = 0 }},
 		{"segments by fragments", tcp4(), func(f *packet.Frame) { f.Vnet.GSOSize = 0xffff }},
+		{"2000 segments", pt.GSO(pt.TCP4(pt.Packet{Payload: pt.Bytes(64_000)}), 1400), func(f *packet.Frame) { f.Vnet.GSOSize = 32 }},
+		{"129 datagrams", pt.GSO(pt.UDP4(pt.Packet{Payload: pt.Bytes(129)}), 2), func(f *packet.Frame) { f.Vnet.GSOSize = 1 }},
 		{"segmentation with a complete checksum", tcp4(), func(f *packet.Frame) { f.Vnet.Flags = 0 }},
 		{"segmentation of the other IP version", tcp4(), func(f *packet.Frame) { f.Vnet.GSOType = packet.GSOTCP6 }},
 		{"tcp segmentation of udp", udp4(), func(f *packet.Frame) { f.Vnet.GSOType = packet.GSOTCP4 }},

@@ -8,11 +8,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// MaxSegments bounds the frames that one GSO frame is segmented into, since a
-// hostile segment size of 1 would make 65,000 of them. 2048 allows 64 KB in
-// segments of 32 bytes.
-const MaxSegments = 2048
-
 // Bits of the TCP flags byte, RFC 9293 §3.1 and RFC 3168 §6.1.
 const (
 	tcpFIN = 0x01
@@ -46,17 +41,15 @@ type Segmenter struct {
 }
 
 // Init begins the segmentation of f, which must not change until the last Next.
-// False if f can't be segmented: its Vnet doesn't pass CheckVnet, or it would
-// be more than MaxSegments frames.
+// False if f can't be segmented: its Vnet doesn't pass CheckVnet.
 // Preconditions: f.View was parsed without fault.
 func (s *Segmenter) Init(f *Frame) bool {
 	*s = Segmenter{}
-	n, _ := f.Segments()
-	if n > MaxSegments || !f.CheckVnet() {
+	if !f.CheckVnet() {
 		return false
 	}
 	s.src = f
-	if n == 1 {
+	if n, _ := f.Segments(); n == 1 {
 		return true
 	}
 	b, v := f.Bytes(), &f.View

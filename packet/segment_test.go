@@ -198,7 +198,8 @@ func TestSegmenterCases(t *testing.T) {
 		"sequence number wraps":        {tcp: &pt.TCPHdr{Seq: 0xfffffff0}, data: pt.Bytes(100), size: 10},
 		"identification wraps":         {ip: pt.IPv4Hdr{ID: 0xfffe}, data: pt.Bytes(100), size: 10},
 		"the largest packet":           {tcp: &pt.TCPHdr{}, data: pt.Bytes(65535 - 40), size: 1460},
-		"as many segments as allowed":  {data: pt.Bytes(packet.MaxSegments * 8), size: 8},
+		"as many segments as allowed":  {tcp: &pt.TCPHdr{}, data: pt.Bytes(packet.MaxSegments * 8), size: 8},
+		"as many datagrams as allowed": {data: pt.Bytes(packet.MaxDatagrams * 8), size: 8},
 		"options in IP and TCP":        {ip: pt.IPv4Hdr{Options: pt.Bytes(40)}, tcp: &pt.TCPHdr{Options: pt.Bytes(40)}, data: pt.Bytes(999), size: 100},
 		"two tags":                     {tags: []pt.VLANTag{{TCI: 1}, {TCI: 2}}, data: pt.Bytes(999), size: 100},
 		"hop by hop options":           {ip6: &pt.IPv6Hdr{}, ext: []pt.Layer{pt.ExtHdr{}}, data: pt.Bytes(999), size: 100},
@@ -251,10 +252,14 @@ func TestSegmenterKeepsRoutedChecksums(t *testing.T) {
 }
 
 func TestSegmenterIsBounded(t *testing.T) {
-	u := super{data: pt.Bytes(packet.MaxSegments*8 + 1), size: 8}
-	var s packet.Segmenter
-	if s.Init(u.frame()) || s.Next(pt.NewFrame()) {
-		t.Error("more segments than MaxSegments")
+	for name, u := range map[string]super{
+		"TCP": {tcp: &pt.TCPHdr{}, data: pt.Bytes(packet.MaxSegments*8 + 1), size: 8},
+		"UDP": {data: pt.Bytes(packet.MaxDatagrams*8 + 1), size: 8},
+	} {
+		var s packet.Segmenter
+		if s.Init(u.frame()) || s.Next(pt.NewFrame()) {
+			t.Errorf("%s: more segments than the bound", name)
+		}
 	}
 }
 

@@ -37,6 +37,10 @@ const (
 	PortRemoved
 	RxOverrun
 	LocalProtocol
+	OutputBudget
+	LocalRate
+	LocalQuota
+	LocalSocket
 
 	numReasons // one past the last
 )
@@ -59,25 +63,29 @@ var reasonTable = [NumReasons]reasonText{
 	MalformedIPv6:     {"malformed_ipv6", "IPv6 header cut short or contradicting the frame's length (RFC 8200)"},
 	MalformedExtHdr:   {"malformed_ext_hdr", "IPv6 extension header cut short, or too many of them (RFC 8200 section 4)"},
 	MalformedL4:       {"malformed_l4", "TCP, UDP, SCTP or ICMP header cut short or with impossible lengths"},
-	BadOffload:        {"bad_offload", "virtio-net header contradicts the frame (checksum place or segment size)"},
+	BadOffload:        {"bad_offload", "virtio-net header contradicts the frame (checksum place or segment size), or asks for too many segments"},
 	Truncated:         {"truncated", "larger than a receive buffer"},
 	SourceMulticast:   {"source_multicast", "source MAC is a group address or zero"},
-	SourceOwnMAC:      {"source_own_mac", "source MAC is the bridge's own but came from another port"},
+	SourceOwnMAC:      {"source_own_mac", "source MAC is the bridge's own, in any VLAN, but came from another port"},
 	ReservedMulticast: {"reserved_multicast", "sent to 01-80-C2-00-00-0X, which a bridge never forwards (802.1D section 7.12.6)"},
 	SamePort:          {"same_port", "destination is behind the port it came from"},
 	NoPort:            {"no_port", "to be flooded, but there is no other port"},
-	TooBig:            {"too_big", "larger than the MTU of the output port"},
+	TooBig:            {"too_big", "larger than the MTU of an output port; counted at the input port, once for each such output port (at the output port if its kernel says so)"},
 	TxFull:            {"tx_full", "send buffer of the output port is full (EAGAIN)"},
 	TxNoBuffer:        {"tx_no_buffer", "kernel had no buffer for the output port (ENOBUFS)"},
 	TxDown:            {"tx_down", "output port is down or gone (ENETDOWN, ENXIO)"},
 	TxError:           {"tx_error", "output port refused the frame with another error"},
 	NotSegmentable:    {"not_segmentable", "offload frame for a port without offloads, of a kind that cannot be segmented"},
-	LocalFull:         {"local_full", "receive queue of the namespace's host stack is full"},
+	LocalFull:         {"local_full", "the namespace's host stack sent more than its worker had taken up; counted at the local port"},
 	LocalChecksum:     {"local_checksum", "wrong checksum in a frame for the namespace's host stack"},
 	NoNamespace:       {"no_namespace", "port belongs to no namespace"},
 	PortRemoved:       {"port_removed", "input or output port was removed while the frame was on its way"},
 	RxOverrun:         {"rx_overrun", "kernel dropped it before it was read, receive buffer full (PACKET_STATISTICS)"},
 	LocalProtocol:     {"local_protocol", "for the namespace's host stack, which takes only ARP and IP without a VLAN"},
+	OutputBudget:      {"output_budget", "one turn of the input port made more work than it may (segments and bytes, times output ports)"},
+	LocalRate:         {"local_rate", "input port sent more to the namespace's host stack than its rate allows"},
+	LocalQuota:        {"local_quota", "input port has its share of the host stack's TCP connections: a new one was refused"},
+	LocalSocket:       {"local_socket", "the host stack's UDP socket has too many datagrams that nobody has read"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

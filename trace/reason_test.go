@@ -45,6 +45,7 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
 		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
 		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun", 26: "local_protocol",
+		27: "output_budget", 28: "local_rate", 29: "local_quota", 30: "local_socket",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
