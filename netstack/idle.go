@@ -6,44 +6,70 @@ import "time"
 
 // Theory of operation.
 //
-// A thread that sleeps is woken late: the CPU has gone idle, or somebody else
-// is on it. Between two containers that answer each other that happens twice in
-// a round trip and costs more than everything else on the way. So a worker that
-// has nothing to do looks again for a short time before it sleeps. Between two
-// looks it calls sched_yield(2): a container's process that could run goes
-// first, so polling takes idle time only.
+// A thread that sleeps is woken late: its CPU has gone idle, or somebody else is
+// on it. Between two containers that answer each other that happens twice in a
+// round trip and costs more than everything else on the way. So a worker that
+// has nothing to do lingers: it looks again for a short time before it sleeps.
+// Between two looks it calls sched_yield(2), so that a container's process that
+// could run goes first and lingering takes idle time only.
 //
-// How long it polls, its window, follows what polling would have brought, as
-// halt polling of a virtual CPU does (halt_poll_ns of KVM): a sleep that was
-// shorter than the longest window doubles the window, a longer one halves it.
-// Traffic that comes once in a while therefore finds a worker that sleeps at
-// once, and a busy exchange one that is awake.
+// It is done only where it pays, as halt polling of a virtual CPU is
+// (halt_poll_ns of KVM):
+//
+//   - while traffic is dense. After a sleep that was long beside the time to
+//     linger, the worker sleeps again at once: what comes once in a while finds
+//     it asleep, and costs nothing.
+//   - on credit. A frame that was caught earns some, time spent in vain costs
+//     one, and time lost to somebody who wanted the CPU costs more. Without
+//     credit the worker sleeps, and gets some for another try after a while.
 
-// defaultBusyPoll is the longest window unless Options say otherwise: longer
-// than a process needs to answer, and short beside a time slice.
-const defaultBusyPoll = 50 * time.Microsecond
+const (
+	// defaultBusyPoll is how long a worker lingers unless Options say otherwise:
+	// longer than a process needs to answer, and short beside a time slice.
+	defaultBusyPoll = 50 * time.Microsecond
 
-// minWindow is the shortest window but none at all.
-const minWindow = 5 * time.Microsecond
+	// dense is how many times as long as lingering a sleep may be if the traffic
+	// is to count as dense.
+	dense = 10
 
-// idle is a worker's patience. Zero sleeps at once, always.
+	maxCredit    = 64
+	tryCredit    = 16  // given for a try
+	caughtCredit = 4   // earned by a frame that was caught
+	lostCredit   = 4   // cost of having lost the CPU
+	restSleeps   = 256 // short sleeps between two tries
+)
+
+// idle is a worker's patience. It is made by newIdle.
 type idle struct {
-	longest time.Duration // bound of window
-	window  time.Duration // how long to poll now; 0 is not at all
+	longest time.Duration // how long to linger; 0 is not at all
+	credit  int           // 0 to maxCredit
+	rest    int           // short sleeps since the credit was used up
+	hurried bool          // traffic is dense
 }
 
-// newIdle takes Options.BusyPoll.
-func newIdle(longest time.Duration) idle { return idle{longest: max(0, longest)} }
+// newIdle takes Options.BusyPoll; less than 0 is not at all.
+func newIdle(longest time.Duration) idle {
+	return idle{longest: max(0, longest), credit: tryCredit}
+}
 
-// slept adapts the window to a sleep of that length.
+// lingers reports whether to look again before sleeping.
+func (i *idle) lingers() bool { return i.hurried && i.credit > 0 }
+
+// caught takes note of a frame that came meanwhile.
+func (i *idle) caught() { i.credit = min(i.credit+caughtCredit, maxCredit) }
+
+// missed takes note of time spent in vain, lost of a CPU that was wanted.
+func (i *idle) missed() { i.credit-- }
+func (i *idle) lost()   { i.credit = max(0, i.credit-lostCredit) }
+
+// slept takes note of the length of a sleep.
 func (i *idle) slept(d time.Duration) {
-	if d < i.longest {
-		i.window = min(max(2*i.window, minWindow), i.longest)
+	i.hurried = d < dense*i.longest
+	if !i.hurried || i.credit > 0 {
 		return
 	}
-	i.window /= 2
-	if i.window < minWindow {
-		i.window = 0
+	if i.rest++; i.rest == restSleeps {
+		i.rest, i.credit = 0, tryCredit
 	}
 }
 
@@ -58,24 +84,34 @@ func (w *worker) wait() int {
 		return w.sleep()
 	}
 	start := time.Now()
-	if n = w.linger(start); n > 0 || !w.mail.quiet() {
-		return n
+	if w.idle.lingers() {
+		if n, start = w.linger(start); n > 0 || !w.mail.quiet() {
+			return n
+		}
 	}
-	start = time.Now()
 	n = w.sleep()
 	w.idle.slept(time.Since(start))
 	return n
 }
 
-// linger polls for the length of the window.
-func (w *worker) linger(start time.Time) int {
-	for time.Since(start) < w.idle.window {
+// linger looks again until something came or the time is up, and returns the
+// number of events and the time when it ended.
+func (w *worker) linger(start time.Time) (n int, now time.Time) {
+	for last := start; ; last = now {
 		yield()
-		if n := w.poll.now(); n > 0 || !w.mail.quiet() {
-			return n
+		n, now = w.poll.now(), time.Now()
+		switch {
+		case now.Sub(last) > w.idle.longest:
+			w.idle.lost()
+			return n, now
+		case n > 0 || !w.mail.quiet():
+			w.idle.caught()
+			return n, now
+		case now.Sub(start) > w.idle.longest:
+			w.idle.missed()
+			return 0, now
 		}
 	}
-	return 0
 }
 
 // sleep waits until there is something to do.

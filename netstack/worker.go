@@ -20,8 +20,8 @@ import (
 //
 // A worker is one goroutine on its own thread. A round is: look at the epoll
 // set, give each ready port one turn, then give each host link that has packets
-// a turn. A turn is bounded by the budget, so that no port starves another, and
-// never blocks. A port that has more frames than its turn may take is reported
+// a turn. A turn is bounded in frames, bytes and work (intake.go, work.go), so
+// that no port starves another, and never blocks. A port that has more frames than its turn may take is reported
 // by the next look at the set, which costs a fraction of a microsecond; so
 // there is no list of active ports that would have to be kept right.
 //
@@ -33,18 +33,8 @@ import (
 // A waiting Apply gets it after a millisecond at the latest, since the mutex
 // then goes to who waits longest (see the sync package).
 
-const (
-	// budget is the number of frames that a port's turn may take, as the weight
-	// of a NAPI poll (netdev_max_backlog's neighbour dev_weight, 64).
-	budget = 64
-	// largeBudget replaces it for a port whose last batch had a mean frame of
-	// more than largeMean bytes: 64 frames of 64 KB are 4 MB, which no level-2
-	// cache holds from recvmmsg to sendmmsg.
-	largeBudget = 12
-	largeMean   = 16 << 10
-	// hostBudget is the same for packets of a host stack.
-	hostBudget = 16
-)
+// hostSlice is the number of packets of a host stack that are carried at once.
+const hostSlice = 16
 
 // worker carries frames for its share of the ports. It is made by newWorker,
 // runs once, and is freed after that.
@@ -64,8 +54,8 @@ type worker struct {
 type turn struct {
 	view   *view
 	mail   *mailbox
-	frames []packet.Frame // of the turn's batch: rx's or host's
-	rx     *veth.Batch
+	frames []packet.Frame // of the turn: rx's or host's
+	rx     intake
 	host   *veth.Batch // frames made from the packets of host stacks
 	out    output
 	flows  flows
@@ -77,7 +67,7 @@ type turn struct {
 }
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
-	w := &worker{net: n, id: id}
+	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll)}
 	w.mail.efd, w.poll.fd = -1, -1
 	defer func() {
 		if err != nil {
@@ -100,12 +90,13 @@ func (t *turn) open(n *Netstack, m *mailbox) (err error) {
 	t.net, t.mail, t.view = n, m, n.view.Load()
 	t.flows.seed = maphash.MakeSeed()
 	t.flows.cache = flow.NewCache[decision](n.opts.FlowEntries)
-	if t.rx, err = veth.NewBatch(budget); err != nil {
-		return fmt.Errorf("receive buffers: %w", err)
+	if err = t.rx.open(); err != nil {
+		return err
 	}
-	if t.host, err = veth.NewBatch(hostBudget); err != nil {
+	if t.host, err = veth.NewBatch(hostSlice); err != nil {
 		return fmt.Errorf("host buffers: %w", err)
 	}
+	t.out.clock.start = n.start
 	return t.out.open()
 }
 
@@ -113,7 +104,8 @@ func (t *turn) open(n *Netstack, m *mailbox) (err error) {
 func (w *worker) free() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, b := range []*veth.Batch{w.turn.rx, w.turn.host, w.turn.out.cut} {
+	w.turn.rx.close()
+	for _, b := range []*veth.Batch{w.turn.host, w.turn.out.cut} {
 		if b != nil {
 			_ = b.Close()
 		}
@@ -140,6 +132,7 @@ func (w *worker) round(events int) {
 	t.view = w.net.view.Load()
 	t.now = bridge.Tick(w.net.tick.Load())
 	t.out.fit(len(t.view.ports))
+	t.out.clock.read = false
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}
@@ -160,4 +153,7 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 		return
 	}
 	t.port(p, ev.Events)
+	if t.out.handed >= budget {
+		t.hostTurns() // the answers, before another port adds to them
+	}
 }
