@@ -134,6 +134,7 @@ func (c *change) openSocket(index uint16, fd int) error {
 	k := &socket{
 		fd: fd, index: index, serial: n.serial.Add(1),
 		worker: n.worker(index), counters: n.opts.Counters.Port(index),
+		local: bucket{tokens: localBurst},
 	}
 	if err := k.watch(); err != nil {
 		return err

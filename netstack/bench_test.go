@@ -31,6 +31,7 @@ func BenchmarkFrame(b *testing.B) {
 			in := t.view.port(1)
 			t.frames = []packet.Frame{*f}
 			for b.Loop() {
+				t.tally.work = 0
 				t.judge(in, 0)
 				if t.out.full() {
 					t.out.touched, t.out.used = t.out.touched[:0], 1

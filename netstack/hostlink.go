@@ -14,10 +14,26 @@ import (
 	"sluice/trace"
 )
 
-// ringSize is the number of packets of a host stack that may wait for its
-// worker: a millisecond of 64 KB packets at 50 Gbit/s, and more than a TCP
-// sender's whole window of 6 MB.
-const ringSize = 256
+// kind is what a packet of a host stack is to the ring.
+type kind uint8
+
+const (
+	kindTCP      kind = iota // of a connection
+	kindDatagram             // of a UDP socket
+	kindReply                // made on the spot: ARP, ND, echo replies, ICMP errors
+	kindReset                // TCP for nobody, made on the spot too
+	numKinds
+)
+
+// rooms are the numbers of packets of each kind that may wait for their worker.
+// Each kind has its own, so that what a container can ask for at will, such as
+// answers to its pings, takes nothing from connections. For TCP it is a
+// millisecond of 64 KB packets at 250 Gbit/s, and more than a sender's whole
+// window of 6 MB; for replies it is the burst of one port's ration.
+var rooms = [numKinds]int{kindTCP: 512, kindDatagram: 256, kindReply: localBurst / costReply, kindReset: 64}
+
+// ringSize has a place for all of them.
+const ringSize = 512 + 256 + localBurst/costReply + 64
 
 // hostLink is the wire between a bridge's local port and the namespace's host
 // stack: a gVisor link endpoint. It does not own a goroutine.
@@ -51,7 +67,9 @@ type hostLink struct {
 
 	mu sync.Mutex
 	// +checklocks:mu
-	ring [ringSize]*stack.PacketBuffer
+	ring [ringSize]waiting
+	// +checklocks:mu
+	kinds [numKinds]int // packets in the ring, by kind
 	// +checklocks:mu
 	head int // the packets are ring[head], ring[head+1]…, modulo its size
 	// +checklocks:mu
@@ -60,6 +78,12 @@ type hostLink struct {
 	posted bool // in the mailbox, or in its worker's hands
 	// +checklocks:mu
 	closed bool
+}
+
+// waiting is a packet in the ring.
+type waiting struct {
+	pkt  *stack.PacketBuffer // with a reference
+	kind kind
 }
 
 var (
@@ -74,54 +98,95 @@ func newHostLink(index uint16, mac packet.MAC, mtu int, m *mailbox, c *trace.Por
 }
 
 // WritePackets implements stack.LinkWriter. It takes a reference to each packet
-// that it queues, and returns their number.
+// that it queues, and returns their number. A link that is shut counts nothing:
+// its counters may be another's.
 func (l *hostLink) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	n := l.push(pkts.AsSlice())
-	if n < pkts.Len() {
-		l.counters.Drop(trace.LocalFull, uint64(pkts.Len()-n))
-		return n, &tcpip.ErrNoBufferSpace{}
+	n, closed := l.push(pkts.AsSlice())
+	if n == pkts.Len() {
+		return n, nil
 	}
-	return n, nil
+	if !closed {
+		l.counters.Drop(trace.LocalFull, uint64(pkts.Len()-n))
+	}
+	return n, &tcpip.ErrNoBufferSpace{}
 }
 
-// push queues as many of the packets as there is room for, and tells the worker.
-func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int) {
+// push queues the packets that there is room for, and tells the worker.
+func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int, closed bool) {
 	l.mu.Lock()
 	for _, pkt := range pkts {
-		if l.n == ringSize || l.closed {
-			break
+		if k := kindOf(pkt); l.kinds[k] < rooms[k] && !l.closed {
+			l.ring[(l.head+l.n)%ringSize] = waiting{pkt.IncRef(), k}
+			l.kinds[k]++
+			l.n++
+			n++
 		}
-		l.ring[(l.head+l.n)%ringSize] = pkt.IncRef()
-		l.n++
-		n++
 	}
-	post := l.n > 0 && !l.posted && !l.closed
+	post := l.n > 0 && !l.posted
 	l.posted = l.posted || post
+	closed = l.closed
 	l.mu.Unlock()
 	if post {
 		l.mail.post(l)
 	}
+	return n, closed
+}
+
+// kindOf tells a packet's kind by its headers, which the stack has just made.
+func kindOf(pkt *stack.PacketBuffer) kind {
+	switch pkt.TransportProtocolNumber {
+	case header.TCPProtocolNumber:
+		h := header.TCP(pkt.TransportHeader().Slice())
+		if len(h) >= header.TCPMinimumSize && h.Flags().Contains(header.TCPFlagRst) {
+			return kindReset
+		}
+		return kindTCP
+	case header.UDPProtocolNumber:
+		return kindDatagram
+	}
+	return kindReply
+}
+
+// take moves up to len(dst) packets into dst, with their references.
+func (l *hostLink) take(dst []*stack.PacketBuffer) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n < len(dst) && l.n > 0 {
+		dst[n] = l.pop()
+		n++
+	}
 	return n
 }
 
-// take moves up to len(dst) packets into dst, with their references. If it
-// leaves some, the link goes back into the mailbox.
-func (l *hostLink) take(dst []*stack.PacketBuffer) (n int) {
+// pop takes the first packet out of the ring. Preconditions: there is one.
+//
+// +checklocks:l.mu
+func (l *hostLink) pop() *stack.PacketBuffer {
+	first := l.ring[l.head]
+	l.ring[l.head] = waiting{}
+	l.head = (l.head + 1) % ringSize
+	l.kinds[first.kind]--
+	l.n--
+	return first.pkt
+}
+
+// queued is the number of packets in the ring.
+func (l *hostLink) queued() int {
 	l.mu.Lock()
-	for n < len(dst) && l.n > 0 {
-		dst[n] = l.ring[l.head]
-		l.ring[l.head] = nil
-		l.head = (l.head + 1) % ringSize
-		l.n--
-		n++
-	}
+	defer l.mu.Unlock()
+	return l.n
+}
+
+// rest ends a turn of the link: with packets left, or new ones, it goes back into
+// the mailbox.
+func (l *hostLink) rest() {
+	l.mu.Lock()
 	l.posted = l.n > 0
 	post := l.posted
 	l.mu.Unlock()
 	if post {
 		l.mail.post(l)
 	}
-	return n
 }
 
 // shut drops what is queued and refuses everything after it.
@@ -129,10 +194,8 @@ func (l *hostLink) shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	for ; l.n > 0; l.n-- {
-		l.ring[l.head].DecRef()
-		l.ring[l.head] = nil
-		l.head = (l.head + 1) % ringSize
+	for l.n > 0 {
+		l.pop().DecRef()
 	}
 }
 

@@ -23,8 +23,9 @@ func wants(v *packet.View) bool {
 	return v.Is(packet.ViewARP|packet.ViewIP) && (v.Tags == 0 || v.Tags == 1 && v.TCI[0]&0xfff == 0)
 }
 
-// deliver copies a frame into the host stack, which handles it before deliver
-// returns. It gives trace.None or why the frame was dropped; it may complete the
+// deliver copies a frame into the host stack. ARP, ICMP, ND and datagrams are
+// handled, and answered, before it returns; a TCP segment is queued for a
+// goroutine of its connection. It gives trace.None or why the frame was dropped; it may complete the
 // frame's checksum in place.
 //
 // The packet goes to the network endpoint directly, which is all that
@@ -123,6 +124,7 @@ func (l *hostLink) packetType(dst packet.MAC) tcpip.PacketType {
 // hostTurns gives a turn to each host link that has packets now. A link that has
 // more afterwards waits for the next round.
 func (t *turn) hostTurns() {
+	t.out.handed = 0
 	for range t.mail.waiting.Load() {
 		if l := t.mail.take(); l != nil {
 			t.hostTurn(l)
@@ -130,11 +132,23 @@ func (t *turn) hostTurns() {
 	}
 }
 
-// hostTurn carries packets of a host stack into the bridge, as frames that come
-// from its local port.
+// hostTurn carries into the bridge all that a host stack has queued so far, or as
+// much as a turn's work allows: less than was put in meanwhile would fill the
+// ring.
 func (t *turn) hostTurn(l *hostLink) {
-	var pkts [hostBudget]*stack.PacketBuffer
-	n := l.take(pkts[:])
+	spent := 0
+	for left := l.queued(); left > 0 && spent < maxWork; left -= hostSlice {
+		t.hostFrames(l, min(left, hostSlice))
+		spent += t.tally.work
+	}
+	l.rest()
+}
+
+// hostFrames carries up to n packets of a host stack into the bridge, as frames
+// that come from its local port.
+func (t *turn) hostFrames(l *hostLink, n int) {
+	var pkts [hostSlice]*stack.PacketBuffer
+	n = l.take(pkts[:n])
 	p := t.view.port(l.index)
 	frames := t.host.Frames[:n]
 	for i, pkt := range pkts[:n] {

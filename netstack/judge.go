@@ -60,12 +60,12 @@ func (c *flows) remember(v *bridge.Verdict, gen uint64) {
 func (t *turn) judge(in *port, i int) {
 	f := &t.frames[i]
 	f.InPort = in.index
-	reason := inspect(f)
-	t.tally.frame(f)
-	if reason != trace.None {
+	if reason := inspect(f); reason != trace.None {
+		t.tally.refused(f)
 		drop(in, reason, 1)
 		return
 	}
+	t.tally.frame(f)
 	d, cacheable := t.flows.find(f, t.view.gen)
 	if d != nil {
 		t.replay(in, d, i)
@@ -155,37 +155,72 @@ func (t *turn) apply(in *port, v *bridge.Verdict, i int) {
 }
 
 // flood sends frame i to every port of the bridge but the one that it came from.
-// All of them get the same buffer: a flood copies nothing. The host stack gets
-// only what it can have a use for, as a network card filters for its host.
+// All of them get the same buffer: a flood copies nothing, and what must be cut
+// is cut once for all ports without offload. The host stack gets only what it can
+// have a use for, as a network card filters for its host.
 func (t *turn) flood(in *port, local bool, i int) {
 	t.tally.flooded++
+	gso := t.frames[i].Vnet.IsGSO()
 	for _, index := range in.bridge.FloodPorts() {
-		if index != in.index {
-			t.send(in, t.view.port(index), i)
+		out := t.view.port(index)
+		switch {
+		case index == in.index:
+		case gso && out != nil && !out.offload:
+			if t.admits(in, out, i) {
+				t.out.share = append(t.out.share, out)
+			}
+		default:
+			t.send(in, out, i)
 		}
 	}
 	if local && wants(&t.frames[i].View) {
 		t.send(in, in.local, i)
 	}
+	if len(t.out.share) > 0 {
+		t.flush() // what is before it goes first
+		t.out.scatter(&t.frames[i])
+	}
 }
 
-// send puts frame i on the list of an output port. The bridge's tables change
-// together with the view, so that out exists; nil would be a defect, and costs
-// the frame but not the process. It reports whether the frame is on the list.
+// send puts frame i on the list of an output port. It reports whether the frame
+// is on the list.
 func (t *turn) send(in, out *port, i int) bool {
+	if !t.admits(in, out, i) {
+		return false
+	}
+	if t.out.full() {
+		t.flush()
+	}
+	t.out.add(out.index, i)
+	return true
+}
+
+// flush sends what waits for the end of the turn now.
+func (t *turn) flush() {
+	t.out.flush(t.view, t.frames)
+	t.last = train{} // it has left
+}
+
+// admits reports whether frame i may leave by an output port; if not, it is
+// dropped, and counted at the input port, once for each output port. The bridge's
+// tables change together with the view, so that out exists; nil would be a
+// defect, and costs the frame but not the process.
+func (t *turn) admits(in, out *port, i int) bool {
+	f := &t.frames[i]
 	if out == nil {
 		drop(in, trace.PortRemoved, 1)
 		return false
 	}
-	if ipLen(&t.frames[i]) > out.mtu {
+	if ipLen(f) > out.mtu {
 		drop(in, trace.TooBig, 1)
 		return false
 	}
-	if t.out.full() {
-		t.out.flush(t.view, t.frames)
-		t.last = train{} // it has left
+	n := work(f, out)
+	if t.tally.work+n > maxWork {
+		drop(in, trace.OutputBudget, 1)
+		return false
 	}
-	t.out.add(out.index, i)
+	t.tally.work += n
 	return true
 }
 

@@ -59,6 +59,11 @@ type output struct {
 	cut    *veth.Batch // buffers for segments
 	cutN   int         // buffers of cut that tx refers to
 	cutter packet.Segmenter
+	share  []*port // those that get the segments of one flooded frame
+
+	from   *port // where the frames of the turn came from
+	handed int   // frames given to host stacks since their last turn
+	clock  clock
 }
 
 func (o *output) open() (err error) {
@@ -79,6 +84,7 @@ func (o *output) fit(n int) {
 	if n > len(o.lists) {
 		o.lists = make([]list, n)
 		o.touched = make([]uint16, 0, n)
+		o.share = make([]*port, 0, n)
 	}
 }
 
@@ -166,6 +172,34 @@ func (o *output) segment(p *port, f *packet.Frame) {
 	}
 }
 
+// scatter sends the segments of a flooded frame to each port of share, and leaves
+// that empty. Preconditions: the send list is empty.
+func (o *output) scatter(f *packet.Frame) {
+	if !o.cutter.Init(f) {
+		for _, p := range o.share {
+			drop(p, trace.NotSegmentable, 1)
+		}
+	}
+	for n := o.cutSome(); n > 0; n = o.cutSome() {
+		for _, p := range o.share {
+			for i := range n {
+				o.append(p, &o.cut.Frames[i])
+			}
+			o.push(p)
+		}
+	}
+	o.share = o.share[:0]
+}
+
+// cutSome fills the buffers for segments with those that come next, and returns
+// their number; 0 if there are no more.
+func (o *output) cutSome() (n int) {
+	for n < len(o.cut.Frames) && o.cutter.Next(&o.cut.Frames[n]) {
+		n++
+	}
+	return n
+}
+
 // push sends the send list by one system call and counts what became of it.
 func (o *output) push(p *port) {
 	if o.tx.Len() == 0 {
@@ -206,9 +240,14 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 	var sum tally
 	for ; r != 0; r = o.records[r].next {
 		f := &frames[o.records[r].frame]
-		if f.Vnet.GSOType == packet.GSOUDPL4 {
+		o.handed++
+		switch {
+		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
+			n, _ := f.Segments()
+			drop(o.from, trace.LocalRate, n)
+		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, &sum)
-		} else {
+		default:
 			p.link.hand(p, f, &sum)
 		}
 	}
@@ -224,7 +263,7 @@ func (o *output) datagrams(p *port, f *packet.Frame, sum *tally) {
 		drop(p, trace.NotSegmentable, 1)
 		return
 	}
-	for s := &o.cut.Frames[0]; o.cutter.Next(s); {
+	for s := &o.cut.Frames[0]; o.cutter.Next(s); o.handed++ {
 		p.link.hand(p, s, sum)
 	}
 }

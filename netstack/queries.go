@@ -255,6 +255,6 @@ func (w *worker) snapshot() WorkerStats {
 	s, c := t.stats, t.flows.cache.Stats()
 	s.FlowEntries, s.FlowMax = t.flows.cache.Len(), t.flows.cache.Cap()
 	s.FlowHits, s.FlowMisses = c.Hits, c.Misses
-	s.BufferBytes = (budget + hostBudget + cutFrames) * packet.BufLen
+	s.BufferBytes = (budget + hostSlice + cutFrames) * packet.BufLen
 	return s
 }

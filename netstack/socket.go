@@ -29,8 +29,9 @@ type socket struct {
 
 	// What follows is guarded by worker.mu.
 
-	large   bool  // its last batch had large frames
-	strikes uint8 // events in a row that brought neither a frame nor EAGAIN
+	debt    int    // work beyond its quantum, see rests
+	local   bucket // its ration of the host stack
+	strikes uint8  // events in a row that brought neither a frame nor EAGAIN
 }
 
 // maxStrikes is how many fruitless events a socket may have in a row. An

@@ -16,17 +16,22 @@ type tally struct {
 	gso              uint64
 	hits, misses     uint64
 	flooded, learned uint64
-	memory           int // bytes of the frames as they are in the buffers
+	work             int // see there
 }
 
 func (a *tally) frame(f *packet.Frame) {
 	n, bytes := f.Segments()
 	a.packets += uint64(n)
 	a.bytes += uint64(bytes)
-	a.memory += f.Len()
 	if f.Vnet.IsGSO() {
 		a.gso++
 	}
+}
+
+// refused counts a frame whose offload metadata nobody believes: as one.
+func (a *tally) refused(f *packet.Frame) {
+	a.packets++
+	a.bytes += uint64(f.Len())
 }
 
 func (a *tally) addTo(c *trace.PortCounters) {
@@ -44,24 +49,25 @@ func (a *tally) addTo(c *trace.PortCounters) {
 // drained; a second look is left to epoll.
 func (t *turn) port(p *port, events uint32) {
 	s := p.sock
-	limit := budget
-	if s.large {
-		limit = largeBudget
-	}
-	n, errno := t.rx.Recv(s.fd, limit)
-	drop(p, trace.BadOffload, t.rx.Refused)
-	if n == 0 {
-		t.fruitless(s, errno, events)
+	if s.rests() {
 		return
 	}
-	s.strikes = 0
-	t.carry(p, t.rx.Frames[:n])
-	s.large = t.tally.memory > n*largeMean
+	errno := t.rx.take(s.fd)
+	drop(p, trace.BadOffload, t.rx.refused)
+	if t.rx.n > 0 {
+		s.strikes = 0
+		t.carry(p, t.rx.frames[:t.rx.n])
+		s.debt += t.tally.work
+	}
+	if errno != 0 || t.rx.n+t.rx.refused == 0 {
+		t.fruitless(s, errno, events)
+	}
 }
 
 // carry takes the frames of one turn from port p to their ends.
 func (t *turn) carry(p *port, frames []packet.Frame) {
 	t.frames, t.tally, t.last = frames, tally{}, train{}
+	t.out.from = p
 	for i := range frames {
 		t.judge(p, i)
 	}
@@ -71,13 +77,13 @@ func (t *turn) carry(p *port, frames []packet.Frame) {
 	t.stats.Frames += uint64(len(frames))
 }
 
-// fruitless is for an event that brought no frame. An error is reported. A
-// socket that can bring nothing more, or that goes on to report events without
+// fruitless is for an event that brought no frame, or an error behind the
+// frames. An error is reported. A socket that can bring nothing more, or that goes on to report events without
 // frames, is given up, for epoll would report it for ever.
 func (t *turn) fruitless(s *socket, errno unix.Errno, events uint32) {
 	failed := events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
 	if errno == 0 && !failed {
-		return // what was there, somebody else has read, or the kernel refused it
+		return // what was there, somebody else has read
 	}
 	t.stats.RxErrors++
 	s.strikes++

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"time"
+
+	"sluice/packet"
+)
+
+// Theory of operation.
+//
+// All ports of a bridge share its host stack: one ring, sockets, a table of
+// connections. So each port has a ration of it, a token bucket, which lives with
+// its socket and is used by its worker alone. A port that floods the gateway
+// loses its own frames, at its own expense, and nobody else's.
+//
+// The prices are those of the work: a TCP segment, also one of 64 KB, is queued
+// for a socket; a datagram may be answered by a service; an echo request, ARP, ND
+// and a SYN are answered on the spot, with a packet through the ring.
+//
+// A bucket is asked the time only when it is empty, and the clock is read once a
+// round for all of them: a port that stays within its ration costs no clock.
+
+const (
+	// localRate is the ration of a port in tokens a second, localBurst what it
+	// may save up: 262,144 TCP segments (137 Gbit/s of 64 KB), 131,072 datagrams,
+	// or 32,768 echo requests a second.
+	localRate  = 1 << 18
+	localBurst = 1 << 12
+
+	costSegment  = 1
+	costDatagram = 2
+	costReply    = 8
+)
+
+// clock is the time of a round, read when somebody first asks for it.
+type clock struct {
+	start time.Time
+	now   time.Duration // since start
+	read  bool
+}
+
+func (c *clock) time() time.Duration {
+	if !c.read {
+		c.now, c.read = time.Since(c.start), true
+	}
+	return c.now
+}
+
+// bucket is a token bucket. Zero is empty.
+type bucket struct {
+	tokens int
+	at     time.Duration // up to when tokens were given
+}
+
+// take pays a price, or reports false and takes nothing.
+func (b *bucket) take(price int, c *clock) bool {
+	if b.tokens < price {
+		b.refill(c.time())
+	}
+	if b.tokens < price {
+		return false
+	}
+	b.tokens -= price
+	return true
+}
+
+// refill gives what has come together. Parts of a token stay in at.
+func (b *bucket) refill(now time.Duration) {
+	const full = localBurst * time.Second / localRate
+	if now-b.at >= full {
+		b.tokens, b.at = localBurst, now
+		return
+	}
+	n := (now - b.at) * localRate / time.Second
+	b.at += n * time.Second / localRate
+	b.tokens = min(b.tokens+int(n), localBurst)
+}
+
+// price is what a frame for a host stack costs. A train is as many datagrams.
+// Preconditions: the frame passed inspect.
+func price(f *packet.Frame) int {
+	switch {
+	case opens(f):
+		return costReply
+	case f.View.Proto == packet.ProtoTCP:
+		return costSegment
+	case f.View.Proto == packet.ProtoUDP:
+		n, _ := f.Segments()
+		return n * costDatagram
+	}
+	return costReply
+}
+
+// opens reports whether a frame asks for a connection: TCP with SYN and without
+// ACK, also in the first of some fragments, which has the whole header.
+func opens(f *packet.Frame) bool {
+	const syn, ack = 0x02, 0x10
+	if f.View.Proto != packet.ProtoTCP || !f.View.Is(packet.ViewHasL4) {
+		return false
+	}
+	return f.Bytes()[f.View.L4+13]&(syn|ack) == syn
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import "sluice/packet"
+
+// Theory of operation.
+//
+// A frame makes more work the more ports it goes to, the longer it is, and the
+// more segments it must be cut into; the sender chooses all three. So work is
+// counted, in units of one small frame that is sent once, about a microsecond,
+// and bounded twice:
+//
+//   - A turn has maxWork. What goes beyond it is dropped, as output_budget. The
+//     most that an intake holds, sent to one port in segments of an MSS of 88, is
+//     less: it takes a flood to many ports, or absurd segments.
+//   - A port that made more work than its quantum is in debt, and leaves out turns
+//     until it has paid: deficit round robin (Shreedhar and Varghese, 1996), by
+//     work instead of bytes. Being alone it does so at once, in rounds that cost
+//     nothing; among others it gets its share and no more.
+
+const (
+	maxWork = slice*packet.MaxSegments + 2*quantum
+	quantum = 512
+	// workBytes is how many bytes cost as much as one more frame.
+	workBytes = 4 << 10
+)
+
+// work is what it costs to send a frame to a port.
+func work(f *packet.Frame, out *port) int {
+	n := 1 + f.Len()/workBytes
+	if f.Vnet.IsGSO() && (!out.offload || f.Vnet.GSOType == packet.GSOUDPL4 && out.link != nil) {
+		segments, _ := f.Segments()
+		n += segments
+	}
+	return n
+}
+
+// rests reports whether a port leaves out this turn, to pay its debt.
+func (s *socket) rests() bool {
+	s.debt = max(0, s.debt-quantum)
+	return s.debt > 0
+}
