@@ -29,8 +29,8 @@ const (
 	// steady is how long a dataplane must have lived for its death to be no part
 	// of a crash loop: it is replaced at once.
 	steady = 5 * time.Second
-	// backoffFirst is the pause after a young death; it doubles with every
-	// further one, up to backoffMost.
+	// backoffFirst is the pause after a second young death in a row, for one may
+	// be bad luck; it doubles with every further one, up to backoffMost.
 	backoffFirst = 50 * time.Millisecond
 	backoffMost  = 2 * time.Second
 )
@@ -77,6 +77,7 @@ type crashLoop struct {
 	down    time.Time     // since when there is none; zero: there is one
 	tried   time.Time     // when the last start failed, or down
 	started time.Time     // when the present or last one began to forward
+	young   bool          // the last one died before it was steady
 }
 
 // died takes note that there is no dataplane at a time.
@@ -85,11 +86,13 @@ func (c *crashLoop) died(now time.Time) {
 		return
 	}
 	c.down = now
-	if now.Sub(c.started) >= steady {
-		c.delay, c.tried = 0, now
+	again := c.young
+	c.young = now.Sub(c.started) < steady
+	if c.young && again {
+		c.failed(now)
 		return
 	}
-	c.failed(now)
+	c.delay, c.tried = 0, now
 }
 
 // failed takes note that a start failed, or that its result died young.

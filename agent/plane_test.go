@@ -32,7 +32,15 @@ func TestCrashLoopGrowsAndForgets(t *testing.T) {
 		t.Errorf("gap is %s", gap)
 	}
 
-	// Those that die young wait longer and longer, up to the bound.
+	// So is one that died young, for once.
+	now = now.Add(time.Millisecond)
+	c.died(now)
+	if d := c.ready(now); d != 0 {
+		t.Errorf("replacement of the first young one waits %s", d)
+	}
+	c.forwards(now)
+
+	// Those that go on dying young wait longer and longer, up to the bound.
 	want := backoffFirst
 	for range 20 {
 		now = now.Add(time.Millisecond)
