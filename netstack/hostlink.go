@@ -29,11 +29,12 @@ const (
 // Each kind has its own, so that what a container can ask for at will, such as
 // answers to its pings, takes nothing from connections. For TCP it is a
 // millisecond of 64 KB packets at 250 Gbit/s, and more than a sender's whole
-// window of 6 MB; for replies it is the burst of one port's ration.
-var rooms = [numKinds]int{kindTCP: 512, kindDatagram: 256, kindReply: localBurst / costReply, kindReset: 64}
+// window of 6 MB; for replies it is what eight ports that flood are due in 15 ms,
+// should the worker have to wait that long for a CPU.
+var rooms = [numKinds]int{kindTCP: 512, kindDatagram: 512, kindReply: 1024, kindReset: 128}
 
 // ringSize has a place for all of them.
-const ringSize = 512 + 256 + localBurst/costReply + 64
+const ringSize = 512 + 512 + 1024 + 128
 
 // hostLink is the wire between a bridge's local port and the namespace's host
 // stack: a gVisor link endpoint. It does not own a goroutine.
@@ -65,6 +66,9 @@ type hostLink struct {
 	ipv4 stack.NetworkEndpoint
 	ipv6 stack.NetworkEndpoint
 
+	census  *census
+	inboxes inboxes
+
 	mu sync.Mutex
 	// +checklocks:mu
 	ring [ringSize]waiting
@@ -92,7 +96,7 @@ var (
 )
 
 func newHostLink(index uint16, mac packet.MAC, mtu int, m *mailbox, c *trace.PortCounters) *hostLink {
-	l := &hostLink{index: index, mail: m, counters: c, mac: tcpip.LinkAddress(mac[:])}
+	l := &hostLink{index: index, mail: m, counters: c, mac: tcpip.LinkAddress(mac[:]), census: newCensus()}
 	l.mtu.Store(uint32(mtu))
 	return l
 }

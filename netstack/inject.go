@@ -42,8 +42,13 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 		return trace.LocalProtocol
 	}
 	summed, ok := vouch(f)
-	if !ok {
+	switch {
+	case !ok:
 		return trace.LocalChecksum
+	case opens(f) && !l.census.admit(f):
+		return trace.LocalQuota
+	case l.inboxes.full(f):
+		return trace.LocalSocket
 	}
 	pkt := packetOf(f)
 	pkt.PktType = l.packetType(f.DstMAC())
@@ -53,13 +58,17 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 	return trace.None
 }
 
-// hand delivers a frame and counts what became of it.
-func (l *hostLink) hand(p *port, f *packet.Frame, sum *tally) {
-	if reason := l.deliver(f); reason != trace.None {
+// hand delivers a frame from a port to the host stack behind local port p, and
+// counts what became of it: what the sender may not is counted at its port.
+func (l *hostLink) hand(from, p *port, f *packet.Frame, sum *tally) {
+	switch reason := l.deliver(f); reason {
+	case trace.None:
+		sum.frame(f)
+	case trace.LocalQuota:
+		drop(from, reason, 1)
+	default:
 		drop(p, reason, 1)
-		return
 	}
-	sum.frame(f)
 }
 
 // entrance returns the stack's endpoint for a frame, nil if it has none.

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -21,10 +20,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
-
-// backlog is the number of connections that may wait for Accept, as the kernel's
-// net.core.somaxconn. Beyond it SYN cookies take over (RFC 4987 §3.6).
-const backlog = 4096
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
 // not know of, and questions to its tables. It is usable until a snapshot without
@@ -190,7 +185,6 @@ func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
 	o := ep.SocketOptions()
 	o.SetV6Only(e.only6())
 	o.SetBroadcast(!e.tcp())
-	o.SetKeepAlive(e.tcp())
 	return ep, nil
 }
 
@@ -214,9 +208,14 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if e.tcp() {
-		return gonet.NewTCPConn(wq, ep), nil
+		return newConn(e.ns.host, ep, wq), nil
 	}
-	return gonet.NewUDPConn(wq, ep), nil
+	c, err := e.newPacketConn(ep, wq)
+	if err != nil {
+		ep.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // await turns the result of Connect into that of the connection.
@@ -242,11 +241,11 @@ func (e *endpoint) listen() (net.Listener, error) {
 	if err := e.bind(ep); err != nil {
 		return nil, err
 	}
-	if err := ep.Listen(backlog); err != nil {
+	if err := ep.Listen(maxConns); err != nil { // SYN cookies are not wanted, see census.go
 		ep.Close()
 		return nil, callError("listen", err)
 	}
-	return &listener{TCPListener: gonet.NewTCPListener(e.stack(), wq, ep)}, nil
+	return newListener(e.ns.host, ep, wq), nil
 }
 
 // bind closes the endpoint if it fails.
@@ -269,48 +268,12 @@ func (e *endpoint) listenPacket() (net.PacketConn, error) {
 	if err := e.bind(ep); err != nil {
 		return nil, err
 	}
-	return &packetConn{UDPConn: gonet.NewUDPConn(wq, ep), v4: e.protocol() == ipv4.ProtocolNumber}, nil
-}
-
-// listener gives Accept the error that servers look for when it was closed.
-type listener struct{ *gonet.TCPListener }
-
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.TCPListener.Accept()
+	c, err := e.newPacketConn(ep, wq)
 	if err != nil {
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+		ep.Close()
+		return nil, err
 	}
 	return c, nil
-}
-
-// Close implements net.Listener. A waiting Accept returns.
-func (l *listener) Close() error {
-	l.Shutdown()
-	return l.TCPListener.Close()
-}
-
-// packetConn is gonet's, which takes the bytes of a net.IP as they are: one of 16
-// bytes on an IPv4 socket would be an IPv6 address, and another net.Addr a panic.
-type packetConn struct {
-	*gonet.UDPConn
-	v4 bool
-}
-
-// WriteTo implements net.PacketConn. The address must be a *net.UDPAddr.
-func (c *packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	to, ok := addr.(*net.UDPAddr)
-	if !ok || to == nil {
-		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: unix.EINVAL}
-	}
-	ip := to.IP.To16()
-	if c.v4 {
-		ip = to.IP.To4()
-	}
-	if ip == nil {
-		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: unix.EAFNOSUPPORT}
-	}
-	return c.UDPConn.WriteTo(b, &net.UDPAddr{IP: ip, Port: to.Port})
 }
 
 // callError names the step that an error of the stack comes from; nil stays nil.

@@ -198,6 +198,7 @@ func (n *Netstack) everySecond() {
 	n.tick.Store(uint32(now))
 	for _, d := range n.view.Load().domains {
 		d.bridge.Expire(now)
+		d.ns.host.everySecond()
 	}
 	n.collectOverruns()
 }

@@ -248,7 +248,7 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, &sum)
 		default:
-			p.link.hand(p, f, &sum)
+			p.link.hand(o.from, p, f, &sum)
 		}
 	}
 	p.counters.AddTx(sum.packets, sum.bytes)
@@ -264,6 +264,6 @@ func (o *output) datagrams(p *port, f *packet.Frame, sum *tally) {
 		return
 	}
 	for s := &o.cut.Frames[0]; o.cutter.Next(s); o.handed++ {
-		p.link.hand(p, s, sum)
+		p.link.hand(o.from, p, s, sum)
 	}
 }

@@ -168,6 +168,10 @@ func socketOf(e stack.TransportEndpoint) (s Socket, ok bool) {
 	if !ok {
 		return s, false
 	}
+	return describe(ep)
+}
+
+func describe(ep tcpip.Endpoint) (s Socket, ok bool) {
 	info, ok := ep.Info().(*stack.TransportEndpointInfo)
 	if !ok {
 		return s, false

@@ -25,13 +25,13 @@ import (
 const (
 	// localRate is the ration of a port in tokens a second, localBurst what it
 	// may save up: 262,144 TCP segments (137 Gbit/s of 64 KB), 131,072 datagrams,
-	// or 32,768 echo requests a second.
+	// or 8192 echo requests a second.
 	localRate  = 1 << 18
 	localBurst = 1 << 12
 
 	costSegment  = 1
 	costDatagram = 2
-	costReply    = 8
+	costReply    = 32
 )
 
 // clock is the time of a round, read when somebody first asks for it.

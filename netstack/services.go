@@ -9,18 +9,16 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 const (
 	echoPort    = 7 // RFC 862
 	discardPort = 9 // RFC 863
 
-	// maxServed bounds the TCP connections of one service on one address; one
-	// more is closed at once.
+	// maxServed bounds the TCP connections of one service on one address. The
+	// containers share them; one more is reset at once.
 	maxServed = 64
-	// idleLimit ends a connection that says nothing.
+	// idleLimit ends a connection that says nothing, or does not read its echo.
 	idleLimit = 60 * time.Second
 	// serviceBuffer is what one connection reads at a time, and more than a UDP
 	// datagram over the smallest MTU; a longer one is cut by the echo.
@@ -36,15 +34,15 @@ type services struct {
 
 	mu sync.Mutex
 	// +checklocks:mu
-	conns map[net.Conn]struct{}
+	conns map[*tcpConn]struct{}
 	// +checklocks:mu
 	stopped bool
 }
 
 // startServices starts all four or none.
-func startServices(s *stack.Stack, a netip.Addr) (*services, error) {
-	v := &services{conns: make(map[net.Conn]struct{})}
-	ns := &Namespace{host: &host{stack: s}}
+func startServices(h *host, a netip.Addr) (*services, error) {
+	v := &services{conns: make(map[*tcpConn]struct{})}
+	ns := &Namespace{host: h}
 	for port, echo := range map[uint16]bool{echoPort: true, discardPort: false} {
 		if err := v.serve(ns, netip.AddrPortFrom(a, port), echo); err != nil {
 			v.stop()
@@ -77,7 +75,7 @@ func (v *services) stop() {
 	v.mu.Lock()
 	v.stopped = true
 	for c := range v.conns {
-		_ = c.Close()
+		c.abort()
 	}
 	v.mu.Unlock()
 	for _, c := range v.closers {
@@ -86,38 +84,34 @@ func (v *services) stop() {
 	v.wg.Wait()
 }
 
+// accept serves the connections of one listener, each port of the bridge within
+// its share.
 func (v *services) accept(l net.Listener, echo bool) {
-	slots := make(chan struct{}, maxServed)
+	slots := newShares(maxServed)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return // closed
 		}
-		select {
-		case slots <- struct{}{}:
-			v.wg.Go(func() {
-				defer func() { <-slots }()
-				v.converse(c, echo)
-			})
-		default:
-			_ = c.Close()
+		conn := c.(*tcpConn) //nolint:forcetypeassert // it is our listener
+		if !v.enter(conn, &slots) {
+			conn.abort()
+			continue
 		}
+		v.wg.Go(func() {
+			converse(conn, echo)
+			v.leave(conn, &slots)
+		})
 	}
 }
 
 // converse serves one connection to its end. Whichever of peer, timer and stop
-// comes first closes it.
-func (v *services) converse(c net.Conn, echo bool) {
-	if !v.enter(c) {
-		_ = c.Close()
-		return
-	}
-	idle := time.AfterFunc(idleLimit, func() { _ = c.Close() })
-	defer func() {
-		idle.Stop()
-		v.leave(c)
-		_ = c.Close()
-	}()
+// comes first closes it. Nobody waits longer than the timer for a peer that does
+// not read.
+func converse(c *tcpConn, echo bool) {
+	idle := time.AfterFunc(idleLimit, c.abort)
+	defer idle.Stop()
+	defer c.Close()
 	b := make([]byte, serviceBuffer)
 	for {
 		n, err := c.Read(b)
@@ -133,20 +127,23 @@ func (v *services) converse(c net.Conn, echo bool) {
 	}
 }
 
-func (v *services) enter(c net.Conn) bool {
+// enter gives a connection one of the slots; false if its port has its share, or
+// the services are to stop.
+func (v *services) enter(c *tcpConn, slots *shares) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.stopped {
+	if v.stopped || !slots.take(c.port) {
 		return false
 	}
 	v.conns[c] = struct{}{}
 	return true
 }
 
-func (v *services) leave(c net.Conn) {
+func (v *services) leave(c *tcpConn, slots *shares) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.conns, c)
+	slots.put(c.port)
 }
 
 // datagrams serves one UDP socket until it is closed. What comes from an echo

@@ -36,6 +36,21 @@ const (
 	tcpSendMax   = 6 << 20
 )
 
+// Times of TCP endpoints, each bounding how long a peer that says nothing more can
+// keep one.
+const (
+	// tcpRetries gives up data after some 100 s, the least that RFC 9293 §3.8.3
+	// asks for; gVisor's own 15 take a quarter of an hour.
+	tcpRetries = 8
+	// tcpSynRetries gives up a handshake after 31 s.
+	tcpSynRetries = 4
+	// tcpFinWait is FIN-WAIT-2 of a connection that is closed.
+	tcpFinWait = 20 * time.Second
+	// tcpTimeWait is twice a segment's lifetime, which is milliseconds between two
+	// ports of one bridge, and no minutes.
+	tcpTimeWait = 10 * time.Second
+)
+
 // host is a namespace's own end point: a gVisor stack with the gateway addresses
 // behind the bridge's local port. It does not forward, does not answer for
 // addresses that it does not have (no spoofing), and takes no packets for others
@@ -44,11 +59,12 @@ type host struct {
 	stack    *stack.Stack
 	link     *hostLink
 	services map[netip.Addr]*services
+	orphans  *orphans
 }
 
 // newHost makes a stack without addresses.
 func newHost(name string, link *hostLink) (*host, error) {
-	h := &host{link: link, services: make(map[netip.Addr]*services)}
+	h := &host{link: link, services: make(map[netip.Addr]*services), orphans: newOrphans()}
 	h.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			arp.NewProtocol, ipv4.NewProtocol,
@@ -93,7 +109,11 @@ func (h *host) tune() error {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: tcpBufferDef, Max: tcpSendMax}
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: tcpBufferDef, Max: tcpRecvMax}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &send, &recv} {
+	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
+	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(tcpTimeWait)
+	for _, o := range []tcpip.SettableTransportProtocolOption{
+		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait,
+	} {
 		if err := h.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %w", o, tcpipError(err))
 		}
@@ -125,6 +145,12 @@ func (h *host) close() {
 	case <-limit.C:
 	}
 	h.link.shut()
+}
+
+// everySecond does what needs a clock. It may be called at any time.
+func (h *host) everySecond() {
+	h.link.census.count(h.stack)
+	h.orphans.expire(time.Now())
 }
 
 // addAddress makes the stack own an address, and starts the services on it if
@@ -163,7 +189,7 @@ func (h *host) setPrefixes(old, next []netip.Prefix) {
 }
 
 func (h *host) startServices(a netip.Addr) error {
-	s, err := startServices(h.stack, a)
+	s, err := startServices(h, a)
 	if err != nil {
 		return fmt.Errorf("echo services on %s: %w", a, err)
 	}
