@@ -33,6 +33,7 @@ func dataPath() []string {
 func clockFiles() map[string]string {
 	return map[string]string{
 		"netstack/netstack.go": "the start, and the second that the housekeeping hands to everybody",
+		"netstack/clock.go":    "once a round, and only if a port has used up its ration",
 		"netstack/idle.go":     "how long to poll and how long it slept, when there is no packet",
 	}
 }

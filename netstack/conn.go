@@ -27,9 +27,9 @@ import (
 const (
 	// maxOrphans bounds the connections that are closed and not yet acknowledged.
 	maxOrphans = 512
-	// orphanLimit is how long one may take. What a socket can have buffered is
-	// through in that time at a megabit per second.
-	orphanLimit = 60 * time.Second
+	// orphanTicks is how many seconds one may take. What a socket can have
+	// buffered is through in that time at a megabit per second.
+	orphanTicks = 60
 )
 
 // Keepalive of TCP, as the net package has it: a peer that is gone without a word
@@ -151,8 +151,8 @@ type orphans struct {
 }
 
 type orphan struct {
-	port  uint16
-	since time.Time
+	port uint16
+	age  int // in seconds
 }
 
 func newOrphans() *orphans {
@@ -167,36 +167,37 @@ func (o *orphans) add(ep tcpip.Endpoint, port uint16) {
 		return
 	}
 	if !o.shares.take(port) {
-		o.reap(time.Now())
+		o.reap()
 		if !o.shares.take(port) {
 			ep.Abort()
 			return
 		}
 	}
-	o.all[ep] = orphan{port: port, since: time.Now()}
+	o.all[ep] = orphan{port: port}
 }
 
-// expire ends those that had their time, once a second.
-func (o *orphans) expire(now time.Time) {
+// expire makes all a second older, and aborts those that had their time.
+func (o *orphans) expire() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.reap(now)
-}
-
-// reap forgets the orphans that are done, and aborts those that had their time.
-//
-// +checklocks:o.mu
-func (o *orphans) reap(now time.Time) {
 	for ep, was := range o.all {
-		done := acknowledged(ep)
-		if !done && now.Sub(was.since) < orphanLimit {
-			continue
-		}
-		if !done {
+		if was.age++; was.age >= orphanTicks && !acknowledged(ep) {
 			ep.Abort()
 		}
-		delete(o.all, ep)
-		o.shares.put(was.port)
+		o.all[ep] = was
+	}
+	o.reap()
+}
+
+// reap forgets the orphans that are done.
+//
+// +checklocks:o.mu
+func (o *orphans) reap() {
+	for ep, was := range o.all {
+		if acknowledged(ep) {
+			delete(o.all, ep)
+			o.shares.put(was.port)
+		}
 	}
 }
 

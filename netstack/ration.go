@@ -34,20 +34,6 @@ const (
 	costReply    = 32
 )
 
-// clock is the time of a round, read when somebody first asks for it.
-type clock struct {
-	start time.Time
-	now   time.Duration // since start
-	read  bool
-}
-
-func (c *clock) time() time.Duration {
-	if !c.read {
-		c.now, c.read = time.Since(c.start), true
-	}
-	return c.now
-}
-
 // bucket is a token bucket. Zero is empty.
 type bucket struct {
 	tokens int

@@ -150,7 +150,7 @@ func (h *host) close() {
 // everySecond does what needs a clock. It may be called at any time.
 func (h *host) everySecond() {
 	h.link.census.count(h.stack)
-	h.orphans.expire(time.Now())
+	h.orphans.expire()
 }
 
 // addAddress makes the stack own an address, and starts the services on it if

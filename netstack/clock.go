@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import "time"
+
+// clock is the time of a round, read when somebody first asks for it.
+type clock struct {
+	start time.Time
+	now   time.Duration // since start
+	read  bool
+}
+
+func (c *clock) time() time.Duration {
+	if !c.read {
+		c.now, c.read = time.Since(c.start), true
+	}
+	return c.now
+}
