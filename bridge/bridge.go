@@ -117,20 +117,21 @@ func (b *Bridge) Stats() Stats {
 func (b *Bridge) Flush(port uint16) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.forget(func(p uint16) bool { return port == 0 || p == port })
+	b.forget(func(_ uint64, p uint16) bool { return port == 0 || p == port })
 }
 
-// forget removes the dynamic entries of the ports chosen.
+// forget removes the dynamic entries that are chosen.
 //
 // +checklocks:b.mu
-func (b *Bridge) forget(chosen func(port uint16) bool) {
+func (b *Bridge) forget(chosen func(key uint64, port uint16) bool) {
 	for i := range b.table.buckets {
 		for j := range b.table.buckets[i] {
 			s := &b.table.buckets[i][j]
-			if s.key.Load() == 0 {
+			k := s.key.Load()
+			if k == 0 {
 				continue
 			}
-			if port := portOf(s.state.Load()); chosen(port) {
+			if port := portOf(s.state.Load()); chosen(k, port) {
 				b.remove(s, port)
 			}
 		}

@@ -50,6 +50,7 @@ const (
 	slotsNum, slotsDen = 3, 2
 
 	vlanShift = 48
+	vlanBits  = 0xfff << vlanShift
 	keyValid  = 1 << 63
 
 	portBits  = 16

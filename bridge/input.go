@@ -92,8 +92,12 @@ func guard(src, dst packet.MAC) trace.Reason {
 
 // source learns or refreshes the station that a frame came from.
 func (b *Bridge) source(from port, k uint64, now Tick) (v Verdict) {
-	if s, state := b.static.Load().find(k); s != nil {
+	static := b.static.Load()
+	if s, state := static.find(k); s != nil {
 		return staticSource(from, s, state)
+	}
+	if s, state := static.guardian(k); s != nil && portOf(state) != from.Index {
+		return taggedImpostor(state)
 	}
 	s, state := b.table.find(k)
 	if s == nil || portOf(state) != from.Index {
@@ -112,6 +116,17 @@ func staticSource(from port, s *slot, state uint64) (v Verdict) {
 	v.Src = Ref{s, state}
 	if kindOf(state) == Own && portOf(state) != from.Index {
 		v.Src, v.Reason = Ref{}, trace.SourceOwnMAC
+	}
+	return v
+}
+
+// taggedImpostor is for a source whose MAC is that of a static entry of another
+// port, in a VLAN: as without a tag, the bridge's own is refused, and a
+// container's is neither learned nor moved. The verdict is not to be remembered:
+// an entry in the VLAN itself may be set any time.
+func taggedImpostor(state uint64) (v Verdict) {
+	if kindOf(state) == Own {
+		v.Reason = trace.SourceOwnMAC
 	}
 	return v
 }

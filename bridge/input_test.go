@@ -51,6 +51,9 @@ func TestInput(t *testing.T) {
 		{"static source on its port", 3, station(1), station(9), 0, outcome{Action: Forward, Port: 1}},
 		{"static source elsewhere", 1, station(2), station(9), 0, outcome{Action: Forward, Port: 2}},
 		{"own MAC as source", 1, station(2), ownMAC, 0, outcome{Reason: trace.SourceOwnMAC}},
+		{"own MAC as source in a VLAN", 1, station(2), ownMAC, 5, outcome{Reason: trace.SourceOwnMAC}},
+		{"static source in a VLAN elsewhere", 1, station(2), station(9), 5, outcome{Action: Flood}},
+		{"static source in a VLAN on its port", 3, station(2), station(9), 5, outcome{Action: Flood, Learned: true}},
 		{"multicast source", 1, station(2), group, 0, outcome{Reason: trace.SourceMulticast}},
 		{"zero source", 1, station(2), packet.MAC{}, 0, outcome{Reason: trace.SourceMulticast}},
 		{"reserved group", 1, reserved, station(1), 0, outcome{Reason: trace.ReservedMulticast}},
@@ -259,6 +262,49 @@ func TestStaticTakesOverALearnedStation(t *testing.T) {
 	b.SetStatic(nil)
 	if v := hear(t, b, 1, station(1), 0); !v.Learned {
 		t.Error("not learned after the static entry left")
+	}
+}
+
+// An attached container's MAC is its own in every VLAN: what another port said of it
+// before is forgotten, and what it says itself stays.
+func TestStaticEntryHoldsInEveryVLAN(t *testing.T) {
+	b := testBridge(2, Options{})
+	tagged := func(in uint16) { b.Input(in, newFramer().frame(broadcast, station(1), 7), 0) }
+	tagged(2)
+	b.SetStatic([]StaticEntry{{MAC: station(1), Port: 1}})
+	if _, _, known := b.Lookup(station(1), 7); known {
+		t.Error("what was learned in a VLAN before is still there")
+	}
+	tagged(2)
+	if _, _, known := b.Lookup(station(1), 7); known {
+		t.Error("another port took a static station in a VLAN")
+	}
+	tagged(1)
+	tagged(2)
+	if port, _, _ := b.Lookup(station(1), 7); port != 1 {
+		t.Errorf("the station is on port %d in the VLAN, want 1", port)
+	}
+}
+
+// Prepare changes nothing, and Commit is SetPorts and SetStatic in one.
+func TestChangeIsMadeByCommit(t *testing.T) {
+	b := testBridge(3, Options{})
+	hear(t, b, 1, station(1), 0)
+	hear(t, b, 3, station(3), 0)
+	before := b.Stats()
+	c := b.Prepare(members(2), []StaticEntry{{MAC: station(1), Port: 2}})
+	if diff := cmp.Diff(before, b.Stats()); diff != "" || len(b.FloodPorts()) != 3 {
+		t.Fatalf("changed before Commit:\n%s", diff)
+	}
+	c.Commit()
+	if port, _, _ := b.Lookup(station(1), 0); port != 2 {
+		t.Errorf("the static entry says port %d", port)
+	}
+	if _, _, known := b.Lookup(station(3), 0); known || len(b.FloodPorts()) != 2 {
+		t.Error("the port that left is still known")
+	}
+	if _, _, known := b.Lookup(ownMAC, 0); known || b.Stats().Entries != 0 {
+		t.Errorf("entries that were left out: %+v", b.Stats())
 	}
 }
 

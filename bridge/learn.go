@@ -17,6 +17,9 @@ func (b *Bridge) learn(from port, k uint64, now Tick) (r Ref, learned bool) {
 	if !member {
 		return Ref{}, false
 	}
+	if s, state := b.static.Load().guardian(k); s != nil && portOf(state) != from.Index {
+		return Ref{}, false // it has just been set
+	}
 	if s, state := b.lookup(k); s != nil {
 		return b.relearn(p, s, state, now)
 	}

@@ -85,6 +85,11 @@ func (w *twin) setStatic(set []StaticEntry) {
 		if old, ok := w.known[p]; ok && old.kind == n.kind {
 			continue
 		}
+		for q, r := range w.known {
+			if q.mac == p.mac && p.vlan == 0 && r.kind == Dynamic {
+				delete(w.known, q)
+			}
+		}
 		w.births++
 		n.birth = w.births
 		w.known[p] = n
@@ -107,10 +112,14 @@ func (w *twin) input(in uint16, dst, src packet.MAC, vlan uint16, now Tick) outc
 	if dst.IsReserved() {
 		return outcome{Reason: trace.ReservedMulticast}
 	}
-	if r := w.known[place{src, vlan}]; r.kind == Own && r.port != in {
+	who := w.speaker(place{src, vlan})
+	if who.kind == Own && who.port != in {
 		return outcome{Reason: trace.SourceOwnMAC}
 	}
-	o := outcome{Learned: w.learn(in, place{src, vlan}, now)}
+	o := outcome{}
+	if who.kind == kindNone || who.port == in {
+		o.Learned = w.learn(in, place{src, vlan}, now)
+	}
 	r, known := w.known[place{dst, vlan}]
 	_, member := w.ports[r.port]
 	switch {
@@ -126,6 +135,17 @@ func (w *twin) input(in uint16, dst, src packet.MAC, vlan uint16, now Tick) outc
 		o.Action, o.Port = Forward, r.port
 	}
 	return o
+}
+
+// speaker is the entry that says who may use a MAC: the static one in the VLAN, or
+// else the untagged one.
+func (w *twin) speaker(p place) record {
+	for _, q := range []place{p, {mac: p.mac}} {
+		if r := w.known[q]; r.kind == Static || r.kind == Own {
+			return r
+		}
+	}
+	return record{}
 }
 
 func (w *twin) learn(in uint16, p place, now Tick) bool {

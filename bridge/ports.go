@@ -71,12 +71,8 @@ func (ps *portSet) reaches(in uint16, local bool) bool {
 func (b *Bridge) SetPorts(members []PortConfig) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old := b.ports.Load()
-	ps := newPortSet(members, old)
-	b.ports.Store(ps)
-	left := func(port uint16) bool { return old.has(port) && !ps.has(port) }
-	b.forget(left)
-	b.forgetStatic(left)
+	ps := newPortSet(members, b.ports.Load())
+	b.install(b.change(ps, b.static.Load().without(b.ports.Load(), ps)))
 }
 
 // has reports whether a port is a member.

@@ -33,15 +33,30 @@ func (ss staticSet) find(key uint64) (*slot, uint64) {
 	return s, state
 }
 
+// guardian returns the untagged entry of a station that is tagged; nil if there is
+// none. Whoever has a MAC has it in every VLAN: there is no other port that a
+// frame of it may come from, but for an entry of its own in that VLAN.
+func (ss staticSet) guardian(key uint64) (*slot, uint64) {
+	if key&vlanBits == 0 {
+		return nil, 0
+	}
+	return ss.find(key &^ vlanBits)
+}
+
 // SetStatic replaces the set of own and static entries: those not in it are
 // gone, and Refs to them false, when SetStatic returns; unchanged ones keep
-// their Refs. What was learned about the same stations is forgotten. The set
-// has no bound but the caller's. A later duplicate of a station replaces the
-// earlier.
+// their Refs. What was learned about the same stations is forgotten; about
+// those without a VLAN, in all VLANs. The set has no bound but the caller's. A
+// later duplicate of a station replaces the earlier.
 func (b *Bridge) SetStatic(entries []StaticEntry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	old := *b.static.Load()
+	b.install(b.change(b.ports.Load(), newStaticSet(entries, *b.static.Load())))
+}
+
+// newStaticSet makes the set of the entries given; those that were in the old set
+// keep their slot.
+func newStaticSet(entries []StaticEntry, old staticSet) staticSet {
 	next := make(staticSet, len(entries))
 	for _, e := range entries {
 		k := key(e.MAC, e.VLAN)
@@ -52,39 +67,17 @@ func (b *Bridge) SetStatic(entries []StaticEntry) {
 		}
 		next[k] = s
 	}
-	b.static.Store(&next)
-	b.retire(old, next)
+	return next
 }
 
-// forgetStatic removes the entries of the ports chosen from the static set.
-//
-// +checklocks:b.mu
-func (b *Bridge) forgetStatic(chosen func(port uint16) bool) {
-	old := *b.static.Load()
-	next := make(staticSet, len(old))
-	for k, s := range old {
-		if !chosen(portOf(s.state.Load())) {
+// without is the set but for the entries of ports that were members and are none
+// any more.
+func (ss staticSet) without(was, is *portSet) staticSet {
+	next := make(staticSet, len(ss))
+	for k, s := range ss {
+		if port := portOf(s.state.Load()); is.has(port) || !was.has(port) {
 			next[k] = s
 		}
 	}
-	b.static.Store(&next)
-	b.retire(old, next)
-}
-
-// retire ends what the new static set replaces: slots of the old one, and
-// learned entries of the same stations. The new set is public already, so a
-// learner that waits for the lock finds it.
-//
-// +checklocks:b.mu
-func (b *Bridge) retire(old, next staticSet) {
-	for k, s := range old {
-		if next[k] != s {
-			s.state.Store(0)
-		}
-	}
-	for k := range next {
-		if s, state := b.table.find(k); s != nil {
-			b.remove(s, portOf(state))
-		}
-	}
+	return next
 }

@@ -47,14 +47,17 @@ func (n *Netstack) Apply(s *Snapshot, fds map[uint16]int) error {
 	return nil
 }
 
-// change is one transaction: prepare does all that can fail and notes how to
-// undo it, commit swaps, retire drops what only the old view used.
+// change is one transaction: prepare does all that can fail, or takes long, and
+// notes how to undo it; commit swaps; retire brings the host stacks up to date and
+// drops what only the old view used. A host stack does not judge frames: that it
+// follows a moment later mixes no two snapshots.
 // Netstack.mu is held for its whole life.
 type change struct {
 	net       *Netstack
 	old, next *view
 	fresh     map[uint16]*socket // new ones, by index
 	undos     []func()
+	swaps     []func() // under all turn locks: nothing that takes long
 	retired   []func()
 }
 
@@ -152,10 +155,29 @@ func (c *change) domain(spec *NamespaceSpec) (*domain, error) {
 		return d, c.newDomain(d)
 	}
 	d.ns, d.bridge = was.ns, was.bridge
+	if reflect.DeepEqual(was.spec, d.spec) {
+		return d, nil
+	}
 	if bridgeOptions(&spec.Bridge) != bridgeOptions(&was.spec.Bridge) {
 		d.bridge = bridge.New(bridgeOptions(&spec.Bridge))
 	}
+	c.alter(d, &was.spec)
 	return d, c.addAddresses(d.ns.host, &d.spec, &was.spec)
+}
+
+// alter notes what a domain's bridge and host stack are to become: the bridge's
+// tables together with the view, the rest when the workers run again.
+func (c *change) alter(d *domain, was *NamespaceSpec) {
+	ready := d.bridge.Prepare(d.portConfigs(), d.staticEntries())
+	c.swaps = append(c.swaps, ready.Commit)
+	h, spec := d.ns.host, &d.spec
+	old, next := was.neighbours(), spec.neighbours()
+	c.retired = append(c.retired, func() {
+		h.link.SetMTU(uint32(spec.Bridge.MTU))
+		h.setRoutes(spec.hostAddresses())
+		h.setPrefixes(was.Addresses, spec.Addresses)
+		h.setNeighbours(old, next)
+	})
 }
 
 // same reports whether a spec describes this domain's next state, and not
@@ -192,6 +214,7 @@ func (c *change) newDomain(d *domain) error {
 	}
 	c.undos = append(c.undos, h.close)
 	d.ns = &Namespace{name: d.spec.Name, net: c.net, host: h}
+	c.alter(d, &NamespaceSpec{})
 	return c.addAddresses(h, &d.spec, &NamespaceSpec{})
 }
 
@@ -242,16 +265,19 @@ func (h *host) retire(next, old []netip.Prefix, echo bool) {
 
 // commit makes the next view the view. Every worker's turn lock is held, so no
 // frame is on its way, and nothing in here can fail.
-//
-// +checklocksignore: the analysis does not know a loop that locks.
 func (c *change) commit() {
-	for _, w := range c.net.workers {
-		w.mu.Lock()
+	c.leave()
+	c.swap()
+	for _, k := range c.fresh {
+		k.listen()
 	}
+}
+
+// leave notes what only the old view uses.
+func (c *change) leave() {
 	for _, k := range c.old.sockets() {
 		if c.next.socket(k.index) != k {
-			k.unwatch()
-			c.retired = append(c.retired, k.close)
+			c.retired = append(c.retired, k.unwatch, k.close)
 		}
 	}
 	for name, was := range c.old.domains {
@@ -259,33 +285,20 @@ func (c *change) commit() {
 			c.retired = append(c.retired, was.ns.host.close)
 		}
 	}
-	for name, d := range c.next.domains {
-		d.commit(c.old.domains[name])
+}
+
+// swap is the moment between two snapshots.
+//
+// +checklocksignore: the analysis does not know a loop that locks.
+func (c *change) swap() {
+	for _, w := range c.net.workers {
+		w.mu.Lock()
+	}
+	for _, f := range c.swaps {
+		f()
 	}
 	c.net.view.Store(c.next)
-	for _, k := range c.fresh {
-		k.listen()
-	}
 	for _, w := range c.net.workers {
 		w.mu.Unlock()
 	}
-}
-
-// commit brings the bridge and the host stack, which live on, from one snapshot
-// to the next. was is nil if the namespace is new.
-func (d *domain) commit(was *domain) {
-	if was != nil && was.bridge == d.bridge && reflect.DeepEqual(was.spec, d.spec) {
-		return
-	}
-	d.bridge.SetPorts(d.portConfigs())
-	d.bridge.SetStatic(d.staticEntries())
-	h := d.ns.host
-	h.link.SetMTU(uint32(d.spec.Bridge.MTU))
-	h.setRoutes(d.spec.hostAddresses())
-	old := &NamespaceSpec{}
-	if was != nil && was.ns == d.ns {
-		old = &was.spec
-	}
-	h.setPrefixes(old.Addresses, d.spec.Addresses)
-	h.setNeighbours(old.neighbours(), d.spec.neighbours())
 }

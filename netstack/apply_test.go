@@ -336,3 +336,46 @@ func TestCloseClosesAndIsFinal(t *testing.T) {
 	}
 	l.n.Close()
 }
+
+// TestSwapIsShort: workers stand still for the moment of the swap only, however
+// many containers there are.
+func TestSwapIsShort(t *testing.T) {
+	const ports, limit = 1000, time.Millisecond
+	n, err := build(Options{Workers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	_, near := socketPairs(t, ports)
+	s := manyPorts(ports)
+	s.Bridge.Index = 1
+	fds := make(map[uint16]int)
+	for i := range s.Ports {
+		s.Ports[i].Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 44, byte(1 + i>>8), byte(i)})}
+		fds[s.Ports[i].Index] = near[uint16(i+1)]
+	}
+	snap := Snapshot{Namespaces: []NamespaceSpec{s}}
+	if err := n.Apply(&snap, fds); err != nil {
+		t.Fatal(err)
+	}
+	best := time.Hour
+	for i := range 5 {
+		s.Ports[0].MTU = 1400 + i
+		s.Ports[1].MAC[0] ^= 4 // another station, with a static entry to change
+		n.mu.Lock()
+		c := &change{net: n, old: n.view.Load(), fresh: make(map[uint16]*socket)}
+		if err := c.prepare(&snap, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.leave()
+		start := time.Now()
+		c.swap()
+		best = min(best, time.Since(start))
+		c.retire()
+		n.mu.Unlock()
+	}
+	t.Logf("the swap took %v", best)
+	if best > limit && !raceEnabled {
+		t.Errorf("workers stood still for %v, want less than %v", best, limit)
+	}
+}
