@@ -11,13 +11,14 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 
 # The programs: two that are installed, and two for tests, demo and benchmark.
-BIN      := $(CURDIR)/bin
+# Paths are relative, since a checkout may have a space in its own.
+BIN      := bin
 PROGRAMS := ./cmd/sluiced ./cmd/sluice ./test/traffic ./test/bench
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # Tools are pinned by tools/go.mod; they are built once for each state of it and
 # each version of Go, since a linter can't read a newer Go than it was built with.
-TOOLS := $(CURDIR)/tools/bin
+TOOLS := tools/bin
 STAMP := $(TOOLS)/.built-$(shell (go env GOVERSION; cat tools/go.mod tools/go.sum) | sha256sum | cut -c1-16)
 
 # The end-to-end tests need root, real namespaces and the real binaries; they
@@ -40,6 +41,8 @@ help: ## list the targets
 build: ## static binaries into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ $(PROGRAMS)
+	@# The sandboxed process executes sluiced again as a user of its own, whatever the umask.
+	@chmod 0755 $(BIN) $(BIN)/*
 
 .PHONY: test
 test: setup lint unit e2e ## what has to be green: setup, lint, unit, e2e (as root)
@@ -51,7 +54,7 @@ unit: $(STAMP) ## unit tests with the race detector (as root: some make namespac
 .PHONY: e2e
 e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
 	@if [ "$$(id -u)" != 0 ]; then echo 'make e2e: must be root: it makes network namespaces and veth pairs' >&2; exit 1; fi
-	SLUICE_BIN=$(BIN) $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 12m $(E2E)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 12m $(E2E)
 
 .PHONY: lint
 lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
@@ -59,7 +62,7 @@ lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
 		if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
-	go vet -vettool=$(TOOLS)/checklocks -inferred=false ./...
+	go vet -vettool="$(CURDIR)/$(TOOLS)/checklocks" -inferred=false ./...
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/golangci-lint run ./...
 
@@ -69,7 +72,7 @@ demo: setup build ## three containers on one network, beside a kernel bridge (as
 
 .PHONY: bench
 bench: setup build ## Sluice beside a kernel bridge, as a table (as root; BENCHFLAGS)
-	SLUICE_BIN=$(BIN) $(BIN)/bench $(BENCHFLAGS)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench $(BENCHFLAGS)
 
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
@@ -97,7 +100,7 @@ $(STAMP): tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
 	@if [ ! -e $@ ]; then \
 		echo 'building the tools of tools/go.mod into tools/bin (once)'; \
-		(cd tools && CGO_ENABLED=0 go build -o $(TOOLS)/ tool); \
+		(cd tools && CGO_ENABLED=0 go build -o bin/ tool); \
 		rm -f $(TOOLS)/.built-*; \
 	fi
 	@touch $@
