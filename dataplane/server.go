@@ -53,6 +53,7 @@ type shape struct{ namespaces, ports int }
 // stage2 runs the dataplane until it is told to stop. An error before it is
 // ready is told to the agent. The connection is closed by the process's end.
 func stage2(o options) error {
+	netstack.QuietStack()
 	c, err := fileConn(fdControl)
 	if err != nil {
 		return err

@@ -284,6 +284,37 @@ func TestPortDownIsReportedAndDoesNotSpin(t *testing.T) {
 	}
 }
 
+// TestFrameThatTheKernelRefusesIsNoFault of the port. A stream socket without a peer
+// answers as a port does for such a frame.
+func TestFrameThatTheKernelRefusesIsNoFault(t *testing.T) {
+	n, err := build(Options{Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{blue(1)}}, map[uint16]int{1: fd}); err != nil {
+		t.Fatal(err)
+	}
+	w := n.workers[0]
+	for range 2 * maxStrikes {
+		if events := w.poll.now(); events != 1 || w.poll.events[0].Events&unix.EPOLLHUP == 0 {
+			t.Fatalf("%d events", events)
+		}
+		w.round(1)
+	}
+	s := n.view.Load().port(1).sock
+	if s.strikes != 0 || len(n.down.set) != 0 || w.snapshot().RxErrors != 0 {
+		t.Errorf("%d strikes, reported %v, %d errors", s.strikes, n.down.set, w.snapshot().RxErrors)
+	}
+	if n.opts.Counters.Port(1).Snapshot().Drops["bad_offload"] == 0 {
+		t.Error("not counted")
+	}
+}
+
 // TestCloseWhilePortDownApplies: neither waits for the other for ever.
 func TestCloseWhilePortDownApplies(t *testing.T) {
 	entered, proceed, applied := make(chan struct{}), make(chan struct{}), make(chan error, 1)

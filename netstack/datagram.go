@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -108,9 +109,7 @@ func (b *inboxes) change(edit func(map[uint16][]*inbox)) {
 	defer b.mu.Unlock()
 	next := make(map[uint16][]*inbox)
 	if old := b.byPort.Load(); old != nil {
-		for port, all := range *old {
-			next[port] = all
-		}
+		maps.Copy(next, *old)
 	}
 	edit(next)
 	b.byPort.Store(&next)

@@ -12,12 +12,15 @@
 // The files stand in the order in which a frame meets them:
 //
 //  1. poll.go, worker.go: a worker finds a port that has frames (epoll).
-//  2. turn.go: one turn takes up to a budget of frames from it (recvmmsg).
+//  2. turn.go, intake.go: one turn takes up to a budget of frames from it
+//     (recvmmsg); work.go bounds what they may cost.
 //  3. judge.go: each frame is parsed once; the flow cache replays what was
 //     decided before, or the slow path decides.
 //  4. output.go: the frames of the whole turn are sorted by output port and
 //     leave with one sendmmsg each, cut and summed first if the port asks.
 //  5. inject.go, hostlink.go, stack.go: frames to and from the gVisor stack.
+//     What containers may take of it, ration.go, census.go, conn.go and
+//     datagram.go say.
 //
 // A frame is run to completion by the one worker that received it. No
 // goroutine, channel or allocation is spent on it.
@@ -34,6 +37,7 @@
 // use what the old view alone referred to.
 //
 // Lock order: Netstack.mu, then the turn locks by worker number, then
-// whatever lock a bridge or a stack takes inside. A mailbox's or a host link's
-// lock is a leaf.
+// whatever lock a bridge or a stack takes inside. The locks of a mailbox, a host
+// link, a census and the inboxes are leaves; that of orphans is taken outside
+// those of the stack.
 package netstack

@@ -98,7 +98,7 @@ func TestFloodLeavesTheGatewayToOthers(t *testing.T) {
 			} else if loss, _ := strconv.ParseFloat(m[1], 64); loss > 4 {
 				t.Errorf("%v %% of a victim's pings are lost", loss)
 			}
-			if err := converseWith(kernel{l.ns[2]}, t, 100); err != nil {
+			if err := converseWith(t, kernel{l.ns[2]}, 100); err != nil {
 				t.Errorf("a victim's connection: %v", err)
 			}
 		})
@@ -106,7 +106,8 @@ func TestFloodLeavesTheGatewayToOthers(t *testing.T) {
 }
 
 // converseWith has some exchanges with the gateway's echo over one connection.
-func converseWith(from dialler, t *testing.T, exchanges int) error {
+func converseWith(t *testing.T, from dialler, exchanges int) error {
+	t.Helper()
 	c, err := from.DialContext(within(t), "tcp", "10.44.0.1:7")
 	if err != nil {
 		return err

@@ -429,14 +429,14 @@ func TestFullRingIsCountedAndNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for range rooms[kindDatagram] + 10 {
+	for range kindDatagram.room() + 10 {
 		_, _ = c.Write([]byte("x"))
 	}
 	if got := l.stats(hostPort).Drops["local_full"]; got != 10 {
 		t.Errorf("%d dropped, want 10", got)
 	}
 	l.round()
-	for i := range rooms[kindDatagram] {
+	for i := range kindDatagram.room() {
 		if l.got(1) == nil {
 			t.Fatalf("packet %d is missing", i)
 		}

@@ -25,13 +25,21 @@ const (
 	numKinds
 )
 
-// rooms are the numbers of packets of each kind that may wait for their worker.
-// Each kind has its own, so that what a container can ask for at will, such as
+// room is the number of packets of a kind that may wait for their worker. Each kind has its own, so that what a container can ask for at will, such as
 // answers to its pings, takes nothing from connections. For TCP it is a
 // millisecond of 64 KB packets at 250 Gbit/s, and more than a sender's whole
 // window of 6 MB; for replies it is what eight ports that flood are due in 15 ms,
 // should the worker have to wait that long for a CPU.
-var rooms = [numKinds]int{kindTCP: 512, kindDatagram: 512, kindReply: 1024, kindReset: 128}
+func (k kind) room() int {
+	switch k {
+	case kindReply:
+		return 1024
+	case kindReset:
+		return 128
+	default:
+		return 512
+	}
+}
 
 // ringSize has a place for all of them.
 const ringSize = 512 + 512 + 1024 + 128
@@ -119,7 +127,7 @@ func (l *hostLink) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int, closed bool) {
 	l.mu.Lock()
 	for _, pkt := range pkts {
-		if k := kindOf(pkt); l.kinds[k] < rooms[k] && !l.closed {
+		if k := kindOf(pkt); l.kinds[k] < k.room() && !l.closed {
 			l.ring[(l.head+l.n)%ringSize] = waiting{pkt.IncRef(), k}
 			l.kinds[k]++
 			l.n++

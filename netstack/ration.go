@@ -59,9 +59,9 @@ func (b *bucket) refill(now time.Duration) {
 		b.tokens, b.at = localBurst, now
 		return
 	}
-	n := (now - b.at) * localRate / time.Second
-	b.at += n * time.Second / localRate
-	b.tokens = min(b.tokens+int(n), localBurst)
+	n := int((now - b.at) * localRate / time.Second)
+	b.at += time.Duration(n * int(time.Second) / localRate)
+	b.tokens = min(b.tokens+n, localBurst)
 }
 
 // price is what a frame for a host stack costs. A train is as many datagrams.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/log"
+
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/trace"
@@ -120,14 +122,38 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 	link.mu.Lock()
 	got := link.kinds
 	link.mu.Unlock()
-	if want := [numKinds]int{0, rooms[kindDatagram], rooms[kindReply], rooms[kindReset]}; got != want {
+	if want := [numKinds]int{0, kindDatagram.room(), kindReply.room(), kindReset.room()}; got != want {
 		t.Errorf("the ring has %v, want %v", got, want)
 	}
-	if sum := rooms[kindTCP] + rooms[kindDatagram] + rooms[kindReply] + rooms[kindReset]; sum != ringSize {
+	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room(); sum != ringSize {
 		t.Errorf("rooms of %d in a ring of %d", sum, ringSize)
 	}
 	l.round()
 	if l.n.Namespace("blue").host.link.queued() != 0 {
 		t.Error("the ring was not emptied")
+	}
+}
+
+// TestShutLinkCountsNothing: gVisor may still send when its namespace is gone.
+func TestShutLinkCountsNothing(t *testing.T) {
+	l := stillLab(t, blue(1))
+	c, err := l.n.Namespace("blue").DialContext(t.Context(), "udp", "10.44.0.11:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l.n.Namespace("blue").host.link.shut()
+	_, _ = c.Write([]byte("too late"))
+	if got := l.stats(hostPort).Drops; len(got) != 0 {
+		t.Errorf("counted %v", got)
+	}
+}
+
+func TestQuietStackWritesNothing(t *testing.T) {
+	before := log.Log().Emitter
+	defer log.SetTarget(before)
+	QuietStack()
+	if e, ok := log.Log().Emitter.(*log.MultiEmitter); !ok || len(*e) != 0 {
+		t.Errorf("gVisor's log goes to %#v", log.Log().Emitter)
 	}
 }

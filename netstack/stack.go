@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -50,6 +51,11 @@ const (
 	// ports of one bridge, and no minutes.
 	tcpTimeWait = 10 * time.Second
 )
+
+// QuietStack ends what gVisor writes to standard error by itself: lines that a
+// container can cause at will. It holds for the whole process and is called before
+// New, by a program whose standard error is a log.
+func QuietStack() { log.SetTarget(new(log.MultiEmitter)) }
 
 // host is a namespace's own end point: a gVisor stack with the gateway addresses
 // behind the bridge's local port. It does not forward, does not answer for
