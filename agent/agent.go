@@ -183,6 +183,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.plane.supervise(ctx) })
 	wg.Go(func() { a.watchLinks(ctx) })
 	wg.Go(func() { a.reap(ctx) })
+	wg.Go(func() { a.mend(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

@@ -129,7 +129,7 @@ func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
 func (a *Agent) setState(s api.State, recs ...*attachmentRecord) error {
 	return a.store.update(func(t *txn) error {
 		for _, rec := range recs {
-			rec.State = s
+			rec.State, rec.Fault = s, ""
 			if err := t.putAttachment(rec); err != nil {
 				return err
 			}

@@ -122,7 +122,8 @@ func (a *Agent) reapOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone := st.where(func(r *attachmentRecord) bool { return !there[r.hostIfName()] })
+	// One that failed may lack its pair for now: that is mend's business.
+	gone := st.where(func(r *attachmentRecord) bool { return r.State != api.StateFailed && !there[r.hostIfName()] })
 	if len(gone) == 0 {
 		return nil
 	}

@@ -19,6 +19,7 @@
 //	creating  yes     maybe      maybe   maybe      undone: pair, then record
 //	ready     yes     yes        yes     yes        restored (see below)
 //	deleting  yes     maybe      maybe   no         undone: pair, then record
+//	failed    yes     maybe      no      no         restored (see below)
 //
 //	attach:  (none) -> creating -> ready      in the order of the columns
 //	detach:  ready -> deleting -> (none)      in the opposite order
@@ -31,6 +32,8 @@
 // over from the running dataplane or opened anew; if the pair is gone but the
 // container's namespace is the same as before (identity.go), the pair is made
 // again with the same addresses; if the namespace is gone, so is the attachment.
+// If anything else is in the way the attachment is failed: it keeps what it has,
+// and is tried again (mend.go) until it is ready or its namespace is gone.
 //
 // # Locks
 //

@@ -201,7 +201,8 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 	return &api.Status{
 		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
 		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
-		Networks: len(st.networks), Attachments: len(st.attachments), Dataplane: a.plane.status(ctx),
+		Networks: len(st.networks), Attachments: len(st.attachments), Failed: len(st.failed()),
+		Dataplane: a.plane.status(ctx),
 	}, nil
 }
 

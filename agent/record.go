@@ -70,6 +70,8 @@ type attachmentRecord struct {
 	Addresses []netip.Prefix `json:"addresses"`
 	Offload   bool           `json:"offload"`
 	State     api.State      `json:"state"`
+	// Fault is why the state is failed.
+	Fault string `json:"fault,omitempty"`
 }
 
 // hostIfName names the host end. The host namespace is this agent's alone, so
@@ -90,7 +92,7 @@ func (a *attachmentRecord) public() api.Attachment {
 	return api.Attachment{
 		ID: a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
 		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
-		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State,
+		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State, Fault: a.Fault,
 	}
 }
 
@@ -137,6 +139,11 @@ func (s *state) where(ok func(*attachmentRecord) bool) []*attachmentRecord {
 // of returns the attachments of a network.
 func (s *state) of(network string) []*attachmentRecord {
 	return s.where(func(a *attachmentRecord) bool { return a.Network == network })
+}
+
+// failed returns the attachments that wait to be restored.
+func (s *state) failed() []*attachmentRecord {
+	return s.where(func(a *attachmentRecord) bool { return a.State == api.StateFailed })
 }
 
 // holder answers ipam.Used for one network.

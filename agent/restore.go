@@ -28,8 +28,8 @@ func openHostNS(dir runDir) (netns.NsHandle, error) {
 }
 
 // restore brings kernel, dataplane and state file together at a start, see the
-// table in the package's comment. When it returns nil, every ready attachment
-// forwards and nothing else is left of earlier agents.
+// table in the package's comment. When it returns nil, every attachment forwards
+// or is failed, and nothing else is left of earlier agents.
 func (a *Agent) restore(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -179,14 +179,18 @@ func (r *restorer) closeAll() {
 
 // attachments restores or drops each record, and removes what no record knows.
 func (r *restorer) attachments() error {
-	var dropped []*attachmentRecord
+	var dropped, changed []*attachmentRecord
 	kept := make(map[string]bool)
 	for i := range r.st.attachments {
 		rec := &r.st.attachments[i]
-		if r.attachment(rec) {
-			kept[rec.hostIfName()] = true
-		} else {
+		was := rec.State
+		if !r.attachment(rec) {
 			dropped = append(dropped, rec)
+			continue
+		}
+		kept[rec.hostIfName()] = true
+		if rec.State != was || rec.State == api.StateFailed {
+			changed = append(changed, rec)
 		}
 	}
 	for name := range r.ends {
@@ -199,10 +203,20 @@ func (r *restorer) attachments() error {
 	}
 	closeFiles(r.files) // what was not taken over
 	r.files = nil
-	if len(dropped) == 0 {
+	return r.record(dropped, changed)
+}
+
+// record writes down what became of the attachments.
+func (r *restorer) record(dropped, changed []*attachmentRecord) error {
+	if len(dropped)+len(changed) == 0 {
 		return nil
 	}
 	return r.a.store.update(func(t *txn) error {
+		for _, rec := range changed {
+			if err := t.putAttachment(rec); err != nil {
+				return err
+			}
+		}
 		for _, rec := range dropped {
 			if err := t.dropAttachment(rec.ID); err != nil {
 				return err
@@ -212,20 +226,33 @@ func (r *restorer) attachments() error {
 	})
 }
 
-// attachment restores one record and says whether it stays. A host end of a
-// record that does not stay is removed by the caller.
+// attachment restores one record, sets its state, and says whether it stays. A
+// host end of a record that does not stay is removed by the caller.
+//
+// Only what is proved to have lost its container goes. Any other error may pass,
+// and a container that lives keeps what it was promised.
 func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
-	if rec.State != api.StateReady {
+	if rec.State != api.StateReady && rec.State != api.StateFailed {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
 		return false
 	}
 	err := r.ready(rec)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNamespaceGone):
 		log.Warn("attachment dropped", "ns", rec.Netns, "err", err)
+		return false
+	case err != nil:
+		log.Error("attachment not restored yet, trying again", "ns", rec.Netns, "err", err)
+		rec.State, rec.Fault = api.StateFailed, err.Error()
+	default:
+		rec.State, rec.Fault = api.StateReady, ""
 	}
-	return err == nil
+	return true
 }
+
+// errNamespaceGone says that what an attachment was made for is no more.
+var errNamespaceGone = errors.New("its namespace is gone")
 
 // ready restores the pair and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
@@ -248,7 +275,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return err
 	}
 	if !same {
-		return errors.New("its namespace is gone")
+		return errNamespaceGone
 	}
 	defer ns.Close()
 	if _, err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {

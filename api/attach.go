@@ -52,6 +52,9 @@ const (
 	StateCreating State = "creating"
 	StateReady    State = "ready"
 	StateDeleting State = "deleting"
+	// StateFailed is a ready attachment that could not be restored, for a reason
+	// that may pass. It keeps its addresses, and is tried again until it is ready.
+	StateFailed State = "failed"
 )
 
 // Attachment is one interface of one container, as the daemon recorded it.
@@ -74,6 +77,8 @@ type Attachment struct {
 	Addresses []netip.Prefix `json:"addresses"`
 	Offload   bool           `json:"offload"`
 	State     State          `json:"state"`
+	// Fault says why, in StateFailed. Empty in all others.
+	Fault string `json:"fault,omitempty"`
 }
 
 // DetachRequest names an attachment, by Name or by Netns and IfName.

@@ -129,11 +129,13 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	// RunDir and StateDir are where this daemon keeps its sockets and its state.
-	RunDir      string          `json:"run_dir"`
-	StateDir    string          `json:"state_dir"`
-	Networks    int             `json:"networks"`
-	Attachments int             `json:"attachments"`
-	Dataplane   DataplaneStatus `json:"dataplane"`
+	RunDir      string `json:"run_dir"`
+	StateDir    string `json:"state_dir"`
+	Networks    int    `json:"networks"`
+	Attachments int    `json:"attachments"`
+	// Failed counts the attachments in StateFailed.
+	Failed    int             `json:"failed,omitempty"`
+	Dataplane DataplaneStatus `json:"dataplane"`
 }
 
 // DataplaneStatus tells how the sandboxed process is.

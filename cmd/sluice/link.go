@@ -54,6 +54,9 @@ func printLink(w io.Writer, l *api.Link) {
 		l.Port, l.Name, l.MTU, l.Network, strings.ToUpper(string(l.State)), offload)
 	fmt.Fprintf(w, "    link/ether %s brd ff:ff:ff:ff:ff:ff link-netns %s dev %s peer %s\n",
 		l.MAC, netnsName(l.Netns), l.IfName, l.HostIfName)
+	if l.Fault != "" {
+		fmt.Fprintf(w, "    fault %q\n", l.Fault)
+	}
 	if l.Stats != nil {
 		printStats(w, l.Stats)
 	}

@@ -37,7 +37,11 @@ func (c *cli) statusCommand() *cobra.Command {
 
 func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	fmt.Fprintf(w, "sluiced %s pid %d up %s\n", s.Version, s.PID, now.Sub(s.Started).Truncate(time.Second))
-	fmt.Fprintf(w, "    networks %d attachments %d\n", s.Networks, s.Attachments)
+	fmt.Fprintf(w, "    networks %d attachments %d", s.Networks, s.Attachments)
+	if s.Failed > 0 {
+		fmt.Fprintf(w, " failed %d", s.Failed)
+	}
+	fmt.Fprintln(w)
 	fmt.Fprintf(w, "    run %s state %s build %s\n", s.RunDir, s.StateDir, orDash(s.Build))
 	d := &s.Dataplane
 	fmt.Fprintf(w, "dataplane %s pid %d workers %d snapshot %d", d.State, d.PID, d.Workers, d.Generation)
