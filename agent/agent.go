@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -32,7 +33,8 @@ type Options struct {
 	RunDir   string
 	StateDir string
 	// Config is the path of a file of networks that is applied at every start,
-	// before the first request is served. Empty: the networks stay as they were.
+	// before the first request is served. Empty: the networks stay as they were,
+	// as they do when the file can't be applied, which Status then shows.
 	Config string
 	// Version is what Status shows.
 	Version string
@@ -81,25 +83,21 @@ type Agent struct {
 	// gone tells the reaper that a host end may have vanished.
 	gone chan struct{}
 
+	// configErr is why the file of networks was not applied at the start. Nil: it
+	// was, or another has been applied since.
+	configErr atomic.Pointer[string]
+
 	mu sync.Mutex // serialises mutations
 }
 
 // Run is a whole agent's life: it takes over what an earlier one left, serves
 // until the context is done or a client asks it to end, and leaves the dataplane
 // forwarding unless that client asked otherwise. Errors: ErrNotRoot, ErrLocked,
-// those of the configuration and of the system.
+// those of the system.
 func Run(ctx context.Context, o Options) error {
 	o.setDefaults()
 	if os.Geteuid() != 0 {
 		return ErrNotRoot
-	}
-	var networks *config.Config
-	if o.Config != "" {
-		c, err := config.Load(o.Config)
-		if err != nil {
-			return err
-		}
-		networks = c
 	}
 	a, err := open(o)
 	if err != nil {
@@ -109,12 +107,26 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.restore(ctx); err != nil {
 		return err
 	}
-	if networks != nil {
-		if _, err := a.declare(ctx, networks, false); err != nil {
-			return fmt.Errorf("%s: %w", o.Config, err)
-		}
-	}
+	a.configure(ctx)
 	return a.run(ctx)
+}
+
+// configure applies the file of networks. An error is told and no more: without a
+// daemon nobody could detach what stands in the way, and what is recorded works.
+func (a *Agent) configure(ctx context.Context) {
+	if a.opts.Config == "" {
+		return
+	}
+	c, err := config.Load(a.opts.Config)
+	if err == nil {
+		_, err = a.declare(ctx, c, false)
+	}
+	if err == nil {
+		return
+	}
+	a.log.Error("configuration not applied, the networks stay as they were", "file", a.opts.Config, "err", err)
+	text := fmt.Sprintf("%s: %v", a.opts.Config, err)
+	a.configErr.Store(&text)
 }
 
 // open takes the directories and opens what is in them. Nothing is changed in

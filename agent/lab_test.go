@@ -46,6 +46,8 @@ type lab struct {
 	api *api.Client
 	// log is what all agents have logged.
 	log *safeBuffer
+	// config is the file of networks that agents are started with, if any.
+	config string
 	// serial makes the namespaces' names.
 	serial int
 }
@@ -114,6 +116,7 @@ func (l *lab) start() (stop func()) {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	o := optionsIn(l.dir)
+	o.Config = l.config
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	o.Ready = func() { close(ready) }
 	o.Log = testLog(l.log)

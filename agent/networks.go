@@ -29,6 +29,9 @@ func (a *Agent) apply(ctx context.Context, r *api.ApplyRequest) (*api.ApplyReply
 	if err != nil {
 		return nil, err
 	}
+	if !r.DryRun {
+		a.configErr.Store(nil)
+	}
 	return &api.ApplyReply{Changes: changes}, nil
 }
 

@@ -198,12 +198,16 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &api.Status{
+	out := &api.Status{
 		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
 		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
 		Networks: len(st.networks), Attachments: len(st.attachments), Failed: len(st.failed()),
 		Dataplane: a.plane.status(ctx),
-	}, nil
+	}
+	if text := a.configErr.Load(); text != nil {
+		out.ConfigError = *text
+	}
+	return out, nil
 }
 
 func (p *plane) status(ctx context.Context) api.DataplaneStatus {

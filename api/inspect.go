@@ -133,6 +133,9 @@ type Status struct {
 	StateDir    string `json:"state_dir"`
 	Networks    int    `json:"networks"`
 	Attachments int    `json:"attachments"`
+	// ConfigError says why the file of networks that the daemon was started with
+	// is not in force. Empty: it is, or there is none.
+	ConfigError string `json:"config_error,omitempty"`
 	// Failed counts the attachments in StateFailed.
 	Failed    int             `json:"failed,omitempty"`
 	Dataplane DataplaneStatus `json:"dataplane"`

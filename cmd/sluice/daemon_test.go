@@ -157,6 +157,7 @@ func statusRunning() api.Status {
 func statusDown() api.Status {
 	s := statusRunning()
 	s.Dataplane = api.DataplaneStatus{State: "backoff"}
+	s.Failed, s.ConfigError = 1, "/etc/sluice/sluice.yaml: networks: [2:1] unknown field"
 	return s
 }
 

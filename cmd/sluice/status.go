@@ -43,6 +43,9 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	}
 	fmt.Fprintln(w)
 	fmt.Fprintf(w, "    run %s state %s build %s\n", s.RunDir, s.StateDir, orDash(s.Build))
+	if s.ConfigError != "" {
+		fmt.Fprintf(w, "    config not applied: %q\n", s.ConfigError)
+	}
 	d := &s.Dataplane
 	fmt.Fprintf(w, "dataplane %s pid %d workers %d snapshot %d", d.State, d.PID, d.Workers, d.Generation)
 	if d.Adopted {
