@@ -25,11 +25,12 @@ const (
 	numKinds
 )
 
-// room is the number of packets of a kind that may wait for their worker. Each kind has its own, so that what a container can ask for at will, such as
-// answers to its pings, takes nothing from connections. For TCP it is a
-// millisecond of 64 KB packets at 250 Gbit/s, and more than a sender's whole
-// window of 6 MB; for replies it is what eight ports that flood are due in 15 ms,
-// should the worker have to wait that long for a CPU.
+// room is the number of packets of a kind that may wait for their worker. Each
+// kind has its own, so that what a container can ask for at will, such as answers
+// to its pings, takes nothing from connections. For TCP it is a millisecond of
+// 64 KB packets at 250 Gbit/s, and more than a sender's whole window of 6 MB; for
+// replies it is what eight ports that flood are due in 15 ms, should the worker
+// have to wait that long for a CPU.
 func (k kind) room() int {
 	switch k {
 	case kindReply:
