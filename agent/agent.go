@@ -150,6 +150,9 @@ func open(o Options) (_ *Agent, err error) {
 	if a.store, err = openStore(stateFile(o.StateDir)); err != nil {
 		return nil, err
 	}
+	if err = a.dir.noteState(o.StateDir); err != nil {
+		return nil, err
+	}
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ var ErrLocked = errors.New("another sluiced is running here")
 //	dataplane.sock  where a later agent finds the running dataplane
 //	counters        the shared-memory table of port counters
 //	netns/sluice    bind mount of the namespace of the host ends
+//	state-dir       the path of the state directory that belongs to all this
 type runDir string
 
 // maxRunDir keeps the longest socket path inside sockaddr_un (108 bytes), with
@@ -32,6 +33,7 @@ func (d runDir) apiSocket() string       { return filepath.Join(string(d), "slui
 func (d runDir) dataplaneSocket() string { return filepath.Join(string(d), "dataplane.sock") }
 func (d runDir) counters() string        { return filepath.Join(string(d), "counters") }
 func (d runDir) hostNS() string          { return filepath.Join(string(d), "netns", "sluice") }
+func (d runDir) stateNote() string       { return filepath.Join(string(d), "state-dir") }
 
 // lock makes the directory, which only its owner may enter, and takes its lock.
 // The caller keeps the file open as long as it uses the directory. Children do
@@ -56,6 +58,25 @@ func (d runDir) lock() (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, d)
 	}
 	return nil, fmt.Errorf("lock %s: %w", d, err)
+}
+
+// noteState writes down which state directory an agent here uses: without it,
+// nobody else could tell which of the pairs are in use.
+func (d runDir) noteState(stateDir string) error {
+	next := d.stateNote() + ".new"
+	if err := os.WriteFile(next, []byte(stateDir), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, d.stateNote())
+}
+
+// notedState returns what noteState wrote. Empty: no agent was ever here.
+func (d runDir) notedState() (string, error) {
+	text, err := os.ReadFile(d.stateNote())
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return string(text), err
 }
 
 // stateFile is the one file in the state directory, which outlives a reboot.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sluice/api"
@@ -21,7 +22,11 @@ const lockRetry = 20 * time.Millisecond
 // and the dataplane, if there is one. What is attached stays attached, without
 // being forwarded, and is restored by the next start; if nothing is, the
 // namespace of the host ends is removed too. The context bounds the waiting.
+//
+// The state directory need not be said: an agent leaves a note of it. One that
+// contradicts the note is refused before anything is ended.
 func Stop(ctx context.Context, o Options) error {
+	given := o.StateDir != ""
 	o.setDefaults()
 	if os.Geteuid() != 0 {
 		return ErrNotRoot
@@ -30,9 +35,19 @@ func Stop(ctx context.Context, o Options) error {
 	if _, err := os.Stat(o.RunDir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	noted, err := dir.notedState()
+	if err != nil {
+		return err
+	}
+	if given && noted != "" && !samePath(noted, o.StateDir) {
+		return fmt.Errorf("--state-dir %s: what runs in %s keeps its state in %s", o.StateDir, o.RunDir, noted)
+	}
+	if noted != "" {
+		o.StateDir = noted
+	}
 	client := api.NewClient(dir.apiSocket())
 	defer client.Close()
-	err := client.Shutdown(ctx, &api.ShutdownRequest{Dataplane: true})
+	err = client.Shutdown(ctx, &api.ShutdownRequest{Dataplane: true})
 	if err != nil && !errors.Is(err, api.ErrDaemonDown) {
 		return err
 	}
@@ -79,25 +94,79 @@ func stopOrphan(ctx context.Context, dir runDir) error {
 	return nil
 }
 
+// samePath says whether two paths are one place.
+func samePath(x, y string) bool {
+	if filepath.Clean(x) == filepath.Clean(y) {
+		return true
+	}
+	xs, err := os.Stat(x)
+	if err != nil {
+		return false
+	}
+	ys, err := os.Stat(y)
+	return err == nil && os.SameFile(xs, ys)
+}
+
 // cleanUp removes the namespace of the host ends and the sockets' names, unless
 // something is still attached.
 func cleanUp(o Options) error {
-	s, err := openStore(stateFile(o.StateDir))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	st, err := s.read()
-	if err != nil || len(st.attachments) > 0 {
+	n, err := attachedIn(stateFile(o.StateDir))
+	if err != nil || n > 0 {
 		return err
 	}
 	dir := runDir(o.RunDir)
+	if err := refuseStrangers(dir, o.StateDir); err != nil {
+		return err
+	}
 	for _, path := range []string{dir.counters(), dir.dataplaneSocket(), dir.apiSocket()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	return veth.DeleteNetNS(dir.hostNS())
+	if err := veth.DeleteNetNS(dir.hostNS()); err != nil {
+		return err
+	}
+	// The note goes last: as long as anything is here, it says whose it is.
+	if err := os.Remove(dir.stateNote()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// attachedIn counts the attachments in a state file, which is not made.
+func attachedIn(path string) (int, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	s, err := openStore(path)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	st, err := s.read()
+	if err != nil {
+		return 0, err
+	}
+	return len(st.attachments), nil
+}
+
+// refuseStrangers refuses to go on if the host namespace has pairs, which the
+// state file just looked at does not know: somebody uses them.
+func refuseStrangers(dir runDir, stateDir string) error {
+	ns, err := veth.OpenNetNS(dir.hostNS())
+	if errors.Is(err, veth.ErrNoNetNS) || errors.Is(err, veth.ErrNotNetNS) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	ends, err := veth.HostEnds(ns)
+	if err != nil || len(ends) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s has %d interfaces that %s does not know, and stays: is --state-dir right?",
+		dir.hostNS(), len(ends), stateFile(stateDir))
 }
 
 // stopPlane ends the dataplane at the end of an agent that was asked to.
