@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,9 @@ type Options struct {
 	Ready func()
 }
 
-func (o *Options) setDefaults() {
+// setDefaults also makes both directories absolute: a mount point and a socket's
+// name must mean the same to every process. Its error is that of getcwd(2).
+func (o *Options) setDefaults() (err error) {
 	if o.RunDir == "" {
 		o.RunDir = "/run/sluice"
 	}
@@ -65,6 +68,13 @@ func (o *Options) setDefaults() {
 	if o.Ready == nil {
 		o.Ready = func() {}
 	}
+	if o.RunDir, err = filepath.Abs(o.RunDir); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if o.StateDir, err = filepath.Abs(o.StateDir); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
 }
 
 // Agent is one running agent. Its methods are safe for concurrent use.
@@ -95,9 +105,11 @@ type Agent struct {
 // forwarding unless that client asked otherwise. Errors: ErrNotRoot, ErrLocked,
 // those of the system.
 func Run(ctx context.Context, o Options) error {
-	o.setDefaults()
 	if os.Geteuid() != 0 {
 		return ErrNotRoot
+	}
+	if err := o.setDefaults(); err != nil {
+		return err
 	}
 	a, err := open(o)
 	if err != nil {

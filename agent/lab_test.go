@@ -48,6 +48,8 @@ type lab struct {
 	log *safeBuffer
 	// config is the file of networks that agents are started with, if any.
 	config string
+	// relative says that agents are given relative directories, which only work in dir.
+	relative bool
 	// serial makes the namespaces' names.
 	serial int
 }
@@ -117,6 +119,9 @@ func (l *lab) start() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	o := optionsIn(l.dir)
 	o.Config = l.config
+	if l.relative {
+		o.RunDir, o.StateDir = "run", "state"
+	}
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	o.Ready = func() { close(ready) }
 	o.Log = testLog(l.log)

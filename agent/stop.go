@@ -27,9 +27,11 @@ const lockRetry = 20 * time.Millisecond
 // contradicts the note is refused before anything is ended.
 func Stop(ctx context.Context, o Options) error {
 	given := o.StateDir != ""
-	o.setDefaults()
 	if os.Geteuid() != 0 {
 		return ErrNotRoot
+	}
+	if err := o.setDefaults(); err != nil {
+		return err
 	}
 	dir := runDir(o.RunDir)
 	if _, err := os.Stat(o.RunDir); errors.Is(err, os.ErrNotExist) {

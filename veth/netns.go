@@ -121,8 +121,12 @@ func inNetNS(ns netns.NsHandle, fn func() error) error {
 // point. The caller closes the handle.
 //
 // It is made for host ends: loopback stays down, IPv6 is off, nothing is
-// forwarded.
+// forwarded. A path that is not absolute is refused: OpenNetNS would take it for
+// something else.
 func CreateNetNS(path string) (netns.NsHandle, error) {
+	if err := needAbsolute(path); err != nil {
+		return netns.None(), err
+	}
 	if ns, err := OpenNetNS(path); err == nil {
 		return ns, Do(ns, quietNetNS)
 	} else if !errors.Is(err, ErrNoNetNS) && !errors.Is(err, ErrNotNetNS) {
@@ -183,8 +187,12 @@ func mountNewNetNS(path string) error {
 }
 
 // DeleteNetNS unmounts and removes what CreateNetNS made. The namespace itself
-// ends with its last user. Nothing there is not an error.
+// ends with its last user. Nothing there is not an error; a path that is not
+// absolute is.
 func DeleteNetNS(path string) error {
+	if err := needAbsolute(path); err != nil {
+		return err
+	}
 	for {
 		ns, err := OpenNetNS(path)
 		if err != nil {
@@ -198,6 +206,14 @@ func DeleteNetNS(path string) error {
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+// needAbsolute refuses a path that depends on where the caller is.
+func needAbsolute(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%w: %q is not an absolute path", ErrNotNetNS, path)
 	}
 	return nil
 }

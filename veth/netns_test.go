@@ -240,3 +240,31 @@ func TestDeleteNetNS(t *testing.T) {
 		t.Error("deleted what is not a mount")
 	}
 }
+
+// TestRelativePathsDoNothing: what is made must be found again by its path.
+func TestRelativePathsDoNothing(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, path := range []string{"slt-rel", "deep/slt-rel", "./slt-rel", ""} {
+		ns, err := veth.CreateNetNS(path)
+		if err == nil {
+			ns.Close()
+		}
+		if !errors.Is(err, veth.ErrNotNetNS) {
+			t.Errorf("create %q: %v", path, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := os.WriteFile("slt-rel", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := veth.DeleteNetNS("slt-rel"); !errors.Is(err, veth.ErrNotNetNS) {
+		t.Errorf("delete: %v", err)
+	}
+	if _, err := os.Stat("slt-rel"); err != nil {
+		t.Error(err)
+	}
+}
