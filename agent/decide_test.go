@@ -159,7 +159,9 @@ func TestDecideSameInterfaceOfANamespace(t *testing.T) {
 func TestFindAttachment(t *testing.T) {
 	st := oneNetwork()
 	st.attachments = append(st.attachments, attachmentRecord{ID: "2", Name: "two", Netns: "/run/netns/two", IfName: "eth0"},
-		attachmentRecord{ID: "3", Name: "three", Netns: "/run/netns/two", IfName: "eth1"})
+		attachmentRecord{ID: "3", Name: "three", Netns: "/run/netns/two", IfName: "eth1"},
+		attachmentRecord{ID: "4", Name: "four", Netns: "/run/netns/slt-4", NS: nsIdentity{Cookie: 4}, IfName: "eth0"},
+		attachmentRecord{ID: "5", Name: "five", Netns: "/run/netns/slt-4", NS: nsIdentity{Cookie: 5}, IfName: "eth1"})
 	tests := map[string]struct {
 		r     api.DetachRequest
 		want  string
@@ -174,6 +176,7 @@ func TestFindAttachment(t *testing.T) {
 		"no such name":            {api.DetachRequest{Name: "x"}, "", api.CodeNotFound, "name"},
 		"no such namespace":       {api.DetachRequest{Netns: "slt-none"}, "", api.CodeNotFound, "netns"},
 		"no such interface":       {api.DetachRequest{Netns: "two", IfName: "eth7"}, "", api.CodeNotFound, "ifname"},
+		"which of two namespaces": {api.DetachRequest{Netns: "slt-4", IfName: "eth0"}, "", api.CodeInvalid, "name"},
 		"which of two interfaces": {api.DetachRequest{Netns: "two"}, "", api.CodeInvalid, "ifname"},
 	}
 	for name, tt := range tests {

@@ -4,7 +4,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -50,7 +52,10 @@ func findAttachment(st *state, r *api.DetachRequest) (*attachmentRecord, error) 
 	if r.Netns == "" {
 		return nil, refuse(api.CodeInvalid, "netns", "missing: say which namespace or which attachment")
 	}
-	all := attachedTo(st, r.Netns)
+	all, err := attachedTo(st, r.Netns)
+	if err != nil {
+		return nil, err
+	}
 	if r.IfName != "" {
 		for _, rec := range all {
 			if rec.IfName == r.IfName {
@@ -61,27 +66,52 @@ func findAttachment(st *state, r *api.DetachRequest) (*attachmentRecord, error) 
 	}
 	switch len(all) {
 	case 0:
-		return nil, refuse(api.CodeNotFound, "netns", "nothing is attached to %s", r.Netns)
+		return nil, nothingAttached(st, r.Netns)
 	case 1:
 		return all[0], nil
 	}
-	return nil, refuse(api.CodeInvalid, "ifname", "%s has %d attachments; say which interface", r.Netns, len(all))
+	return nil, refuse(api.CodeInvalid, "ifname", "%s has %d attachments; say which interface: %s", r.Netns, len(all), names(all))
 }
 
-// attachedTo returns the attachments of a namespace: by its recorded place, since
-// it may be gone; if there are none, by its identity, since it may have been
-// named differently.
-func attachedTo(st *state, place string) []*attachmentRecord {
-	all := st.where(func(a *attachmentRecord) bool { return a.Netns == netnsPlace(place) })
-	if len(all) > 0 {
-		return all
+// nothingAttached also names those that were attached by the same place, when
+// another namespace was there.
+func nothingAttached(st *state, place string) error {
+	old := st.where(func(a *attachmentRecord) bool { return a.Netns == netnsPlace(place) })
+	if len(old) == 0 {
+		return refuse(api.CodeNotFound, "netns", "nothing is attached to %s", place)
 	}
+	return refuse(api.CodeNotFound, "netns", "nothing is attached to %s as it is now; an earlier namespace of that name has %s, to be detached by name", place, names(old))
+}
+
+// attachedTo returns the attachments of the namespace that a request names. If
+// something is at that place now, it is what is meant, and its identity decides:
+// the place may have been another's before. If nothing can be opened there, the
+// recorded place decides; then those at one place must be of one namespace.
+func attachedTo(st *state, place string) ([]*attachmentRecord, error) {
 	ns, id, err := openContainer(place)
-	if err != nil {
-		return nil
+	if err == nil {
+		ns.Close()
+		return st.where(func(a *attachmentRecord) bool { return a.NS == id }), nil
 	}
-	defer ns.Close()
-	return st.where(func(a *attachmentRecord) bool { return a.NS == id })
+	if _, ok := errors.AsType[*api.Error](err); !ok {
+		return nil, err // there may be something, which can't be opened now
+	}
+	all := st.where(func(a *attachmentRecord) bool { return a.Netns == netnsPlace(place) })
+	for _, a := range all {
+		if a.NS != all[0].NS {
+			return nil, refuse(api.CodeInvalid, "name", "several namespaces were attached as %s; say which attachment by its name: %s", place, names(all))
+		}
+	}
+	return all, nil
+}
+
+// names lists the names of attachments.
+func names(all []*attachmentRecord) string {
+	out := make([]string, len(all))
+	for i, a := range all {
+		out[i] = a.Name
+	}
+	return strings.Join(out, ", ")
 }
 
 // reap removes the attachments whose pair has gone, with its container's
