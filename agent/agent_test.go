@@ -5,7 +5,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -67,6 +69,9 @@ func TestRefusedAttachLeavesNothing(t *testing.T) {
 		field   string
 	}{
 		"no namespace given":            {api.AttachRequest{}, api.CodeInvalid, "netns"},
+		"Sluice's own namespace":        {api.AttachRequest{Netns: l.run("netns/sluice"), IfName: "e1"}, api.CodeInvalid, "netns"},
+		"the daemon's namespace":        {api.AttachRequest{Netns: "/proc/self/ns/net", IfName: "slt-e1"}, api.CodeInvalid, "netns"},
+		"that of another process there": {api.AttachRequest{Netns: fmt.Sprintf("pid:%d", os.Getpid()), IfName: "slt-e1"}, api.CodeInvalid, "netns"},
 		"namespace missing":             {api.AttachRequest{Netns: "slt-none"}, api.CodeNotFound, "netns"},
 		"not a namespace":               {api.AttachRequest{Netns: "/etc/passwd"}, api.CodeInvalid, "netns"},
 		"no such process":               {api.AttachRequest{Netns: "pid:0"}, api.CodeNotFound, "netns"},

@@ -36,6 +36,9 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 		return nil, err
 	}
 	defer ns.Close()
+	if err := a.refuseOwn(r.Netns, id); err != nil {
+		return nil, err
+	}
 	rec, n, err := a.intend(r, id)
 	if err != nil {
 		return nil, err
@@ -69,6 +72,27 @@ func openContainer(name string) (netns.NsHandle, nsIdentity, error) {
 		return netns.None(), nsIdentity{}, err
 	}
 	return ns, id, nil
+}
+
+// refuseOwn refuses the two namespaces that are no container's. An interface in
+// that of the host ends would be a host end to whoever looks next; one in the
+// daemon's own would make the host a station of the network.
+func (a *Agent) refuseOwn(name string, id nsIdentity) error {
+	host, err := identify(a.hostNS)
+	if err != nil {
+		return err
+	}
+	if id == host {
+		return refuse(api.CodeInvalid, "netns", "%s is the namespace of the host ends", name)
+	}
+	own, err := ownNetNS()
+	if err != nil {
+		return err
+	}
+	if id == own {
+		return refuse(api.CodeInvalid, "netns", "%s is the namespace that sluiced runs in", name)
+	}
+	return nil
 }
 
 // intend decides and writes the record down. Nothing but the file has changed.

@@ -44,6 +44,16 @@ func identify(ns netns.NsHandle) (nsIdentity, error) {
 	return id, nil
 }
 
+// ownNetNS identifies the namespace that this process runs in.
+func ownNetNS() (nsIdentity, error) {
+	ns, err := veth.OpenNetNS("/proc/self/ns/net")
+	if err != nil {
+		return nsIdentity{}, err
+	}
+	defer ns.Close()
+	return identify(ns)
+}
+
 // netnsCookie returns the cookie of the thread's namespace.
 func netnsCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
