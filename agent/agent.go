@@ -156,7 +156,7 @@ func open(o Options) (_ *Agent, err error) {
 	if a.lock, err = a.dir.lock(); err != nil {
 		return nil, err
 	}
-	if err = os.MkdirAll(o.StateDir, 0o700); err != nil {
+	if err = makePrivate(o.StateDir); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	if a.store, err = openStore(stateFile(o.StateDir)); err != nil {

@@ -42,10 +42,10 @@ func (d runDir) lock() (*os.File, error) {
 	if len(d) > maxRunDir {
 		return nil, fmt.Errorf("run directory %s: the path is longer than %d bytes", d, maxRunDir)
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	if err := makePrivate(string(d)); err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(string(d), "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(string(d), "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
@@ -58,6 +58,30 @@ func (d runDir) lock() (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, d)
 	}
 	return nil, fmt.Errorf("lock %s: %w", d, err)
+}
+
+// makePrivate makes a directory, or accepts one that nobody else can put anything
+// into: sockets are answered and state is believed because of where they are.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s: must be a directory and no symbolic link: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	switch {
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s: belongs to user %d, not to %d", dir, st.Uid, os.Geteuid())
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s: mode %04o lets others write", dir, st.Mode&0o7777)
+	}
+	return nil
 }
 
 // noteState writes down which state directory an agent here uses: without it,
