@@ -108,21 +108,43 @@ func Evict(path string) error {
 // an upgrade goes: both work on the same sockets for a moment, and no frame is
 // lost. The new client's Adopted returns what was handed over.
 //
-// On an error old goes on, and is the caller's as before. On success old is
+// On an error old goes on, and is the caller's as before; if its path had been
+// given away by then, it ends with the caller's connection. On success old is
 // closed.
+//
+// If this process is killed meanwhile, never do both go on: two that read the
+// same sockets would each take half of the frames. What goes on is what the path
+// leads to. In the moment around the change of the path it may be neither, and
+// the next agent starts one.
 func Handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) {
-	n, err := handover(ctx, old, c)
+	h, err := handOver(ctx, old, c)
+	for _, step := range h.steps() {
+		if err == nil {
+			err = step(ctx)
+		}
+	}
 	if err != nil {
+		h.undo(ctx)
 		return nil, fmt.Errorf("hand over dataplane: %w", err)
 	}
 	old.retire(ctx)
-	return n, nil
+	return h.next, nil
 }
 
-func handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) {
+// takeover is a hand-over under way.
+type takeover struct {
+	old, next *Client // next: nil if there is none
+	path      *controlPath
+	tied      bool // old, perhaps
+	published bool
+}
+
+// handOver starts the new process and asks the old one what it has.
+func handOver(ctx context.Context, old *Client, c StartConfig) (*takeover, error) {
+	h := &takeover{old: old}
 	snapshot, files, counters, err := old.inventory(ctx)
 	if err != nil {
-		return nil, err
+		return h, err
 	}
 	if c.Counters == nil {
 		c.Counters = counters
@@ -130,23 +152,58 @@ func handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) 
 	n, l, err := start(ctx, c)
 	if err != nil {
 		closeAll(files, counters)
-		return nil, err
+		return h, err
 	}
 	n.snapshot, n.files, n.counters = snapshot, files, counters
-	if snapshot != nil {
-		err = n.Apply(ctx, snapshot, files)
+	h.next, h.path = n, l
+	return h, nil
+}
+
+// steps are what is left to do, each harmless to be killed after. The new process
+// is tied from its birth; it is set free only when old is tied and the path leads
+// to the new one.
+func (h *takeover) steps() []func(context.Context) error {
+	return []func(context.Context) error{h.configure, h.tieOld, h.publish, h.freeNew}
+}
+
+func (h *takeover) configure(ctx context.Context) error {
+	if h.next.snapshot == nil {
+		return nil
 	}
-	if err == nil {
-		err = l.publish()
+	return h.next.Apply(ctx, h.next.snapshot, h.next.files)
+}
+
+func (h *takeover) tieOld(ctx context.Context) error {
+	h.tied = true
+	return h.old.tie(ctx)
+}
+
+func (h *takeover) publish(context.Context) error {
+	if err := h.path.publish(); err != nil {
+		return err
 	}
-	if err != nil {
-		l.remove()
-		n.Kill()
-		n.Close()
-		closeAll(files, nil)
-		return nil, err
+	h.published = h.path.path != ""
+	return nil
+}
+
+func (h *takeover) freeNew(ctx context.Context) error { return h.next.free(ctx) }
+
+// undo ends the new process, and lets the old one outlive this side again if it
+// can still be found.
+func (h *takeover) undo(ctx context.Context) {
+	if h.next != nil {
+		h.path.remove()
+		h.next.Kill()
+		h.next.Close()
+		closeAll(h.next.files, nil)
 	}
-	return n, nil
+	if h.tied && !h.published {
+		// The context may be what failed.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		// An error is the connection's, and the process ends with that.
+		_ = h.old.free(ctx)
+	}
 }
 
 // retire ends the process that was replaced: by force if it must.

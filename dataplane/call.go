@@ -79,6 +79,7 @@ func (c *Client) call(ctx context.Context, m message, wantFDs bool) (answer, err
 func (c *Client) understands(k kind) error {
 	switch {
 	case k == kindHello || k == kindBegin || k == kindInventory || k == kindPing || k == kindStop,
+		(k == kindTie || k == kindFree) && c.other.Protocol >= tieProtocol,
 		c.other.Protocol == Protocol:
 		return nil
 	default:

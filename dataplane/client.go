@@ -35,6 +35,8 @@ type Client struct {
 	conn  *conn
 	proc  *process
 	other hello // what the process said of itself
+	// pathless says that no other agent can ever connect to the process.
+	pathless bool
 
 	snapshot *netstack.Snapshot
 	files    map[uint16]*os.File

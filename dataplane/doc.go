@@ -9,6 +9,7 @@
 //	                                <-- loaded ---  stage 2
 //	  empty its root directory
 //	                                --- begin ---->  seccomp; netstack.New
+//	  publish the path              --- free ---->  outlives this agent
 //	  Apply: sockets, snapshot      ------------->  netstack.Apply
 //	                                <--- events --   log lines, ports that are down
 //	  Close, or kill -9                             goes on forwarding
@@ -34,7 +35,9 @@
 //
 // # Life and death
 //
-// The process does not end with its agent. It has a session and a PID namespace
+// The process does not end with its agent, from the moment that it can be found at
+// its path and was told so (kindFree); nor before it was told that it is being
+// replaced (kindTie). In between it ends with its agent's connection. It has a session and a PID namespace
 // of its own, so that neither a terminal nor an init process ends it by mistake;
 // a service manager must be told to leave it alone (systemd: KillMode=process).
 // SIGTERM ends it in good order. Logs travel as events over the control

@@ -10,12 +10,14 @@ import (
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
-// may only use hello, inventory, ping and stop: these four, and the header, keep
-// their meaning for ever, so that any agent can take over from any other
+// may only use hello, inventory, ping, stop, tie and free: these, and the header,
+// keep their meaning for ever, so that any agent can take over from any other
 // (Handover).
-const Protocol = 1
+const Protocol = 2
 
 const (
+	// tieProtocol is the first version that knows tie and free.
+	tieProtocol = 2
 	// MaxBody bounds a message's body in bytes. A snapshot of 65534 ports with
 	// two addresses each has 13 MB.
 	MaxBody = 16 << 20
@@ -51,6 +53,11 @@ const (
 	kindEvent  // body Event, id 0
 	kindLoaded // id 0: the program is loaded and needs no file any more
 	kindFailed // body RefusedError, id 0: the process ends before it was ready
+
+	// These two are an agent's again, younger than the others.
+
+	kindTie  // the process ends when this connection ends
+	kindFree // the process outlives this connection: others find it at its path
 
 	numKinds
 )

@@ -182,14 +182,18 @@ func (s *server) run(first *conn) error {
 	if s.listener != nil {
 		go s.accept(next, done)
 	}
-	cur := s.begin(first)
+	// Tied: the process has no path yet at which another agent would find it.
+	cur := s.begin(first, true)
 	for {
 		select {
 		case c := <-next:
 			cur.replace()
-			cur = s.begin(c)
+			if cur.holds() {
+				return nil
+			}
+			cur = s.begin(c, false)
 		case <-cur.closed():
-			if s.listener == nil {
+			if cur.holds() {
 				return nil
 			}
 			cur = nil
@@ -211,8 +215,9 @@ func (s *server) end(done chan struct{}) {
 }
 
 // begin starts the session of an agent.
-func (s *server) begin(c *conn) *session {
+func (s *server) begin(c *conn, tied bool) *session {
 	n := &session{srv: s, c: c, staged: make(map[uint16]int), ended: make(chan struct{})}
+	n.tied.Store(tied)
 	s.agent.Store(c)
 	s.events.poke()
 	go n.run()

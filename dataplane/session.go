@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sluice/netstack"
@@ -20,7 +21,9 @@ type session struct {
 	// staged are the sockets that the next apply may refer to. They are closed
 	// if it does not come, fails, or the connection ends first.
 	staged map[uint16]int
-	ended  chan struct{}
+	// tied says that the process ends with this connection, however that ends.
+	tied  atomic.Bool
+	ended chan struct{}
 }
 
 // closed is closed when the session has ended. A nil session never ends.
@@ -30,6 +33,10 @@ func (s *session) closed() <-chan struct{} {
 	}
 	return s.ended
 }
+
+// holds reports whether the process has to end with this session. A nil one
+// holds nothing.
+func (s *session) holds() bool { return s != nil && s.tied.Load() }
 
 // replace ends the session in favour of another agent's, and waits until it has
 // left the server's state: a request that it is at is finished first.
@@ -100,9 +107,23 @@ func (s *session) do(m message) (message, error) {
 		return s.inventory(m.id)
 	case kindPing, kindStop:
 		return message{}, nil
+	case kindTie:
+		s.tied.Store(true)
+		return message{}, nil
+	case kindFree:
+		return message{}, s.free()
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}
+}
+
+// free lets the process outlive this connection.
+func (s *session) free() error {
+	if s.srv.listener == nil {
+		return refuse("free", errors.New("no other agent could ever connect"))
+	}
+	s.tied.Store(false)
+	return nil
 }
 
 // refuse makes the answer to a request that can't be met.

@@ -28,20 +28,47 @@ const startTimeout = 10 * time.Second
 //  2. Stage 1 gives up capabilities, user and limits, and executes stage 2.
 //  3. Stage 2 says that it is loaded; this side empties its root directory.
 //  4. Stage 2 checks that, forbids itself most system calls, and starts to work.
-//  5. The control path, if any, is moved to where others find it.
+//  5. The control path, if any, is moved to where others find it, and the process
+//     is told so. Until then it ends with its agent's connection: a process that
+//     nobody can reach must not read the containers' sockets beside the next one.
 //
-// The process does not end with its agent: no PR_SET_PDEATHSIG.
+// From then on it does not end with its agent: no PR_SET_PDEATHSIG.
 func Start(ctx context.Context, c StartConfig) (*Client, error) {
 	n, l, err := start(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("start dataplane: %w", err)
 	}
-	if err := l.publish(); err != nil {
+	err = l.publish()
+	if err == nil {
+		err = n.free(ctx)
+	}
+	if err != nil {
+		l.remove()
 		n.Kill()
 		n.Close()
 		return nil, fmt.Errorf("start dataplane: %w", err)
 	}
 	return n, nil
+}
+
+// tie makes the process end when this side's connection does, also if this
+// process is killed. One of an older protocol can't.
+func (c *Client) tie(ctx context.Context) error {
+	if c.other.Protocol < tieProtocol {
+		return nil
+	}
+	_, err := c.call(ctx, message{kind: kindTie}, false)
+	return err
+}
+
+// free undoes tie, and what each process starts with. One that has no control
+// path stays tied.
+func (c *Client) free(ctx context.Context) error {
+	if c.other.Protocol < tieProtocol || c.pathless {
+		return nil
+	}
+	_, err := c.call(ctx, message{kind: kindFree}, false)
+	return err
 }
 
 // start does all but the last step. The caller publishes the control socket.
@@ -81,6 +108,7 @@ func launch(ctx context.Context, c StartConfig, l *controlPath) (*Client, error)
 		return nil, err
 	}
 	n := newClient(cn, p)
+	n.pathless = l.path == ""
 	_, err = n.call(ctx, message{kind: kindBegin}, false)
 	if err == nil {
 		err = n.greet(ctx)
