@@ -72,20 +72,34 @@ func decideNetwork(st *state, name string) (*networkRecord, error) {
 	return &c, nil
 }
 
-// decideIfName checks the name as the kernel does, to name the field; whether it
-// is taken in the container for another reason is seen when the pair is made.
+// decideIfName checks the name as the kernel does, to name the field, and more
+// strictly; whether it is taken in the container for another reason is seen when
+// the pair is made.
 func decideIfName(st *state, rec *attachmentRecord) error {
 	if rec.IfName == "" {
 		rec.IfName = defaultIfName
 	}
-	if len(rec.IfName) > 15 || rec.IfName == "." || rec.IfName == ".." || strings.ContainsAny(rec.IfName, "/:% \t\n\v\f\r\x00") {
-		return refuse(api.CodeInvalid, "ifname", "%q is not an interface name: 1 to 15 bytes without space, /, : and %%", rec.IfName)
+	if !isIfName(rec.IfName) {
+		return refuse(api.CodeInvalid, "ifname",
+			"%q is not an interface name: 1 to 15 printable ASCII characters without space, /, : and %%, not ., .., all or default", rec.IfName)
 	}
 	twin := st.find(func(a *attachmentRecord) bool { return a.NS == rec.NS && a.IfName == rec.IfName })
 	if twin != nil {
 		return refuse(api.CodeExists, "ifname", "%s in %s is attached already, as %s", rec.IfName, rec.Netns, twin.Name)
 	}
 	return nil
+}
+
+// isIfName says whether a name is one that everything in a container copes with.
+// all and default are directories of net.ipv4.conf, which the kernel does not give
+// to an interface; other than ASCII it would take, and a terminal would not.
+func isIfName(s string) bool {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%", r) }
+	switch s {
+	case "", ".", "..", "all", "default":
+		return false
+	}
+	return len(s) <= 15 && !strings.ContainsFunc(s, odd)
 }
 
 // decideName takes the wished name or makes one from namespace and interface.

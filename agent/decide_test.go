@@ -106,7 +106,7 @@ func TestDecideRefuses(t *testing.T) {
 		"no network":             {new(state), api.AttachRequest{}, api.CodeNotFound, "network", "no network is declared; apply a file first"},
 		"which network":          {several, api.AttachRequest{}, api.CodeInvalid, "network", "there are 2 networks; say which one"},
 		"unknown network":        {several, api.AttachRequest{Network: "x"}, api.CodeNotFound, "network", `no network "x"`},
-		"interface name":         {oneNetwork(), api.AttachRequest{IfName: "a/b"}, api.CodeInvalid, "ifname", `"a/b" is not an interface name: 1 to 15 bytes without space, /, : and %`},
+		"interface name":         {oneNetwork(), api.AttachRequest{IfName: "a/b"}, api.CodeInvalid, "ifname", `"a/b" is not an interface name: 1 to 15 printable ASCII characters without space, /, : and %, not ., .., all or default`},
 		"name with a space":      {oneNetwork(), api.AttachRequest{Name: "a b"}, api.CodeInvalid, "name", `"a b": 1 to 128 of A-Z, a-z, 0-9, ., _ and -, beginning with a letter or digit`},
 		"name taken":             {oneNetwork(), api.AttachRequest{Name: "red"}, api.CodeExists, "name", `the name "red" is taken`},
 		"name is an identifier":  {oneNetwork(), api.AttachRequest{Name: "0badcafe"}, api.CodeExists, "name", `the name "0badcafe" is taken`},
@@ -192,5 +192,20 @@ func TestFindAttachment(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestIfNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"eth0": true, "a": true, "a.b-c_d@e": true, "abcdefghijklmno": true, "alles": true, "...": true,
+		".": false, "..": false, "all": false, "default": false, "abcdefghijklmnop": false,
+		"à": false, "a b": false, "a\tb": false, "a\x00": false, "a\x7f": false, "a\xff": false, "a\u00a0b": false,
+		"a/b": false, "eth0:1": false, "eth%d": false,
+	} {
+		_, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: "tan", IfName: name}, nsIdentity{Cookie: 8}, "id1")
+		e, _ := errors.AsType[*api.Error](err)
+		if want != (err == nil) || !want && (e == nil || e.Field != "ifname" || e.Code != api.CodeInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
