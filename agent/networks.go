@@ -176,7 +176,7 @@ func refuseAttached(network, what string, all []*attachmentRecord) error {
 }
 
 // refuseStranding refuses a change that attached containers could not follow:
-// their addresses and default routes are set once, when they are attached.
+// their addresses, default routes and MTU are set once, when they are attached.
 func refuseStranding(old, n *networkRecord, attached []*attachmentRecord) error {
 	var outside []*attachmentRecord
 	for _, a := range attached {
@@ -188,6 +188,15 @@ func refuseStranding(old, n *networkRecord, attached []*attachmentRecord) error 
 		}
 	}
 	if err := refuseAttached(n.Name, fmt.Sprintf("changed to subnets %s", words(n.Subnets)), outside); err != nil {
+		return err
+	}
+	var larger []*attachmentRecord
+	for _, a := range attached {
+		if a.MTU > n.MTU {
+			larger = append(larger, a)
+		}
+	}
+	if err := refuseAttached(n.Name, fmt.Sprintf("changed to mtu %d", n.MTU), larger); err != nil {
 		return err
 	}
 	for _, g := range old.Gateways {

@@ -94,6 +94,7 @@ func TestDeclareRefusesToStrand(t *testing.T) {
 		"subnet without it":      {`networks: [{name: blue, subnets: [10.45.0.0/24, "fd44::/64"]}]`, "network blue can't be changed to subnets 10.45.0.0/24, fd44::/64: attached are red"},
 		"family removed":         {`networks: [{name: blue, subnets: ["fd44::/64"]}]`, "network blue can't be changed to subnets fd44::/64: attached are red"},
 		"gateway takes its IP":   {`networks: [{name: blue, subnets: [10.44.0.0/29, "fd44::/64"], gateways: [10.44.0.2]}]`, "network blue can't be changed to subnets 10.44.0.0/29, fd44::/64: attached are red"},
+		"MTU below its own":      {`networks: [{name: blue, subnets: [10.44.0.0/29, "fd44::/64"], mtu: 1400}]`, "network blue can't be changed to mtu 1400: attached are red"},
 		"another gateway":        {`networks: [{name: blue, subnets: [10.44.0.0/29, "fd44::/64"], gateways: [10.44.0.3]}]`, "network blue can't be changed to gateways 10.44.0.3, fd44::1: attached are red"},
 		"beside a good addition": {`networks: [{name: green, subnets: [10.0.0.0/24]}]`, "network blue can't be removed: attached are red"},
 	}
