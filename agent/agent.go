@@ -97,6 +97,13 @@ type Agent struct {
 	// was, or another has been applied since.
 	configErr atomic.Pointer[string]
 
+	// life is held for reading while a request is worked on; who holds it for
+	// writing knows that none is. Not for reading or answering requests, which a
+	// client can make last as long as it likes.
+	life sync.RWMutex
+	// +checklocks:life
+	ended bool
+
 	mu sync.Mutex // serialises mutations
 }
 
@@ -216,6 +223,7 @@ func (a *Agent) run(ctx context.Context) error {
 	stopPlane, err := a.serve(ctx, listener)
 	cancel()
 	wg.Wait()
+	a.finish()
 	if stopPlane {
 		err = errors.Join(err, a.stopPlane())
 	}

@@ -63,18 +63,18 @@ func (a *Agent) serve(ctx context.Context, l net.Listener) (stopPlane bool, err 
 // routes are the paths of package api.
 func (a *Agent) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+api.PathAttach, command(a.attach))
-	mux.HandleFunc("POST "+api.PathDetach, command(a.detach))
-	mux.HandleFunc("POST "+api.PathApply, command(a.apply))
-	mux.HandleFunc("POST "+api.PathShutdown, command(a.end))
-	mux.HandleFunc("GET "+api.PathLinks, list(func(_ context.Context, q query) ([]api.Link, error) { return a.links(q) }))
-	mux.HandleFunc("GET "+api.PathNetworks, list(func(_ context.Context, q query) ([]api.Network, error) { return a.networks(q) }))
-	mux.HandleFunc("GET "+api.PathAddresses, list(func(_ context.Context, q query) ([]api.Address, error) { return a.addresses(q) }))
-	mux.HandleFunc("GET "+api.PathNeighbours, list(a.neighbours))
-	mux.HandleFunc("GET "+api.PathFDB, list(a.fdb))
-	mux.HandleFunc("GET "+api.PathSockets, list(a.socketList))
+	mux.HandleFunc("POST "+api.PathAttach, command(a, a.attach))
+	mux.HandleFunc("POST "+api.PathDetach, command(a, a.detach))
+	mux.HandleFunc("POST "+api.PathApply, command(a, a.apply))
+	mux.HandleFunc("POST "+api.PathShutdown, command(a, a.end))
+	mux.HandleFunc("GET "+api.PathLinks, list(a, func(_ context.Context, q query) ([]api.Link, error) { return a.links(q) }))
+	mux.HandleFunc("GET "+api.PathNetworks, list(a, func(_ context.Context, q query) ([]api.Network, error) { return a.networks(q) }))
+	mux.HandleFunc("GET "+api.PathAddresses, list(a, func(_ context.Context, q query) ([]api.Address, error) { return a.addresses(q) }))
+	mux.HandleFunc("GET "+api.PathNeighbours, list(a, a.neighbours))
+	mux.HandleFunc("GET "+api.PathFDB, list(a, a.fdb))
+	mux.HandleFunc("GET "+api.PathSockets, list(a, a.socketList))
 	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
-		s, err := a.status(r.Context())
+		s, err := within(a, func() (*api.Status, error) { return a.status(r.Context()) })
 		answer(w, s, err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -83,15 +83,38 @@ func (a *Agent) routes() http.Handler {
 	return mux
 }
 
+// within works on a request, unless the agent has ended: what it would use is
+// being closed then.
+func within[Out any](a *Agent, f func() (Out, error)) (Out, error) {
+	a.life.RLock()
+	defer a.life.RUnlock()
+	if a.ended {
+		var none Out
+		return none, unavailable(errEnded)
+	}
+	return f()
+}
+
+// errEnded is what a request is told that comes too late.
+var errEnded = errors.New("sluiced is ending")
+
+// finish returns when no request is worked on and none will be. One that outlasts
+// endTimeout is waited for: it ends, since all that it waits for is bounded.
+func (a *Agent) finish() {
+	a.life.Lock()
+	defer a.life.Unlock()
+	a.ended = true
+}
+
 // command serves a request with a body.
-func command[In, Out any](f func(context.Context, *In) (*Out, error)) http.HandlerFunc {
+func command[In, Out any](a *Agent, f func(context.Context, *In) (*Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		in := new(In)
 		if err := api.ReadRequest(r.Body, in); err != nil {
 			api.WriteError(w, err)
 			return
 		}
-		out, err := f(r.Context(), in)
+		out, err := within(a, func() (*Out, error) { return f(r.Context(), in) })
 		answer(w, out, err)
 	}
 }
@@ -103,14 +126,14 @@ type query struct {
 }
 
 // list serves a request without a body.
-func list[Out any](f func(context.Context, query) ([]Out, error)) http.HandlerFunc {
+func list[Out any](a *Agent, f func(context.Context, query) ([]Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r.URL.Query())
 		if err != nil {
 			api.WriteError(w, err)
 			return
 		}
-		out, err := f(r.Context(), q)
+		out, err := within(a, func() ([]Out, error) { return f(r.Context(), q) })
 		answer(w, out, err)
 	}
 }

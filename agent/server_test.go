@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"sluice/api"
@@ -53,5 +55,46 @@ func TestShutdownIsAskedOnce(t *testing.T) {
 	}
 	if !<-a.shutdown {
 		t.Error("the dataplane was not to be stopped")
+	}
+}
+
+// TestNothingIsWorkedOnAfterTheEnd: with an agent that has neither store nor
+// counters, anything else than a refusal would be a panic.
+func TestNothingIsWorkedOnAfterTheEnd(t *testing.T) {
+	a := new(Agent)
+	release, ended := make(chan struct{}), make(chan struct{})
+	var worked atomic.Bool
+	running := make(chan struct{})
+	go func() {
+		_, _ = within(a, func() (any, error) {
+			close(running)
+			<-release
+			worked.Store(true)
+			return nil, nil
+		})
+	}()
+	<-running
+	go func() {
+		a.finish()
+		if !worked.Load() {
+			t.Error("did not wait for a request")
+		}
+		close(ended)
+	}()
+	for a.life.TryRLock() { // until finish waits
+		a.life.RUnlock()
+		runtime.Gosched()
+	}
+	close(release)
+	<-ended
+	for path, method := range map[string]string{
+		api.PathAttach: "POST", api.PathDetach: "POST", api.PathApply: "POST", api.PathShutdown: "POST", api.PathStatus: "GET",
+		api.PathLinks: "GET", api.PathNetworks: "GET", api.PathAddresses: "GET", api.PathNeighbours: "GET", api.PathFDB: "GET", api.PathSockets: "GET",
+	} {
+		w := httptest.NewRecorder()
+		a.routes().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader("{}")))
+		if w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s: status %d: %s", path, w.Code, w.Body)
+		}
 	}
 }
