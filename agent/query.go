@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"strings"
 
 	"sluice/api"
 	"sluice/dataplane"
@@ -122,10 +121,8 @@ func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
 		return nil, err
 	}
 	names := st.portNames()
-	return ask(ctx, a.plane, all, (*dataplane.Client).FDB, func(n string, e *dataplane.FDBEntry) api.FDBEntry {
-		return api.FDBEntry{
-			Network: n, MAC: e.MAC, VLAN: e.VLAN, Port: e.Port, Link: names[e.Port], Kind: e.Kind, AgeSeconds: e.AgeSeconds,
-		}
+	return ask(ctx, a.plane, all, (*networkRecord).maxFDB, (*dataplane.Client).FDB, func(n string, e *dataplane.FDBEntry) api.FDBEntry {
+		return publicFDB(n, names, e)
 	})
 }
 
@@ -147,9 +144,7 @@ func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, a.plane, all, (*dataplane.Client).Neighbours, func(n string, e *dataplane.Neighbour) api.Neighbour {
-		return api.Neighbour{Network: n, Addr: e.Addr, MAC: e.MAC, State: e.State}
-	})
+	return ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
 }
 
 func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
@@ -157,13 +152,14 @@ func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, a.plane, all, (*dataplane.Client).Sockets, func(n string, e *dataplane.Socket) api.Socket {
-		return api.Socket{Network: n, Proto: e.Proto, State: strings.ToLower(e.State), Local: e.Local, Remote: e.Remote}
-	})
+	return ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Sockets, publicSocket)
 }
 
-// ask collects one kind of list from the dataplane, of each network.
-func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord,
+func atMostTold(*networkRecord) int { return maxTold }
+
+// ask collects one kind of list from the dataplane, of each network. A list that
+// is longer than most allows is no honest one.
+func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most func(*networkRecord) int,
 	list func(*dataplane.Client, context.Context, string) ([]In, error), public func(network string, e *In) Out,
 ) ([]Out, error) {
 	out := []Out{}
@@ -177,6 +173,9 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord,
 		entries, err := list(c, ctx, n.Name)
 		if err != nil {
 			return nil, askError(n.Name, err)
+		}
+		if len(entries) > most(n) {
+			return nil, refuse(api.CodeInternal, "", "network %s: the dataplane lists %d entries, more than there can be", n.Name, len(entries))
 		}
 		for i := range entries {
 			out = append(out, public(n.Name, &entries[i]))
@@ -228,6 +227,6 @@ func (p *plane) status(ctx context.Context) api.DataplaneStatus {
 	if err != nil {
 		return out
 	}
-	out.State, out.PID, out.Build, out.Workers, out.Generation = "running", c.PID(), c.Build(), s.Workers, s.Generation
+	out.State, out.PID, out.Build, out.Workers, out.Generation = "running", c.PID(), build(c.Build()), s.Workers, s.Generation
 	return out
 }

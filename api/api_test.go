@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -232,4 +233,13 @@ func serve(t *testing.T, h http.HandlerFunc) *api.Client {
 		os.RemoveAll(dir)
 	})
 	return c
+}
+
+func TestErrorsCarryNothingForATerminal(t *testing.T) {
+	w := httptest.NewRecorder()
+	api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "a\x1b[2J", Message: "büro\n\x1b]0;x\x07"})
+	var e api.Error
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Field != "a\ufffd[2J" || e.Message != "büro\n\ufffd]0;x\ufffd" {
+		t.Errorf("got %+v, %v", e, err)
+	}
 }

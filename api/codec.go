@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"unicode"
 )
 
 // Bounds of the messages, in bytes. A reply may list tens of thousands of FDB
@@ -76,15 +77,27 @@ func WriteReply(w http.ResponseWriter, v any) {
 
 // WriteError answers a request with err: as it is if it is, or wraps, an *Error,
 // else as CodeInternal with err's text. Context that wraps an *Error is kept in
-// the message.
+// the message. What a terminal would not print is replaced by U+FFFD, for parts
+// of a message may come from the sandbox or from a file.
 func WriteError(w http.ResponseWriter, err error) {
 	out := Error{Code: CodeInternal, Message: err.Error()}
 	if e, ok := errors.AsType[*Error](err); ok {
 		out.Code, out.Field = e.Code, e.Field
 	}
+	out.Field, out.Message = printable(out.Field), printable(out.Message)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(out.Code.Status())
 	_ = json.NewEncoder(w).Encode(&out)
+}
+
+// printable keeps what may be shown, and the ends of lines.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // readReply decodes the daemon's answer into out, or returns the error in it.
