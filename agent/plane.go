@@ -236,6 +236,13 @@ func (p *plane) bury() {
 func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
+	if p.start.Program == nil { // a copy once, not for each replacement
+		program, err := dataplane.LoadProgram(p.start.Exe)
+		if err != nil {
+			return nil, err
+		}
+		p.start.Program = program
+	}
 	c, err := dataplane.Start(ctx, p.start)
 	if err != nil {
 		return nil, err
@@ -345,6 +352,9 @@ func (p *plane) Stop(ctx context.Context) error {
 func (p *plane) Close() {
 	if c := p.client.Load(); c != nil {
 		_ = c.Close()
+	}
+	if p.start.Program != nil {
+		_ = p.start.Program.Close()
 	}
 	p.sockets.keep(nil)
 }

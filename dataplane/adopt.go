@@ -76,7 +76,7 @@ func dial(path string) (*conn, *process, error) {
 		return nil, nil, fmt.Errorf("%w: not a unix socket", ErrProtocol)
 	}
 	cn := newConn(sock)
-	p, err := peer(cn)
+	p, err := peer(cn, path)
 	if err != nil {
 		cn.close()
 		return nil, nil, err

@@ -149,7 +149,12 @@ func adopted(t *testing.T, c *Client) map[uint16]*os.File {
 // same sockets and the same snapshot to a new process.
 func TestKilledAndStartedAgain(t *testing.T) {
 	leaksNoFD(t)
-	c := starts(t, StartConfig{})
+	program, err := LoadProgram("") // once, as an agent does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	c := starts(t, StartConfig{Program: program})
 	ports := plugAll(t, 2)
 	applies(t, c, 1, ports...)
 	talk(t, ports[0], ports[1], "before")
@@ -166,7 +171,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			t.Errorf("after a kill: %v", err)
 		}
 		c.Close()
-		c = starts(t, StartConfig{})
+		c = starts(t, StartConfig{Program: program})
 		applies(t, c, 1, ports...)
 		ports[1].expect(t, 1, "into the gap")
 		gaps = append(gaps, time.Since(killed))
@@ -453,7 +458,8 @@ func TestStartRefuses(t *testing.T) {
 	}{
 		"no program":               {StartConfig{Exe: "/nonexistent"}, "no such file"},
 		"another program":          {StartConfig{Exe: "/bin/true"}, "has ended: exit status 0"},
-		"a private program":        {StartConfig{Exe: private}, "executable by everybody"},
+		"a private program":        {StartConfig{Exe: private}, ""},
+		"a user of its own":        {StartConfig{UID: 1<<30 + 7}, ""},
 		"a file of no counters":    {StartConfig{Counters: notCounters}, "counters"},
 		"a path that is too long":  {StartConfig{Listen: "/" + strings.Repeat("x", 100)}, "at most 100"},
 		"a path in no directory":   {StartConfig{Listen: dir + "/none/sock"}, "no such file"},

@@ -21,13 +21,12 @@
 // It reads the bytes of hostile containers, so it is assumed that one of them
 // takes it over some day. What he finds there: an own network namespace with
 // nothing in it, an own PID namespace with nobody in it, an empty read-only root
-// directory, user nobody, no capability and no way to one, no core dump, no
+// directory, a user of its own (DefaultUID), no capability and no way to one, no core dump, no
 // program to execute, no system call that takes a path or makes a socket
 // (seccomp.go), and these fds: the containers' packet sockets, which he owns by
 // then, the counters, the control sockets, epoll and eventfds, and a file for the
 // last words of the Go runtime. He can't bind a socket to another interface and
-// can't send a signal to anybody, other processes of user nobody included; one
-// of those can kill this process, though not trace it.
+// can't send a signal to anybody, and nobody but root to him.
 //
 // # What the agent believes it
 //
@@ -54,7 +53,7 @@
 // # Files
 //
 // In the order of a process's life: start.go and stage.go (agent's and process's
-// half of a start), emptyroot.go, seccomp.go, server.go, session.go, queries.go,
+// half of a start), program.go, emptyroot.go, seccomp.go, server.go, session.go, queries.go,
 // events.go; the agent's half of a connection is client.go, call.go and
 // adopt.go; both halves use message.go and conn.go.
 package dataplane

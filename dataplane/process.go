@@ -153,13 +153,17 @@ func (p *process) exit() string {
 // Stage 1 calls listen(2) with the credentials that the dataplane keeps, and
 // those are what SO_PEERCRED tells here (unix(7)). The number is as this
 // process's PID namespace sees it.
-func peer(c *conn) (*process, error) {
+func peer(c *conn, path string) (*process, error) {
+	uid, err := listenerOf(path)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := c.sock.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	pid, pidfd := 0, -1
-	if ctlErr := raw.Control(func(fd uintptr) { pid, pidfd, err = peerOf(int(fd)) }); ctlErr != nil {
+	if ctlErr := raw.Control(func(fd uintptr) { pid, pidfd, err = peerOf(int(fd), uid) }); ctlErr != nil {
 		return nil, ctlErr
 	}
 	if err != nil {
@@ -168,15 +172,24 @@ func peer(c *conn) (*process, error) {
 	return newProcess(pid, pidfd, false)
 }
 
+// listenerOf returns the user that may listen at a control path (bindControl).
+func listenerOf(path string) (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return 0, fmt.Errorf("control path %s: %w", path, err)
+	}
+	return st.Gid, nil
+}
+
 // peerOf returns the listener's number and pidfd. Without SO_PEERPIDFD (before
 // Linux 6.5) the number is looked up: if it were another process's by now, the
 // listener would be dead, and would not answer the hello that follows.
-func peerOf(fd int) (pid, pidfd int, err error) {
+func peerOf(fd int, uid uint32) (pid, pidfd int, err error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return 0, -1, err
 	}
-	if cred.Uid != sandboxID || cred.Pid <= 0 {
+	if cred.Uid != uid || uid == 0 || cred.Pid <= 0 {
 		return 0, -1, fmt.Errorf("%w: process %d of user %d is no dataplane", ErrProtocol, cred.Pid, cred.Uid)
 	}
 	pidfd, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)

@@ -62,7 +62,8 @@ func TestEveryThreadIsPowerless(t *testing.T) {
 	if err != nil || len(tasks) < 2 {
 		t.Fatalf("threads %v, %v", tasks, err)
 	}
-	none, nobody := "0000000000000000", "65534\t65534\t65534\t65534"
+	id := strconv.Itoa(DefaultUID)
+	none, nobody := "0000000000000000", strings.Join([]string{id, id, id, id}, "\t")
 	want := map[string]string{
 		"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none,
 		"NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": strconv.Itoa(len(restrictions(1)) + 1),
@@ -186,6 +187,43 @@ func TestNotDumpable(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat(fmt.Sprintf("/proc/%d/mem", c.PID()), &st); err != nil || st.Uid != 0 {
 		t.Errorf("owner of its memory is %d, %v", st.Uid, err)
+	}
+}
+
+// TestNeverDumpable looks at the moment before the process can say so itself, when
+// another process of its user could open its memory for writing.
+func TestNeverDumpable(t *testing.T) {
+	needRoot(t)
+	leaksNoFD(t)
+	cn, p, err := spawn(StartConfig{UID: DefaultUID}, &controlPath{fd: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cn.close()
+	defer p.kill()
+	if err := awaitLoaded(soon(t), cn, p); err != nil {
+		t.Fatal(err)
+	}
+	dir := fmt.Sprintf("/proc/%d", p.pid)
+	var st unix.Stat_t
+	if err := unix.Stat(dir+"/mem", &st); err != nil || st.Uid != 0 {
+		t.Errorf("owner of its memory is %d, %v", st.Uid, err)
+	}
+	if b, err := os.ReadFile(dir + "/comm"); err != nil || string(b) != "sluice-data\n" {
+		t.Errorf("it is called %q, %v", b, err)
+	}
+	err = onLostThread(func() error {
+		if err := rawSyscall(unix.SYS_SETRESUID, DefaultUID, DefaultUID, DefaultUID); err != nil {
+			return err
+		}
+		fd, err := unix.Open(dir+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	})
+	if !errors.Is(err, unix.EACCES) {
+		t.Errorf("a process of its user opens its memory: %v", err)
 	}
 }
 

@@ -78,8 +78,7 @@ func (s *server) prepare(c *conn) error {
 	if err := s.openInherited(); err != nil {
 		return err
 	}
-	// So that ps(1) shows more than "exe".
-	if err := os.WriteFile("/proc/self/comm", []byte("sluice-data"), 0); err != nil {
+	if err := nameProcess(); err != nil {
 		return err
 	}
 	begin, err := awaitBegin(c)
@@ -89,7 +88,8 @@ func (s *server) prepare(c *conn) error {
 	if err := checkRoot(); err != nil {
 		return err
 	}
-	// Not dumpable: no other process of user nobody may trace it.
+	// Not dumpable: no other process of this user may trace it. It is so from
+	// execve on (Program), unless sysctl fs.suid_dumpable is 1.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 	}
@@ -100,6 +100,17 @@ func (s *server) prepare(c *conn) error {
 		return err
 	}
 	return c.send(message{kind: kindReply, id: begin.id}, time.Now().Add(replyTimeout))
+}
+
+// nameProcess makes ps(1) show more than "exe". The file is that of the first
+// thread, by its number outside: of a process that is not dumpable, /proc/self/comm
+// is root's to write, and this one any thread's.
+func nameProcess() error {
+	pid, err := os.Readlink("/proc/self")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("/proc/self/task/"+pid+"/comm", []byte("sluice-data"), 0)
 }
 
 // ignoreSignals makes the process survive what ends the agent's terminal or

@@ -25,11 +25,19 @@ const (
 	fdListen              // bound, not yet listening; if options.listen
 	fdCounters            // trace.CreateCounters; if options.counters
 	fdFirstOther
+	// fdProgram is what stage 1 was executed from; stage 2 has it no more.
+	fdProgram = fdFirstOther
 )
 
+// DefaultUID is the dataplane's user and group: a number of its own, so that no
+// other process may send it signals or look into it. Distributions hand out
+// numbers below 65536, of which nobody (65534) is shared by many services and NFS;
+// subordinate ones end below 600100000, systemd-nspawn's at 1879048191, those that
+// SSSD computes for directory users at 2000200000, and systemd has a use for
+// those from 2147352576 on. It has no name, no home and no entry anywhere.
+const DefaultUID = 0x7d534c55 // 2102611029
+
 const (
-	// sandboxID is the user and group of the process: nobody.
-	sandboxID = 65534
 	// maxFiles is RLIMIT_NOFILE: each port there can be, once more for what is
 	// staged, and the workers' own.
 	maxFiles = 1 << 17
@@ -48,6 +56,7 @@ type options struct {
 	busyPoll time.Duration
 	level    slog.Level
 	owner    int
+	uid      uint
 	build    string
 }
 
@@ -62,6 +71,7 @@ func (o options) args() []string {
 		"-busy-poll=" + o.busyPoll.String(),
 		"-log=" + o.level.String(),
 		"-owner=" + strconv.Itoa(o.owner),
+		"-uid=" + strconv.FormatUint(uint64(o.uid), 10),
 		"-build=" + o.build,
 	}
 }
@@ -78,6 +88,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.DurationVar(&o.busyPoll, "busy-poll", 0, "")
 	f.TextVar(&o.level, "log", slog.LevelInfo, "")
 	f.IntVar(&o.owner, "owner", 0, "")
+	f.UintVar(&o.uid, "uid", 0, "")
 	f.StringVar(&o.build, "build", "", "")
 	if err := f.Parse(args); err != nil {
 		return options{}, err
@@ -116,14 +127,11 @@ func Main(args []string) int {
 func stage1(o options) error {
 	// What is given up is this thread's: it is the one that calls execve(2).
 	runtime.LockOSThread()
+	o.stage, o.build = 2, BuildID() // the next user may not read the program
 	err := reduce(o)
 	if err == nil {
-		o.stage, o.build = 2, BuildID()
 		argv := append([]string{"sluiced", "dataplane"}, o.args()...)
 		err = os.NewSyscallError("execve", syscall.Exec(self, argv, environment(o.workers)))
-		if errors.Is(err, unix.EACCES) {
-			err = fmt.Errorf("the program must be executable by everybody: %w", err)
-		}
 	}
 	if c, connErr := fileConn(fdControl); connErr == nil {
 		c.send(failure("stage 1", err), time.Now().Add(time.Second))
@@ -163,6 +171,7 @@ func environment(workers int) []string {
 // reduce takes privileges from the calling thread. The order matters: each step
 // needs what a later one gives up.
 func reduce(o options) error {
+	id := uintptr(o.uid)
 	steps := []struct {
 		what string
 		do   func() error
@@ -170,8 +179,8 @@ func reduce(o options) error {
 		{"rlimit", limit},
 		{"capability bounding set", dropBounding},
 		{"setgroups", func() error { return rawSyscall(unix.SYS_SETGROUPS, 0, 0, 0) }},
-		{"setresgid", func() error { return rawSyscall(unix.SYS_SETRESGID, sandboxID, sandboxID, sandboxID) }},
-		{"setresuid", func() error { return rawSyscall(unix.SYS_SETRESUID, sandboxID, sandboxID, sandboxID) }},
+		{"setresgid", func() error { return rawSyscall(unix.SYS_SETRESGID, id, id, id) }},
+		{"setresuid", func() error { return rawSyscall(unix.SYS_SETRESUID, id, id, id) }},
 		{"capset", dropCapabilities},
 		{"no_new_privs", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
 		{"listen", func() error { return o.startListening() }},
@@ -198,7 +207,7 @@ func rawSyscall(nr, a, b, c uintptr) error {
 }
 
 // startListening makes the control socket accept connections. That it is done
-// here, as nobody, is what Connect recognises the process by.
+// here, as the new user, is what Connect recognises the process by.
 func (o options) startListening() error {
 	if !o.listen {
 		return nil

@@ -78,7 +78,10 @@ func start(ctx context.Context, c StartConfig) (*Client, *controlPath, error) {
 		ctx, cancel = context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 	}
-	l, err := bindControl(c.Listen)
+	if c.UID == 0 {
+		c.UID = DefaultUID
+	}
+	l, err := bindControl(c.Listen, c.UID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,6 +136,13 @@ func spawn(c StartConfig, l *controlPath) (*conn, *process, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if c.Program == nil {
+		if c.Program, err = LoadProgram(c.Exe); err != nil {
+			cn.close()
+			return nil, nil, err
+		}
+		defer c.Program.Close()
+	}
 	pid, pidfd, err := clone(c, pair[1], l.fd)
 	if err != nil {
 		cn.close()
@@ -151,10 +161,7 @@ const noFD = ^uintptr(0)
 
 // clone starts stage 1.
 func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
-	exe, stderr := c.Exe, c.Stderr
-	if exe == "" {
-		exe = self
-	}
+	stderr := c.Stderr
 	if stderr == nil {
 		stderr = os.Stderr
 	}
@@ -165,17 +172,19 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 	o := options{
 		stage: 1, listen: listen >= 0, counters: c.Counters != nil,
 		workers: workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
-		level: c.LogLevel, owner: os.Geteuid(),
+		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID),
 	}
 	// The fds 0 to 2 must be something, or the Go runtime opens /dev/null.
 	text := stderr.Fd()
-	files := []uintptr{text, text, text, uintptr(control), noFD, noFD}
+	files := []uintptr{text, text, text, uintptr(control), noFD, noFD, c.Program.file.Fd()}
 	if o.listen {
 		files[fdListen] = uintptr(listen)
 	}
 	if o.counters {
 		files[fdCounters] = c.Counters.Fd()
 	}
+	// By the number that it has in the child, where others may have been moved.
+	exe := fmt.Sprintf("/proc/self/fd/%d", fdProgram)
 	pidfd = -1
 	pid, err = syscall.ForkExec(exe, append([]string{"sluiced", "dataplane"}, o.args()...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(workers), Files: files,
@@ -186,7 +195,7 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 		},
 	})
 	if err != nil {
-		return 0, -1, fmt.Errorf("execute %s: %w", exe, err)
+		return 0, -1, fmt.Errorf("execute the program: %w", err)
 	}
 	if pidfd < 0 { // before Linux 5.2; the child is not reaped, so the number is its
 		pidfd, err = unix.PidfdOpen(pid, 0)
@@ -255,8 +264,9 @@ const maxPath = 100
 const beside = ".new"
 
 // bindControl makes the socket. Who may connect is the file's mode, 0600, and
-// the directory's.
-func bindControl(path string) (*controlPath, error) {
+// the directory's. Its group, which has no rights, is the user that listens: by
+// that, other agents know the process (peer).
+func bindControl(path string, uid uint32) (*controlPath, error) {
 	if path == "" {
 		return &controlPath{fd: -1}, nil
 	}
@@ -274,6 +284,9 @@ func bindControl(path string) (*controlPath, error) {
 	err = unix.Fchmod(fd, 0o600)
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path + beside})
+	}
+	if err == nil {
+		err = os.Lchown(path+beside, -1, int(uid))
 	}
 	if err != nil {
 		unix.Close(fd)

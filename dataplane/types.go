@@ -14,10 +14,15 @@ import (
 // StartConfig says how to start a dataplane. The zero value starts one that
 // nobody but its own agent can ever reach, and that ends with it.
 type StartConfig struct {
-	// Exe is the program to run, which must hand the arguments that follow the
-	// word "dataplane" to Main, and be executable by everybody. Empty means
-	// /proc/self/exe: this program, also if its file was replaced meanwhile.
+	// Program is what runs; it hands the arguments that follow the word
+	// "dataplane" to Main. The caller keeps it. nil means that each start copies
+	// Exe, which takes some milliseconds more.
+	Program *Program
+	// Exe is the path for LoadProgram if there is no Program.
 	Exe string
+	// UID is the user and group of the process. 0 means DefaultUID. No other
+	// process should have it: it could send signals to this one.
+	UID uint32
 	// Listen is the path of the control socket for later agents, at most 100
 	// bytes, in a directory that only the agent may enter. It is made with mode
 	// 0600 and replaces what is there at the moment the new process is ready.
