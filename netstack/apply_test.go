@@ -307,6 +307,8 @@ func TestFrameThatTheKernelRefusesIsNoFault(t *testing.T) {
 		w.round(1)
 	}
 	s := n.view.Load().port(1).sock
+	n.down.mu.Lock()
+	defer n.down.mu.Unlock()
 	if s.strikes != 0 || len(n.down.set) != 0 || w.snapshot().RxErrors != 0 {
 		t.Errorf("%d strikes, reported %v, %d errors", s.strikes, n.down.set, w.snapshot().RxErrors)
 	}

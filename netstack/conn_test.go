@@ -191,8 +191,11 @@ func TestOrphansAreBounded(t *testing.T) {
 	if got := states(ns); len(got) != 0 {
 		t.Errorf("%v after their time", got)
 	}
-	if free := ns.host.orphans.shares.free; free != maxOrphans {
-		t.Errorf("%d places are free, want %d", free, maxOrphans)
+	o := ns.host.orphans
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.shares.free != maxOrphans {
+		t.Errorf("%d places are free, want %d", o.shares.free, maxOrphans)
 	}
 }
 
