@@ -24,8 +24,8 @@
 // directory, a user of its own (DefaultUID), no capability and no way to one, no core dump, no
 // program to execute, no system call that takes a path or makes a socket
 // (seccomp.go), and these fds: the containers' packet sockets, which he owns by
-// then, the counters, the control sockets, epoll and eventfds, and a file for the
-// last words of the Go runtime. He can't bind a socket to another interface and
+// then, the counters, the control sockets, epoll and eventfds, /dev/null, and a
+// file to append the last words of the Go runtime to. He can't bind a socket to another interface and
 // can't send a signal to anybody, and nobody but root to him.
 //
 // # What the agent believes it

@@ -139,7 +139,7 @@ func TestOnlyGivenFDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd)\]|/.*\.(counters|stderr))( \(deleted\))?$`)
+	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd)\]|/dev/null|/.*\.(counters|stderr))( \(deleted\))?$`)
 	sockets := 0
 	for _, e := range entries {
 		to, err := os.Readlink(filepath.Join(dir, e.Name()))
@@ -149,14 +149,32 @@ func TestOnlyGivenFDs(t *testing.T) {
 		if strings.HasPrefix(to, "socket:") {
 			sockets++
 		}
-		isStderr := strings.HasSuffix(to, ".stderr")
-		if n, _ := strconv.Atoi(e.Name()); isStderr != (n <= 2) {
+		isStderr, isNull := strings.HasSuffix(to, ".stderr"), to == os.DevNull
+		if n, _ := strconv.Atoi(e.Name()); isStderr != (n == 2) || isNull != (n < 2) {
 			t.Errorf("fd %d is %q", n, to)
 		}
 	}
 	// The ports, the control connection, and the listener.
 	if want := len(ports) + 2; sockets != want {
 		t.Errorf("%d sockets, want %d", sockets, want)
+	}
+}
+
+// TestStdioIsNotShared: nothing to read, and nothing of the agent's to move.
+func TestStdioIsNotShared(t *testing.T) {
+	c, _ := busy(t)
+	for fd, want := range []int{unix.O_RDONLY, unix.O_WRONLY, unix.O_WRONLY | unix.O_APPEND} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", c.PID(), fd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pos, flags int
+		if _, err := fmt.Sscanf(string(b), "pos:\t%d\nflags:\t%o", &pos, &flags); err != nil {
+			t.Fatal(err)
+		}
+		if got := flags & (unix.O_ACCMODE | unix.O_APPEND); got != want {
+			t.Errorf("fd %d is open with %#o, want %#o", fd, got, want)
+		}
 	}
 }
 

@@ -94,8 +94,16 @@ func restrictions(pid int) []restriction {
 		{"tgkill", noneOf(0, uint64(pid))},
 		// The runtime names its memory; nothing else of prctl(2) is harmless.
 		{"prctl", noneOf(0, unix.PR_SET_VMA)},
-		{"fcntl", noneOf(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
-			unix.F_DUPFD_CLOEXEC, unix.F_ADD_SEALS, unix.F_GET_SEALS)},
+		// stderr may be a socket that the agent has too (openStdio): neither change
+		// its modes nor get it under another number. The kernel looks at 32 bits.
+		{"fcntl", append(noneOf(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,
+			unix.F_DUPFD_CLOEXEC, unix.F_ADD_SEALS, unix.F_GET_SEALS),
+			seccomp.ArgumentConditions{
+				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_SETFL),
+			},
+			seccomp.ArgumentConditions{
+				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
+			})},
 		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
 		// Limits are read, and only its own.
 		{"prlimit64", []seccomp.ArgumentConditions{

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The fds that the agent gives to the process; 0 to 2 are all StartConfig.Stderr.
+// The fds that the agent gives to the process; 0 to 2 are openStdio's.
 const (
 	fdControl  = 3 + iota // first connection, SOCK_SEQPACKET
 	fdListen              // bound, not yet listening; if options.listen

@@ -174,9 +174,12 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 		workers: workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
 		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID),
 	}
-	// The fds 0 to 2 must be something, or the Go runtime opens /dev/null.
-	text := stderr.Fd()
-	files := []uintptr{text, text, text, uintptr(control), noFD, noFD, c.Program.file.Fd()}
+	stdio, err := openStdio(stderr)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer closeStdio(stdio)
+	files := []uintptr{stdio[0].Fd(), stdio[1].Fd(), stdio[2].Fd(), uintptr(control), noFD, noFD, c.Program.file.Fd()}
 	if o.listen {
 		files[fdListen] = uintptr(listen)
 	}

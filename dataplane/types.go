@@ -41,7 +41,8 @@ type StartConfig struct {
 	// LogLevel is the lowest level of the log events that the process sends.
 	LogLevel slog.Level
 	// Stderr takes what the Go runtime prints when it dies of a panic; logs
-	// never go there. Use a file or a journal's socket, not a pipe that the
+	// never go there. It is opened anew, to append. Use a file or a journal's socket,
+	// not a pipe that the
 	// agent reads: the process outlives its agent. A file grows to MaxBody at
 	// most (RLIMIT_FSIZE). The caller keeps it. nil means the agent's own.
 	Stderr *os.File
