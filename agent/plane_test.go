@@ -154,7 +154,10 @@ func TestDataplaneThatDoesNotStart(t *testing.T) {
 		t.Errorf("state is %s", s.State)
 	}
 
-	p.start.Exe = ""
+	if err := p.start.Program.Close(); err != nil { // the copy of /bin/false
+		t.Error(err)
+	}
+	p.start.Exe, p.start.Program = "", nil
 	if err := p.Apply(t.Context(), snapshot, nil); err != nil {
 		t.Fatal(err)
 	}
