@@ -29,7 +29,7 @@ func allowed() []string {
 		// Packets, and the control socket.
 		"read", "write", "readv", "writev", "pread64", "close", "fstat",
 		"recvfrom", "sendto", "recvmsg", "sendmsg", "recvmmsg", "sendmmsg",
-		"accept4", "shutdown", "getsockname", "getpeername", "getsockopt",
+		"accept4", "getsockname", "getpeername", "getsockopt",
 		"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2",
 		"eventfd2", "pipe2", "ppoll", "poll", "fcntl",
 		"memfd_create",

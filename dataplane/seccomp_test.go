@@ -134,6 +134,7 @@ func TestFilter(t *testing.T) {
 		{"mode of a socket", "fcntl", []uint64{6, unix.F_SETFL}, allow},
 		{"mode of stderr", "fcntl", []uint64{2, unix.F_SETFL}, eperm},
 		{"mode of stderr, with a high half", "fcntl", []uint64{1<<32 | 2, unix.F_SETFL}, eperm},
+		{"end of a stderr that is a socket", "shutdown", []uint64{2, unix.SHUT_RDWR}, eperm},
 		{"another stderr", "fcntl", []uint64{2, unix.F_DUPFD_CLOEXEC}, eperm},
 		{"another socket", "fcntl", []uint64{3, unix.F_DUPFD_CLOEXEC}, allow},
 		{"seals", "fcntl", []uint64{3, unix.F_ADD_SEALS}, allow},
