@@ -163,6 +163,9 @@ func open(o Options) (_ *Agent, err error) {
 	if a.lock, err = a.dir.lock(); err != nil {
 		return nil, err
 	}
+	if err = a.dir.belongsTo(o.StateDir); err != nil {
+		return nil, err
+	}
 	if err = makePrivate(o.StateDir); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}

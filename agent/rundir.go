@@ -103,5 +103,19 @@ func (d runDir) notedState() (string, error) {
 	return string(text), err
 }
 
+// belongsTo refuses a state directory that is not the noted one, as long as that
+// one still has its file: an agent that knew nothing of the pairs in use would
+// remove them all.
+func (d runDir) belongsTo(stateDir string) error {
+	noted, err := d.notedState()
+	if err != nil || noted == "" || samePath(noted, stateDir) {
+		return err
+	}
+	if _, err := os.Stat(stateFile(noted)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("--state-dir %s: what is in %s keeps its state in %s", stateDir, d, noted)
+}
+
 // stateFile is the one file in the state directory, which outlives a reboot.
 func stateFile(dir string) string { return filepath.Join(dir, "state.db") }

@@ -43,6 +43,10 @@ func TestStopWithAnotherStateDirectory(t *testing.T) {
 		t.Errorf("without the flag: %v", err)
 	}
 	_ = agent.Wait()
+	if err := Run(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "--state-dir") {
+		t.Errorf("a start: %v", err)
+	}
+	mistaken("after a start")
 	if err := os.Remove(l.run("state-dir")); err != nil {
 		t.Fatal(err)
 	}
