@@ -3,10 +3,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 
 	"sluice/api"
 	"sluice/dataplane"
@@ -37,6 +39,8 @@ func (a *Agent) links(q query) ([]api.Link, error) {
 		}
 		out = append(out, link)
 	}
+	// As `ip link` does it: in the order of the numbers.
+	slices.SortFunc(out, func(x, y api.Link) int { return cmp.Compare(x.Port, y.Port) })
 	return out, nil
 }
 

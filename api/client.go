@@ -66,7 +66,7 @@ func (c *Client) Shutdown(ctx context.Context, r *ShutdownRequest) error {
 	return err
 }
 
-// Links returns the attachments of a network (empty: of all), by name, with
+// Links returns the attachments of a network (empty: of all), by port, with
 // their counters if asked.
 func (c *Client) Links(ctx context.Context, network string, stats bool) ([]Link, error) {
 	return list[Link](ctx, c, PathLinks, query(network, stats))
