@@ -45,6 +45,10 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
 		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
 		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun", 26: "local_protocol",
+		27: "vlan_ingress", 28: "vlan_egress", 29: "isolated", 30: "flood_off", 31: "storm",
+		32: "locked", 33: "bpdu", 34: "no_member", 35: "malformed_group", 36: "suppressed",
+		37: "guard_mac", 38: "guard_ip", 39: "guard_arp", 40: "guard_nd", 41: "guard_ra",
+		42: "guard_dhcp", 43: "guard_dhcp6", 44: "guard_query",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
