@@ -4,6 +4,7 @@ go 1.26.3
 
 require (
 	github.com/elastic/go-seccomp-bpf v1.6.0
+	github.com/gaissmai/bart v0.30.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
 	github.com/safchain/ethtool v0.7.0
@@ -20,7 +21,6 @@ require (
 require github.com/spf13/pflag v1.0.10
 
 require (
-	github.com/gaissmai/bart v0.30.0 // indirect
 	github.com/google/btree v1.1.2 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect

@@ -47,6 +47,7 @@ func layers() map[string]edges {
 			"packet": "it decides on addresses of a frame",
 			"trace":  "its verdict carries the drop reason",
 		},
+		"routing": {},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {

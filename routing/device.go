@@ -2,7 +2,10 @@
 
 package routing
 
-import "errors"
+import (
+	"errors"
+	"maps"
+)
 
 // Device is where packets come in and go out: a network's bridge or an uplink of
 // the namespace. Routes and rules name it, packets carry its index.
@@ -52,26 +55,30 @@ func validDevName(name string) bool {
 	return true
 }
 
-// devices are the devices of a Set by name.
-type devices map[string]Device
+// devices are the devices of a Set, by both of what they are known by.
+type devices struct {
+	byName  map[string]Device
+	byIndex map[uint16]string
+}
+
+func (d devices) clone() devices {
+	return devices{byName: maps.Clone(d.byName), byIndex: maps.Clone(d.byIndex)}
+}
+
+func (d devices) put(dev Device) {
+	d.drop(dev.Name)
+	d.byName[dev.Name], d.byIndex[dev.Index] = dev, dev.Name
+}
+
+func (d devices) drop(name string) {
+	delete(d.byIndex, d.byName[name].Index)
+	delete(d.byName, name)
+}
 
 // index returns the index of a device.
 func (d devices) index(name string) (uint16, bool) {
-	dev, ok := d[name]
+	dev, ok := d.byName[name]
 	return dev.Index, ok || name == loopback
-}
-
-// byIndex returns the name of the device with an index; "" if there is none.
-func (d devices) byIndex(index uint16) string {
-	if index == 0 {
-		return loopback
-	}
-	for name, dev := range d {
-		if dev.Index == index {
-			return name
-		}
-	}
-	return ""
 }
 
 // bind is the index that a rule's device word stands for.

@@ -40,7 +40,7 @@ func (q *Query) FlowHash(seed uint64) uint64 {
 // nextHop returns the hop for the query's flow; nil if none is usable.
 func (r *Route) nextHop(q *Query) *NextHop {
 	if len(r.NextHops) == 1 {
-		if h := &r.NextHops[0]; h.usable(q.OIF) {
+		if h := &r.NextHops[0]; h.usable(q) {
 			return h
 		}
 		return nil
@@ -49,7 +49,7 @@ func (r *Route) nextHop(q *Query) *NextHop {
 	least := math.Inf(1)
 	for i := range r.NextHops {
 		h := &r.NextHops[i]
-		if !h.usable(q.OIF) {
+		if !h.usable(q) {
 			continue
 		}
 		if c := h.cost(q.Hash); best == nil || c < least {

@@ -56,8 +56,8 @@ func checkTableName(name string, id TableID) error {
 }
 
 func unfitForName(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-		r == '-' || r == '_' || r == '.')
+	const fit = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	return !strings.ContainsRune(fit, r)
 }
 
 // Table finds a table by its name or number.

@@ -36,9 +36,12 @@ func (h *NextHop) id() hopID { return hopID{h.Via, h.Dev} }
 
 // usable reports whether a packet may take the hop: alive, and on the output
 // device if the query is bound to one.
-func (h *NextHop) usable(oif uint16) bool {
-	return !h.Dead && (oif == 0 || oif == h.Index)
+func (h *NextHop) usable(q *Query) bool {
+	return (!h.Dead || q.direct) && (q.OIF == 0 || q.OIF == h.Index)
 }
+
+// linkLocal reports whether only a device tells where the gateway is (RFC 4007).
+func (h *NextHop) linkLocal() bool { return h.Via.Is6() && h.Via.IsLinkLocalUnicast() }
 
 // same reports whether two next hops were configured alike.
 func (h *NextHop) same(o *NextHop) bool {
@@ -56,11 +59,17 @@ func (h *NextHop) check(v6 bool) error {
 		return errors.New("invalid device name " + quote(h.Dev))
 	case !h.Via.IsValid():
 		return nil
+	}
+	return h.checkGateway(v6)
+}
+
+func (h *NextHop) checkGateway(v6 bool) error {
+	switch {
 	case h.Via.Zone() != "" || h.Via.Is4In6() || h.Via.IsUnspecified() || h.Via.IsMulticast() || h.Via.IsLoopback():
 		return ErrGateway
 	case v6 && h.Via.Is4():
 		return errors.New("an IPv6 route can't have an IPv4 gateway")
-	case h.Dev == "" && (h.Onlink || h.Via.IsLinkLocalUnicast()):
+	case h.Dev == "" && (h.Onlink || h.linkLocal()):
 		return errors.New("gateway " + h.Via.String() + " needs a device")
 	}
 	return nil

@@ -197,13 +197,9 @@ func (r *Route) hop(id hopID) int {
 // matches reports whether the route is meant by a Delete that states want, next
 // hops aside.
 func (r *Route) matches(want *Route) bool {
-	return (want.Type == TypeNone || want.Type == r.Type) &&
-		(want.Metric == 0 || want.Metric == r.Metric) &&
-		(want.Scope == ScopeNone || want.Scope == r.Scope) &&
-		(want.Proto == 0 || want.Proto == r.Proto) &&
-		(!want.Src.IsValid() || want.Src == r.Src) &&
-		(want.MTU == 0 || want.MTU == r.MTU && want.MTULock == r.MTULock) &&
-		(want.AdvMSS == 0 || want.AdvMSS == r.AdvMSS)
+	return meant(want.Type, r.Type) && meant(want.Metric, r.Metric) && meant(want.Scope, r.Scope) &&
+		meant(want.Proto, r.Proto) && meant(want.Src, r.Src) && meant(want.AdvMSS, r.AdvMSS) &&
+		(want.MTU == 0 || want.MTU == r.MTU && want.MTULock == r.MTULock)
 }
 
 // matchesHops reports whether the next hops are meant by a Delete that states
@@ -230,8 +226,7 @@ func (r *Route) meantHop(want *NextHop) int {
 
 // meantBy compares what want states.
 func (h *NextHop) meantBy(want *NextHop) bool {
-	return (!want.Via.IsValid() || want.Via == h.Via) && (want.Dev == "" || want.Dev == h.Dev) &&
-		(want.Weight == 0 || want.Weight == h.Weight)
+	return meant(want.Via, h.Via) && meant(want.Dev, h.Dev) && meant(want.Weight, h.Weight)
 }
 
 // orElse is v, or what is meant if v is not stated.
@@ -241,6 +236,12 @@ func orElse[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
+}
+
+// meant reports whether a value is the wanted one, if one is stated.
+func meant[T comparable](want, is T) bool {
+	var zero T
+	return want == zero || want == is
 }
 
 func quote(s string) string { return strconv.Quote(s) }
