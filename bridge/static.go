@@ -54,6 +54,7 @@ func (b *Bridge) SetStatic(entries []StaticEntry) {
 	}
 	b.static.Store(&next)
 	b.retire(old, next)
+	b.newEpoch()
 }
 
 // forgetStatic removes the entries of the ports chosen from the static set.
