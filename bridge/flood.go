@@ -86,8 +86,10 @@ func (v *Verdict) off(to *port) bool {
 		return to.has(NoUnicastFlood)
 	case floodMulticast:
 		return to.has(NoMulticastFlood) && !v.from.Local
+	case floodBroadcast:
+		return to.has(NoBroadcastFlood) && !v.from.Local
 	}
-	return to.has(NoBroadcastFlood) && !v.from.Local
+	return false
 }
 
 // leave decides whether the frame may leave by a port, and how: should_deliver
@@ -154,7 +156,7 @@ func (v *Verdict) unreached(refused trace.Reason) trace.Reason {
 func (v *Verdict) reachesLocal() bool {
 	local := v.ps.local
 	first, then := v.candidates()
-	if !slices.Contains(then, local) && !(v.limited && slices.Contains(first, local)) {
+	if !slices.Contains(first, local) && !slices.Contains(then, local) {
 		return false
 	}
 	_, r := v.output(local)

@@ -40,23 +40,28 @@ func TestND(t *testing.T) {
 	}{
 		"solicitation": {
 			nd(packet.NDNeighbourSol, "fd44::a", "ff02::1:ff00:5", target(5, link(1, 7)...)...),
-			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true}, true,
+			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true},
+			true,
 		},
 		"without option": {
 			nd(packet.NDNeighbourAdvert, "fd44::a", "ff02::1", target(5)...),
-			packet.ND{Type: packet.NDNeighbourAdvert, Target: pt.IP("fd44::5")}, true,
+			packet.ND{Type: packet.NDNeighbourAdvert, Target: pt.IP("fd44::5")},
+			true,
 		},
 		"router solicitation": {
 			nd(packet.NDRouterSolicit, "fe80::1", "ff02::2", link(1, 7)...),
-			packet.ND{Type: packet.NDRouterSolicit, Link: a, HasLink: true}, true,
+			packet.ND{Type: packet.NDRouterSolicit, Link: a, HasLink: true},
+			true,
 		},
 		"router advertisement": {
 			nd(packet.NDRouterAdvert, "fe80::1", "ff02::1", append(make([]byte, 8), link(1, 7)...)...),
-			packet.ND{Type: packet.NDRouterAdvert, Link: a, HasLink: true}, true,
+			packet.ND{Type: packet.NDRouterAdvert, Link: a, HasLink: true},
+			true,
 		},
 		"same link twice": {
 			nd(packet.NDNeighbourSol, "fd44::a", "ff02::1:ff00:5", target(5, append(link(1, 7), link(1, 7)...)...)...),
-			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true}, true,
+			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true},
+			true,
 		},
 		"two links": {
 			frame: nd(packet.NDNeighbourSol, "fd44::a", "ff02::1:ff00:5", target(5, append(link(1, 7), link(1, 8)...)...)...),

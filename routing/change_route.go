@@ -164,7 +164,8 @@ func (e *edit) resolve(r *Route) error {
 			return err
 		}
 	}
-	if r.Src.IsValid() && !e.isLocal(r.Src, r.Table) {
+	own := r.Type == Local && r.Prefix.Contains(r.Src) // the route makes it local
+	if r.Src.IsValid() && !own && !e.isLocal(r.Src, r.Table) {
 		return fmt.Errorf("%w %v", ErrPrefSrc, r.Src)
 	}
 	return nil

@@ -87,11 +87,12 @@ func (t *Table) publish(fam *family) {
 //
 // +checklocks:t.mu
 func (t *Table) forgetRouters(chosen func(member) bool) {
+	ports := t.ports
 	for i := range t.vlans {
 		if v := t.vlans[i].Load(); v != nil {
 			for _, fam := range []*family{&v.v4, &v.v6} {
 				fam.heard = slices.DeleteFunc(fam.heard, func(m member) bool {
-					return chosen(m) || t.ports[m.port].Router != RouterAuto
+					return chosen(m) || ports[m.port].Router != RouterAuto
 				})
 				t.publish(fam)
 			}
@@ -168,17 +169,19 @@ func (t *Table) poll(now uint32) (asks []ask) {
 //
 // +checklocks:t.mu
 func (t *Table) departed(asks []ask, now uint32) []ask {
-	t.left = slices.DeleteFunc(t.left, func(d departure) bool {
-		return d.count == 0 || !t.leaving(d, now)
-	})
-	for i := range t.left {
-		d := &t.left[i]
+	left := t.left[:0]
+	for _, d := range t.left {
+		if d.count == 0 || !t.leaving(d, now) {
+			continue
+		}
 		if due(d.next, now) {
 			asks = append(asks, ask{group: d.group, vlan: d.vlan, port: d.port, v6: d.group.Is6()})
 			d.count--
 			d.next = now + t.config.seconds(t.config.LastMember)
 		}
+		left = append(left, d)
 	}
+	t.left = left
 	return asks
 }
 
@@ -204,8 +207,8 @@ func (t *Table) general(asks []ask, now uint32) []ask {
 	}
 	for i, vid := range wanted {
 		v := t.at(vid)
-		t.begin(&v.v4, now+uint32(i/spread), now)
-		t.begin(&v.v6, now+uint32(i/spread), now)
+		t.begin(&v.v4, now+uint32(i/spread))
+		t.begin(&v.v6, now+uint32(i/spread))
 	}
 	for vid := range t.vlans {
 		v := t.vlans[vid].Load()
@@ -224,7 +227,7 @@ func (t *Table) general(asks []ask, now uint32) []ask {
 // begin makes us the querier of a family, with the first query at a time.
 //
 // +checklocks:t.mu
-func (t *Table) begin(fam *family, at, now uint32) {
+func (t *Table) begin(fam *family, at uint32) {
 	if fam.querying {
 		return
 	}

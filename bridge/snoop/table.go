@@ -177,7 +177,8 @@ func (t *Table) SetPorts(ports []Port, vlans []uint16) {
 		t.ports[p.Index] = s
 	}
 	t.own = slices.Clone(vlans)
-	gone := func(m member) bool { return t.ports[m.port] == nil }
+	now := t.ports
+	gone := func(m member) bool { return now[m.port] == nil }
 	t.forget(gone)
 	t.forgetRouters(gone)
 }
@@ -205,12 +206,12 @@ func (t *Table) forget(chosen func(member) bool) {
 //
 // +checklocks:t.mu
 func (t *Table) shrink(g *group, chosen func(member) bool) {
-	before := len(g.members)
+	before, ports := len(g.members), t.ports
 	g.members = slices.DeleteFunc(g.members, func(m member) bool {
 		if !chosen(m) {
 			return false
 		}
-		if s := t.ports[m.port]; s != nil {
+		if s := ports[m.port]; s != nil {
 			s.groups--
 		}
 		return true
