@@ -203,39 +203,52 @@ func (e *edit) isLocal(a netip.Addr, id TableID) bool {
 
 // gateway returns the next hop that leads to the gateway of h: that of a unicast
 // route without a gateway of its own, in the table of the route that wants it or
-// in one that the rules look into for every packet (fib_check_nh).
+// in those that the rules look into for every packet. What stands in the way in
+// the former sends the search on to the latter; in IPv4 only a route that refuses
+// does (fib_check_nh_v4_gw, ip6_route_check_nh).
 func (e *edit) gateway(id TableID, h *NextHop) (*NextHop, error) {
 	if e.isLocal(h.Via, id) {
 		return nil, fmt.Errorf("%w: %v is a local address", ErrGateway, h.Via)
 	}
 	q := Query{Dst: h.Via, OIF: h.Index, direct: true}
-	for _, t := range e.gatewayTables(id, h.Via.Is6()) {
+	if t := e.tables[id]; t != nil && (id != TableMain || h.Via.Is6()) {
 		r, link := t.find(&q)
-		switch {
-		case r == nil || r.Type == Throw:
-			continue
-		case r.Type == Unicast && link != nil && (h.Dev == "" || h.Dev == link.Dev):
+		if leads(r, link) {
 			return link, nil
 		}
-		break
+		if h.Via.Is4() && r != nil && !r.Type.refuses() {
+			return nil, fmt.Errorf("%w: %v is on no link", ErrGateway, h.Via)
+		}
+	}
+	if link := e.ruledGateway(&q); link != nil {
+		return link, nil
 	}
 	return nil, fmt.Errorf("%w: %v is on no link", ErrGateway, h.Via)
 }
 
-// gatewayTables are the tables in which a gateway is looked up, in this order.
-func (e *edit) gatewayTables(id TableID, v6 bool) []*table {
-	var found []*table
-	if t := e.tables[id]; t != nil && id != TableMain {
-		found = append(found, t)
-	}
+// ruledGateway is gateway in the tables of the rules that select every packet.
+func (e *edit) ruledGateway(q *Query) *NextHop {
 	f := IPv4
-	if v6 {
+	if q.Dst.Is6() {
 		f = IPv6
 	}
-	for _, r := range e.rules[f] {
-		if t := e.tables[r.Table]; t != nil && r.selectsAll() {
-			found = append(found, t)
+	for _, rule := range e.rules[f] {
+		t := e.tables[rule.Table]
+		if t == nil || !rule.selectsAll() {
+			continue
+		}
+		r, link := t.find(q)
+		if leads(r, link) {
+			return link
+		}
+		if r != nil && r.Type != Throw {
+			break
 		}
 	}
-	return found
+	return nil
+}
+
+// leads reports whether what was found puts a gateway on a link.
+func leads(r *Route, link *NextHop) bool {
+	return r != nil && r.Type == Unicast && link != nil && !link.Via.IsValid()
 }

@@ -3,7 +3,6 @@
 package routing
 
 import (
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -36,6 +35,14 @@ func (l *line) number(word string, n uint32) {
 	if n != 0 {
 		l.add(word, utoa(n))
 	}
+}
+
+// hex is C's %#x, which writes zero without 0x.
+func hex(n uint32) string {
+	if n == 0 {
+		return "0"
+	}
+	return "0x" + strconv.FormatUint(uint64(n), 16)
 }
 
 func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
@@ -166,14 +173,14 @@ func (n *Names) Rule(r *Rule) string {
 
 func (l *line) selectors(r *Rule) {
 	if r.TOS != 0 {
-		l.add("tos", fmt.Sprintf("%#x", r.TOS))
+		l.add("tos", hex(uint32(r.TOS)))
 	}
 	switch r.Mask {
 	case 0:
 	case ^uint32(0):
-		l.add("fwmark", fmt.Sprintf("%#x", r.Mark))
+		l.add("fwmark", hex(r.Mark))
 	default:
-		l.add("fwmark", fmt.Sprintf("%#x/%#x", r.Mark, r.Mask))
+		l.add("fwmark", hex(r.Mark)+"/"+hex(r.Mask))
 	}
 	for _, dev := range [][2]string{{"iif", r.IIF}, {"oif", r.OIF}} {
 		if dev[1] != "" {

@@ -154,14 +154,9 @@ func (r *Route) check() error {
 	return nil
 }
 
-// direct reports whether the route says that a neighbour is on the link, so that
-// it can vouch for a gateway.
-func (r *Route) direct() bool {
-	if !r.is6() {
-		return r.Scope >= ScopeLink
-	}
-	return len(r.NextHops) == 0 || !r.NextHops[0].Via.IsValid()
-}
+// direct reports whether the route counts when a gateway is looked up. IPv4 passes
+// over those that have gateways themselves, by their scope; IPv6 stops at them.
+func (r *Route) direct() bool { return r.is6() || r.Scope >= ScopeLink }
 
 // joins reports whether IPv6 makes one route of this and another with the same
 // key: all next hops are gateways (rt6_qualify_for_ecmp).
@@ -181,10 +176,10 @@ func (r *Route) same(o *Route) bool {
 }
 
 // hasHopOf is what IPv6 calls a duplicate: any next hop of the other, or none in
-// both.
+// both, whatever they do then (rt6_duplicate_nexthop).
 func (r *Route) hasHopOf(o *Route) bool {
 	if len(o.NextHops) == 0 {
-		return len(r.NextHops) == 0 && r.Type == o.Type
+		return len(r.NextHops) == 0
 	}
 	return slices.ContainsFunc(o.NextHops, func(h NextHop) bool { return r.hop(h.id()) >= 0 })
 }
