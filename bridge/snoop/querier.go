@@ -36,6 +36,7 @@ type family struct {
 	trusted  uint32     // when the first query has been answered
 	querying bool       // we would be the querier
 	next     uint32     // our next query
+	begun    bool       // the first of them was sent
 	startup  uint8      // queries that are still to be sent in quick succession
 	hasOther bool       // another is the querier
 	other    netip.Addr // its address
@@ -255,8 +256,8 @@ func (t *Table) querier(asks []ask, fam *family, a ask, own bool, now uint32) []
 	case !own || fam.hasOther:
 	case due(fam.next, now):
 		asks = append(asks, a)
-		fam.next = now + t.interval(fam)
-	default:
+		fam.next, fam.begun = now+t.interval(fam), true
+	case fam.begun:
 		for _, p := range t.fresh {
 			a.port = p
 			asks = append(asks, a)
