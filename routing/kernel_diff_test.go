@@ -354,7 +354,7 @@ func TestSameAnswersAsTheKernel(t *testing.T) {
 			r := newRivals(t, v6)
 			m := &maker{Rand: rand.New(rand.NewPCG(23, 24)), v6: v6}
 			var lines []string
-			for range scale(1500, 10000) {
+			for range scale(1500, 26000) {
 				lines = append(lines, m.route("add"))
 			}
 			r.batch(lines)

@@ -359,3 +359,5 @@ func TestLimits(t *testing.T) {
 		t.Errorf("device: %v", err)
 	}
 }
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
