@@ -101,7 +101,9 @@ func (m *maker) gateway() (via, dev string) {
 	return fmt.Sprintf("10.64.%d.%d", n, 2+m.IntN(8)), fmt.Sprintf("slt-d%d", n)
 }
 
-func (m *maker) table() string { return []string{"main", "main", "main", "100", "101", "102"}[m.IntN(6)] }
+func (m *maker) table() string {
+	return []string{"main", "main", "main", "100", "101", "102"}[m.IntN(6)]
+}
 
 // way is what a route does.
 func (m *maker) way(p netip.Prefix) string {

@@ -307,8 +307,13 @@ func TestDevices(t *testing.T) {
 		t.Errorf("Len %d of %d", gone.Len(), len(shown(gone, 0)))
 	}
 	for _, bad := range []Change{
-		{Device: &Device{Name: "p1", Index: 7}}, {Device: &Device{Name: "p3", Index: 1}}, {Device: &Device{Name: "lo", Index: 7}},
-		{Device: &Device{Name: "p3"}}, {Op: OpDelete, Device: &Device{Name: "p3"}}, {Op: OpFlush, Device: &Device{Name: "p3"}}, {},
+		{Device: &Device{Name: "p1", Index: 7}},
+		{Device: &Device{Name: "p3", Index: 1}},
+		{Device: &Device{Name: "lo", Index: 7}},
+		{Device: &Device{Name: "p3"}},
+		{Op: OpDelete, Device: &Device{Name: "p3"}},
+		{Op: OpFlush, Device: &Device{Name: "p3"}},
+		{},
 	} {
 		if _, err := s.Apply([]Change{bad}); err == nil {
 			t.Errorf("%v %+v: no error", bad.Op, bad.Device)
