@@ -188,7 +188,7 @@ func (l *routeLine) nexthop(w *words) error {
 		return w.wrong("needs via or dev")
 	}
 	if len(l.route.NextHops) == maxNextHops {
-		return w.wrong("too many next hops")
+		return &ParseError{Word: "nexthop", Reason: "too many next hops"}
 	}
 	l.route.NextHops = append(l.route.NextHops, h)
 	return nil

@@ -83,7 +83,7 @@ func TestParseRule(t *testing.T) {
 // An error names the word that is wrong.
 func TestParseErrors(t *testing.T) {
 	for line, word := range map[string]string{
-		"": "", "rout": "", "link add p1": "link", "route": "route", "route show": "show",
+		"": "", "rout": "", "link add p1": "link", "route": "", "route show": "show",
 		"route add": "add", "route add via": "via", "route add metric 5": "5", "route add 10.0.0.0/33": "10.0.0.0/33",
 		"route add 10.0.0.0/8 metrc 5":                     "metrc",
 		"route add 10.0.0.0/8 metric x":                    "x",
@@ -162,10 +162,7 @@ func TestDecision(t *testing.T) {
 		"rule add pref 100 from 10.1.0.0/24 iif p1 lookup blue",
 		"rule add pref 99 to 10.7.0.0/16 blackhole",
 	} {
-		c, err := names.Parse(strings.ReplaceAll(l, " table blue", "") + map[bool]string{true: ""}[false])
-		if strings.Contains(l, "table blue") {
-			c.Route.Table = 100
-		}
+		c, err := names.Parse(l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +223,7 @@ func TestJSON(t *testing.T) {
 		"route add 10.0.0.0/8 nexthop via 10.1.0.1 weight 3 nexthop dev p1 metric 5 proto bgp scope global mtu lock 1400",
 		"route del prohibit fd00::/8", "route flush table all proto bgp root fd00::/8",
 		"rule add not from 10.1.0.0/16 fwmark 1/3 sport 5-9 lookup 100 suppress_prefixlength 8",
-		"-6 rule add goto 9",
+		"-6 rule add pref 0 goto 9",
 	} {
 		want, err := (*Names)(nil).Parse(l)
 		if err != nil {

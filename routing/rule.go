@@ -76,7 +76,7 @@ const (
 type Rule struct {
 	Family      Family       `json:"family,omitempty"` // told by From and To if one is there
 	Priority    uint32       `json:"priority"`         // lowest first; equal ones in the order of arrival
-	PrioritySet bool         `json:"-"`                // false in a Change: Add puts it before all but the first, Delete takes any
+	PrioritySet bool         `json:"prioritySet,omitempty"`              // false in a Change: Add puts it before all but the first, Delete takes any
 	Not         bool         `json:"not,omitempty"`
 	From        netip.Prefix `json:"from,omitzero"` // not valid: all
 	To          netip.Prefix `json:"to,omitzero"`   // not valid: all
