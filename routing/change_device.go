@@ -93,7 +93,7 @@ func (e *edit) rebind(touched func(*NextHop) bool) {
 		for i := range c.NextHops {
 			h := &c.NextHops[i]
 			h.Index, _ = e.devices.index(h.Dev)
-			h.Dead = e.isDead(h)
+			h.Dead, h.seed = e.isDead(h), h.newSeed()
 		}
 		return &c
 	})

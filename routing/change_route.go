@@ -183,7 +183,7 @@ func (e *edit) resolveHop(id TableID, h *NextHop) error {
 		}
 		h.Dev, h.Index = link.Dev, link.Index
 	}
-	h.Dead = e.isDead(h)
+	h.Dead, h.seed = e.isDead(h), h.newSeed()
 	return nil
 }
 

@@ -48,12 +48,13 @@ func (s *Set) Lookup(q *Query) Result {
 	if q.Dst.Is6() {
 		steps = s.steps[IPv6]
 	}
+	sub := subject{Query: q, src: words128Of(q.Src), dst: words128Of(q.Dst)}
 	for i := 0; i < len(steps); i++ {
 		st := &steps[i]
-		if !st.selects(q) {
+		if !st.selects(&sub) {
 			continue
 		}
-		switch st.rule.Action {
+		switch st.action {
 		case ActionLookup:
 			if res, ok := s.tryTable(st, q); ok {
 				return res
@@ -64,7 +65,7 @@ func (s *Set) Lookup(q *Query) Result {
 			}
 		case ActionNop:
 		default:
-			return Result{Type: st.rule.Action.resultType(), Rule: st.rule}
+			return Result{Type: st.action.resultType(), Rule: st.rule}
 		}
 	}
 	return Result{}

@@ -23,8 +23,8 @@ import (
 //   - two workers, two versions or two runs decide alike, and there is no state.
 //
 // Linux' hash threshold (RFC 2992) moves up to half of the flows. The price is
-// work for each hop of the route, about 15 ns, paid by the first packet of a flow
-// only and bounded by maxNextHops.
+// work for each hop of the route, a few nanoseconds, or some ten if the weights
+// differ, paid by the first packet of a flow only and bounded by maxNextHops.
 
 // FlowHash is the hash of the packet's flow that Query.Hash wants: addresses,
 // protocol and ports, as fib_multipath_hash_policy 1 of Linux. The seed keeps
@@ -39,33 +39,34 @@ func (q *Query) FlowHash(seed uint64) uint64 {
 
 // nextHop returns the hop for the query's flow; nil if none is usable.
 func (r *Route) nextHop(q *Query) *NextHop {
-	if len(r.NextHops) == 1 {
-		if h := &r.NextHops[0]; h.usable(q) {
-			return h
-		}
-		return nil
-	}
 	var best *NextHop
-	least := math.Inf(1)
 	for i := range r.NextHops {
 		h := &r.NextHops[i]
-		if !h.usable(q) {
-			continue
-		}
-		if c := h.cost(q.Hash); best == nil || c < least {
-			best, least = h, c
+		if h.usable(q) && (best == nil || h.beats(best, q.Hash)) {
+			best = h
 		}
 	}
 	return best
 }
 
+// beats reports whether the flow takes the hop rather than another.
+func (h *NextHop) beats(o *NextHop, flow uint64) bool {
+	a, b := mix(flow, h.seed), mix(flow, o.seed)
+	if h.Weight == o.Weight { // the same order without logarithms
+		return a > b
+	}
+	return h.cost(a) < o.cost(b)
+}
+
 // cost is exponentially distributed over the flows, with the weight as its rate:
 // the least of several is each one's with a probability of its share.
-func (h *NextHop) cost(flow uint64) float64 {
-	x := mix(mixAddr(flow, h.Via), uint64(h.Index))
-	u := (float64(x>>11) + 0.5) / (1 << 53) // never 0 or 1
+func (h *NextHop) cost(score uint64) float64 {
+	u := (float64(score>>11) + 0.5) / (1 << 53) // never 0 or 1
 	return -math.Log(u) / float64(h.Weight)
 }
+
+// newSeed is what tells the hop from others in the hash.
+func (h *NextHop) newSeed() uint64 { return mix(mixAddr(0, h.Via), uint64(h.Index)) }
 
 // mixAddr adds an address to a hash.
 func mixAddr(h uint64, a netip.Addr) uint64 {

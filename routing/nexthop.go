@@ -18,6 +18,7 @@ type NextHop struct {
 
 	Index uint16 `json:"index,omitempty"` // of Dev
 	Dead  bool   `json:"dead,omitempty"`  // the device is down, or the hop was declared dead: passed over
+	seed  uint64 // newSeed, for those who choose among several
 }
 
 const (

@@ -15,7 +15,7 @@ import (
 
 // equal compares what holds addresses and unexported fields of queries.
 func equal() cmp.Options {
-	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.IgnoreUnexported(Query{})}
+	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.IgnoreUnexported(Query{}, NextHop{})}
 }
 
 func testNames(t testing.TB) *Names {

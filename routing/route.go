@@ -130,7 +130,7 @@ func (r *Route) completeHops() error {
 			return err
 		}
 		h.Weight = orElse(h.Weight, 1)
-		h.Index, h.Dead = 0, false
+		h.Index, h.Dead, h.seed = 0, false, 0
 	}
 	return nil
 }

@@ -74,9 +74,9 @@ const (
 // Rule is one line of the policy database of a family, ip-rule(8). It selects a
 // packet if all that it states applies to it, or, with Not, if that is not so.
 type Rule struct {
-	Family      Family       `json:"family,omitempty"` // told by From and To if one is there
-	Priority    uint32       `json:"priority"`         // lowest first; equal ones in the order of arrival
-	PrioritySet bool         `json:"prioritySet,omitempty"`              // false in a Change: Add puts it before all but the first, Delete takes any
+	Family      Family       `json:"family,omitempty"`      // told by From and To if one is there
+	Priority    uint32       `json:"priority"`              // lowest first; equal ones in the order of arrival
+	PrioritySet bool         `json:"prioritySet,omitempty"` // false in a Change: Add puts it before all but the first, Delete takes any
 	Not         bool         `json:"not,omitempty"`
 	From        netip.Prefix `json:"from,omitzero"` // not valid: all
 	To          netip.Prefix `json:"to,omitzero"`   // not valid: all
@@ -208,34 +208,8 @@ func placeOf(rules []*Rule, priority uint32) int {
 	return at
 }
 
-// step is a rule made ready for the data path: names resolved, tables found.
-type step struct {
-	rule     *Rule
-	table    *table // of ActionLookup; nil: there is no such table
-	target   int    // of ActionGoto: the step to go on with; 0: there is none
-	iif, oif int32
-	always   bool // selects every packet
-}
-
-// selects reports whether the rule is for the packet.
-func (s *step) selects(q *Query) bool {
-	return s.always || s.applies(q) != s.rule.Not
-}
-
-// applies reports whether everything that the rule states is so.
-func (s *step) applies(q *Query) bool {
-	r := s.rule
-	return (s.iif == anyDevice || s.iif == int32(q.IIF)) &&
-		(s.oif == anyDevice || s.oif == int32(q.OIF) && q.OIF != 0) &&
-		(!r.From.IsValid() || r.From.Contains(q.Src)) &&
-		(!r.To.IsValid() || r.To.Contains(q.Dst)) &&
-		(q.Mark^r.Mark)&r.Mask == 0 && meant(r.TOS, q.TOS&^3) && r.carries(q)
-}
-
-// carries reports whether the packet has the rule's protocol and ports.
-func (r *Rule) carries(q *Query) bool {
-	return meant(r.Proto, q.Proto) && r.Sport.has(q.Sport) && r.Dport.has(q.Dport)
-}
+// same reports whether two rules differ in nothing but the order of arrival.
+func (r *Rule) same(o *Rule) bool { return *r == *o }
 
 // selectsAll reports whether the rule states nothing that a packet could fail.
 func (r *Rule) selectsAll() bool {
@@ -244,6 +218,3 @@ func (r *Rule) selectsAll() bool {
 	c.Action, c.Table, c.Goto, c.Suppress, c.SuppressLen = 0, 0, 0, false, 0
 	return c == Rule{}
 }
-
-// same reports whether two rules differ in nothing but the order of arrival.
-func (r *Rule) same(o *Rule) bool { return *r == *o }

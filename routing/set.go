@@ -112,27 +112,3 @@ func (s *Set) compile() {
 		s.steps[f] = s.compileRules(s.rules[f])
 	}
 }
-
-func (s *Set) compileRules(rules []*Rule) []step {
-	steps := make([]step, len(rules))
-	for i, r := range rules {
-		steps[i] = step{
-			rule: r, table: s.tables[r.Table], always: r.selectsAll(),
-			iif: s.devices.bind(r.IIF), oif: s.devices.bind(r.OIF),
-		}
-		if r.Action == ActionGoto {
-			steps[i].target = firstOf(rules, r.Goto)
-		}
-	}
-	return steps
-}
-
-// firstOf is the position of the first rule with a priority; 0 if there is none.
-// The first rule of all is nobody's target, since a goto only goes forward.
-func firstOf(rules []*Rule, priority uint32) int {
-	at, found := slices.BinarySearchFunc(rules, priority, func(r *Rule, p uint32) int { return cmp.Compare(r.Priority, p) })
-	if !found {
-		return 0
-	}
-	return at
-}

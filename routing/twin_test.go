@@ -134,7 +134,7 @@ func (w *twin) compare(t *testing.T, s *Set, q *Query) Type {
 	} else {
 		ok = ok && slices.Contains(hops, got.NextHop)
 		for _, h := range hops {
-			ok = ok && got.NextHop.cost(q.Hash) <= h.cost(q.Hash)
+			ok = ok && !h.beats(got.NextHop, q.Hash)
 		}
 	}
 	if !ok {
