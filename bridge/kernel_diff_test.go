@@ -105,13 +105,9 @@ func (r *rivals) send(in uint16, dst, src packet.MAC, vlan uint16, number uint64
 	case Forward:
 		want.add(number, v.Port)
 	case Flood:
-		for _, port := range r.b.FloodPorts() {
-			if port != in {
-				want.add(number, port)
-			}
-		}
-		if v.Local {
-			want.add(number, localPort)
+		var c Cursor
+		for o, ok := v.Next(&c); ok; o, ok = v.Next(&c) {
+			want.add(number, o.Port)
 		}
 	}
 }
