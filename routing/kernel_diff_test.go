@@ -230,7 +230,6 @@ type rivals struct {
 	k      *kernel
 	s      *Set
 	family string
-	made   []string
 }
 
 func newRivals(t *testing.T, v6 bool) *rivals {

@@ -188,8 +188,7 @@ func (k *kernel) lookup(q *Query) (string, unix.Errno) {
 		req.AddData(nl.NewRtAttr(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, q.Dport)))
 	}
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return "", errno
 	}
 	if err != nil || len(msgs) != 1 {

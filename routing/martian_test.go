@@ -57,7 +57,7 @@ func TestSpecial(t *testing.T) {
 		if got := b.Prefix.String(); ok != (want != "") || ok && got != want {
 			t.Errorf("%s: %v %v, want %q", addr, got, ok, want)
 		}
-		if b.Forwardable && !(b.Source && b.Destination) || b.Global && !b.Forwardable {
+		if b.Forwardable && (!b.Source || !b.Destination) || b.Global && !b.Forwardable {
 			t.Errorf("%s: %+v", addr, b)
 		}
 	}

@@ -186,7 +186,7 @@ func TestRouteOperations(t *testing.T) {
 			before := shown(s, 0)
 			n, err := s.Apply(changes(t, tc.ops))
 			if tc.err != nil {
-				if err == nil || tc.err != errAny && !errors.Is(err, tc.err) {
+				if err == nil || !errors.Is(err, tc.err) && !errors.Is(tc.err, errAny) {
 					t.Fatalf("error %v, want %v", err, tc.err)
 				}
 			} else if err != nil {
@@ -249,7 +249,7 @@ func TestRuleOperations(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s, err := newWorld(t).Apply(changes(t, tc.ops))
 			if tc.err != nil {
-				if err == nil || tc.err != errAny && !errors.Is(err, tc.err) {
+				if err == nil || !errors.Is(err, tc.err) && !errors.Is(tc.err, errAny) {
 					t.Fatalf("error %v, want %v", err, tc.err)
 				}
 				return

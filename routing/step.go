@@ -22,6 +22,7 @@ type step struct {
 	from, to   span
 	iif, oif   int32
 	mark, mask uint32
+	always     bool // the rule has nothing to say: the answer is yes
 	not        bool
 	transport  bool // the rule has more to say: TOS, protocol, ports
 	action     Action
@@ -73,7 +74,7 @@ type subject struct {
 
 // selects reports whether the rule is for the packet.
 func (s *step) selects(q *subject) bool {
-	return s.applies(q) != s.not
+	return s.always || s.applies(q) != s.not
 }
 
 // applies reports whether everything that the rule states is so.
@@ -98,7 +99,7 @@ func (s *Set) compileRules(rules []*Rule) []step {
 		steps[i] = step{
 			from: spanOf(r.From), to: spanOf(r.To),
 			iif: s.devices.bind(r.IIF), oif: s.devices.bind(r.OIF),
-			mark: r.Mark, mask: r.Mask, not: r.Not,
+			mark: r.Mark, mask: r.Mask, not: r.Not, always: r.selectsAll(),
 			transport: r.TOS != 0 || r.Proto != 0 || r.Sport != Ports{} || r.Dport != Ports{},
 			action:    r.Action, table: s.tables[r.Table], rule: r,
 		}
