@@ -8,8 +8,9 @@
 // A Set is all of it for one namespace: devices, tables and rules of one version.
 // It never changes, so any number of workers look up in it without a lock;
 // Set.Apply makes the next version out of a list of changes, all of them or none.
-// A look-up takes the same time in ten routes as in a hundred thousand and
-// allocates nothing.
+// A look-up takes as many steps in ten routes as in a hundred thousand, some 50 ns,
+// or 150 ns once the table is larger than the CPU's cache; it allocates nothing.
+// Each rule that doesn't select the packet costs some 3 ns.
 //
 //	Query --rules--> table --longest prefix--> route --flow hash--> next hop
 //	          |                   |               |
@@ -29,7 +30,9 @@
 //   - A gateway must not be an own address, in IPv4 either; Linux reads that as
 //     "on this link", which is what a route without `via` says.
 //   - A local route needs no device.
-//   - The output device of a query binds in IPv6 as in IPv4.
+//   - The output device of a query binds in IPv6 as in IPv4, and without a route
+//     over it there is none; Linux assumes in IPv4 that everybody is on its link.
+//   - `del` compares the type in IPv6 too, so that `del prohibit P` spares a throw.
 //   - Next hops that `append` joins in IPv6 share the attributes of the route
 //     that was there first.
 package routing

@@ -48,10 +48,10 @@ func (s *Set) Lookup(q *Query) Result {
 	if q.Dst.Is6() {
 		steps = s.steps[IPv6]
 	}
-	sub := subject{Query: q, src: words128Of(q.Src), dst: words128Of(q.Dst)}
+	var a addresses
 	for i := 0; i < len(steps); i++ {
 		st := &steps[i]
-		if !st.selects(&sub) {
+		if !st.always && !st.selects(q, a.of(q)) {
 			continue
 		}
 		switch st.action {

@@ -66,24 +66,30 @@ func (s *span) has(a words128) bool {
 	return (a.hi^s.addr.hi)&s.mask.hi|(a.lo^s.addr.lo)&s.mask.lo == 0
 }
 
-// subject is a Query as steps compare it.
-type subject struct {
-	*Query
+// addresses are those of a Query as steps compare them.
+type addresses struct {
 	src, dst words128
+	made     bool
+}
+
+// of makes them when the first rule asks, which in most namespaces none does.
+func (a *addresses) of(q *Query) *addresses {
+	if !a.made {
+		*a = addresses{words128Of(q.Src), words128Of(q.Dst), true}
+	}
+	return a
 }
 
 // selects reports whether the rule is for the packet.
-func (s *step) selects(q *subject) bool {
-	return s.always || s.applies(q) != s.not
-}
+func (s *step) selects(q *Query, a *addresses) bool { return s.applies(q, a) != s.not }
 
 // applies reports whether everything that the rule states is so.
-func (s *step) applies(q *subject) bool {
-	return s.from.has(q.src) && s.to.has(q.dst) &&
+func (s *step) applies(q *Query, a *addresses) bool {
+	return s.from.has(a.src) && s.to.has(a.dst) &&
 		(s.iif == anyDevice || s.iif == int32(q.IIF)) &&
 		(s.oif == anyDevice || s.oif == int32(q.OIF) && q.OIF != 0) &&
 		(q.Mark^s.mark)&s.mask == 0 &&
-		(!s.transport || s.rule.carries(q.Query))
+		(!s.transport || s.rule.carries(q))
 }
 
 // carries reports whether the packet has the rule's type of service, protocol and
