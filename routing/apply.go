@@ -10,6 +10,21 @@ import (
 	"slices"
 )
 
+// Theory of operation.
+//
+// A transaction works on a Set that nobody else has seen (edit). It starts with
+// the maps of the old one copied and everything below them shared, and copies what
+// it is about to write to: a table's trie (writable), a list of rules
+// (writableRules), a leaf, a Route. Whoever still reads the old Set sees none of it.
+//
+//	1. change by change: put and delete routes, rules, devices   apply
+//	2. forget tables that became empty, give up the right to write   commit
+//	3. make what the data path reads: steps, tables of VRFs   compile
+//
+// A change sees those before it, so a connected route may be followed by one whose
+// gateway it leads to, and a rule by another that says goto. If one fails the edit
+// is dropped as it is; nothing needs to be undone.
+
 // Op is what a Change does, in the words of ip-route(8). Zero is OpAdd.
 type Op uint8
 

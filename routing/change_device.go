@@ -8,6 +8,13 @@ import (
 	"slices"
 )
 
+// Theory of operation.
+//
+// Routes name devices, the data path compares indices, and whether a next hop can
+// be used is written into it (NextHop.Index, .Dead). So when a device changes, every
+// route that names it is written again. That looks at all routes, which takes some
+// milliseconds for 100,000 of them; it spares each look-up the question.
+
 func (e *edit) applyDevice(op Op, d *Device) error {
 	old, there := e.devices.byName[d.Name]
 	switch {
