@@ -14,6 +14,7 @@ import (
 
 const (
 	firstBarrier = 1 << 32 // numbers of the frames that end a batch
+	kernelBatch  = 25      // frames at once: with their copies far less than a busy CPU's backlog holds
 	hosts        = 24      // stations of the differential test
 )
 
@@ -166,9 +167,9 @@ func (r *rivals) compareFDB() {
 // now and then, and one station is static.
 func TestSameAsTheKernel(t *testing.T) {
 	r := newRivals(t)
-	for n := range 300 {
-		r.batch(100)
-		if n%8 == 0 {
+	for n := range 1200 {
+		r.batch(kernelBatch)
+		if n%32 == 0 {
 			r.compareFDB()
 			port := uint16(1 + r.rnd.IntN(kernelPorts))
 			r.k.flush(port)

@@ -95,7 +95,9 @@ func TestFlagsSameAsTheKernel(t *testing.T) {
 	r.b.SetStatic(set)
 	for n := range 120 {
 		r.setFlags()
-		r.flagged(100)
+		for range 4 {
+			r.flagged(kernelBatch)
+		}
 		if n%8 == 0 {
 			r.compareFDB()
 			port := uint16(1 + r.rnd.IntN(kernelPorts))

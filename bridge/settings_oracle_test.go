@@ -40,7 +40,9 @@ func listed(ranges []VIDRange, vid uint16) bool {
 	return slices.ContainsFunc(ranges, func(r VIDRange) bool { return r.First <= vid && vid <= r.Last })
 }
 
-func isAware(p PortConfig) bool { return p.VLAN.PVID+uint16(len(p.VLAN.Tagged)+len(p.VLAN.Untagged)) > 0 }
+func isAware(p PortConfig) bool {
+	return p.VLAN.PVID+uint16(len(p.VLAN.Tagged)+len(p.VLAN.Untagged)) > 0
+}
 
 func leavesUntagged(p PortConfig, vid uint16) bool {
 	return listed(p.VLAN.Untagged, vid) || vid != 0 && vid == p.VLAN.PVID && !listed(p.VLAN.Tagged, vid)
@@ -379,7 +381,7 @@ func TestSettingsAndTwinAgree(t *testing.T) {
 				t: t, rnd: rand.New(rand.NewPCG(seed, 21)), b: New(Options{}),
 				w: &plainTwin{known: map[place]uint16{}, static: map[place]StaticEntry{}},
 			}
-			for n := range 5000 {
+			for n := range 3000 {
 				if n%50 == 0 {
 					d.setPorts()
 				}

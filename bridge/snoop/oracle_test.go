@@ -104,7 +104,7 @@ func TestTableAndTwinAgree(t *testing.T) {
 			for range 11 {
 				d.second()
 			}
-			for range 4000 {
+			for range 2000 {
 				d.step()
 			}
 			t.Logf("%+v", d.tab.Stats())
