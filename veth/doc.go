@@ -42,7 +42,7 @@
 //     kernel refuses it; Recv counts it in Batch.Refused. CreatePair switches
 //     those offloads off in the container, so that its kernel segments before
 //     the veth and nothing is lost;
-//   - dropped by the kernel since the socket's buffer was full: SocketStats;
+//   - dropped by the kernel since the socket's buffer was full: Stats;
 //   - refused on the way out: SendResult, one count per trace.Reason.
 //
 // # The pair

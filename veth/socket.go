@@ -129,18 +129,3 @@ func Stats(fd int) (packets, drops uint32, err error) {
 	}
 	return st.Packets, st.Drops, nil
 }
-
-// SocketStats adds up what Stats returns. The zero value is ready; it is not
-// safe for concurrent use, and a port must have one reader only.
-type SocketStats struct {
-	Packets uint64 // frames that arrived, the dropped ones included
-	Drops   uint64 // frames dropped because the receive buffer was full
-}
-
-// Read reads and adds the counters of a port.
-func (s *SocketStats) Read(fd int) error {
-	packets, drops, err := Stats(fd)
-	s.Packets += uint64(packets)
-	s.Drops += uint64(drops)
-	return err
-}
