@@ -92,10 +92,12 @@ func TestFloodLeavesTheGatewayToOthers(t *testing.T) {
 			l := newKernelLab(t, Options{Workers: 2}, s)
 			stop := l.flood(frames...)
 			defer stop()
-			out := l.run(2, "ping", "-q", "-n", "-i", "0.01", "-c", "60", "-W", "2", "10.44.0.1")
-			if m := lossOf.FindStringSubmatch(out); m == nil {
-				t.Errorf("ping says\n%s", out)
-			} else if loss, _ := strconv.ParseFloat(m[1], 64); loss > 10 { // a busy machine loses some
+			// A busy machine may lose some once, a flood that starves others does it always.
+			loss := l.pingLoss(2)
+			if loss > 4 {
+				loss = l.pingLoss(2)
+			}
+			if loss > 4 {
 				t.Errorf("%v %% of a victim's pings are lost", loss)
 			}
 			if err := converseWith(t, kernel{l.ns[2]}, 100); err != nil {
@@ -103,6 +105,22 @@ func TestFloodLeavesTheGatewayToOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pingLoss is the percentage of pings of container i that the gateway leaves
+// unanswered.
+func (l *kernelLab) pingLoss(i int) float64 {
+	l.t.Helper()
+	out := l.run(i, "ping", "-q", "-n", "-i", "0.01", "-c", "60", "-W", "2", "10.44.0.1")
+	m := lossOf.FindStringSubmatch(out)
+	if m == nil {
+		l.t.Fatalf("ping says\n%s", out)
+	}
+	loss, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return loss
 }
 
 // converseWith has some exchanges with the gateway's echo over one connection.

@@ -78,8 +78,9 @@ func (t *turn) carry(p *port, frames []packet.Frame) {
 }
 
 // fruitless is for an event that brought no frame, or an error behind the
-// frames. An error is reported. A socket that can bring nothing more, or that goes on to report events without
-// frames, is given up, for epoll would report it for ever.
+// frames. An error is reported. A socket that can bring nothing more, or that
+// goes on to report events without frames, is given up, for epoll would report
+// it for ever.
 func (t *turn) fruitless(s *socket, errno unix.Errno, events uint32) {
 	failed := events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
 	if errno == 0 && !failed {
