@@ -4,6 +4,7 @@ go 1.26.3
 
 require (
 	github.com/elastic/go-seccomp-bpf v1.6.0
+	github.com/gaissmai/bart v0.30.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
 	github.com/safchain/ethtool v0.7.0

@@ -43,18 +43,28 @@ func layers() map[string]edges {
 			"packet": "it receives into frames and sends from them",
 			"trace":  "a frame that can't be sent is dropped with a reason",
 		},
-		"bridge": {
-			"packet": "it decides on addresses of a frame",
-			"trace":  "its verdict carries the drop reason",
+		"bridge/guard": {
+			"packet": "it reads what a frame says of its sender",
+			"trace":  "each guard has its drop reason",
 		},
+		"bridge/snoop": {"packet": "it reads IGMP and MLD"},
+		"bridge": {
+			"bridge/guard": "what a port may send",
+			"bridge/snoop": "which ports want a group",
+			"packet":       "it decides on addresses of a frame",
+			"trace":        "its verdict carries the drop reason",
+		},
+		"routing": {},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
-			"veth":   "first and last step: sockets",
-			"bridge": "second step: learn, forward, flood",
-			"flow":   "short cut past the steps",
-			"packet": "frames pass through it",
-			"trace":  "it counts what comes, goes and is dropped",
+			"veth":         "first and last step: sockets",
+			"bridge":       "second step: learn, forward, flood",
+			"bridge/guard": "the guards that a port's spec asks for",
+			"bridge/snoop": "the snooping that a bridge's spec asks for",
+			"flow":         "short cut past the steps",
+			"packet":       "frames pass through it",
+			"trace":        "it counts what comes, goes and is dropped",
 		},
 
 		// Row 5: the sandboxed process; leases.

@@ -20,7 +20,7 @@ import (
 	"sluice/trace"
 )
 
-// counterSlots is the size of the table of port counters, 512 bytes each, taken
+// counterSlots is the size of the table of port counters, 1024 bytes each, taken
 // from tmpfs at once. Slot 0 is nobody's, so it bounds networks and attachments
 // together to one less.
 const counterSlots = 4096

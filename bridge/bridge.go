@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/bridge/snoop"
 )
 
 // The defaults of Options.
@@ -52,7 +54,7 @@ type Tick uint32
 // Input, Ref's methods, FloodPorts, Local and Port take no lock unless the
 // source of a frame is new or has moved.
 //
-// Lock order: mu is the only one and nothing is called with it held.
+// Lock order: mu, then that of the snoop.Table, which calls nothing.
 type Bridge struct {
 	ageing     uint32 // ticks
 	maxEntries int64
@@ -61,6 +63,9 @@ type Bridge struct {
 	ports  atomic.Pointer[portSet]   // stored under mu
 	static atomic.Pointer[staticSet] // stored under mu
 	table  table                     // read without, changed under mu
+
+	neighbours atomic.Pointer[neighbourSet] // nil: none
+	snoop      atomic.Pointer[snoop.Table]  // nil: off; stored under mu
 
 	mu      sync.Mutex
 	entries atomic.Int64 // dynamic entries; changed under mu
@@ -82,7 +87,7 @@ func New(o Options) *Bridge {
 		maxPerPort: int64(o.MaxPerPort),
 		table:      newTable(o.MaxEntries),
 	}
-	b.ports.Store(&portSet{})
+	b.ports.Store(&portSet{epoch: newEpoch()})
 	b.static.Store(&staticSet{})
 	return b
 }

@@ -48,14 +48,24 @@ func (b *Bridge) change(ports *portSet, static staticSet) *Change {
 }
 
 // install makes a change. Sets are public before what they end is forgotten, so a
-// learner that waits for the lock finds them.
+// learner that waits for the lock finds them; and the static set before the ports,
+// on which the epoch hangs: see newEpoch.
 //
 // +checklocks:b.mu
 func (b *Bridge) install(c *Change) {
-	b.ports.Store(c.ports)
+	old := b.ports.Load()
 	b.static.Store(&c.static)
+	if c.ports == old {
+		b.newEpoch()
+	} else {
+		b.ports.Store(c.ports)
+		old.epoch.state.Store(0)
+	}
 	for _, s := range c.ended {
 		s.state.Store(0)
+	}
+	if t := b.snoop.Load(); t != nil {
+		t.SetPorts(b.ports.Load().snooped())
 	}
 	if !c.left && len(c.fresh) == 0 {
 		return

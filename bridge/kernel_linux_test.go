@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,6 +87,27 @@ func (k *kernelBridge) addPort(port uint16) {
 	k.run("ip", "link", "set", outer, "arp", "off", "up")
 	k.run("ip", "link", "set", inner, "arp", "off", "master", "slt-br", "up")
 	k.fds[port] = k.socket(outer)
+	k.await(inner)
+}
+
+// await waits until a port forwards: the kernel notices in its own time that the
+// peer of a veth is up.
+func (k *kernelBridge) await(inner string) {
+	k.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		var links []struct{ State string }
+		if err := json.Unmarshal(k.run("bridge", "-json", "link", "show", "dev", inner), &links); err != nil {
+			k.t.Fatal(err)
+		}
+		if len(links) == 1 && links[0].State == "forwarding" {
+			return
+		}
+		if time.Now().After(deadline) {
+			k.t.Fatalf("%s does not forward: %+v", inner, links)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // run runs a command in the namespace: it is forked from this thread.

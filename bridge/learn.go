@@ -5,7 +5,7 @@ package bridge
 // learn enters a new station or moves a known one to the port that it was heard
 // on. It returns the zero Ref if the station was not learned. This is the slow
 // path of Input and the only writer that a packet can cause.
-func (b *Bridge) learn(from port, k uint64, now Tick) (r Ref, learned bool) {
+func (b *Bridge) learn(from *port, k uint64, now Tick) (r Ref, learned bool) {
 	if b.hopeless(from, k) {
 		return Ref{}, false
 	}
@@ -29,7 +29,7 @@ func (b *Bridge) learn(from port, k uint64, now Tick) (r Ref, learned bool) {
 // hopeless reports, without the lock, that a new station would be refused: a
 // flood of forged sources must not make the other ports' learning wait. A known
 // station that moves is not hopeless, since it leaves its old port.
-func (b *Bridge) hopeless(from port, k uint64) bool {
+func (b *Bridge) hopeless(from *port, k uint64) bool {
 	full := b.entries.Load() >= b.maxEntries
 	over := from.learned.Load() >= b.maxPerPort
 	if !full && !over {
@@ -54,7 +54,7 @@ func (b *Bridge) refuse(quota bool) {
 // enter puts a new station into the table.
 //
 // +checklocks:b.mu
-func (b *Bridge) enter(p port, k uint64, now Tick) (Ref, bool) {
+func (b *Bridge) enter(p *port, k uint64, now Tick) (Ref, bool) {
 	if p.learned.Load() >= b.maxPerPort {
 		b.refuse(true)
 		return Ref{}, false
@@ -75,7 +75,7 @@ func (b *Bridge) enter(p port, k uint64, now Tick) (Ref, bool) {
 // did that first, or the control path has just made it static.
 //
 // +checklocks:b.mu
-func (b *Bridge) relearn(p port, s *slot, state uint64, now Tick) (Ref, bool) {
+func (b *Bridge) relearn(p *port, s *slot, state uint64, now Tick) (Ref, bool) {
 	if kindOf(state) != Dynamic {
 		return Ref{}, false // the next frame takes the static entry's way
 	}
@@ -91,7 +91,7 @@ func (b *Bridge) relearn(p port, s *slot, state uint64, now Tick) (Ref, bool) {
 // station is flooded and so still reaches it.
 //
 // +checklocks:b.mu
-func (b *Bridge) move(p port, s *slot, old uint16, now Tick) (Ref, bool) {
+func (b *Bridge) move(p *port, s *slot, old uint16, now Tick) (Ref, bool) {
 	if p.learned.Load() >= b.maxPerPort {
 		b.remove(s, old)
 		b.refuse(true)

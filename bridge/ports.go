@@ -5,6 +5,30 @@ package bridge
 import (
 	"slices"
 	"sync/atomic"
+
+	"sluice/bridge/guard"
+	"sluice/bridge/snoop"
+)
+
+// PortFlags are the switches of a port, in the words of bridge(8). Zero is an
+// ordinary port.
+type PortFlags uint16
+
+// The flags.
+const (
+	Isolated         PortFlags = 1 << iota // sends nothing to, and gets nothing from, other isolated ports
+	Hairpin                                // gets back what is for itself, and its own floods
+	NoLearning                             // learning off: sources are neither learned nor refreshed
+	Locked                                 // only sources that have an entry on the port; they don't come from elsewhere
+	NoUnicastFlood                         // flood off: gets no unicast to unknown stations
+	NoMulticastFlood                       // mcast_flood off: no groups that nobody joined; the host stack's come all the same
+	NoBroadcastFlood                       // bcast_flood off: the same for broadcast
+	FastLeave                              // mcast_fast_leave on: one host only is behind it
+	FilterBPDU                             // drops spanning tree messages that come, with a reason of their own
+	Suppress                               // its ARP requests and solicitations for known neighbours are answered by the bridge
+
+	// egressFlags have a say in what leaves by a port, or by another one.
+	egressFlags = Isolated | Hairpin | NoUnicastFlood | NoMulticastFlood | NoBroadcastFlood
 )
 
 // PortConfig is one member of the bridge.
@@ -12,37 +36,69 @@ type PortConfig struct {
 	Index uint16 // 1 to 65535; unique in the bridge
 	MTU   int    // largest IP packet that may be sent to it, in bytes
 	Local bool   // the port of the namespace's own host stack; at most one
+
+	Flags  PortFlags
+	VLAN   VLAN             // zero: VLAN-unaware
+	Storm  Storm            // zero: no limits
+	Guard  guard.Config     // zero: no checks
+	Router snoop.RouterMode // multicast routers; the local port is taken for one unless it says RouterNever
+
+	// MirrorIn and MirrorOut are ports that get a copy of what comes from this
+	// one, as it came, or goes to it, as it goes. 0 or no member: none.
+	MirrorIn, MirrorOut uint16
 }
 
-// port is a member and what it has learned. It lives as long as the membership,
-// across sets, so that a change elsewhere does not forget its count.
+// port is a compiled member. It is immutable.
 type port struct {
 	PortConfig
-	learned *atomic.Int64 // dynamic entries; changed under Bridge.mu
+	*portState
+	vlans   *vlans // nil: unaware
+	guard   *guard.Profile
+	rates   [floodKinds]Rate
+	checked bool // what comes has more to pass than every frame
 }
+
+// portState lives as long as the membership, across sets, so that a change
+// elsewhere doesn't forget it.
+type portState struct {
+	learned atomic.Int64 // dynamic entries; changed under Bridge.mu
+	meters  [floodKinds]meter
+}
+
+// has reports whether a flag of fl is set.
+func (p *port) has(fl PortFlags) bool { return p.Flags&fl != 0 }
 
 // portSet is an immutable membership, swapped as a whole.
 type portSet struct {
-	byIndex map[uint16]port
+	byIndex map[uint16]*port
 	flood   []uint16 // all but the local port, ascending
 	local   uint16   // 0: none
+	locals  []uint16 // it; nil
+
+	// epoch is what a Ref points to that is Valid while ports and static entries
+	// stay what they are.
+	epoch *slot
+
+	// special: some port has VLANs or another say in what leaves.
+	special bool
 }
 
 // newPortSet makes the set of the members given; those that were in the old set
-// keep their count. A later duplicate of an index replaces the earlier.
+// keep their state. A later duplicate of an index replaces the earlier.
 func newPortSet(members []PortConfig, old *portSet) *portSet {
-	ps := &portSet{byIndex: make(map[uint16]port, len(members))}
+	ps := &portSet{byIndex: make(map[uint16]*port, len(members)), epoch: newEpoch()}
 	for _, c := range members {
-		p, kept := old.byIndex[c.Index]
-		if !kept {
-			p.learned = new(atomic.Int64)
+		state := new(portState)
+		if p, kept := old.byIndex[c.Index]; kept {
+			state = p.portState
 		}
-		p.PortConfig = c
-		ps.byIndex[c.Index] = p
+		ps.byIndex[c.Index] = compile(c, state)
 	}
 	for i, p := range ps.byIndex {
+		p.MirrorIn, p.MirrorOut = ps.mirror(i, p.MirrorIn), ps.mirror(i, p.MirrorOut)
+		ps.special = ps.special || p.vlans != nil || p.has(egressFlags) || p.MirrorOut != 0
 		if p.Local {
-			ps.local = i
+			ps.local, ps.locals = i, []uint16{i}
 		} else {
 			ps.flood = append(ps.flood, i)
 		}
@@ -51,7 +107,25 @@ func newPortSet(members []PortConfig, old *portSet) *portSet {
 	return ps
 }
 
-// reaches reports whether a frame flooded from port in would reach anybody.
+func compile(c PortConfig, state *portState) *port {
+	p := &port{PortConfig: c, portState: state}
+	p.vlans = c.VLAN.compile()
+	p.guard = guard.New(c.Guard)
+	p.rates = c.Storm.rates()
+	p.checked = p.guard != nil || c.Storm != Storm{} || p.has(FilterBPDU)
+	return p
+}
+
+// mirror is where copies of a port go; 0 for a port that is no member or itself.
+func (ps *portSet) mirror(port, to uint16) uint16 {
+	if to == port || !ps.has(to) {
+		return 0
+	}
+	return to
+}
+
+// reaches reports whether a frame flooded from port in would reach anybody, if
+// no port had a say in it.
 func (ps *portSet) reaches(in uint16, local bool) bool {
 	if local && ps.local != 0 && ps.local != in {
 		return true
@@ -82,7 +156,8 @@ func (ps *portSet) has(index uint16) bool {
 }
 
 // FloodPorts is every member but the local port, in ascending order. The slice
-// is shared and must not be changed. The caller skips the input port.
+// is shared and must not be changed. Which of them get a frame, Verdict.Next
+// says.
 func (b *Bridge) FloodPorts() []uint16 { return b.ports.Load().flood }
 
 // Local is the local port; 0 if there is none.
@@ -91,5 +166,8 @@ func (b *Bridge) Local() uint16 { return b.ports.Load().local }
 // Port is the configuration of a member; false if it is none.
 func (b *Bridge) Port(index uint16) (PortConfig, bool) {
 	p, ok := b.ports.Load().byIndex[index]
-	return p.PortConfig, ok
+	if !ok {
+		return PortConfig{}, false
+	}
+	return p.PortConfig, true
 }

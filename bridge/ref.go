@@ -28,3 +28,27 @@ func (r Ref) Touch(now Tick) {
 		r.s.touch(now)
 	}
 }
+
+// newEpoch makes the slot that Refs of an epoch point to.
+func newEpoch() *slot {
+	s := new(slot)
+	s.state.Store(genUnit)
+	return s
+}
+
+// newEpoch begins a new epoch: the Refs of the one before are false. It hangs on
+// the port set, which a frame that is just being decided takes up first: what it
+// finds later may be newer than its epoch, never older.
+//
+// +checklocks:b.mu
+func (b *Bridge) newEpoch() {
+	old := b.ports.Load()
+	next := *old
+	next.epoch = newEpoch()
+	b.ports.Store(&next)
+	old.epoch.state.Store(0)
+}
+
+// epochRef is a Ref for a source that needs no entry. Its touches refresh
+// nothing.
+func (ps *portSet) epochRef() Ref { return Ref{ps.epoch, genUnit} }

@@ -34,29 +34,8 @@ func UnsolicitedNA(dst []byte, mac MAC, ip netip.Addr) []byte {
 	if !ip.Is6() || ip.Is4In6() {
 		return dst
 	}
-	const (
-		length        = 32 // advertisement 24, option 8
-		advertisement = 136
-		override      = 0x20
-		targetLLAddr  = 2
-		hopLimit      = 255
-	)
-	begin := len(dst)
-	src, all := ip.As16(), netip.IPv6LinkLocalAllNodes().As16()
 	dst = appendEthernet(dst, MAC{0x33, 0x33, 0, 0, 0, 1}, mac, EtherTypeIPv6)
-	dst = append(dst, 0x60, 0, 0, 0, 0, length, ProtoICMPv6, hopLimit)
-	dst = append(dst, src[:]...)
-	dst = append(dst, all[:]...)
-	dst = append(dst, advertisement, 0, 0, 0, override, 0, 0, 0)
-	dst = append(dst, src[:]...)
-	dst = append(dst, targetLLAddr, 1)
-	dst = append(dst, mac[:]...)
-
-	v := View{L3: EthernetLen, L4: EthernetLen + IPv6Len, Flags: ViewIPv6, Proto: ProtoICMPv6}
-	b := dst[begin:]
-	sum := ^Sum(b[v.L4:], PseudoHeader(b, &v, length))
-	binary.BigEndian.PutUint16(b[v.L4+icmpCsumOffset:], sum)
-	return dst
+	return appendNA(dst, ip, netip.IPv6LinkLocalAllNodes(), NAFlagOverride, mac)
 }
 
 func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {

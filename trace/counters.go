@@ -19,7 +19,7 @@ import (
 // agent reads. There is no pointer in it and nothing to lock, so that either
 // process may die at any moment and the numbers stay what they were:
 //
-//	0            512                 1024
+//	0            1024                2048
 //	+------------+-------------------+-------------------+--
 //	| header     | slot 0 (nobody)   | slot 1 (port 1)   | …
 //	+------------+-------------------+-------------------+--
@@ -27,7 +27,7 @@ import (
 //	 version  4 bytes, native endian like all that follows
 //	 slotsize 4 bytes
 //	 slots    4 bytes
-//	 zero     to byte 512
+//	 zero     to byte 1024
 //
 // A file is written under another name, header and all, and then renamed: a
 // process killed in between leaves a name that nobody opens and that the next
@@ -65,7 +65,7 @@ func NewCounters(slots int) *Counters {
 // CreateCounters opens the counter file at path, or makes it. A file with the
 // same number of slots and the same layout is kept with its numbers, any other
 // is replaced. Slots is 1 to MaxSlots and includes slot 0, which belongs to
-// nobody. The memory (512 bytes a slot) is taken at once: a full tmpfs is an
+// nobody. The memory (1024 bytes a slot) is taken at once: a full tmpfs is an
 // error here and not a SIGBUS in the data path. The caller closes the file.
 func CreateCounters(path string, slots int) (*os.File, error) {
 	if slots < 1 || slots > MaxSlots {

@@ -31,9 +31,9 @@ const (
 	dropBase Word = 24 // drops[None] (always 0), drops[MalformedEthernet], …
 )
 
-// slotWords is the number of words in a slot: 8 cache lines, one page holds
-// eight ports.
-const slotWords = 64
+// slotWords is the number of words in a slot: 16 cache lines, one page holds
+// four ports.
+const slotWords = 128
 
 // A slot must have room for every reason; this does not compile otherwise.
 const _ = uint(slotWords - int(dropBase) - NumReasons)

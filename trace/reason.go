@@ -41,6 +41,24 @@ const (
 	LocalRate
 	LocalQuota
 	LocalSocket
+	VLANIngress
+	VLANEgress
+	Isolated
+	FloodOff
+	Storm
+	Locked
+	BPDU
+	NoMember
+	MalformedGroup
+	Suppressed
+	GuardMAC
+	GuardIP
+	GuardARP
+	GuardND
+	GuardRA
+	GuardDHCP
+	GuardDHCP6
+	GuardQuery
 
 	numReasons // one past the last
 )
@@ -86,6 +104,24 @@ var reasonTable = [NumReasons]reasonText{
 	LocalRate:         {"local_rate", "input port sent more to the namespace's host stack than its rate allows"},
 	LocalQuota:        {"local_quota", "input port has its share of the host stack's TCP connections: a new one was refused"},
 	LocalSocket:       {"local_socket", "the host stack's UDP socket has too many datagrams that nobody has read"},
+	VLANIngress:       {"vlan_ingress", "the input port takes no frame of that VLAN, or none without a tag"},
+	VLANEgress:        {"vlan_egress", "no output port is in the frame's VLAN, or a third tag would be needed"},
+	Isolated:          {"isolated", "input and output port are both isolated"},
+	FloodOff:          {"flood_off", "to be flooded, but no other port takes floods of that kind"},
+	Storm:             {"storm", "beyond the input port's limit for broadcast, multicast or unknown unicast"},
+	Locked:            {"locked", "source MAC is not one that the locked input port was given"},
+	BPDU:              {"bpdu", "spanning tree message from a port that must not send any"},
+	NoMember:          {"no_member", "multicast of a group that nobody has joined, IGMP and MLD snooping"},
+	MalformedGroup:    {"malformed_group", "IGMP or MLD message cut short, with a wrong checksum or a wrong address"},
+	Suppressed:        {"suppressed", "ARP request or neighbour solicitation that the bridge answered itself"},
+	GuardMAC:          {"guard_mac", "source MAC is not the container's"},
+	GuardIP:           {"guard_ip", "source address is not the container's"},
+	GuardARP:          {"guard_arp", "ARP sender is not the container, or it probes for another's address"},
+	GuardND:           {"guard_nd", "neighbour discovery speaks for another's address or MAC, redirects, or is fragmented"},
+	GuardRA:           {"guard_ra", "router advertisement of a container"},
+	GuardDHCP:         {"guard_dhcp", "DHCP server's message of a container"},
+	GuardDHCP6:        {"guard_dhcp6", "DHCPv6 server's message of a container"},
+	GuardQuery:        {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -45,7 +45,11 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
 		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
 		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun", 26: "local_protocol",
-		27: "output_budget", 28: "local_rate", 29: "local_quota", 30: "local_socket",
+		27: "output_budget", 28: "local_rate", 29: "local_quota", 30: "local_socket", 31: "vlan_ingress",
+		32: "vlan_egress", 33: "isolated", 34: "flood_off", 35: "storm", 36: "locked",
+		37: "bpdu", 38: "no_member", 39: "malformed_group", 40: "suppressed", 41: "guard_mac",
+		42: "guard_ip", 43: "guard_arp", 44: "guard_nd", 45: "guard_ra", 46: "guard_dhcp",
+		47: "guard_dhcp6", 48: "guard_query",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
