@@ -5,7 +5,11 @@ package netstack
 import (
 	"net/netip"
 
+	"sluice/bridge"
+	"sluice/bridge/guard"
+	"sluice/bridge/snoop"
 	"sluice/packet"
+	"sluice/routing"
 )
 
 // MaxIndex is the highest port number of a snapshot: 65535 stays free as
@@ -22,12 +26,71 @@ type Snapshot struct {
 	Namespaces []NamespaceSpec `json:"namespaces"`
 }
 
-// NamespaceSpec describes one namespace: a bridge, the gateway's addresses in
-// the host stack, and the containers' ports. Two namespaces may use the same
-// addresses and the same MACs.
+// NamespaceSpec describes one namespace: a routing domain with one host stack.
+// Two namespaces may use the same addresses and the same MACs.
 type NamespaceSpec struct {
 	// Name is unique in the snapshot; a namespace of the same name in the next
-	// snapshot is the same namespace and keeps its FDB and its sockets.
+	// snapshot is the same namespace and keeps its sockets.
+	Name string `json:"name"`
+	// Networks are its bridges. Each is a device of the namespace's routing.
+	Networks []NetworkSpec `json:"networks,omitempty"`
+	// Links lead to other namespaces.
+	Links []LinkSpec `json:"links,omitempty"`
+	// VRFs are tables of their own for some of the devices (ip-vrf(8)).
+	VRFs    []VRFSpec   `json:"vrfs,omitempty"`
+	Routing RoutingSpec `json:"routing,omitzero"`
+}
+
+// RoutingSpec is what the routing of a namespace has beside the connected and
+// local routes of its devices, which are made of their addresses.
+type RoutingSpec struct {
+	Routes []routing.Route `json:"routes,omitempty"`
+	// Rules replace those of both families; nil means the three that a new
+	// network namespace has, in each.
+	Rules []routing.Rule `json:"rules,omitempty"`
+	// Neighbours are static ones (nud permanent). A container's addresses need
+	// none: they are known.
+	Neighbours []NeighbourSpec `json:"neighbours,omitempty"`
+	// Seed is what flow hashes are keyed with, so that flows keep their next hop
+	// over a restart.
+	Seed uint64 `json:"seed,omitempty"`
+}
+
+// NeighbourSpec is a static neighbour.
+type NeighbourSpec struct {
+	Dev  string     `json:"dev"` // a network of the namespace
+	Addr netip.Addr `json:"addr"`
+	MAC  packet.MAC `json:"mac"`
+}
+
+// VRFSpec is a virtual routing and forwarding domain: packets that come by, or
+// leave by, one of its networks are looked up in its table, by the rule l3mdev.
+type VRFSpec struct {
+	Name  string          `json:"name"`
+	Index uint16          `json:"index"` // as that of a port
+	Table routing.TableID `json:"table"`
+}
+
+// LinkSpec is one end of a point-to-point link between two namespaces, a device
+// without addresses of a link layer: what one routes over it comes in at the
+// other.
+type LinkSpec struct {
+	Name  string `json:"name"`
+	Index uint16 `json:"index"` // as that of a port
+	// Peer is the Index of the other end, which is in another namespace and names
+	// this one.
+	Peer uint16 `json:"peer"`
+	// Addresses of this end; none is fine.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	MTU       int            `json:"mtu"`
+	Device    DeviceSpec     `json:"device,omitzero"`
+	VRF       string         `json:"vrf,omitempty"`
+}
+
+// NetworkSpec describes one network: a bridge, the gateway's addresses in the
+// host stack, and the containers' ports.
+type NetworkSpec struct {
+	// Name is unique in the namespace, and the name of the device.
 	Name   string     `json:"name"`
 	Bridge BridgeSpec `json:"bridge"`
 	// Addresses are the gateway addresses with the length of their subnet.
@@ -35,15 +98,33 @@ type NamespaceSpec struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Ports     []PortSpec     `json:"ports,omitempty"`
 	// Echo starts the echo (RFC 862, port 7) and discard (RFC 863, port 9)
-	// services on TCP and UDP of the host stack.
-	Echo bool `json:"echo,omitempty"`
+	// services on TCP and UDP of the gateway's addresses.
+	Echo   bool       `json:"echo,omitempty"`
+	Device DeviceSpec `json:"device,omitzero"`
+	// VRF is one of the namespace's, or empty.
+	VRF string `json:"vrf,omitempty"`
 }
 
-// BridgeSpec describes a namespace's bridge and its local port, behind which
+// DeviceSpec is what sysctl(8) sets for a device of the kernel
+// (net.ipv4.conf.*, net.ipv6.conf.*). Zero forwards without a reverse path check.
+type DeviceSpec struct {
+	// NoForward: packets that come by the device reach the host stack only.
+	NoForward bool `json:"noForward,omitempty"`
+	// ReversePath is rp_filter, for both families.
+	ReversePath routing.ReverseMode `json:"reversePath,omitempty"`
+	// NoRedirects: send_redirects off.
+	NoRedirects bool `json:"noRedirects,omitempty"`
+	// ClampMSS lowers the MSS option of TCP that comes or leaves by the device to
+	// what fits: 1 means the route's MTU (--clamp-mss-to-pmtu of iptables), other
+	// values are the limit in bytes (--set-mss, downwards only). 0: off.
+	ClampMSS uint16 `json:"clampMSS,omitempty"`
+}
+
+// BridgeSpec describes a network's bridge and its local port, behind which
 // the host stack stands.
 type BridgeSpec struct {
 	// Index is the local port's number and counter slot, 1 to MaxIndex, unique
-	// among all ports and bridges of the snapshot.
+	// among all ports and devices of the snapshot. It is the device's index.
 	Index uint16 `json:"index"`
 	// MAC is the link address of the host stack: unicast and not zero.
 	MAC packet.MAC `json:"mac"`
@@ -51,29 +132,70 @@ type BridgeSpec struct {
 	// address) to 65535.
 	MTU int `json:"mtu"`
 	// AgeingSeconds, MaxEntries and MaxPerPort bound the FDB; zero takes the
-	// defaults of bridge.Options. They hold from the namespace's creation on:
+	// defaults of bridge.Options. They hold from the network's creation on:
 	// a later snapshot that differs makes a new, empty FDB.
 	AgeingSeconds int `json:"ageingSeconds,omitempty"`
 	MaxEntries    int `json:"maxEntries,omitempty"`
 	MaxPerPort    int `json:"maxPerPort,omitempty"`
+	// VLAN is the local port's part in VLAN filtering: where the gateway is.
+	VLAN bridge.VLAN `json:"vlan,omitzero"`
+	// Snooping turns IGMP and MLD snooping on. A change of it forgets the groups.
+	Snooping *snoop.Config `json:"snooping,omitempty"`
+	// Static are entries of the FDB beside those of the containers.
+	Static []StationSpec `json:"static,omitempty"`
+	// Groups are static members of multicast groups.
+	Groups []GroupSpec `json:"groups,omitempty"`
+}
+
+// StationSpec is a static entry of the FDB, `bridge fdb add … static`.
+type StationSpec struct {
+	MAC  packet.MAC `json:"mac"`
+	VLAN uint16     `json:"vlan,omitempty"`
+	Port uint16     `json:"port"`
+}
+
+// GroupSpec is a static entry of the MDB, `bridge mdb add … permanent`.
+type GroupSpec struct {
+	Group netip.Addr `json:"group"`
+	VLAN  uint16     `json:"vlan,omitempty"`
+	Port  uint16     `json:"port"`
 }
 
 // PortSpec describes one container's port.
 type PortSpec struct {
 	// Index is the port's number and counter slot, 1 to MaxIndex, unique among
-	// all ports and bridges of the snapshot.
+	// all ports and devices of the snapshot.
 	Index uint16 `json:"index"`
 	// Name is for people; it need not be unique.
 	Name string `json:"name,omitempty"`
-	// MAC of the container: a static FDB entry and a static neighbour of the
-	// host stack. Unique in the namespace, unicast and not zero.
+	// Device is what rules call the port (`ip rule add iif DEVICE`), unique among
+	// the devices of the namespace. Empty: no rule can name it.
+	Device string `json:"device,omitempty"`
+	// MAC of the container: a static FDB entry and a permanent neighbour.
+	// Unique in the network, unicast and not zero.
 	MAC packet.MAC `json:"mac"`
-	// MTU of the port in bytes of IP packet, 68 (RFC 791) to 65535. A larger
-	// packet towards it is dropped as too_big.
+	// MTU of the port in bytes of IP packet, 68 (RFC 791) to 65535.
 	MTU int `json:"mtu"`
 	// Offload says that the container takes segmentation-offload frames and
 	// partial checksums. If false, frames to it are cut and summed here.
 	Offload bool `json:"offload"`
-	// Addresses of the container, for the host stack's neighbour table.
+	// Addresses of the container, for the neighbour table.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
+
+	// What follows is the port's part in its bridge. Zero is an ordinary port.
+
+	Flags  bridge.PortFlags `json:"flags,omitempty"`
+	VLAN   bridge.VLAN      `json:"vlan,omitzero"`
+	Storm  bridge.Storm     `json:"storm,omitzero"`
+	Router snoop.RouterMode `json:"router,omitempty"`
+	// Guard is what is checked of the frames that come from the container, whose
+	// MAC and Addresses are what it may use. GuardAddrs are more of them.
+	Guard      guard.Checks   `json:"guard,omitempty"`
+	GuardAddrs []netip.Prefix `json:"guardAddrs,omitempty"`
+	// MirrorIn and MirrorOut are ports of the same network that get copies; 0: none.
+	MirrorIn  uint16 `json:"mirrorIn,omitempty"`
+	MirrorOut uint16 `json:"mirrorOut,omitempty"`
+	// ClampMSS is as in DeviceSpec, for what comes from the port or goes to it, when
+	// it is routed.
+	ClampMSS uint16 `json:"clampMSS,omitempty"`
 }
