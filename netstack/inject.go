@@ -156,14 +156,14 @@ func (t *turn) hostTurn(l *hostLink) {
 // hostFrames carries up to n packets of a host stack into the bridge, as frames
 // that come from its local port.
 func (t *turn) hostFrames(l *hostLink, n int) {
-	var pkts [hostSlice]*stack.PacketBuffer
-	n = l.take(pkts[:n])
-	p := t.view.port(l.index)
+	var taken [hostSlice]waiting
+	n = l.take(taken[:n])
 	frames := t.host.Frames[:n]
-	for i, pkt := range pkts[:n] {
-		fill(&frames[i], pkt)
-		pkt.DecRef()
+	for i := range frames {
+		taken[i].fill(&frames[i])
+		taken[i].release()
 	}
+	p := t.view.port(l.index)
 	if p == nil || p.link != l {
 		l.counters.Drop(trace.PortRemoved, uint64(n))
 		return
@@ -172,8 +172,60 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 		p.address(&frames[i])
 	}
 	if n > 0 {
-		t.carry(p, frames)
+		t.begin(p, frames)
+		for i := range frames {
+			t.dispatch(p, &taken[i], i)
+		}
+		t.end(p)
 	}
+}
+
+// dispatch takes frame i, which is what waited in a ring, to where it goes.
+func (t *turn) dispatch(p *port, w *waiting, i int) {
+	switch w.to {
+	case toPort:
+		t.direct(p, w.port, i)
+	case toStack:
+		t.reflect(p, i)
+	default:
+		t.judge(p, i)
+	}
+}
+
+// direct sends frame i to one port, past the bridge.
+func (t *turn) direct(p *port, to uint16, i int) {
+	f := &t.frames[i]
+	f.InPort = p.index
+	if reason := inspect(f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	t.tally.frame(f)
+	t.send(p, t.view.port(to), i)
+}
+
+// reflect gives frame i back to the host stack behind p: it is about what that
+// has sent.
+func (t *turn) reflect(p *port, i int) {
+	f := &t.frames[i]
+	reason := inspect(f)
+	if reason == trace.None {
+		reason = p.link.deliver(f)
+	}
+	if reason != trace.None {
+		drop(p, reason, 1)
+	}
+}
+
+// fill makes a frame of what waited.
+func (w *waiting) fill(f *packet.Frame) {
+	if w.pkt != nil {
+		fill(f, w.pkt)
+		return
+	}
+	f.Reset(packet.Headroom, len(w.frame))
+	copy(f.Bytes(), w.frame)
+	f.Vnet = w.vnet
 }
 
 // fill makes a frame of a packet that the stack sends; an empty one, which
