@@ -125,7 +125,7 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 	if want := [numKinds]int{0, kindDatagram.room(), kindReply.room(), kindReset.room()}; got != want {
 		t.Errorf("the ring has %v, want %v", got, want)
 	}
-	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room(); sum != ringSize {
+	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room() + kindFrame.room(); sum != ringSize {
 		t.Errorf("rooms of %d in a ring of %d", sum, ringSize)
 	}
 	l.round()
