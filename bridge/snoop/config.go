@@ -24,32 +24,37 @@ const (
 type Config struct {
 	// Querier: query in the VLANs of SetPorts while nobody with a lower address
 	// does.
-	Querier bool
+	Querier bool `json:"querier,omitempty"`
 
 	// MAC is the source of queries.
-	MAC packet.MAC
+	MAC packet.MAC `json:"mac,omitzero"`
 
 	// Addr4 and Addr6 are the source addresses of queries. Zero: 0.0.0.0, with
 	// which every other querier wins, and the link-local address of MAC.
-	Addr4, Addr6 netip.Addr
+	Addr4 netip.Addr `json:"addr4,omitzero"`
+	Addr6 netip.Addr `json:"addr6,omitzero"`
 
 	// Version4 is 2 or 3, of IGMP; Version6 1 or 2, of MLD: those of the queries
 	// that are sent. All versions are understood. 0: 2 and 1, as on Linux.
-	Version4, Version6 uint8
+	Version4 uint8 `json:"version4,omitempty"`
+	Version6 uint8 `json:"version6,omitempty"`
 
 	// QueryInterval is the time from one general query to the next, 1 s to 1 h;
 	// ResponseInterval that in which hosts are to answer, 1 s to 25 s and less
 	// than QueryInterval; LastMember the same for a group that was left, 100 ms
 	// to 25 s. Tables count whole seconds: what they wait for is rounded up.
-	QueryInterval, ResponseInterval, LastMember time.Duration
+	QueryInterval    time.Duration `json:"queryInterval,omitempty"`
+	ResponseInterval time.Duration `json:"responseInterval,omitempty"`
+	LastMember       time.Duration `json:"lastMember,omitempty"`
 
 	// Robustness is the number of times that a message is sent, one of which is
 	// taken to arrive; 1 to 7.
-	Robustness uint8
+	Robustness uint8 `json:"robustness,omitempty"`
 
 	// MaxGroups bounds the groups, each in one VLAN; MaxPerPort those that one
 	// port is a member of. 0: 4096 and 256.
-	MaxGroups, MaxPerPort int
+	MaxGroups  int `json:"maxGroups,omitempty"`
+	MaxPerPort int `json:"maxPerPort,omitempty"`
 }
 
 // withDefaults fills in what is zero and bounds what is not.
