@@ -31,7 +31,8 @@ func TestStatic(t *testing.T) {
 			s.wait(600)
 			s.gets(group, 1, 2)
 			want := []Entry{
-				{Group: pt.IP(group), Port: 1, Permanent: true}, {Group: pt.IP(group), Port: 2, Permanent: true},
+				{Group: pt.IP(group), Port: 1, Permanent: true},
+				{Group: pt.IP(group), Port: 2, Permanent: true},
 				{Group: pt.IP(group), VLAN: 7, Port: 3, Permanent: true},
 			}
 			got := s.tab.Groups(nil, s.now)
