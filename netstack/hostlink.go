@@ -77,6 +77,7 @@ type hostLink struct {
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
+	asking   atomic.Bool // the worker is to send queries, see ask
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint
@@ -258,7 +259,7 @@ func (l *hostLink) queued() int {
 // the mailbox.
 func (l *hostLink) rest() {
 	l.mu.Lock()
-	l.posted = l.n > 0
+	l.posted = l.n > 0 || l.asking.Load()
 	post := l.posted
 	l.mu.Unlock()
 	if post {

@@ -75,7 +75,7 @@ func (t *turn) carry(p *port, frames []packet.Frame) {
 
 // begin prepares the turn for frames of port p.
 func (t *turn) begin(p *port, frames []packet.Frame) {
-	t.frames, t.tally, t.last = frames, tally{}, train{}
+	t.frames, t.tally, t.last, t.watched = frames, tally{}, train{}, false
 	t.out.from = p
 }
 

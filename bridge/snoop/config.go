@@ -3,6 +3,8 @@
 package snoop
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -55,6 +57,36 @@ type Config struct {
 	// port is a member of. 0: 4096 and 256.
 	MaxGroups  int `json:"maxGroups,omitempty"`
 	MaxPerPort int `json:"maxPerPort,omitempty"`
+}
+
+// ErrConfig says that a part of a Config is not within its bounds.
+var ErrConfig = errors.New("not within its bounds")
+
+// Validate reports what is wrong with c. New takes it all the same, and brings it
+// within the bounds.
+func (c *Config) Validate() error {
+	d := c.withDefaults()
+	for _, part := range []struct {
+		name string
+		ok   bool
+	}{
+		{"mac", !c.MAC.IsMulticast()},
+		{"addr4", c.Addr4 == netip.Addr{} || c.Addr4 == d.Addr4},
+		{"addr6", c.Addr6 == netip.Addr{} || c.Addr6 == d.Addr6 && c.Addr6.IsLinkLocalUnicast()},
+		{"version4", c.Version4 == 0 || c.Version4 == d.Version4},
+		{"version6", c.Version6 == 0 || c.Version6 == d.Version6},
+		{"queryInterval", c.QueryInterval == 0 || c.QueryInterval == d.QueryInterval},
+		{"responseInterval", c.ResponseInterval == 0 || c.ResponseInterval == d.ResponseInterval},
+		{"lastMember", c.LastMember == 0 || c.LastMember == d.LastMember},
+		{"robustness", c.Robustness == 0 || c.Robustness == d.Robustness},
+		{"maxGroups", c.MaxGroups == 0 || c.MaxGroups == d.MaxGroups},
+		{"maxPerPort", c.MaxPerPort == 0 || c.MaxPerPort == d.MaxPerPort},
+	} {
+		if !part.ok {
+			return fmt.Errorf("%s: %w", part.name, ErrConfig)
+		}
+	}
+	return nil
 }
 
 // withDefaults fills in what is zero and bounds what is not.
