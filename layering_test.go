@@ -55,6 +55,10 @@ func layers() map[string]edges {
 			"trace":        "its verdict carries the drop reason",
 		},
 		"routing": {},
+		"fragment": {
+			"packet": "it reads the fragment header of a frame, and keeps frames",
+			"trace":  "its verdict carries the drop reason",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {

@@ -59,6 +59,9 @@ const (
 	GuardDHCP
 	GuardDHCP6
 	GuardQuery
+	FragOverlap
+	FragLimit
+	FragMalformed
 
 	numReasons // one past the last
 )
@@ -122,6 +125,9 @@ var reasonTable = [NumReasons]reasonText{
 	GuardDHCP:         {"guard_dhcp", "DHCP server's message of a container"},
 	GuardDHCP6:        {"guard_dhcp6", "DHCPv6 server's message of a container"},
 	GuardQuery:        {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
+	FragOverlap:       {"frag_overlap", "fragment overlaps or repeats another of its datagram, or contradicts its length (RFC 5722)"},
+	FragLimit:         {"frag_limit", "fragment beyond what may wait for the first of its datagram, or that waited in vain"},
+	FragMalformed:     {"frag_malformed", "fragment of an impossible length"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line
