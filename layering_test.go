@@ -55,6 +55,10 @@ func layers() map[string]edges {
 			"trace":        "its verdict carries the drop reason",
 		},
 		"routing": {},
+		"neigh": {
+			"packet": "it reads and makes ARP and neighbour discovery",
+			"trace":  "what it gives up is dropped with a reason",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {

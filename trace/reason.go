@@ -59,6 +59,9 @@ const (
 	GuardDHCP
 	GuardDHCP6
 	GuardQuery
+	NeighFull
+	NeighQueue
+	NeighFailed
 
 	numReasons // one past the last
 )
@@ -122,6 +125,9 @@ var reasonTable = [NumReasons]reasonText{
 	GuardDHCP:         {"guard_dhcp", "DHCP server's message of a container"},
 	GuardDHCP6:        {"guard_dhcp6", "DHCPv6 server's message of a container"},
 	GuardQuery:        {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
+	NeighFull:         {"neigh_full", "no room for another neighbour, or the input port waits for as many as it may"},
+	NeighQueue:        {"neigh_queue", "gave way to newer packets while its next hop was being resolved"},
+	NeighFailed:       {"neigh_failed", "its next hop did not answer ARP or neighbour discovery"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line
