@@ -55,6 +55,10 @@ func layers() map[string]edges {
 			"trace":        "its verdict carries the drop reason",
 		},
 		"routing": {},
+		"autoconf": {
+			"packet": "it reads questions and writes answers, as frames",
+			"trace":  "what it refuses is dropped with a reason",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {

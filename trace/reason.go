@@ -59,6 +59,8 @@ const (
 	GuardDHCP
 	GuardDHCP6
 	GuardQuery
+	ConfMalformed
+	ConfRefused
 
 	numReasons // one past the last
 )
@@ -122,6 +124,8 @@ var reasonTable = [NumReasons]reasonText{
 	GuardDHCP:         {"guard_dhcp", "DHCP server's message of a container"},
 	GuardDHCP6:        {"guard_dhcp6", "DHCPv6 server's message of a container"},
 	GuardQuery:        {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
+	ConfMalformed:     {"conf_malformed", "router solicitation, DHCP or DHCPv6 message to the gateway that is malformed or has a wrong checksum"},
+	ConfRefused:       {"conf_refused", "DHCP or DHCPv6 message that is not the container's own (MAC, relay), or of one that has no address to be given"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -49,7 +49,7 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		32: "vlan_egress", 33: "isolated", 34: "flood_off", 35: "storm", 36: "locked",
 		37: "bpdu", 38: "no_member", 39: "malformed_group", 40: "suppressed", 41: "guard_mac",
 		42: "guard_ip", 43: "guard_arp", 44: "guard_nd", 45: "guard_ra", 46: "guard_dhcp",
-		47: "guard_dhcp6", 48: "guard_query",
+		47: "guard_dhcp6", 48: "guard_query", 49: "conf_malformed", 50: "conf_refused",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
