@@ -56,7 +56,7 @@ func BenchmarkTurn(b *testing.B) {
 			}
 			defer n.Close()
 			far, fds := socketPairs(b, 2)
-			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{blue(2)}}, fds); err != nil {
+			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(blue(2))}}, fds); err != nil {
 				b.Fatal(err)
 			}
 			w, msg, buf := n.workers[0], f.Wire(), make([]byte, packet.BufLen)
@@ -82,7 +82,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, ports := range []int{10, 100, 250} {
 		b.Run(fmt.Sprint(ports), func(b *testing.B) {
 			l := stillLab(b, manyPorts(ports))
-			s := l.snap.Namespaces[0].Ports
+			s := l.snap.Namespaces[0].Networks[0].Ports
 			for i := 0; b.Loop(); i++ {
 				s[0].MTU = 1400 + i%2
 				if err := l.n.Apply(&l.snap, nil); err != nil {
@@ -94,7 +94,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 // manyPorts is a namespace with more containers than addresses of one byte.
-func manyPorts(n int) NamespaceSpec {
+func manyPorts(n int) NetworkSpec {
 	s := blue(0)
 	for i := range n {
 		p := container(1)

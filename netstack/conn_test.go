@@ -65,7 +65,7 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	link, got := ns.host.link, map[trace.Reason]int{}
+	link, got := ns.host.links[0], map[trace.Reason]int{}
 	for i := range maxConns {
 		got[link.deliver(knock(1, uint16(i+2000), []uint16{80, 81}[i%2], 1, 0, pt.SYN))]++
 	}
@@ -89,16 +89,16 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 		return half == maxConns/4+1
 	})
 	for range graceTicks + 1 {
-		link.census.count(ns.host.stack)
+		link.host.census.count(ns.host.stack)
 	}
-	if n := link.census.size(); n != maxConns/4+1 {
+	if n := link.host.census.size(); n != maxConns/4+1 {
 		t.Errorf("%d places are taken, want those of %d endpoints", n, maxConns/4+1)
 	}
 	ln.Close()
 	for range graceTicks + 1 {
-		link.census.count(ns.host.stack)
+		link.host.census.count(ns.host.stack)
 	}
-	if n := link.census.size(); n != 0 {
+	if n := link.host.census.size(); n != 0 {
 		t.Errorf("%d places are taken after all endpoints went", n)
 	}
 }
@@ -106,7 +106,7 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 // TestRefusedConnectionIsCountedAtItsPort and not at the one that it was for.
 func TestRefusedConnectionIsCountedAtItsPort(t *testing.T) {
 	l := stillLab(t, blue(1))
-	c := l.n.Namespace("blue").host.link.census
+	c := l.n.Namespace("blue").host.census
 	c.mu.Lock()
 	c.shares.free = 0
 	c.mu.Unlock()
@@ -270,7 +270,7 @@ func TestUnreadSocketHoldsFewDatagrams(t *testing.T) {
 				}))
 				fill := func() (taken int) {
 					for range 3 * maxDatagrams {
-						if ns.host.link.deliver(f) == trace.None {
+						if ns.host.links[0].deliver(f) == trace.None {
 							taken++
 						}
 					}
@@ -290,7 +290,7 @@ func TestUnreadSocketHoldsFewDatagrams(t *testing.T) {
 			}
 			bound.Close()
 			dialled.Close()
-			if m := *ns.host.link.inboxes.byPort.Load(); len(m) != 0 {
+			if m := *ns.host.inboxes.byPort.Load(); len(m) != 0 {
 				t.Errorf("sockets that are closed are known: %v", m)
 			}
 		})

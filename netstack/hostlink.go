@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,7 +11,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"sluice/packet"
 	"sluice/trace"
 )
 
@@ -64,6 +64,8 @@ const ringSize = 512 + 512 + 1024 + 128
 // stack believes only those packets whose sum deliver has vouched for.
 type hostLink struct {
 	index    uint16 // of the local port
+	nic      tcpip.NICID
+	host     *host
 	mail     *mailbox
 	counters *trace.PortCounters
 	mac      tcpip.LinkAddress
@@ -75,8 +77,7 @@ type hostLink struct {
 	ipv4 stack.NetworkEndpoint
 	ipv6 stack.NetworkEndpoint
 
-	census  *census
-	inboxes inboxes
+	broadcasts atomic.Pointer[[]tcpip.Address]
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -104,9 +105,10 @@ var (
 	_ stack.GSOEndpoint  = (*hostLink)(nil)
 )
 
-func newHostLink(index uint16, mac packet.MAC, mtu int, m *mailbox, c *trace.PortCounters) *hostLink {
-	l := &hostLink{index: index, mail: m, counters: c, mac: tcpip.LinkAddress(mac[:]), census: newCensus()}
-	l.mtu.Store(uint32(mtu))
+func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
+	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+	l.mtu.Store(uint32(b.MTU))
+	l.broadcasts.Store(new([]tcpip.Address))
 	return l
 }
 
@@ -228,10 +230,9 @@ func (l *hostLink) LinkAddress() tcpip.LinkAddress { return l.mac }
 // the bridge, which the stack does not choose: it stays.
 func (*hostLink) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities implements stack.NetworkLinkEndpoint.
-func (*hostLink) Capabilities() stack.LinkEndpointCapabilities {
-	return stack.CapabilityResolutionRequired
-}
+// Capabilities implements stack.NetworkLinkEndpoint. Nobody's link address is to
+// be resolved: the router does that.
+func (*hostLink) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityNone }
 
 // GSOMaxSize implements stack.GSOEndpoint: the largest IP packet.
 func (*hostLink) GSOMaxSize() uint32 { return 65535 }
@@ -263,9 +264,25 @@ func (*hostLink) ARPHardwareType() header.ARPHardwareType { return header.ARPHar
 func (l *hostLink) AddHeader(pkt *stack.PacketBuffer) {
 	header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
 		SrcAddr: l.mac,
-		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
+		DstAddr: l.linkAddress(&pkt.EgressRoute),
 		Type:    pkt.NetworkProtocolNumber,
 	})
+}
+
+// linkAddress is where a packet goes: to whom asked, to a group, or to the
+// router, which has the link's own address.
+func (l *hostLink) linkAddress(r *stack.RouteInfo) tcpip.LinkAddress {
+	switch to := r.RemoteAddress; {
+	case r.RemoteLinkAddress != "":
+		return r.RemoteLinkAddress
+	case header.IsV4MulticastAddress(to):
+		return header.EthernetAddressFromMulticastIPv4Address(to)
+	case header.IsV6MulticastAddress(to):
+		return header.EthernetAddressFromMulticastIPv6Address(to)
+	case slices.Contains(*l.broadcasts.Load(), to):
+		return header.EthernetBroadcastAddress
+	}
+	return l.mac
 }
 
 // ParseHeader implements stack.NetworkLinkEndpoint.

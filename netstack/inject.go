@@ -45,9 +45,9 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 	switch {
 	case !ok:
 		return trace.LocalChecksum
-	case opens(f) && !l.census.admit(f):
+	case opens(f) && !l.host.census.admit(f):
 		return trace.LocalQuota
-	case l.inboxes.full(f):
+	case l.host.inboxes.full(f):
 		return trace.LocalSocket
 	}
 	pkt := packetOf(f)
@@ -168,6 +168,9 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 		l.counters.Drop(trace.PortRemoved, uint64(n))
 		return
 	}
+	for i := range frames {
+		p.address(&frames[i])
+	}
 	if n > 0 {
 		t.carry(p, frames)
 	}
@@ -213,4 +216,15 @@ func vnetOf(pkt *stack.PacketBuffer) (v packet.Vnet) {
 		v.GSOType = packet.GSOTCP6
 	}
 	return v
+}
+
+// address gives a frame that the host stack sent to the router the MAC of the
+// container that it is for.
+func (p *port) address(f *packet.Frame) {
+	if f.DstMAC() != f.SrcMAC() || f.View.Parse(f.Bytes()) != packet.FaultNone {
+		return
+	}
+	if mac, ok := p.known[f.View.DstAddr(f.Bytes())]; ok {
+		copy(f.Bytes(), mac[:])
+	}
 }

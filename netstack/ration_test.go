@@ -104,7 +104,7 @@ func TestFloodToTheGatewayIsAtItsOwnExpense(t *testing.T) {
 // part of the ring, and the same holds for datagrams and resets.
 func TestRingKeepsRoomForConnections(t *testing.T) {
 	l := stillLab(t, blue(1))
-	link := l.n.Namespace("blue").host.link
+	link := l.n.Namespace("blue").host.links[0]
 	f := pt.Frame(pt.Ping4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4()}))
 	reset := pt.Frame(pt.TCP4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4(), DstPort: 99}))
 	for range 2 * ringSize {
@@ -129,7 +129,7 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 		t.Errorf("rooms of %d in a ring of %d", sum, ringSize)
 	}
 	l.round()
-	if l.n.Namespace("blue").host.link.queued() != 0 {
+	if l.n.Namespace("blue").host.links[0].queued() != 0 {
 		t.Error("the ring was not emptied")
 	}
 }
@@ -142,7 +142,7 @@ func TestShutLinkCountsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	l.n.Namespace("blue").host.link.shut()
+	l.n.Namespace("blue").host.links[0].shut()
 	_, _ = c.Write([]byte("too late"))
 	if got := l.stats(hostPort).Drops; len(got) != 0 {
 		t.Errorf("counted %v", got)

@@ -3,7 +3,10 @@
 package netstack
 
 import (
+	"net/netip"
+
 	"sluice/bridge"
+	"sluice/packet"
 	"sluice/trace"
 )
 
@@ -14,16 +17,24 @@ type view struct {
 	gen        uint64
 	generation uint64  // the snapshot's own
 	ports      []*port // by index; nil where there is none
-	domains    map[string]*domain
+	spaces     map[string]*space
 }
 
-// domain is one namespace as one snapshot wants it. What lives on from one
-// snapshot to the next hangs on it: the bridge and ns.
-type domain struct {
-	spec   NamespaceSpec
-	ns     *Namespace
+// space is one namespace as one snapshot wants it. What lives on from one
+// snapshot to the next is in ns: the host stack.
+type space struct {
+	spec     NamespaceSpec
+	ns       *Namespace
+	networks []*network // in the order of the spec
+}
+
+// network is one network as one snapshot wants it. The bridge and the link live
+// on.
+type network struct {
+	spec   NetworkSpec
 	bridge *bridge.Bridge
-	local  *port // the bridge's own
+	link   *hostLink // the host stack's interface in the network
+	local  *port     // the bridge's own
 }
 
 // port is one port as one snapshot wants it: a container's, or a bridge's local
@@ -37,6 +48,8 @@ type port struct {
 	sock     *socket   // nil for a local port
 	link     *hostLink // nil for a container's port
 	local    *port     // the local port of its bridge; itself for a local port
+
+	known map[netip.Addr]packet.MAC // of a local port: who is where
 }
 
 // port returns the port of this index, nil if there is none.
@@ -74,31 +87,60 @@ func (v *view) add(p *port) {
 	v.ports[p.index] = p
 }
 
-// compile adds a domain's ports to the view. sock finds the socket of each.
-func (v *view) compile(d *domain, counters *trace.Counters, sock func(uint16) *socket) {
-	b := &d.spec.Bridge
-	d.local = &port{
-		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
-		bridge: d.bridge, link: d.ns.host.link,
+// compile adds a namespace's ports to the view. sock finds the socket of each.
+func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *socket) {
+	for _, n := range s.networks {
+		v.compileNetwork(n, counters, sock)
 	}
-	d.local.local = d.local
-	v.add(d.local)
-	for i := range d.spec.Ports {
-		s := &d.spec.Ports[i]
-		v.add(&port{
-			index: s.Index, offload: s.Offload, mtu: s.MTU, counters: counters.Port(s.Index),
-			bridge: d.bridge, sock: sock(s.Index), local: d.local,
-		})
-	}
-	v.domains[d.spec.Name] = d
+	v.spaces[s.spec.Name] = s
 }
 
-// portConfigs is the domain's membership as its bridge wants it.
-func (d *domain) portConfigs() []bridge.PortConfig {
-	all := make([]bridge.PortConfig, 0, len(d.spec.Ports)+1)
-	all = append(all, bridge.PortConfig{Index: d.spec.Bridge.Index, MTU: d.spec.Bridge.MTU, Local: true})
-	for i := range d.spec.Ports {
-		p := &d.spec.Ports[i]
+func (v *view) compileNetwork(n *network, counters *trace.Counters, sock func(uint16) *socket) {
+	b := &n.spec.Bridge
+	n.local = &port{
+		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
+		bridge: n.bridge, link: n.link, known: n.spec.neighbours(),
+	}
+	n.local.local = n.local
+	v.add(n.local)
+	for i := range n.spec.Ports {
+		p := &n.spec.Ports[i]
+		v.add(&port{
+			index: p.Index, offload: p.Offload, mtu: p.MTU, counters: counters.Port(p.Index),
+			bridge: n.bridge, sock: sock(p.Index), local: n.local,
+		})
+	}
+}
+
+// network returns the namespace's network of that name, nil if there is none.
+func (s *space) network(name string) *network {
+	if s == nil {
+		return nil
+	}
+	for _, n := range s.networks {
+		if n.spec.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// uses reports whether a link is one of the namespace's.
+func (s *space) uses(l *hostLink) bool {
+	for _, n := range s.networks {
+		if n.link == l {
+			return true
+		}
+	}
+	return false
+}
+
+// portConfigs is the network's membership as its bridge wants it.
+func (n *network) portConfigs() []bridge.PortConfig {
+	all := make([]bridge.PortConfig, 0, len(n.spec.Ports)+1)
+	all = append(all, bridge.PortConfig{Index: n.spec.Bridge.Index, MTU: n.spec.Bridge.MTU, Local: true})
+	for i := range n.spec.Ports {
+		p := &n.spec.Ports[i]
 		all = append(all, bridge.PortConfig{Index: p.Index, MTU: p.MTU})
 	}
 	return all
@@ -106,12 +148,12 @@ func (d *domain) portConfigs() []bridge.PortConfig {
 
 // staticEntries are the stations that need not be learned: the host stack and
 // the containers.
-func (d *domain) staticEntries() []bridge.StaticEntry {
-	all := make([]bridge.StaticEntry, 0, len(d.spec.Ports)+1)
-	b := &d.spec.Bridge
+func (n *network) staticEntries() []bridge.StaticEntry {
+	all := make([]bridge.StaticEntry, 0, len(n.spec.Ports)+1)
+	b := &n.spec.Bridge
 	all = append(all, bridge.StaticEntry{MAC: b.MAC, Port: b.Index, Own: true})
-	for i := range d.spec.Ports {
-		p := &d.spec.Ports[i]
+	for i := range n.spec.Ports {
+		p := &n.spec.Ports[i]
 		all = append(all, bridge.StaticEntry{MAC: p.MAC, Port: p.Index})
 	}
 	return all
