@@ -31,7 +31,7 @@ func (e *edit) putRoute(op Op, want *Route) error {
 
 // store puts another list of routes in the place of a leaf's.
 func (e *edit) store(t *table, l *leaf, routes []*Route) error {
-	e.routes += len(routes) - len(l.routes)
+	e.recount(l, routes)
 	if e.routes > e.limits.Routes {
 		return fmt.Errorf("routes: %w at %d", ErrLimit, e.limits.Routes)
 	}
@@ -175,6 +175,9 @@ func (e *edit) resolveHop(id TableID, h *NextHop) error {
 	var ok bool
 	if h.Index, ok = e.devices.index(h.Dev); h.Dev != "" && !ok {
 		return fmt.Errorf("%w %q", ErrDevice, h.Dev)
+	}
+	if e.devices.byName[h.Dev].Port {
+		return fmt.Errorf("%w %q: it is a port of a network", ErrDevice, h.Dev)
 	}
 	if h.Via.IsValid() && !h.Onlink && !h.linkLocal() {
 		link, err := e.gateway(id, h)

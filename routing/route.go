@@ -20,7 +20,7 @@ type Route struct {
 	Prefix   netip.Prefix `json:"prefix"`
 	Type     Type         `json:"type,omitempty"`
 	Table    TableID      `json:"table,omitempty"`
-	Metric   uint32       `json:"metric,omitempty"` // lower is better; IPv6 makes 0 to 1024
+	Metric   uint32       `json:"metric,omitempty"` // lower is better; IPv6 makes 0 to 1024, but for own addresses
 	Scope    Scope        `json:"scope,omitempty"`
 	Proto    Proto        `json:"proto,omitempty"`
 	Src      netip.Addr   `json:"src,omitzero"`       // preferred source; one of the local addresses
@@ -87,7 +87,9 @@ func (r *Route) complete() (*Route, error) {
 	c.Table = c.table()
 	c.Proto = orElse(c.Proto, ProtoBoot)
 	if c.is6() {
-		c.Metric = orElse(c.Metric, metric6)
+		if !c.ofAddress() {
+			c.Metric = orElse(c.Metric, metric6)
+		}
 		c.Scope = ScopeGlobal
 	}
 	if err := c.completeHops(); err != nil {
@@ -95,6 +97,12 @@ func (r *Route) complete() (*Route, error) {
 	}
 	c.Scope = orElse(c.Scope, c.defaultScope())
 	return &c, c.check()
+}
+
+// ofAddress reports whether the route came with an own IPv6 address: those have
+// metric 0, and nothing else can (addrconf_f6i_alloc).
+func (r *Route) ofAddress() bool {
+	return r.is6() && r.Proto == ProtoKernel && (r.Type == Local || r.Type == Anycast)
 }
 
 // completePrefix masks an IPv6 prefix and refuses an IPv4 one that needs it, as

@@ -18,6 +18,7 @@ type Set struct {
 	rules   [2][]*Rule // by Family, sorted by priority
 	dead    map[hopID]bool
 	routes  int // in all tables
+	needs   [2]needs
 
 	// What the data path reads, made from the above (compile).
 	steps [2][]step
@@ -110,5 +111,6 @@ func (s *Set) compile() {
 	}
 	for f := range s.rules {
 		s.steps[f] = s.compileRules(s.rules[f])
+		s.ruleNeeds(Family(f))
 	}
 }
