@@ -147,7 +147,7 @@ func (t *txn) addNetwork(c *config.Network) ([]api.Change, error) {
 	n.declare(c)
 	n.Port = t.state.freePort()
 	if n.Port == 0 {
-		return nil, refuse(api.CodeExhausted, "", "no port number is left: %d networks and attachments", counterSlots-1)
+		return nil, errNoPort()
 	}
 	mac, err := ipam.MAC(n.Name, newID(), func([6]byte) bool { return false })
 	if err != nil {

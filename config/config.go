@@ -8,7 +8,6 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
-	"sluice/bridge/snoop"
 	"sluice/iproute"
 	"sluice/routing"
 )
@@ -100,6 +99,20 @@ type Link struct {
 	VRF string
 }
 
+// Snooping is the settings of IGMP and MLD snooping, see snoop.Config. Zero is that
+// package's default.
+type Snooping struct {
+	Querier          bool          `json:"querier,omitempty"`
+	IGMPVersion      uint8         `json:"igmp_version,omitempty"`
+	MLDVersion       uint8         `json:"mld_version,omitempty"`
+	QueryInterval    time.Duration `json:"query_interval,omitempty"`
+	ResponseInterval time.Duration `json:"response_interval,omitempty"`
+	LastMember       time.Duration `json:"last_member,omitempty"`
+	Robustness       uint8         `json:"robustness,omitempty"`
+	MaxGroups        int           `json:"max_groups,omitempty"`
+	MaxPerPort       int           `json:"max_per_port,omitempty"`
+}
+
 // Fault returns the error that a field of the file is at fault, for a reason that
 // shows only in what the file is used for.
 func (c *Config) Fault(field, message string) *Error {
@@ -138,8 +151,8 @@ type Network struct {
 	// VLAN is the gateway's port's part in VLAN filtering, PortVLAN that of
 	// containers' ports. nil: unaware.
 	VLAN, PortVLAN *iproute.VLAN
-	// Snooping is nil if it is off. MAC and addresses of queries are not set.
-	Snooping *snoop.Config
+	// Snooping is nil if it is off.
+	Snooping *Snooping
 	// Stations and Groups are static entries; their ports need not be there.
 	Stations []iproute.Station
 	Groups   []iproute.Group

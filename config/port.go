@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"sluice/bridge/snoop"
 	"sluice/iproute"
 )
 
@@ -155,13 +154,13 @@ func (v *validator) vlan(field string, r *rawVLAN) *iproute.VLAN {
 	return out
 }
 
-func (v *validator) snooping(field string, r *rawSnooping) *snoop.Config {
+func (v *validator) snooping(field string, r *rawSnooping) *Snooping {
 	if r == nil {
 		return nil
 	}
-	c := &snoop.Config{Querier: r.Querier}
-	c.Version4 = uint8(v.between(field+".igmpVersion", r.IGMPVersion, 2, 3))
-	c.Version6 = uint8(v.between(field+".mldVersion", r.MLDVersion, 1, 2))
+	c := &Snooping{Querier: r.Querier}
+	c.IGMPVersion = uint8(v.between(field+".igmpVersion", r.IGMPVersion, 2, 3))
+	c.MLDVersion = uint8(v.between(field+".mldVersion", r.MLDVersion, 1, 2))
 	c.Robustness = uint8(v.between(field+".robustness", r.Robustness, 1, 7))
 	c.MaxGroups = v.between(field+".maxGroups", r.MaxGroups, 1, 1<<20)
 	c.MaxPerPort = v.between(field+".maxPerPort", r.MaxPerPort, 1, 1<<20)
