@@ -214,7 +214,10 @@ func (s *state) macTaken(network string) func([6]byte) bool {
 
 // freePort returns the lowest port number that nobody has, 0 if there is none.
 // Low numbers keep the pages of the counter file together.
-func (s *state) freePort() uint16 {
+func (s *state) freePort() uint16 { return freeNumber(s.numbers()) }
+
+// numbers are those of all ports and devices.
+func (s *state) numbers() map[uint16]bool {
 	taken := make(map[uint16]bool, len(s.networks)+len(s.attachments))
 	for i := range s.networks {
 		taken[s.networks[i].Port] = true
@@ -225,6 +228,10 @@ func (s *state) freePort() uint16 {
 	for i := range s.namespaces {
 		s.namespaces[i].indices(taken)
 	}
+	return taken
+}
+
+func freeNumber(taken map[uint16]bool) uint16 {
 	for port := uint16(1); port < counterSlots; port++ {
 		if !taken[port] {
 			return port
