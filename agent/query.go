@@ -61,6 +61,12 @@ func (a *Agent) look(q query) (*state, []*networkRecord, error) {
 		}
 		return st, []*networkRecord{n}, nil
 	}
+	if q.namespace != "" {
+		if st.namespace(q.namespace) == nil {
+			return nil, nil, refuse(api.CodeNotFound, "namespace", "no namespace %q", q.namespace)
+		}
+		return st, st.in(q.namespace), nil
+	}
 	var all []*networkRecord
 	for i := range st.networks {
 		all = append(all, &st.networks[i])
