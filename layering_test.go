@@ -55,6 +55,23 @@ func layers() map[string]edges {
 			"trace":        "its verdict carries the drop reason",
 		},
 		"routing": {},
+		"fragment": {
+			"packet": "it reads the fragment header of a frame, and keeps frames",
+			"trace":  "its verdict carries the drop reason",
+		},
+		"neigh": {
+			"packet": "it reads and makes ARP and neighbour discovery",
+			"trace":  "what it gives up is dropped with a reason",
+		},
+
+		// Row 2: what a namespace does with an IP packet.
+		"router": {
+			"routing":  "which way a packet takes",
+			"neigh":    "where its next hop is",
+			"fragment": "which flow a fragment is of",
+			"packet":   "it reads frames, and makes ICMP errors and fragments",
+			"trace":    "its verdict carries the drop reason",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {

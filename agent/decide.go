@@ -224,7 +224,7 @@ func ipamError(field string, err error) error {
 func decidePort(st *state, rec *attachmentRecord) error {
 	rec.Port = st.freePort()
 	if rec.Port == 0 {
-		return refuse(api.CodeExhausted, "", "no port number is left: %d networks and attachments", counterSlots-1)
+		return errNoPort()
 	}
 	return nil
 }

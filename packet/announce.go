@@ -19,7 +19,7 @@ func GratuitousARP(dst []byte, mac MAC, ip netip.Addr) []byte {
 	}
 	a := ip.As4()
 	bcast := Broadcast()
-	dst = appendEthernet(dst, bcast, mac, EtherTypeARP)
+	dst = AppendEthernet(dst, bcast, mac, EtherTypeARP)
 	dst = append(dst, 0, 1, 0x08, 0, 6, 4, 0, arpRequest)
 	dst = append(dst, mac[:]...)
 	dst = append(dst, a[:]...)
@@ -34,12 +34,13 @@ func UnsolicitedNA(dst []byte, mac MAC, ip netip.Addr) []byte {
 	if !ip.Is6() || ip.Is4In6() {
 		return dst
 	}
-	dst = appendEthernet(dst, MAC{0x33, 0x33, 0, 0, 0, 1}, mac, EtherTypeIPv6)
+	dst = AppendEthernet(dst, MAC{0x33, 0x33, 0, 0, 0, 1}, mac, EtherTypeIPv6)
 	return appendNA(dst, ip, netip.IPv6LinkLocalAllNodes(), NAFlagOverride, mac)
 }
 
-func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
-	b = append(b, dst[:]...)
-	b = append(b, src[:]...)
-	return binary.BigEndian.AppendUint16(b, etherType)
+// AppendEthernet appends to dst the Ethernet header of a frame, without tags.
+func AppendEthernet(dst []byte, to, from MAC, etherType uint16) []byte {
+	dst = append(dst, to[:]...)
+	dst = append(dst, from[:]...)
+	return binary.BigEndian.AppendUint16(dst, etherType)
 }

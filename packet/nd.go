@@ -20,10 +20,14 @@ const (
 	NAFlagOverride  = 0x20
 )
 
-// The link-layer address options, RFC 4861 §4.6.1.
+// The link-layer address options, RFC 4861 §4.6.1. Their numbers are two bits, as
+// ND.LinkOpts needs them.
 const (
 	optSourceLink = 1
 	optTargetLink = 2
+
+	NDSourceLink = optSourceLink
+	NDTargetLink = optTargetLink
 )
 
 // ND is what a neighbour discovery message says about addresses. Zero is none.
@@ -31,8 +35,10 @@ type ND struct {
 	Target  netip.Addr // of solicitation, advertisement and redirect; else the zero Addr
 	Link    MAC        // link-layer address of the sender or the target, if HasLink
 	HasLink bool
-	Type    uint8 // NDRouterSolicit to NDRedirect
-	Flags   uint8 // of an advertisement, NAFlagRouter and so on
+	// LinkOpts are the options that Link stands in: NDSourceLink, NDTargetLink or both.
+	LinkOpts uint8
+	Type     uint8 // NDRouterSolicit to NDRedirect
+	Flags    uint8 // of an advertisement, NAFlagRouter and so on
 }
 
 // IsND reports whether v is of a neighbour discovery message, whole or the
@@ -95,6 +101,7 @@ func (m *ND) options(p []byte) bool {
 				return false
 			}
 			m.Link, m.HasLink = link, true
+			m.LinkOpts |= p[0]
 		}
 		p = p[int(p[1])*8:]
 	}

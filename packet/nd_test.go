@@ -40,7 +40,7 @@ func TestND(t *testing.T) {
 	}{
 		"solicitation": {
 			nd(packet.NDNeighbourSol, "fd44::a", "ff02::1:ff00:5", target(5, link(1, 7)...)...),
-			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true},
+			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true, LinkOpts: packet.NDSourceLink},
 			true,
 		},
 		"without option": {
@@ -50,17 +50,17 @@ func TestND(t *testing.T) {
 		},
 		"router solicitation": {
 			nd(packet.NDRouterSolicit, "fe80::1", "ff02::2", link(1, 7)...),
-			packet.ND{Type: packet.NDRouterSolicit, Link: a, HasLink: true},
+			packet.ND{Type: packet.NDRouterSolicit, Link: a, HasLink: true, LinkOpts: packet.NDSourceLink},
 			true,
 		},
 		"router advertisement": {
 			nd(packet.NDRouterAdvert, "fe80::1", "ff02::1", append(make([]byte, 8), link(1, 7)...)...),
-			packet.ND{Type: packet.NDRouterAdvert, Link: a, HasLink: true},
+			packet.ND{Type: packet.NDRouterAdvert, Link: a, HasLink: true, LinkOpts: packet.NDSourceLink},
 			true,
 		},
 		"same link twice": {
 			nd(packet.NDNeighbourSol, "fd44::a", "ff02::1:ff00:5", target(5, append(link(1, 7), link(1, 7)...)...)...),
-			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true},
+			packet.ND{Type: packet.NDNeighbourSol, Target: pt.IP("fd44::5"), Link: a, HasLink: true, LinkOpts: packet.NDSourceLink},
 			true,
 		},
 		"two links": {
@@ -107,7 +107,7 @@ func TestNeighbourAdvert(t *testing.T) {
 		pt.IPv6(pt.Src("fd44::5"), pt.Dst("fd44::a"), pt.TTL(255)), pt.ICMPv6(pt.ICMPType(136, 0)))
 	g := pt.Frame(b)
 	want := packet.ND{
-		Type: packet.NDNeighbourAdvert, Target: pt.IP("fd44::5"), Link: at, HasLink: true,
+		Type: packet.NDNeighbourAdvert, Target: pt.IP("fd44::5"), Link: at, HasLink: true, LinkOpts: packet.NDTargetLink,
 		Flags: packet.NAFlagRouter | packet.NAFlagSolicited | packet.NAFlagOverride,
 	}
 	if got, ok := g.View.ND(g.Bytes()); !ok || got != want {

@@ -132,7 +132,7 @@ func (e *edit) rewriteTable(t *table, change func(*Route) *Route) {
 	e.changes += len(moves)
 	t, _ = e.writable(t.id)
 	for _, m := range moves {
-		e.routes += len(m.routes) - len(m.leaf.routes)
+		e.recount(m.leaf, m.routes)
 		t.put(m.leaf.with(m.routes))
 	}
 }

@@ -14,7 +14,7 @@ func (e *edit) putRoute(op Op, want *Route) error {
 	if err != nil {
 		return err
 	}
-	if err := e.resolve(r); err != nil {
+	if err := e.resolveFor(op, r); err != nil {
 		return err
 	}
 	t, err := e.writable(r.Table)
@@ -31,7 +31,7 @@ func (e *edit) putRoute(op Op, want *Route) error {
 
 // store puts another list of routes in the place of a leaf's.
 func (e *edit) store(t *table, l *leaf, routes []*Route) error {
-	e.routes += len(routes) - len(l.routes)
+	e.recount(l, routes)
 	if e.routes > e.limits.Routes {
 		return fmt.Errorf("routes: %w at %d", ErrLimit, e.limits.Routes)
 	}
@@ -45,6 +45,8 @@ func (l *leaf) place(op Op, r *Route) ([]*Route, error) {
 	switch {
 	case op == OpAdd && from < to:
 		return nil, ErrExist
+	case op == OpRestore:
+		return slices.Insert(slices.Clone(l.routes), to, r), nil
 	case op == OpAppend || op == OpPrepend:
 		return l.join(op, r, from, to)
 	case op == OpChange && from == to:
@@ -156,6 +158,23 @@ func (r *Route) without(gone []NextHop) *Route {
 	return &c
 }
 
+// resolveFor is resolve, less the checks that a route has passed which is restored.
+// What it leaned on may have gone since, as in Linux.
+func (e *edit) resolveFor(op Op, r *Route) error {
+	if op != OpRestore {
+		return e.resolve(r)
+	}
+	for i := range r.NextHops {
+		h := &r.NextHops[i]
+		var ok bool
+		if h.Index, ok = e.devices.index(h.Dev); !ok {
+			return fmt.Errorf("%w %q", ErrDevice, h.Dev)
+		}
+		h.Dead, h.seed = e.isDead(h), h.newSeed()
+	}
+	return nil
+}
+
 // resolve finds the devices of the route's next hops and checks what must be
 // there before it: devices, gateways on a link, an own address as its source.
 func (e *edit) resolve(r *Route) error {
@@ -175,6 +194,9 @@ func (e *edit) resolveHop(id TableID, h *NextHop) error {
 	var ok bool
 	if h.Index, ok = e.devices.index(h.Dev); h.Dev != "" && !ok {
 		return fmt.Errorf("%w %q", ErrDevice, h.Dev)
+	}
+	if e.devices.byName[h.Dev].Port {
+		return fmt.Errorf("%w %q: it is a port of a network", ErrDevice, h.Dev)
 	}
 	if h.Via.IsValid() && !h.Onlink && !h.linkLocal() {
 		link, err := e.gateway(id, h)

@@ -8,7 +8,8 @@ import (
 )
 
 // Device is where packets come in and go out: a network's bridge or an uplink of
-// the namespace. Routes and rules name it, packets carry its index.
+// the namespace. Routes and rules name it, packets carry its index. A port of a
+// bridge is one for the sake of rules: packets carry it beside the bridge's index.
 //
 // One device is always there and needs no entry: `lo`, index 0, the namespace
 // itself. A query with IIF 0 is for a packet that the namespace's own stack
@@ -18,11 +19,13 @@ type Device struct {
 	Index uint16  `json:"index"`          // 1..65535, unique in the Set
 	Table TableID `json:"vrf,omitempty"`  // the table of its VRF, for `l3mdev` rules; 0: none
 	Down  bool    `json:"down,omitempty"` // its next hops are passed over
+	// Port: it is a container's port, which `iif` of a rule may name. No route leads over it.
+	Port bool `json:"port,omitempty"`
 }
 
 const (
 	loopback   = "lo" // the device of index 0
-	maxDevName = 15   // IFNAMSIZ without the final zero
+	maxDevName = 32   // a network may have a name that is longer than the kernel allows
 )
 
 // noDevice is the index that a rule binds to when its device does not exist; any

@@ -384,6 +384,10 @@ func TestSameReversePathAsTheKernel(t *testing.T) {
 	for n := range 8 {
 		lines = append(lines, m.rule(100+n))
 	}
+	// The answer comes in where the question goes out, with the ports the other way.
+	lines = append(lines,
+		fmt.Sprintf("rule add pref 90 from %v iif slt-d1 lookup 101", m.known()),
+		fmt.Sprintf("rule add pref 91 to %v ipproto udp sport 1000 dport 53 lookup 102", m.known()))
 	// Every destination has a route, so that only the source decides.
 	lines = append(lines, "rule add pref 1 to 30.0.0.0/8 lookup 200", "route add 30.0.0.0/8 dev slt-d1 table 200")
 	r.batch(lines)
@@ -396,8 +400,9 @@ func TestSameReversePathAsTheKernel(t *testing.T) {
 		passed := 0
 		for range scale(700, 10000) {
 			dev := fmt.Sprintf("slt-d%d", 1+m.IntN(kernelDevices))
-			q := &Query{Src: m.near(), Dst: netip.AddrFrom4([4]byte{30, 0, 0, 1}), IIF: devs[dev]}
+			q := &Query{Src: m.near(), Dst: netip.AddrFrom4([4]byte{30, 0, 0, 1}), IIF: devs[dev], Proto: 17, Sport: 53, Dport: 1000}
 			_, errno := r.k.lookup(q)
+			q.OIF = devs["slt-d1"]
 			// Linux 6.14 and later say EINVAL for whatever is wrong with a source.
 			if errno != 0 && errno != unix.EXDEV && errno != unix.EINVAL {
 				t.Fatalf("%+v: %v", *q, errno)

@@ -10,6 +10,7 @@ type Query struct {
 	Src   netip.Addr // not valid: not known yet; then a rule with `from` doesn't select it
 	Dst   netip.Addr
 	IIF   uint16 // device that the packet came in by; 0: the namespace sends it
+	Port  uint16 // container's port that it came in by, which `iif` may name too; 0: none
 	OIF   uint16 // device that it must leave by; 0: any
 	Mark  uint32
 	TOS   uint8 // the whole octet; the ECN bits don't count
@@ -17,6 +18,9 @@ type Query struct {
 	Sport uint16
 	Dport uint16
 	Hash  uint64 // of the flow (FlowHash): chooses among next hops
+	// L3mdev is a device whose VRF the packet belongs to, whatever OIF and IIF say
+	// (flowi_l3mdev); 0: they say it. An answer is looked up in the VRF of the question.
+	L3mdev uint16
 
 	direct bool // routes without gateway only: how a gateway is looked up
 }
@@ -94,6 +98,9 @@ func (s *Set) tryTable(st *step, q *Query) (Result, bool) {
 // vrfTable is the table of the VRF that the packet's output or else input device
 // belongs to; nil if to none.
 func (s *Set) vrfTable(q *Query) *table {
+	if q.L3mdev != 0 {
+		return s.vrfs[q.L3mdev]
+	}
 	if t := s.vrfs[q.OIF]; t != nil {
 		return t
 	}

@@ -49,6 +49,23 @@ func (r *Route) nextHop(q *Query) *NextHop {
 	return best
 }
 
+// Choose returns the next hop that a flow takes instead of those that its user
+// knows to be bad just now, in the same resilient way. With all of them bad it is
+// as if none was: the flow's own one.
+func (r *Route) Choose(q *Query, bad func(*NextHop) bool) *NextHop {
+	var best *NextHop
+	for i := range r.NextHops {
+		h := &r.NextHops[i]
+		if h.usable(q) && !bad(h) && (best == nil || h.beats(best, q.Hash)) {
+			best = h
+		}
+	}
+	if best == nil {
+		return r.nextHop(q)
+	}
+	return best
+}
+
 // beats reports whether the flow takes the hop rather than another.
 func (h *NextHop) beats(o *NextHop, flow uint64) bool {
 	a, b := mix(flow, h.seed), mix(flow, o.seed)

@@ -17,23 +17,31 @@ const (
 // route to its source, as its answer would look it up, is a unicast one and, in
 // strict mode, one of its next hops is on IIF. It allocates nothing.
 //
-// The mark counts if the query has one: Linux takes it into account with
-// src_valid_mark only, so the caller who wants that default leaves it out. The
-// ports and the protocol don't.
+// OIF, if the query has one, is where the packet is about to leave, and where its
+// answer would come in. The mark counts if the query has one: Linux takes it into
+// account with src_valid_mark only, so the caller who wants that default leaves it out.
 func (s *Set) ReversePath(q *Query, mode ReverseMode) bool {
 	if mode == ReverseOff {
 		return true
 	}
-	back := Query{Src: q.Dst, Dst: q.Src, Mark: q.Mark, TOS: q.TOS}
-	res := s.Lookup(&back)
+	res := s.Back(q)
 	if res.Type != Unicast {
 		return false
 	}
-	return mode == ReverseLoose || res.Route.uses(q.IIF)
+	return mode == ReverseLoose || res.Route.Uses(q.IIF)
 }
 
-// uses reports whether one of the route's next hops is on the device.
-func (r *Route) uses(index uint16) bool {
+// Back looks up the way back to the source of a packet that came in by IIF.
+func (s *Set) Back(q *Query) Result {
+	back := Query{
+		Src: q.Dst, Dst: q.Src, IIF: q.OIF, L3mdev: q.IIF, Mark: q.Mark, TOS: q.TOS,
+		Proto: q.Proto, Sport: q.Dport, Dport: q.Sport,
+	}
+	return s.Lookup(&back)
+}
+
+// Uses reports whether one of the route's next hops is on the device.
+func (r *Route) Uses(index uint16) bool {
 	for i := range r.NextHops {
 		if r.NextHops[i].Index == index {
 			return true

@@ -20,7 +20,7 @@ type Route struct {
 	Prefix   netip.Prefix `json:"prefix"`
 	Type     Type         `json:"type,omitempty"`
 	Table    TableID      `json:"table,omitempty"`
-	Metric   uint32       `json:"metric,omitempty"` // lower is better; IPv6 makes 0 to 1024
+	Metric   uint32       `json:"metric,omitempty"` // lower is better; IPv6 makes 0 to 1024, but for own addresses
 	Scope    Scope        `json:"scope,omitempty"`
 	Proto    Proto        `json:"proto,omitempty"`
 	Src      netip.Addr   `json:"src,omitzero"`       // preferred source; one of the local addresses
@@ -60,6 +60,10 @@ func (r *Route) table() TableID {
 	return r.Table
 }
 
+// Place is the table and the prefix under which a route stands that Apply is told
+// to put, or to delete.
+func (r *Route) Place() (TableID, netip.Prefix) { return r.table(), r.Prefix.Masked() }
+
 // defaultScope is the scope of a route that states none, in the way of ip-route(8).
 func (r *Route) defaultScope() Scope {
 	switch {
@@ -87,7 +91,9 @@ func (r *Route) complete() (*Route, error) {
 	c.Table = c.table()
 	c.Proto = orElse(c.Proto, ProtoBoot)
 	if c.is6() {
-		c.Metric = orElse(c.Metric, metric6)
+		if !c.ofAddress() {
+			c.Metric = orElse(c.Metric, metric6)
+		}
 		c.Scope = ScopeGlobal
 	}
 	if err := c.completeHops(); err != nil {
@@ -95,6 +101,12 @@ func (r *Route) complete() (*Route, error) {
 	}
 	c.Scope = orElse(c.Scope, c.defaultScope())
 	return &c, c.check()
+}
+
+// ofAddress reports whether the route came with an own IPv6 address: those have
+// metric 0, and nothing else can (addrconf_f6i_alloc).
+func (r *Route) ofAddress() bool {
+	return r.is6() && r.Proto == ProtoKernel && (r.Type == Local || r.Type == Anycast)
 }
 
 // completePrefix masks an IPv6 prefix and refuses an IPv4 one that needs it, as

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,6 +19,7 @@ type Set struct {
 	rules   [2][]*Rule // by Family, sorted by priority
 	dead    map[hopID]bool
 	routes  int // in all tables
+	needs   [2]needs
 
 	// What the data path reads, made from the above (compile).
 	steps [2][]step
@@ -68,6 +70,10 @@ func (s *Set) Routes(id TableID) iter.Seq[*Route] {
 	}
 }
 
+// At returns the routes of one prefix in one table, best metric first. They must
+// not be changed.
+func (s *Set) At(id TableID, p netip.Prefix) []*Route { return s.tables[id].leaf(p).routes }
+
 // some are the tables that 0 or a number stands for.
 func (s *Set) some(id TableID) []TableID {
 	if id == 0 {
@@ -110,5 +116,6 @@ func (s *Set) compile() {
 	}
 	for f := range s.rules {
 		s.steps[f] = s.compileRules(s.rules[f])
+		s.ruleNeeds(Family(f))
 	}
 }

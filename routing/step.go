@@ -86,7 +86,7 @@ func (s *step) selects(q *Query, a *addresses) bool { return s.applies(q, a) != 
 // applies reports whether everything that the rule states is so.
 func (s *step) applies(q *Query, a *addresses) bool {
 	return s.from.has(a.src) && s.to.has(a.dst) &&
-		(s.iif == anyDevice || s.iif == int32(q.IIF)) &&
+		(s.iif == anyDevice || s.iif == int32(q.IIF) || s.iif == int32(q.Port) && q.Port != 0) &&
 		(s.oif == anyDevice || s.oif == int32(q.OIF) && q.OIF != 0) &&
 		(q.Mark^s.mark)&s.mask == 0 &&
 		(!s.transport || s.rule.carries(q))

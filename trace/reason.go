@@ -59,6 +59,26 @@ const (
 	GuardDHCP
 	GuardDHCP6
 	GuardQuery
+	FragOverlap
+	FragLimit
+	FragMalformed
+	NeighFull
+	NeighQueue
+	NeighFailed
+	NoRoute
+	Blackhole
+	Unreachable
+	Prohibit
+	MartianSource
+	MartianDestination
+	ReversePath
+	LinkScope
+	TTLExceeded
+	NoForward
+	FragNeeded
+	SourceRoute
+	MalformedOption
+	IPChecksum
 
 	numReasons // one past the last
 )
@@ -73,55 +93,75 @@ type reasonText struct{ name, help string }
 // reasonTable is constant; an array so that a missing row is an empty name,
 // which a test refuses.
 var reasonTable = [NumReasons]reasonText{
-	None:              {"none", "not dropped"},
-	MalformedEthernet: {"malformed_ethernet", "shorter than an Ethernet header"},
-	MalformedVLAN:     {"malformed_vlan", "VLAN tag cut short, or more than two tags"},
-	MalformedARP:      {"malformed_arp", "ARP packet cut short or with impossible lengths (RFC 826)"},
-	MalformedIPv4:     {"malformed_ipv4", "IPv4 header cut short or contradicting the frame's length (RFC 791)"},
-	MalformedIPv6:     {"malformed_ipv6", "IPv6 header cut short or contradicting the frame's length (RFC 8200)"},
-	MalformedExtHdr:   {"malformed_ext_hdr", "IPv6 extension header cut short, or too many of them (RFC 8200 section 4)"},
-	MalformedL4:       {"malformed_l4", "TCP, UDP, SCTP or ICMP header cut short or with impossible lengths"},
-	BadOffload:        {"bad_offload", "virtio-net header contradicts the frame (checksum place or segment size), or asks for too many segments"},
-	Truncated:         {"truncated", "larger than a receive buffer"},
-	SourceMulticast:   {"source_multicast", "source MAC is a group address or zero"},
-	SourceOwnMAC:      {"source_own_mac", "source MAC is the bridge's own, in any VLAN, but came from another port"},
-	ReservedMulticast: {"reserved_multicast", "sent to 01-80-C2-00-00-0X, which a bridge never forwards (802.1D section 7.12.6)"},
-	SamePort:          {"same_port", "destination is behind the port it came from"},
-	NoPort:            {"no_port", "to be flooded, but there is no other port"},
-	TooBig:            {"too_big", "larger than the MTU of an output port; counted at the input port, once for each such output port (at the output port if its kernel says so)"},
-	TxFull:            {"tx_full", "send buffer of the output port is full (EAGAIN)"},
-	TxNoBuffer:        {"tx_no_buffer", "kernel had no buffer for the output port (ENOBUFS)"},
-	TxDown:            {"tx_down", "output port is down or gone (ENETDOWN, ENXIO)"},
-	TxError:           {"tx_error", "output port refused the frame with another error"},
-	NotSegmentable:    {"not_segmentable", "offload frame for a port without offloads, of a kind that cannot be segmented"},
-	LocalFull:         {"local_full", "the namespace's host stack sent more than its worker had taken up; counted at the local port"},
-	LocalChecksum:     {"local_checksum", "wrong checksum in a frame for the namespace's host stack"},
-	NoNamespace:       {"no_namespace", "port belongs to no namespace"},
-	PortRemoved:       {"port_removed", "input or output port was removed while the frame was on its way"},
-	RxOverrun:         {"rx_overrun", "kernel dropped it before it was read, receive buffer full (PACKET_STATISTICS)"},
-	LocalProtocol:     {"local_protocol", "for the namespace's host stack, which takes only ARP and IP without a VLAN"},
-	OutputBudget:      {"output_budget", "one turn of the input port made more work than it may (segments and bytes, times output ports)"},
-	LocalRate:         {"local_rate", "input port sent more to the namespace's host stack than its rate allows"},
-	LocalQuota:        {"local_quota", "input port has its share of the host stack's TCP connections: a new one was refused"},
-	LocalSocket:       {"local_socket", "the host stack's UDP socket has too many datagrams that nobody has read"},
-	VLANIngress:       {"vlan_ingress", "the input port takes no frame of that VLAN, or none without a tag"},
-	VLANEgress:        {"vlan_egress", "no output port is in the frame's VLAN, or a third tag would be needed"},
-	Isolated:          {"isolated", "input and output port are both isolated"},
-	FloodOff:          {"flood_off", "to be flooded, but no other port takes floods of that kind"},
-	Storm:             {"storm", "beyond the input port's limit for broadcast, multicast or unknown unicast"},
-	Locked:            {"locked", "source MAC is not one that the locked input port was given"},
-	BPDU:              {"bpdu", "spanning tree message from a port that must not send any"},
-	NoMember:          {"no_member", "multicast of a group that nobody has joined, IGMP and MLD snooping"},
-	MalformedGroup:    {"malformed_group", "IGMP or MLD message cut short, with a wrong checksum or a wrong address"},
-	Suppressed:        {"suppressed", "ARP request or neighbour solicitation that the bridge answered itself"},
-	GuardMAC:          {"guard_mac", "source MAC is not the container's"},
-	GuardIP:           {"guard_ip", "source address is not the container's"},
-	GuardARP:          {"guard_arp", "ARP sender is not the container, or it probes for another's address"},
-	GuardND:           {"guard_nd", "neighbour discovery speaks for another's address or MAC, redirects, or is fragmented"},
-	GuardRA:           {"guard_ra", "router advertisement of a container"},
-	GuardDHCP:         {"guard_dhcp", "DHCP server's message of a container"},
-	GuardDHCP6:        {"guard_dhcp6", "DHCPv6 server's message of a container"},
-	GuardQuery:        {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
+	None:               {"none", "not dropped"},
+	MalformedEthernet:  {"malformed_ethernet", "shorter than an Ethernet header"},
+	MalformedVLAN:      {"malformed_vlan", "VLAN tag cut short, or more than two tags"},
+	MalformedARP:       {"malformed_arp", "ARP packet cut short or with impossible lengths (RFC 826)"},
+	MalformedIPv4:      {"malformed_ipv4", "IPv4 header cut short or contradicting the frame's length (RFC 791)"},
+	MalformedIPv6:      {"malformed_ipv6", "IPv6 header cut short or contradicting the frame's length (RFC 8200)"},
+	MalformedExtHdr:    {"malformed_ext_hdr", "IPv6 extension header cut short, or too many of them (RFC 8200 section 4)"},
+	MalformedL4:        {"malformed_l4", "TCP, UDP, SCTP or ICMP header cut short or with impossible lengths"},
+	BadOffload:         {"bad_offload", "virtio-net header contradicts the frame (checksum place or segment size), or asks for too many segments"},
+	Truncated:          {"truncated", "larger than a receive buffer"},
+	SourceMulticast:    {"source_multicast", "source MAC is a group address or zero"},
+	SourceOwnMAC:       {"source_own_mac", "source MAC is the bridge's own, in any VLAN, but came from another port"},
+	ReservedMulticast:  {"reserved_multicast", "sent to 01-80-C2-00-00-0X, which a bridge never forwards (802.1D section 7.12.6)"},
+	SamePort:           {"same_port", "destination is behind the port it came from"},
+	NoPort:             {"no_port", "to be flooded, but there is no other port"},
+	TooBig:             {"too_big", "larger than the MTU of an output port; counted at the input port, once for each such output port (at the output port if its kernel says so)"},
+	TxFull:             {"tx_full", "send buffer of the output port is full (EAGAIN)"},
+	TxNoBuffer:         {"tx_no_buffer", "kernel had no buffer for the output port (ENOBUFS)"},
+	TxDown:             {"tx_down", "output port is down or gone (ENETDOWN, ENXIO)"},
+	TxError:            {"tx_error", "output port refused the frame with another error"},
+	NotSegmentable:     {"not_segmentable", "offload frame for a port without offloads, of a kind that cannot be segmented"},
+	LocalFull:          {"local_full", "the namespace's host stack sent more than its worker had taken up; counted at the local port"},
+	LocalChecksum:      {"local_checksum", "wrong checksum in a frame for the namespace's host stack"},
+	NoNamespace:        {"no_namespace", "port belongs to no namespace"},
+	PortRemoved:        {"port_removed", "input or output port was removed while the frame was on its way"},
+	RxOverrun:          {"rx_overrun", "kernel dropped it before it was read, receive buffer full (PACKET_STATISTICS)"},
+	LocalProtocol:      {"local_protocol", "for the namespace's host stack, which takes only ARP and IP without a VLAN"},
+	OutputBudget:       {"output_budget", "one turn of the input port made more work than it may (segments and bytes, times output ports)"},
+	LocalRate:          {"local_rate", "input port sent more to the namespace's host stack than its rate allows"},
+	LocalQuota:         {"local_quota", "input port has its share of the host stack's TCP connections: a new one was refused"},
+	LocalSocket:        {"local_socket", "the host stack's UDP socket has too many datagrams that nobody has read"},
+	VLANIngress:        {"vlan_ingress", "the input port takes no frame of that VLAN, or none without a tag"},
+	VLANEgress:         {"vlan_egress", "no output port is in the frame's VLAN, or a third tag would be needed"},
+	Isolated:           {"isolated", "input and output port are both isolated"},
+	FloodOff:           {"flood_off", "to be flooded, but no other port takes floods of that kind"},
+	Storm:              {"storm", "beyond the input port's limit for broadcast, multicast or unknown unicast"},
+	Locked:             {"locked", "source MAC is not one that the locked input port was given"},
+	BPDU:               {"bpdu", "spanning tree message from a port that must not send any"},
+	NoMember:           {"no_member", "multicast of a group that nobody has joined, IGMP and MLD snooping"},
+	MalformedGroup:     {"malformed_group", "IGMP or MLD message cut short, with a wrong checksum or a wrong address"},
+	Suppressed:         {"suppressed", "ARP request or neighbour solicitation that the bridge answered itself"},
+	GuardMAC:           {"guard_mac", "source MAC is not the container's"},
+	GuardIP:            {"guard_ip", "source address is not the container's"},
+	GuardARP:           {"guard_arp", "ARP sender is not the container, or it probes for another's address"},
+	GuardND:            {"guard_nd", "neighbour discovery speaks for another's address or MAC, redirects, or is fragmented"},
+	GuardRA:            {"guard_ra", "router advertisement of a container"},
+	GuardDHCP:          {"guard_dhcp", "DHCP server's message of a container"},
+	GuardDHCP6:         {"guard_dhcp6", "DHCPv6 server's message of a container"},
+	GuardQuery:         {"guard_query", "IGMP or MLD query, PIM or multicast router advertisement of a container"},
+	FragOverlap:        {"frag_overlap", "fragment overlaps or repeats another of its datagram, or contradicts its length (RFC 5722)"},
+	FragLimit:          {"frag_limit", "fragment beyond what may wait for the first of its datagram, or that waited in vain"},
+	FragMalformed:      {"frag_malformed", "fragment of an impossible length"},
+	NeighFull:          {"neigh_full", "no room for another neighbour, or the input port waits for as many as it may"},
+	NeighQueue:         {"neigh_queue", "gave way to newer packets while its next hop was being resolved"},
+	NeighFailed:        {"neigh_failed", "its next hop did not answer ARP or neighbour discovery"},
+	NoRoute:            {"no_route", "no rule and no table has a way to the destination (network unreachable), or an unreachable rule"},
+	Blackhole:          {"blackhole", "a blackhole route or rule"},
+	Unreachable:        {"unreachable", "an unreachable route"},
+	Prohibit:           {"prohibit", "a prohibit route or rule"},
+	MartianSource:      {"martian_source", "source address that no host can have there (RFC 1812 section 5.3.7), or an own one"},
+	MartianDestination: {"martian_destination", "destination address that no packet on a link can have (RFC 1812 section 5.3.7)"},
+	ReversePath:        {"rp_filter", "the route back to the source leads elsewhere (RFC 3704), or there is none"},
+	LinkScope:          {"link_scope", "link-local address in a packet that would leave its link"},
+	TTLExceeded:        {"ttl_exceeded", "hop limit used up"},
+	NoForward:          {"no_forward", "not for the namespace itself, and its device does not forward"},
+	FragNeeded:         {"frag_needed", "larger than the MTU of the way on, and not to be fragmented"},
+	SourceRoute:        {"source_route", "source route of IPv4, which is never followed"},
+	MalformedOption:    {"malformed_option", "IPv4 or hop-by-hop option that is cut short, misplaced or must be known"},
+	IPChecksum:         {"ip_checksum", "wrong checksum of an IPv4 header in a packet to be routed"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

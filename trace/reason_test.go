@@ -49,7 +49,11 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		32: "vlan_egress", 33: "isolated", 34: "flood_off", 35: "storm", 36: "locked",
 		37: "bpdu", 38: "no_member", 39: "malformed_group", 40: "suppressed", 41: "guard_mac",
 		42: "guard_ip", 43: "guard_arp", 44: "guard_nd", 45: "guard_ra", 46: "guard_dhcp",
-		47: "guard_dhcp6", 48: "guard_query",
+		47: "guard_dhcp6", 48: "guard_query", 49: "frag_overlap", 50: "frag_limit", 51: "frag_malformed",
+		52: "neigh_full", 53: "neigh_queue", 54: "neigh_failed",
+		55: "no_route", 56: "blackhole", 57: "unreachable", 58: "prohibit", 59: "martian_source",
+		60: "martian_destination", 61: "rp_filter", 62: "link_scope", 63: "ttl_exceeded", 64: "no_forward",
+		65: "frag_needed", 66: "source_route", 67: "malformed_option", 68: "ip_checksum",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
