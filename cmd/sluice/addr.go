@@ -21,20 +21,44 @@ func showAddresses(c *cli, ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := c.client().Addresses(ctx, c.network)
+	addresses, err := c.addresses(ctx)
 	if err != nil {
 		return err
 	}
 	addresses = slices.DeleteFunc(addresses, func(a api.Address) bool {
 		return !f.wants("dev", a.Link) || !f.wants("master", a.Network) ||
 			f.family != "" && f.family != inet(a.Prefix.Addr()) ||
-			within.IsValid() && !within.Contains(a.Prefix.Addr()) ||
-			c.namespace != "" && c.namespace != a.Namespace
+			within.IsValid() && !within.Contains(a.Prefix.Addr())
 	})
 	if name := f.value["dev"]; name != "" && len(addresses) == 0 && f.family == "" && !within.IsValid() {
 		return noLink(name)
 	}
 	return c.print(orEmpty(addresses), func(w io.Writer) { c.printAddresses(w, addresses) })
+}
+
+// addresses are those of gateways and attachments, and those of links, of the
+// namespace that is meant.
+func (c *cli) addresses(ctx context.Context) ([]api.Address, error) {
+	addresses, err := c.client().Addresses(ctx, c.network)
+	if err != nil || c.network != "" {
+		return addresses, err
+	}
+	devices, err := c.client().Devices(ctx, c.query(nil))
+	if err != nil {
+		return nil, err
+	}
+	networks := map[string]bool{}
+	var ofLinks []api.Address
+	for _, d := range devices {
+		networks[d.IfName] = networks[d.IfName] || d.Kind == "network"
+		for _, p := range d.Addresses {
+			if d.Kind == "link" {
+				ofLinks = append(ofLinks, api.Address{Prefix: p, Kind: d.Kind, Link: d.IfName, MAC: d.MAC})
+			}
+		}
+	}
+	addresses = slices.DeleteFunc(addresses, func(a api.Address) bool { return c.namespace != "" && !networks[a.Network] })
+	return append(addresses, ofLinks...), nil
 }
 
 // readPrefix reads a prefix or an address; "" is the zero prefix.
@@ -78,7 +102,14 @@ func (c *cli) printAddresses(w io.Writer, addresses []api.Address) {
 // printHeld writes the addresses of one holder.
 func printHeld(w io.Writer, held []api.Address) {
 	a := held[0]
-	fmt.Fprintf(w, "%s: master %s %s\n    link/ether %s brd ff:ff:ff:ff:ff:ff\n", a.Link, a.Network, a.Kind, a.MAC)
+	fmt.Fprintf(w, "%s:", a.Link)
+	if a.Network != "" {
+		fmt.Fprintf(w, " master %s", a.Network)
+	}
+	fmt.Fprintf(w, " %s\n", a.Kind)
+	if a.MAC != "" {
+		fmt.Fprintf(w, "    link/ether %s brd ff:ff:ff:ff:ff:ff\n", a.MAC)
+	}
 	for _, a := range held {
 		fmt.Fprintf(w, "    %s %s\n", inet(a.Prefix.Addr()), a.Prefix)
 	}

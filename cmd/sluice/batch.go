@@ -17,8 +17,9 @@ import (
 type batch struct {
 	c       *cli
 	name    string
-	pending []step // changes that the daemon wasn't told yet
-	failed  error  // with -force: the first fault
+	nouns   map[string]*noun // by the words that were met
+	pending []step           // changes that the daemon wasn't told yet
+	failed  error            // with -force: the first fault
 }
 
 // runBatch reads the whole file before it does anything, so that a line that can't
@@ -29,7 +30,7 @@ func (c *cli) runBatch(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
-	b := &batch{c: c, name: c.batch}
+	b := &batch{c: c, name: c.batch, nouns: map[string]*noun{}}
 	steps, err := b.read(in)
 	if err != nil {
 		return err
@@ -57,6 +58,7 @@ func (c *cli) open(name string) (io.ReadCloser, error) {
 func (b *batch) read(in io.Reader) ([]step, error) {
 	lines := newBatchReader(in)
 	var steps []step
+	changes := 0 // since the last show
 	for {
 		words, err := lines.next()
 		if errors.Is(err, io.EOF) {
@@ -67,6 +69,12 @@ func (b *batch) read(in io.Reader) ([]step, error) {
 			return nil, b.tell(err, lines.line)
 		}
 		s, err := b.understand(words)
+		if err == nil && s.verb.does != change {
+			changes = -1
+		}
+		if changes++; changes > api.MaxCommands {
+			return nil, usagef("%s:%d: more than %d changes in one transaction", b.name, lines.line, api.MaxCommands)
+		}
 		if err == nil {
 			s.line = lines.line
 			steps = append(steps, s)
@@ -83,13 +91,26 @@ func (b *batch) understand(words []string) (step, error) {
 	if f, ok := familyOf(words[0]); ok && len(words) > 1 {
 		family, words = f, words[1:]
 	}
-	n, ok := findNoun(words[0])
-	if !ok {
+	n := b.noun(words[0])
+	if n == nil {
 		return step{}, usagef(`object %q is unknown, try "sluice help"`, words[0])
 	}
 	s, err := n.step(words[1:])
 	s.family = family
 	return s, err
+}
+
+// noun returns the noun that a word names; nil: none.
+func (b *batch) noun(word string) *noun {
+	if n := b.nouns[word]; n != nil {
+		return n
+	}
+	n, ok := findNoun(word)
+	if !ok {
+		return nil
+	}
+	b.nouns[word] = &n
+	return &n
 }
 
 // familyOf returns the family that a word says, -4 or -6.
@@ -126,9 +147,6 @@ func (b *batch) flush(ctx context.Context) error {
 	b.pending = nil
 	if len(steps) == 0 {
 		return nil
-	}
-	if len(steps) > api.MaxCommands {
-		return usagef("%s: more than %d changes in one transaction", b.name, api.MaxCommands)
 	}
 	r := &api.CommandRequest{Namespace: b.c.namespace, Force: b.c.force}
 	for i := range steps {
@@ -175,7 +193,7 @@ func (b *batch) fault(err error, line int) error {
 // tell tells an error as ip(8) does: what it was, and then where.
 func (b *batch) tell(err error, line int) error {
 	if _, told := errors.AsType[*toldError](err); !told {
-		fmt.Fprintln(b.c.err, explain(err))
+		fmt.Fprintln(b.c.err, explain(&operationError{err}))
 	}
 	fmt.Fprintf(b.c.err, "Command failed %s:%d\n", b.name, line)
 	return &toldError{err}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -65,19 +66,20 @@ func (c *cli) printLinks(w io.Writer, links []api.Link) {
 			rows = append(rows, []string{l.Name, strings.ToUpper(string(l.State)), l.MAC, l.Network})
 			continue
 		}
-		c.printBlock(w, func(w io.Writer) { printLink(w, l) })
+		c.printBlock(w, func(w io.Writer) {
+			printLink(w, l)
+			if c.details && l.Settings != nil {
+				printSettings(w, l.Settings)
+			}
+		})
 	}
 	table(w, rows)
 }
 
 // printLink writes one attachment in the manner of `ip link`.
 func printLink(w io.Writer, l *api.Link) {
-	offload := "off"
-	if l.Offload {
-		offload = "on"
-	}
 	fmt.Fprintf(w, "%d: %s: mtu %d master %s state %s offload %s\n",
-		l.Port, l.Name, l.MTU, l.Network, strings.ToUpper(string(l.State)), offload)
+		l.Port, l.Name, l.MTU, l.Network, strings.ToUpper(string(l.State)), onOff(l.Offload))
 	fmt.Fprintf(w, "    link/ether %s brd ff:ff:ff:ff:ff:ff link-netns %s dev %s peer %s\n",
 		l.MAC, netnsName(l.Netns), l.IfName, l.HostIfName)
 	if l.Fault != "" {
@@ -86,6 +88,33 @@ func printLink(w io.Writer, l *api.Link) {
 	if l.Stats != nil {
 		printStats(w, l.Stats)
 	}
+}
+
+// printSettings writes the settings of a port in the manner of `bridge -d link`.
+func printSettings(w io.Writer, p *api.PortSettings) {
+	fmt.Fprintf(w, "    hairpin %s fastleave %s learning %s flood %s mcast_flood %s bcast_flood %s mcast_router %d neigh_suppress %s isolated %s locked %s bpdu_filter %s\n",
+		onOff(p.Hairpin), onOff(p.FastLeave), onOff(p.Learning), onOff(p.Flood), onOff(p.McastFlood), onOff(p.BcastFlood),
+		p.McastRouter, onOff(p.Suppress), onOff(p.Isolated), onOff(p.Locked), onOff(p.BPDUFilter))
+	fmt.Fprintf(w, "    guard %s", cmp.Or(strings.Join(p.Guard, ","), "off"))
+	if len(p.GuardAllow) > 0 {
+		fmt.Fprintf(w, " guard_allow%s", spaced(p.GuardAllow))
+	}
+	for _, s := range [][2]string{
+		{"storm_broadcast", p.Storm.Broadcast}, {"storm_multicast", p.Storm.Multicast}, {"storm_unknown", p.Storm.Unknown},
+		{"mirror_in", p.MirrorIn}, {"mirror_out", p.MirrorOut}, {"clamp_mss", p.ClampMSS}, {"table", p.Table},
+	} {
+		if s[1] != "" {
+			fmt.Fprintf(w, " %s %s", s[0], s[1])
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // netnsName shortens a path to the name by which ip-netns(8) knows it.

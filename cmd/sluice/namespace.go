@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"sluice/api"
 )
@@ -37,22 +38,19 @@ func showNamespaces(c *cli, ctx context.Context, words []string) error {
 func printNamespace(w io.Writer, n *api.Namespace) {
 	fmt.Fprintf(w, "%s: networks %d links %d vrfs %d routes %d rules %d\n",
 		n.Name, len(n.Networks), len(n.Links), len(n.VRFs), n.Routes, n.Rules)
-	for _, kind := range []struct {
-		word  string
-		names []string
-	}{{"networks", n.Networks}, {"links", n.Links}, {"vrfs", n.VRFs}} {
-		if len(kind.names) == 0 {
-			continue
-		}
-		fmt.Fprintf(w, "    %s", kind.word)
-		for _, name := range kind.names {
-			fmt.Fprintf(w, " %s", name)
-		}
-		fmt.Fprintln(w)
-	}
-	for _, table := range slices.SortedFunc(maps.Keys(n.Tables), func(a, b string) int {
+	printNames(w, "networks", n.Networks)
+	printNames(w, "links", n.Links)
+	printNames(w, "vrfs", n.VRFs)
+	byNumber := func(a, b string) int {
 		return cmp.Or(cmp.Compare(n.Tables[a], n.Tables[b]), cmp.Compare(a, b))
-	}) {
-		fmt.Fprintf(w, "    table %d %s\n", n.Tables[table], table)
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(n.Tables), byNumber) {
+		fmt.Fprintf(w, "    table %d %s\n", n.Tables[name], name)
+	}
+}
+
+func printNames(w io.Writer, word string, names []string) {
+	if len(names) > 0 {
+		fmt.Fprintf(w, "    %s %s\n", word, strings.Join(names, " "))
 	}
 }

@@ -34,12 +34,8 @@ func showNetworks(c *cli, ctx context.Context, words []string) error {
 }
 
 func printNetwork(w io.Writer, n *api.Network) {
-	echo := "off"
-	if n.Echo {
-		echo = "on"
-	}
 	fmt.Fprintf(w, "%d: %s:%s mtu %d attachments %d\n", n.Port, n.Name, spaced(n.Subnets), n.MTU, n.Attachments)
-	fmt.Fprintf(w, "    gateway%s lladdr %s echo %s\n", spaced(n.Gateways), n.MAC, echo)
+	fmt.Fprintf(w, "    gateway%s lladdr %s echo %s\n", spaced(n.Gateways), n.MAC, onOff(n.Echo))
 	fmt.Fprintf(w, "    ageing %ds fdb max %d max-per-port %d\n", n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort)
 	if n.Stats != nil {
 		printStats(w, n.Stats)

@@ -60,25 +60,28 @@ type shower func(c *cli, ctx context.Context, words []string) error
 
 // object is a spelling of a noun. As in ip(8), any beginning of it will do that no
 // object before it has.
-type object struct{ spelling, noun string }
+type object struct {
+	spelling string
+	noun     func() noun
+}
 
 // objects are in the order of ip(8) and then bridge(8), so that abbreviations
 // mean what they mean there. Ours come last.
 func objects() []object {
 	return []object{
-		{"address", "addr"},
-		{"route", "route"},
-		{"rule", "rule"},
-		{"neighbor", "neigh"},
-		{"neighbour", "neigh"},
-		{"link", "link"},
-		{"vrf", "vrf"},
-		{"fdb", "fdb"},
-		{"mdb", "mdb"},
-		{"vlan", "vlan"},
-		{"network", "network"},
-		{"netns", "namespace"},
-		{"namespace", "namespace"},
+		{"address", addrNoun},
+		{"route", routeNoun},
+		{"rule", ruleNoun},
+		{"neighbor", neighNoun},
+		{"neighbour", neighNoun},
+		{"link", linkNoun},
+		{"vrf", vrfNoun},
+		{"fdb", fdbNoun},
+		{"mdb", mdbNoun},
+		{"vlan", vlanNoun},
+		{"network", networkNoun},
+		{"netns", namespaceNoun},
+		{"namespace", namespaceNoun},
 	}
 }
 
@@ -86,24 +89,15 @@ func objects() []object {
 func findNoun(word string) (noun, bool) {
 	for _, o := range objects() {
 		if word != "" && strings.HasPrefix(o.spelling, word) {
-			return nounNamed(o.noun)
+			return o.noun(), true
 		}
 	}
 	return noun{}, false
 }
 
-func nounNamed(name string) (noun, bool) {
-	all := nouns()
-	i := slices.IndexFunc(all, func(n noun) bool { return n.name == name })
-	if i < 0 {
-		return noun{}, false
-	}
-	return all[i], true
-}
-
 // step is one command of ip(8)'s, understood as far as this program has to.
 type step struct {
-	noun   noun
+	noun   *noun
 	verb   verb
 	words  []string // behind the verb
 	family string   // "", "inet" or "inet6", as -4 and -6 say
@@ -113,7 +107,7 @@ type step struct {
 // step reads what follows the noun. No word at all shows everything, as in ip(8).
 func (n *noun) step(words []string) (step, error) {
 	if len(words) == 0 {
-		return step{noun: *n, verb: verb{name: "show", does: show}}, nil
+		return step{noun: n, verb: verb{name: "show", does: show}}, nil
 	}
 	for _, v := range n.verbs {
 		if !v.spelt(words[0]) {
@@ -122,7 +116,7 @@ func (n *noun) step(words []string) (step, error) {
 		if v.does == refuse {
 			return step{}, usagef("%s %s is not supported", n.name, v.name)
 		}
-		return step{noun: *n, verb: v, words: words[1:]}, nil
+		return step{noun: n, verb: v, words: words[1:]}, nil
 	}
 	return step{}, usagef(`command %q is unknown, try "sluice %s help"`, words[0], n.name)
 }

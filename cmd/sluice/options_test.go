@@ -170,7 +170,7 @@ func TestObjectsLikeIP(t *testing.T) {
 	notOurs := map[string]bool{"m": true, "f": true, "net": true}
 	for _, o := range objects()[:10] {
 		program := "ip"
-		if slices.Contains(ofBridge, o.noun) {
+		if slices.Contains(ofBridge, o.spelling) {
 			program = "bridge"
 		}
 		for end := 1; end <= len(o.spelling); end++ {

@@ -135,7 +135,7 @@ func FuzzBatch(f *testing.F) {
 				t.Fatalf("line %d after %d with %d words", b.line, last, len(words))
 			}
 			sameAgain(t, words)
-			_, _ = (&batch{c: &cli{}}).understand(words)
+			_, _ = (&batch{c: &cli{}, nouns: map[string]*noun{}}).understand(words)
 		}
 	})
 }
