@@ -49,31 +49,34 @@ func BenchmarkTurn(b *testing.B) {
 		"TCP 1500 B":    pt.Frame(segment(1, 2, 1446)),
 		"TCP 64 KB GSO": pt.GSO(segment(1, 2, 64_000), 1448),
 	} {
-		b.Run(name, func(b *testing.B) {
-			n, err := build(Options{Workers: 1})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer n.Close()
-			far, fds := socketPairs(b, 2)
-			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(blue(2))}}, fds); err != nil {
-				b.Fatal(err)
-			}
-			w, msg, buf := n.workers[0], f.Wire(), make([]byte, packet.BufLen)
-			b.SetBytes(budget * int64(f.Len()))
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				for range budget {
-					_, _ = unix.Write(far[0], msg)
-				}
-				b.StartTimer()
-				w.settle()
-				b.StopTimer()
-				drain(far[1], buf)
-				b.StartTimer()
-			}
-		})
+		b.Run(name, func(b *testing.B) { benchmarkTurn(b, blue(2), 2, f) })
+	}
+}
+
+// benchmarkTurn carries turns of one frame from container 1 to another.
+func benchmarkTurn(b *testing.B, s NetworkSpec, to int, f *packet.Frame) {
+	n, err := build(Options{Workers: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	far, fds := socketPairs(b, len(s.Ports))
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, fds); err != nil {
+		b.Fatal(err)
+	}
+	w, msg, buf := n.workers[0], f.Wire(), make([]byte, packet.BufLen)
+	b.SetBytes(budget * int64(f.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for range budget {
+			_, _ = unix.Write(far[0], msg)
+		}
+		b.StartTimer()
+		w.settle()
+		b.StopTimer()
+		drain(far[to-1], buf)
+		b.StartTimer()
 	}
 }
 

@@ -97,7 +97,7 @@ func (c *change) newNetwork(in *space, n *network) error {
 // alter notes what a network's bridge and interface are to become: the bridge's
 // tables together with the view, the rest when the workers run again.
 func (c *change) alter(h *host, n *network) {
-	ready := n.bridge.Prepare(n.portConfigs(), n.staticEntries())
+	ready := n.bridge.Prepare(n.spec.setup())
 	c.swaps = append(c.swaps, ready.Commit)
 	c.retired = append(c.retired, func() { n.link.SetMTU(uint32(n.spec.Bridge.MTU)) })
 }
@@ -136,6 +136,7 @@ func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 		for j := range n.Ports {
 			n.Ports[j].Addresses = slices.Clone(n.Ports[j].Addresses)
 		}
+		n.cloneBridging()
 	}
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/trace"
@@ -67,15 +68,15 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 	defer ln.Close()
 	link, got := ns.host.links[0], map[trace.Reason]int{}
 	for i := range maxConns {
-		got[link.deliver(knock(1, uint16(i+2000), []uint16{80, 81}[i%2], 1, 0, pt.SYN))]++
+		got[link.deliver(knock(1, uint16(i+2000), []uint16{80, 81}[i%2], 1, 0, pt.SYN), bridge.Tag{})]++
 	}
 	if got[trace.None] != maxConns/2 || got[trace.LocalQuota] != maxConns/2 {
 		t.Errorf("%v, want %d to pass and as many refused", got, maxConns/2)
 	}
-	if r := link.deliver(knock(1, 2000, 80, 1, 0, pt.SYN)); r != trace.None {
+	if r := link.deliver(knock(1, 2000, 80, 1, 0, pt.SYN), bridge.Tag{}); r != trace.None {
 		t.Errorf("a SYN that is sent again gets %v", r)
 	}
-	if r := link.deliver(knock(2, 2000, 80, 1, 0, pt.SYN)); r != trace.None {
+	if r := link.deliver(knock(2, 2000, 80, 1, 0, pt.SYN), bridge.Tag{}); r != trace.None {
 		t.Errorf("another container gets %v", r)
 	}
 	// Those to port 81 have no endpoint: nobody listens.
@@ -270,7 +271,7 @@ func TestUnreadSocketHoldsFewDatagrams(t *testing.T) {
 				}))
 				fill := func() (taken int) {
 					for range 3 * maxDatagrams {
-						if ns.host.links[0].deliver(f) == trace.None {
+						if ns.host.links[0].deliver(f, bridge.Tag{}) == trace.None {
 							taken++
 						}
 					}

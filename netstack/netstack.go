@@ -199,6 +199,7 @@ func (n *Netstack) everySecond() {
 	for _, s := range n.view.Load().spaces {
 		for _, net := range s.networks {
 			net.bridge.Expire(now)
+			net.question()
 		}
 		s.ns.host.everySecond()
 	}

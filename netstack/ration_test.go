@@ -8,6 +8,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/log"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/trace"
@@ -108,8 +109,8 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 	f := pt.Frame(pt.Ping4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4()}))
 	reset := pt.Frame(pt.TCP4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4(), DstPort: 99}))
 	for range 2 * ringSize {
-		link.deliver(f)
-		link.deliver(reset)
+		link.deliver(f, bridge.Tag{})
+		link.deliver(reset, bridge.Tag{})
 	}
 	c, err := l.n.Namespace("blue").DialContext(t.Context(), "udp", "10.44.0.11:9")
 	if err != nil {
@@ -125,7 +126,7 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 	if want := [numKinds]int{0, kindDatagram.room(), kindReply.room(), kindReset.room()}; got != want {
 		t.Errorf("the ring has %v, want %v", got, want)
 	}
-	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room(); sum != ringSize {
+	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room() + kindFrame.room(); sum != ringSize {
 		t.Errorf("rooms of %d in a ring of %d", sum, ringSize)
 	}
 	l.round()

@@ -87,7 +87,10 @@ func (s *NetworkSpec) validate(indices map[uint16]string, seen map[netip.Addr]bo
 	if err := s.validateAddresses(seen); err != nil {
 		return err
 	}
-	return s.validatePorts(indices)
+	if err := s.validatePorts(indices); err != nil {
+		return err
+	}
+	return s.validateBridging()
 }
 
 func claimIndex(indices map[uint16]string, index uint16, who string) error {

@@ -43,6 +43,7 @@ type port struct {
 	index    uint16
 	offload  bool
 	mtu      int
+	metered  bool // has storm limits
 	counters *trace.PortCounters
 	bridge   *bridge.Bridge
 	sock     *socket   // nil for a local port
@@ -106,7 +107,7 @@ func (v *view) compileNetwork(n *network, counters *trace.Counters, sock func(ui
 	for i := range n.spec.Ports {
 		p := &n.spec.Ports[i]
 		v.add(&port{
-			index: p.Index, offload: p.Offload, mtu: p.MTU, counters: counters.Port(p.Index),
+			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
 			bridge: n.bridge, sock: sock(p.Index), local: n.local,
 		})
 	}
@@ -133,28 +134,4 @@ func (s *space) uses(l *hostLink) bool {
 		}
 	}
 	return false
-}
-
-// portConfigs is the network's membership as its bridge wants it.
-func (n *network) portConfigs() []bridge.PortConfig {
-	all := make([]bridge.PortConfig, 0, len(n.spec.Ports)+1)
-	all = append(all, bridge.PortConfig{Index: n.spec.Bridge.Index, MTU: n.spec.Bridge.MTU, Local: true})
-	for i := range n.spec.Ports {
-		p := &n.spec.Ports[i]
-		all = append(all, bridge.PortConfig{Index: p.Index, MTU: p.MTU})
-	}
-	return all
-}
-
-// staticEntries are the stations that need not be learned: the host stack and
-// the containers.
-func (n *network) staticEntries() []bridge.StaticEntry {
-	all := make([]bridge.StaticEntry, 0, len(n.spec.Ports)+1)
-	b := &n.spec.Bridge
-	all = append(all, bridge.StaticEntry{MAC: b.MAC, Port: b.Index, Own: true})
-	for i := range n.spec.Ports {
-		p := &n.spec.Ports[i]
-		all = append(all, bridge.StaticEntry{MAC: p.MAC, Port: p.Index})
-	}
-	return all
 }

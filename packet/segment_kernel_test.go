@@ -172,6 +172,9 @@ func (k *kernel) segment(t *testing.T, f *packet.Frame, n int) [][]byte {
 			flags = unix.MSG_DONTWAIT // the veth delivers in order: one too many is there already, or soon
 		}
 		b, err := k.receive(flags)
+		if errors.Is(err, unix.EINTR) { // Go's own signals
+			continue
+		}
 		if errors.Is(err, unix.EAGAIN) {
 			return out
 		}

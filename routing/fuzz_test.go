@@ -3,6 +3,7 @@
 package routing
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -101,6 +102,6 @@ func FuzzParseQuestion(f *testing.F) {
 		if (res.Type == TypeNone) != (res.Rule == nil) || res.Type == Throw || res.NextHop != nil && res.Route == nil {
 			t.Errorf("%+v", res)
 		}
-		_ = (*Names)(nil).Decision(q, &res)
+		_ = (*Names)(nil).Decision(q, &res, netip.Addr{})
 	})
 }

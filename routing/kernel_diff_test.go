@@ -319,7 +319,7 @@ func (r *rivals) compareAnswers(m *maker, questions int) {
 			ours = unix.EHOSTUNREACH // Linux assumes then that the destination is on the link
 		}
 		if got != want || ours != errno {
-			r.t.Fatalf("%+v:\nkernel %q %v\nset    %q %v\n%s", *q, want, errno, got, ours, (*Names)(nil).Decision(&Question{Query: *q}, &res))
+			r.t.Fatalf("%+v:\nkernel %q %v\nset    %q %v\n%s", *q, want, errno, got, ours, (*Names)(nil).Decision(&Question{Query: *q}, &res, netip.Addr{}))
 		}
 		kinds[res.Type.String()]++
 	}

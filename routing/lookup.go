@@ -25,6 +25,14 @@ type Query struct {
 	direct bool // routes without gateway only: how a gateway is looked up
 }
 
+// Family is that of the query.
+func (q *Query) Family() Family {
+	if q.Dst.Is6() {
+		return IPv6
+	}
+	return IPv4
+}
+
 // Result is the answer to a Query: what becomes of the packet and why. What it
 // points to belongs to the Set and never changes.
 type Result struct {

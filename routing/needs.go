@@ -15,6 +15,9 @@ type needs struct {
 // decided upon like any other packet.
 func (s *Set) NeedsPorts(f Family) bool { return s.needs[f].ports || s.needs[f].multipath > 0 }
 
+// Multipath reports whether any route has several next hops.
+func (s *Set) Multipath() bool { return s.needs[IPv4].multipath+s.needs[IPv6].multipath > 0 }
+
 // NeedsTOS reports whether a packet's type of service can make a difference, so
 // that a decision on a flow doesn't hold for all of its packets.
 func (s *Set) NeedsTOS(f Family) bool { return s.needs[f].tos }

@@ -188,7 +188,7 @@ func TestDecision(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := names.Decision(q, &res)
+		got := names.Decision(q, &res, netip.Addr{})
 		if strings.Contains(question, "iif") { // either next hop
 			got = strings.Replace(got, "via 10.2.0.1 dev p2 table", "via 10.1.0.1 dev p1 table", 1)
 		}

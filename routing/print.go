@@ -230,8 +230,9 @@ func (n *Names) action(l *line, r *Rule) {
 }
 
 // Decision is the answer to a question in words: where the packet goes, and the
-// rule, table and route that say so.
-func (n *Names) Decision(q *Question, res *Result) string {
+// rule, table and route that say so. src is the source that the namespace would
+// take, if it is known; else the route's is shown.
+func (n *Names) Decision(q *Question, res *Result, src netip.Addr) string {
 	var l line
 	if res.Type != Unicast {
 		l.add(answerWord(res))
@@ -248,8 +249,8 @@ func (n *Names) Decision(q *Question, res *Result) string {
 	}
 	if r := res.Route; r != nil {
 		l.add("table", n.TableName(r.Table))
-		if r.Src.IsValid() {
-			l.add("src", r.Src.String())
+		if src = orElse(src, r.Src); src.IsValid() {
+			l.add("src", src.String())
 		}
 		l.sizes(r)
 	}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"sluice/neigh"
+	"sluice/packet"
+	"sluice/trace"
+)
+
+// Packet is a frame that a router is asked about.
+type Packet struct {
+	// Frame is IP without a VLAN tag, as it was received, parsed without fault.
+	Frame *packet.Frame
+	// Device is where it came in. Of what the namespace's own stack sends it is
+	// the one that the stack chose.
+	Device uint16
+	Port   uint16     // container's port that it came from; 0: none
+	Local  bool       // the namespace's own stack sends it
+	Now    neigh.Tick // seconds
+	Nanos  int64      // of a clock that only goes forward: for rates
+}
+
+// Sink takes what a router makes itself. It copies what it keeps, and must not
+// call the router.
+type Sink interface {
+	// Emit sends a whole Ethernet frame by a device. Over a link its MAC
+	// addresses are zero.
+	Emit(device uint16, vnet packet.Vnet, frame []byte)
+	// Local gives a whole Ethernet frame to the namespace's own stack, as if it had
+	// come in by the device.
+	Local(device uint16, vnet packet.Vnet, frame []byte)
+	// Drop counts frames of an ingress port that were held and are lost now.
+	Drop(port uint16, reason trace.Reason, frames int)
+}
+
+// Action is what is to be done with a frame.
+type Action uint8
+
+// The actions.
+const (
+	Drop     Action = iota // count it; what there is to say was said
+	Deliver                // to the namespace's own stack
+	Forward                // on to the next hop
+	Consumed               // forget it: it is held, or goes on as another frame
+)
+
+// String is the action in one word.
+func (a Action) String() string {
+	names := [...]string{"drop", "deliver", "forward", "consumed"}
+	if int(a) < len(names) {
+		return names[a]
+	}
+	return "unknown"
+}
+
+// Verdict is what becomes of a packet. Fields that an action doesn't name are zero.
+type Verdict struct {
+	Action Action
+	Reason trace.Reason // of Drop
+	Device uint16       // Deliver: whose address it is; Forward: out
+
+	// Of Forward.
+
+	Dst, Src packet.MAC // for the Ethernet header; zero over a link
+	Link     bool       // Device is a link: the MAC addresses are left alone
+	TTL      bool       // take one from the hop limit
+	// MTU is what fits. Whoever remembers the verdict asks again for a frame whose
+	// L3Len is larger and, with TTL, for one whose HopLimit is 1 or 0.
+	MTU   int
+	MSS   uint16    // of TCP, to be clamped if it is a SYN; 0: not
+	Neigh neigh.Ref // of the next hop, to be touched; zero over a link
+
+	// Epoch, with Neigh if that is not zero, is how long the verdict holds for the
+	// flow, if it is Cacheable.
+	Epoch     Epoch
+	Cacheable bool
+}
