@@ -37,8 +37,10 @@ func TestOutput(t *testing.T) {
 		stdin   string
 		lines   []string
 	}{
-		"link": {lines: []string{"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
-			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "-n shop l", "link show to-shop", "link add x", "link help", "link save"}},
+		"link": {lines: []string{
+			"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
+			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "-n shop l", "link show to-shop", "link add x", "link help", "link save",
+		}},
 		"addr":  {lines: []string{"addr", "address show", "addr --network black", "a sh dev red", "-6 a", "-br a", "-n shop a", "addr show to 10.44.0.0/30", "addr show nosuch", "addr flush dev x"}},
 		"neigh": {lines: []string{"neigh", "neigh show --network black", "nei get 10.44.0.3 dev blue", "neigh get 10.44.0.4 dev blue", "neigh get 10.44.0.3", "n"}},
 		"fdb":   {lines: []string{"fdb", "fdb show --network black", "fdb show red", "fdb get 02:00:00:00:00:99", "fdb get 02:00:00:00:00:98", "fdb get"}},
