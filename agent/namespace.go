@@ -111,7 +111,7 @@ func (s *state) namespace(name string) *namespaceRecord {
 			return &s.namespaces[i]
 		}
 	}
-	if slices.Contains(s.spaces(), name) {
+	if slices.ContainsFunc(s.networks, func(n networkRecord) bool { return n.space() == name }) {
 		return &namespaceRecord{Name: name}
 	}
 	return nil
@@ -138,22 +138,36 @@ func (s *state) attachedIn(namespace string) []*attachmentRecord {
 }
 
 // isDevice reports whether a namespace has a network, link or VRF of a name.
-func (s *state) isDevice(namespace, name string) bool {
-	n := s.namespace(namespace)
-	return n != nil && (n.vrf(name) != nil || n.link(name) != nil) ||
-		slices.ContainsFunc(s.in(namespace), func(n *networkRecord) bool { return n.Name == name })
+func (s *state) isDevice(namespace, name string) bool { return s.devices(namespace)[name] }
+
+// devices are the names of a namespace's networks, links and VRFs.
+func (s *state) devices(namespace string) map[string]bool {
+	out := make(map[string]bool)
+	for _, n := range s.in(namespace) {
+		out[n.Name] = true
+	}
+	if n := s.namespace(namespace); n != nil {
+		for _, v := range n.VRFs {
+			out[v.Name] = true
+		}
+		for _, l := range n.Links {
+			out[l.Name] = true
+		}
+	}
+	return out
 }
 
 // portDevices says by which name a rule can mean each attachment of a namespace: its
 // own, if a device can have it and none has, else that of its host end.
 func (s *state) portDevices(namespace string) map[string]string {
 	out := make(map[string]string)
+	taken := s.devices(namespace)
 	for _, a := range s.attachedIn(namespace) {
 		own := a.hostIfName()
 		switch {
-		case iproute.IsDeviceName(a.Name) && !isHostEnd(a.Name) && !s.isDevice(namespace, a.Name):
+		case iproute.IsDeviceName(a.Name) && !isHostEnd(a.Name) && !taken[a.Name]:
 			out[a.ID] = a.Name
-		case !s.isDevice(namespace, own):
+		case !taken[own]:
 			out[a.ID] = own
 		}
 	}

@@ -27,13 +27,17 @@ func (a *Agent) links(q query) ([]api.Link, error) {
 	if q.stats {
 		a.plane.sockets.countOverruns(a.counters)
 	}
-	out := []api.Link{}
+	out, devices := []api.Link{}, make(map[string]map[string]string)
 	for i := range st.attachments {
 		rec := &st.attachments[i]
 		if q.network != "" && rec.Network != q.network {
 			continue
 		}
-		link := api.Link{Attachment: rec.public()}
+		link := api.Link{Attachment: st.publicBut(rec)}
+		if devices[link.Namespace] == nil {
+			devices[link.Namespace] = st.portDevices(link.Namespace)
+		}
+		link.Device = devices[link.Namespace][rec.ID]
 		if q.stats {
 			link.Stats = a.stats(rec.Port)
 		}
@@ -56,6 +60,12 @@ func (a *Agent) look(q query) (*state, []*networkRecord, error) {
 			return nil, nil, refuse(api.CodeNotFound, "network", "no network %q", q.network)
 		}
 		return st, []*networkRecord{n}, nil
+	}
+	if q.namespace != "" {
+		if st.namespace(q.namespace) == nil {
+			return nil, nil, refuse(api.CodeNotFound, "namespace", "no namespace %q", q.namespace)
+		}
+		return st, st.in(q.namespace), nil
 	}
 	var all []*networkRecord
 	for i := range st.networks {
@@ -88,7 +98,7 @@ func (a *Agent) networks(q query) ([]api.Network, error) {
 		pub := api.Network{
 			Name: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, Port: n.Port, MAC: n.MAC.String(), MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, FDBMax: n.FDBMax, FDBMaxPerPort: n.FDBMaxPerPort, Echo: n.Echo,
-			Attachments: len(st.of(n.Name)),
+			Attachments: len(st.of(n.Name)), Namespace: n.space(), VRF: n.VRF,
 		}
 		if q.stats {
 			pub.Stats = a.stats(n.Port)
@@ -174,7 +184,7 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 		return nil, unavailable(errPlaneDown)
 	}
 	for _, n := range all {
-		entries, err := list(c, ctx, n.Name, n.Name)
+		entries, err := list(c, ctx, n.space(), n.Name)
 		if err != nil {
 			return nil, askError(n.Name, err)
 		}

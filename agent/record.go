@@ -127,10 +127,28 @@ func (a *attachmentRecord) addrs() []netip.Addr {
 	return out
 }
 
-// public is the attachment as the API shows it.
-func (a *attachmentRecord) public() api.Attachment {
+// public is an attachment as the API shows it.
+func (s *state) public(a *attachmentRecord) api.Attachment {
+	out := s.publicBut(a)
+	out.Device = s.portDevices(out.Namespace)[a.ID]
+	return out
+}
+
+// publicBut is public without the device, for who has all of them at once.
+func (s *state) publicBut(a *attachmentRecord) api.Attachment {
+	n := s.network(a.Network)
+	if n == nil { // never, but for a record of another's making
+		n = new(networkRecord)
+	}
+	configure := "static"
+	if a.Bare {
+		configure = "none"
+	}
+	space := n.space()
 	return api.Attachment{
-		ID: a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
+		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
+		Settings: a.publicSettings(n, s.namespace(space).names()),
+		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
 		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
 		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State, Fault: a.Fault,
 	}

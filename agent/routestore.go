@@ -161,6 +161,9 @@ func (t *txn) putLeaf(namespace string, k leafKey, leaf []routing.Route) error {
 // putRoutes writes the places of a Set that touched names, or all that differ from
 // what is written if it is nil.
 func (t *txn) putRoutes(namespace string, s *routing.Set, touched map[leafKey]bool) error {
+	if touched != nil && len(touched) == 0 {
+		return nil
+	}
 	list := &routeList{version: uint64(t.tx.ID()), all: usersRoutes(s)}
 	if touched == nil {
 		touched = t.state.routes[namespace].differing(list)

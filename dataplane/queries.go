@@ -73,7 +73,7 @@ func neighbours(ns *netstack.Namespace, network string) []Neighbour {
 	entries := ns.Neighbours(network)
 	rows := make([]Neighbour, 0, len(entries))
 	for _, e := range entries {
-		n := Neighbour{Addr: e.Addr, State: e.State}
+		n := Neighbour{Addr: e.Addr, State: e.State.String()}
 		if !e.MAC.IsZero() {
 			n.MAC = e.MAC.String()
 		}

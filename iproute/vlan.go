@@ -239,3 +239,16 @@ func (v *VLAN) remove(r bridge.VIDRange) (*VLAN, error) {
 	}
 	return v, nil
 }
+
+// Flags are those of one VLAN on the port, in bridge(8)'s words, if it is a member.
+func (v *VLAN) Flags(vid uint16) (flags []string, member bool) {
+	pvid := v.PVID == vid
+	untagged := v.Untagged.has(vid) || pvid && !v.Tagged.has(vid)
+	if pvid {
+		flags = append(flags, "PVID")
+	}
+	if untagged {
+		flags = append(flags, "Egress Untagged")
+	}
+	return flags, untagged || v.Tagged.has(vid)
+}

@@ -11,17 +11,15 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/router"
 )
 
 // space prepares one namespace: a new one, or the next state of one that is.
 func (c *change) space(spec *NamespaceSpec) (*space, error) {
-	next := &space{spec: cloneSpec(spec)}
+	next := &space{spec: cloneSpec(spec), devices: make(map[uint16]*port), ports: make(map[uint16]*port)}
 	was := c.old.spaces[spec.Name]
 	if was != nil && reflect.DeepEqual(was.spec, next.spec) {
-		next.ns = was.ns
-		for _, n := range was.networks {
-			next.networks = append(next.networks, n.again())
-		}
+		next.again(was)
 		return next, nil
 	}
 	if err := c.adopt(next, was); err != nil {
@@ -34,6 +32,16 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 		}
 		next.networks = append(next.networks, n)
 	}
+	for i := range next.spec.Links {
+		l, err := c.link(next, was, &next.spec.Links[i])
+		if err != nil {
+			return nil, fmt.Errorf("link %q: %w", next.spec.Links[i].Name, err)
+		}
+		next.links = append(next.links, l)
+	}
+	if err := c.direct(next); err != nil {
+		return nil, err
+	}
 	if err := c.serve(next, was); err != nil {
 		return nil, err
 	}
@@ -41,15 +49,61 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	return next, nil
 }
 
-// again is the network for another view, as it is.
-func (n *network) again() *network {
-	return &network{spec: n.spec, bridge: n.bridge, link: n.link}
+// again makes the namespace what it was, for another view.
+func (s *space) again(was *space) {
+	s.ns, s.router = was.ns, was.router
+	for _, n := range was.networks {
+		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link})
+	}
+	for _, l := range was.links {
+		s.links = append(s.links, &link{spec: l.spec, link: l.link})
+	}
+}
+
+// direct notes what the router is to know, together with the view.
+func (c *change) direct(next *space) error {
+	conf, err := next.routerConfig()
+	if err != nil {
+		return err
+	}
+	c.swaps = append(c.swaps, next.router.Prepare(conf).Commit)
+	return nil
+}
+
+// link prepares one end of a link: a new one, or the next state of one that is.
+func (c *change) link(in, was *space, spec *LinkSpec) (*link, error) {
+	l := &link{spec: *spec}
+	var old []netip.Prefix
+	if before := was.linkOf(spec.Index); before != nil && before.spec.Name == spec.Name {
+		l.link, old = before.link, before.spec.Addresses
+	} else if err := c.newLink(in, l); err != nil {
+		return nil, err
+	}
+	c.retired = append(c.retired, func() { l.link.SetMTU(uint32(spec.MTU)) })
+	return l, c.addAddresses(in.ns.host, l.link, spec.Addresses, old)
+}
+
+// newLink makes the host stack's interface on a new link.
+func (c *change) newLink(in *space, l *link) error {
+	s := &l.spec
+	b := &BridgeSpec{Index: s.Index, MAC: linkMAC(s.Index), MTU: s.MTU}
+	l.link = newHostLink(in.ns.host, b, &c.net.worker(s.Index).mail, c.net.opts.Counters.Port(s.Index))
+	return c.addLink(in.ns.host, s.Name, l.link)
+}
+
+// addLink gives the host stack an interface.
+func (c *change) addLink(h *host, name string, l *hostLink) error {
+	if err := h.addLink(name, l); err != nil {
+		return err
+	}
+	c.undos = append(c.undos, func() { h.removeLink(l) })
+	return nil
 }
 
 // adopt gives a namespace what lives on, or makes it if it is new.
 func (c *change) adopt(next, was *space) error {
 	if was != nil {
-		next.ns = was.ns
+		next.ns, next.router = was.ns, was.router
 		return nil
 	}
 	h, err := newHost()
@@ -57,7 +111,7 @@ func (c *change) adopt(next, was *space) error {
 		return err
 	}
 	c.undos = append(c.undos, h.close)
-	next.ns = &Namespace{name: next.spec.Name, net: c.net, host: h}
+	next.ns, next.router = &Namespace{name: next.spec.Name, net: c.net, host: h}, router.New(router.Limits{})
 	return nil
 }
 
@@ -76,8 +130,12 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 			n.bridge = bridge.New(bridgeOptions(&spec.Bridge))
 		}
 	}
-	c.alter(in.ns.host, n)
-	return n, c.addAddresses(in.ns.host, n, &old.spec)
+	c.alter(n)
+	var had []netip.Prefix
+	if old.link == n.link {
+		had = old.spec.hostAddresses()
+	}
+	return n, c.addAddresses(in.ns.host, n.link, n.spec.hostAddresses(), had)
 }
 
 // newNetwork makes the bridge of a new network, and the host stack's interface in
@@ -86,17 +144,12 @@ func (c *change) newNetwork(in *space, n *network) error {
 	b := &n.spec.Bridge
 	n.bridge = bridge.New(bridgeOptions(b))
 	n.link = newHostLink(in.ns.host, b, &c.net.worker(b.Index).mail, c.net.opts.Counters.Port(b.Index))
-	h := in.ns.host
-	if err := h.addLink(n.spec.Name, n.link); err != nil {
-		return err
-	}
-	c.undos = append(c.undos, func() { h.removeLink(n.link) })
-	return nil
+	return c.addLink(in.ns.host, n.spec.Name, n.link)
 }
 
 // alter notes what a network's bridge and interface are to become: the bridge's
 // tables together with the view, the rest when the workers run again.
-func (c *change) alter(h *host, n *network) {
+func (c *change) alter(n *network) {
 	ready := n.bridge.Prepare(n.spec.setup())
 	c.swaps = append(c.swaps, ready.Commit)
 	c.retired = append(c.retired, func() { n.link.SetMTU(uint32(n.spec.Bridge.MTU)) })
@@ -110,9 +163,10 @@ func (c *change) abandon(next, was *space) {
 	if was == nil {
 		return
 	}
-	for _, n := range was.networks {
-		if !next.uses(n.link) {
-			c.retired = append(c.retired, func() { h.removeLink(n.link) })
+	stay := next.interfaces()
+	for _, l := range was.interfaces() {
+		if !slices.Contains(stay, l) {
+			c.retired = append(c.retired, func() { h.removeLink(l) })
 		}
 	}
 }
@@ -126,6 +180,8 @@ func (n *network) same(spec *NetworkSpec) bool {
 // cloneSpec copies what the caller may change later.
 func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 	c := *s
+	r := &c.Routing
+	r.Routes, r.Rules, r.Neighbours = slices.Clone(r.Routes), slices.Clone(r.Rules), slices.Clone(r.Neighbours)
 	c.Networks = slices.Clone(s.Networks)
 	c.Links = slices.Clone(s.Links)
 	c.VRFs = slices.Clone(s.VRFs)
@@ -166,27 +222,23 @@ func bridgeOptions(b *BridgeSpec) bridge.Options {
 
 // addAddresses gives an interface the addresses that are new. What is to go goes
 // when nothing can fail any more.
-func (c *change) addAddresses(h *host, n *network, was *NetworkSpec) error {
-	next, old := n.spec.hostAddresses(), was.hostAddresses()
-	if was.Bridge.Index == 0 {
-		old = nil // a new interface
-	}
+func (c *change) addAddresses(h *host, l *hostLink, next, old []netip.Prefix) error {
 	for _, p := range next {
 		if hasAddr(old, p.Addr()) {
 			continue
 		}
-		if err := h.addAddress(n.link, p); err != nil {
+		if err := h.addAddress(l, p); err != nil {
 			return err
 		}
-		c.undos = append(c.undos, func() { h.removeAddress(n.link, p) })
+		c.undos = append(c.undos, func() { h.removeAddress(l, p) })
 	}
 	c.retired = append(c.retired, func() {
 		for _, p := range old {
 			if !hasAddr(next, p.Addr()) {
-				h.removeAddress(n.link, p)
+				h.removeAddress(l, p)
 			}
 		}
-		h.setPrefixes(n.link, old, next)
+		h.setPrefixes(l, old, next)
 	})
 	return nil
 }

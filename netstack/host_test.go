@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/neigh"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 )
@@ -447,13 +448,24 @@ func TestFullRingIsCountedAndNotWaitedFor(t *testing.T) {
 func TestNeighboursFollowTheSnapshot(t *testing.T) {
 	l := stillLab(t, blue(2))
 	ns := l.n.Namespace("blue")
-	check := func(want ...Neighbour) {
+	type neighbour struct {
+		addr  netip.Addr
+		mac   packet.MAC
+		state neigh.State
+	}
+	known := func() (all []neighbour) {
+		for _, e := range ns.Neighbours("blue") {
+			all = append(all, neighbour{e.Addr, e.MAC, e.State})
+		}
+		return all
+	}
+	check := func(want ...neighbour) {
 		t.Helper()
-		if got := ns.Neighbours("blue"); !slices.Equal(got, want) {
+		if got := known(); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	n := func(a netip.Addr, m packet.MAC) Neighbour { return Neighbour{a, m, "permanent"} }
+	n := func(a netip.Addr, m packet.MAC) neighbour { return neighbour{a, m, neigh.Permanent} }
 	check(n(addr4(1), mac(1)), n(addr4(2), mac(2)), n(addr6(1), mac(1)), n(addr6(2), mac(2)))
 	l.snap.Namespaces[0].Networks[0].Ports[0].MAC = mac(7)
 	l.snap.Namespaces[0].Networks[0].Ports[1].Addresses = []netip.Addr{addr4(3)}
@@ -461,12 +473,12 @@ func TestNeighboursFollowTheSnapshot(t *testing.T) {
 	check(n(addr4(1), mac(7)), n(addr4(3), mac(2)), n(addr6(1), mac(7)))
 
 	l.send(2, pt.ARPRequest(pt.Packet{SrcMAC: mac(2), Src: addr4(9), Dst: gateway4()}))
-	want := Neighbour{addr4(9), mac(2), "stale"}
-	if got := ns.Neighbours("blue"); !slices.Contains(got, want) {
+	want := neighbour{addr4(9), mac(2), neigh.Stale}
+	if got := known(); !slices.Contains(got, want) {
 		t.Errorf("a station that asked is not known: %v", got)
 	}
 	l.send(2, pt.ARPRequest(pt.Packet{SrcMAC: mac(2), Src: addr4(1), Dst: gateway4()}))
-	if got := ns.Neighbours("blue"); !slices.Contains(got, n(addr4(1), mac(7))) {
+	if got := known(); !slices.Contains(got, n(addr4(1), mac(7))) {
 		t.Errorf("a container took another's address: %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"sluice/bridge"
 	"sluice/packet"
 	"sluice/trace"
 )
@@ -109,7 +110,8 @@ type waiting struct {
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
 	to    destination
-	port  uint16 // of toPort
+	port  uint16     // of toPort
+	tag   bridge.Tag // of toPort: what is done to the frame's tag
 	kind  kind
 }
 

@@ -184,9 +184,6 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 		l.counters.Drop(trace.PortRemoved, uint64(n))
 		return
 	}
-	for i := range frames {
-		p.address(&frames[i])
-	}
 	if n > 0 {
 		t.begin(p, frames)
 		for i := range frames {
@@ -200,16 +197,31 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 func (t *turn) dispatch(p *port, w *waiting, i int) {
 	switch w.to {
 	case toPort:
-		t.direct(p, w.port, i)
+		t.direct(p, w, i)
 	case toStack:
 		t.reflect(p, i)
 	default:
+		if p.peer != 0 {
+			t.release(p, i)
+			return
+		}
 		t.judge(p, i)
 	}
 }
 
+// release lets frame i, which the router had kept, over a link.
+func (t *turn) release(p *port, i int) {
+	f := &t.frames[i]
+	f.InPort = p.index
+	if reason := inspect(f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	t.cross(&crossing{in: p}, p, i)
+}
+
 // direct sends frame i to one port, past the bridge.
-func (t *turn) direct(p *port, to uint16, i int) {
+func (t *turn) direct(p *port, w *waiting, i int) {
 	f := &t.frames[i]
 	f.InPort = p.index
 	if reason := inspect(f); reason != trace.None {
@@ -217,7 +229,7 @@ func (t *turn) direct(p *port, to uint16, i int) {
 		return
 	}
 	t.tally.frame(f)
-	t.send(p, t.view.port(to), i)
+	t.sendAs(p, t.view.port(w.port), w.tag, i)
 }
 
 // reflect gives frame i back to the host stack behind p: it is about what that
@@ -286,13 +298,13 @@ func vnetOf(pkt *stack.PacketBuffer) (v packet.Vnet) {
 	return v
 }
 
-// address gives a frame that the host stack sent to the router the MAC of the
-// container that it is for.
-func (p *port) address(f *packet.Frame) {
-	if f.DstMAC() != f.SrcMAC() || f.View.Parse(f.Bytes()) != packet.FaultNone {
-		return
+// heard reports whether a frame may teach the router about neighbours: ARP, or
+// neighbour discovery.
+func heard(v *packet.View) bool {
+	const first, last = 133, 137 // RFC 4861 §4: router solicitation to redirect
+	if v.Is(packet.ViewARP) {
+		return true
 	}
-	if mac, ok := p.known[f.View.DstAddr(f.Bytes())]; ok {
-		copy(f.Bytes(), mac[:])
-	}
+	kind := v.SrcPort >> 8
+	return v.Proto == packet.ProtoICMPv6 && v.Is(packet.ViewHasL4) && kind >= first && kind <= last
 }

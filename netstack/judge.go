@@ -22,9 +22,12 @@ type decision struct {
 	tag      bridge.Tag
 	mirror   uint16 // gets a copy of what leaves; 0: nobody
 	mirrorIn uint16 // gets a copy of the frame as it came; 0: nobody
+	hop      hop    // what routers do before; not of what is plain
 }
 
-func (d *decision) valid() bool { return d.src.Valid() && d.dst.Valid() }
+func (d *decision) valid() bool {
+	return d.src.Valid() && d.dst.Valid() && (d.plain || d.hop.valid())
+}
 
 // train is the frame that the next one of the turn may join: it waits on an
 // output list, and went there by this decision. Zero is none.
@@ -55,14 +58,16 @@ func (c *flows) find(f *packet.Frame, gen uint64) (d *decision, cacheable bool) 
 	return d, true
 }
 
-// remember keeps a verdict for the frame that find was called for.
-func (c *flows) remember(v *bridge.Verdict, gen uint64) {
-	d := decision{
+// keep remembers a decision for the frame that find was called for.
+func (c *flows) keep(d *decision, gen uint64) { *c.cache.Insert(&c.key, c.hash, gen) = *d }
+
+// decisionOf is what is remembered of a verdict.
+func decisionOf(v *bridge.Verdict) decision {
+	return decision{
 		src: v.Src, dst: v.Dst, out: v.Port,
 		drop: v.Reason, tag: v.Tag, mirror: v.Mirror, mirrorIn: v.MirrorIn,
+		plain: v.Action == bridge.Forward && v.Tag == bridge.Tag{} && v.Mirror|v.MirrorIn == 0,
 	}
-	d.plain = v.Action == bridge.Forward && v.Tag == bridge.Tag{} && v.Mirror|v.MirrorIn == 0
-	*c.cache.Insert(&c.key, c.hash, gen) = d
 }
 
 // judge decides what becomes of frame i, which came from port in, and puts it on
@@ -81,10 +86,32 @@ func (t *turn) judge(in *port, i int) {
 		t.replay(in, d, i)
 		return
 	}
+	t.examine(in, i, cacheable)
+}
+
+// examine is the slow path: the bridge decides about frame i, and the router about
+// what is for the MAC of the local port. keep says that what they decide may be
+// remembered.
+func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
+	f := &t.frames[i]
+	if in.link != nil && f.DstMAC() == f.SrcMAC() {
+		t.route(in, i, keep)
+		return
+	}
+	if in.bridge == nil { // a link has no one but its other end
+		drop(in, trace.NoPort, 1)
+		return
+	}
 	v := decide(in, f, t.now, &t.out.clock)
-	if cacheable && v.Src.Valid() && v.Dst.Valid() { // of Verdict: a drop by this, or a Forward
-		t.flows.remember(&v, t.view.gen)
+	keep = keep && v.Src.Valid() && v.Dst.Valid() // of Verdict: a drop by this, or a Forward
+	if v.Action == bridge.Forward && v.Port == in.local.index && routed(f, v.Tag) {
+		t.enter(in, &v, i, keep)
+		return
+	}
+	if keep {
+		d := decisionOf(&v)
+		t.flows.keep(&d, t.view.gen)
 	}
 	t.apply(in, &v, i)
 }
@@ -93,6 +120,10 @@ func (t *turn) judge(in *port, i int) {
 // before it joins its frame, as GRO would have it: from here on the train is one
 // frame, for which the way to the receiver's socket is gone only once.
 func (t *turn) replay(in *port, d *decision, i int) {
+	if !d.plain && !t.rewrite(d, i) {
+		t.examine(in, i, true)
+		return
+	}
 	d.src.Touch(t.now)
 	t.tally.hits++
 	if d == t.last.flow && t.frames[t.last.frame].Absorb(&t.frames[i]) {
@@ -171,13 +202,7 @@ func decide(in *port, f *packet.Frame, now bridge.Tick, c *clock) bridge.Verdict
 
 // apply does what a verdict of the slow path says.
 func (t *turn) apply(in *port, v *bridge.Verdict, i int) {
-	if v.Learned {
-		t.tally.learned++
-	}
-	if v.Due {
-		in.local.link.ask()
-	}
-	t.mirror(v.MirrorIn, bridge.Tag{}, i)
+	t.note(in, v, i)
 	switch v.Action {
 	case bridge.Forward:
 		t.forward(in, bridge.Output{Port: v.Port, Mirror: v.Mirror, Tag: v.Tag}, i)
@@ -188,6 +213,17 @@ func (t *turn) apply(in *port, v *bridge.Verdict, i int) {
 	default:
 		drop(in, v.Reason, 1)
 	}
+}
+
+// note does what a verdict asks for whatever becomes of the frame.
+func (t *turn) note(in *port, v *bridge.Verdict, i int) {
+	if v.Learned {
+		t.tally.learned++
+	}
+	if v.Due {
+		in.local.link.ask()
+	}
+	t.mirror(v.MirrorIn, bridge.Tag{}, i)
 }
 
 // forward sends frame i by its only output. What is for the host stack, or for who
@@ -226,7 +262,7 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 		out := t.view.port(o.Port)
 		switch {
 		case out == nil || f.Vnet.IsGSO() && !out.offload:
-			if t.admits(in, out, i) {
+			if t.admits(in, out, o.Tag, i) {
 				t.out.share = append(t.out.share, departure{out, o.Tag})
 				t.mirror(o.Mirror, o.Tag, i)
 			}
@@ -246,7 +282,7 @@ func (t *turn) send(in, out *port, i int) bool { return t.sendAs(in, out, bridge
 
 // sendAs is send for a frame that leaves with another tag.
 func (t *turn) sendAs(in, out *port, tag bridge.Tag, i int) bool {
-	if !t.admits(in, out, i) {
+	if !t.admits(in, out, tag, i) {
 		return false
 	}
 	if t.out.full() {
@@ -266,14 +302,14 @@ func (t *turn) flush() {
 // dropped, and counted at the input port, once for each output port. The bridge's
 // tables change together with the view, so that out exists; nil would be a
 // defect, and costs the frame but not the process.
-func (t *turn) admits(in, out *port, i int) bool {
+func (t *turn) admits(in, out *port, tag bridge.Tag, i int) bool {
 	f := &t.frames[i]
 	if out == nil {
 		drop(in, trace.PortRemoved, 1)
 		return false
 	}
 	if ipLen(f) > out.mtu {
-		t.tooBig(in, out, i)
+		t.tooBig(in, out, tag, i)
 		return false
 	}
 	n := work(f, out)
@@ -284,9 +320,6 @@ func (t *turn) admits(in, out *port, i int) bool {
 	t.tally.work += n
 	return true
 }
-
-// tooBig ends a frame that is larger than the MTU of an output port.
-func (*turn) tooBig(in, _ *port, _ int) { drop(in, trace.TooBig, 1) }
 
 // ipLen is what an MTU limits: the largest IP packet that the frame stands for,
 // or the payload of what is not IP.

@@ -19,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"sluice/routing"
 )
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
@@ -218,9 +220,33 @@ func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
 
 func (e *endpoint) stack() *stack.Stack { return e.ns.host.stack }
 
+// egress chooses the interface whose address is the source, as the router would.
+func (e *endpoint) egress() error {
+	if e.link != nil {
+		return nil
+	}
+	space := e.ns.space()
+	if space == nil {
+		return ErrClosed
+	}
+	a, err := space.router.Ask(&routing.Question{Query: routing.Query{Dst: e.addr.Addr()}})
+	if err != nil {
+		return err
+	}
+	if a.Result.NextHop != nil {
+		if p := space.devices[a.Result.NextHop.Index]; p != nil {
+			e.link = p.link
+		}
+	}
+	return nil
+}
+
 // dial connects. The wait ends with the context.
 func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := e.egress(); err != nil {
 		return nil, err
 	}
 	wq := new(waiter.Queue)

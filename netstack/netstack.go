@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/trace"
 )
 
@@ -194,13 +195,15 @@ func (n *Netstack) keepHouse() {
 }
 
 func (n *Netstack) everySecond() {
-	now := bridge.Tick(time.Since(n.start) / time.Second)
+	since := time.Since(n.start)
+	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
 	for _, s := range n.view.Load().spaces {
 		for _, net := range s.networks {
 			net.bridge.Expire(now)
 			net.question()
 		}
+		s.router.Tick(neigh.Tick(now), int64(since), s)
 		s.ns.host.everySecond()
 	}
 	n.collectOverruns()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/packet"
 	"sluice/trace"
 	"sluice/veth"
@@ -74,8 +75,9 @@ type output struct {
 	cutter packet.Segmenter
 	share  []departure // of the segments of one flooded frame
 
-	from   *port // where the frames of the turn came from
-	handed int   // frames given to host stacks since their last turn
+	from   *port      // where the frames of the turn came from
+	handed int        // frames given to host stacks since their last turn
+	tick   neigh.Tick // of the round
 	clock  clock
 }
 
@@ -286,6 +288,9 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:
+			if heard(&f.View) {
+				p.space.router.Hear(p.index, f, o.tick, p.space)
+			}
 			p.link.hand(o.from, p, f, tag, &sum)
 		}
 	}

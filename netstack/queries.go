@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -13,19 +14,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/packet"
+	"sluice/router"
+	"sluice/routing"
 )
-
-// Neighbour is one line of the host stack's neighbour table, as ip-neighbour(8)
-// shows it.
-type Neighbour struct {
-	Addr netip.Addr `json:"addr"`
-	// MAC is zero while it is asked for.
-	MAC packet.MAC `json:"mac"`
-	// State is permanent, for an attached container, or one of RFC 4861 §7.3.2:
-	// incomplete, reachable, stale, delay, probe; failed for what did not answer.
-	State string `json:"state"`
-}
 
 // Socket is one socket of the host stack, as ss(8) shows it.
 type Socket struct {
@@ -83,18 +76,41 @@ func (ns *Namespace) Addresses(network string) []netip.Prefix {
 	return slices.Clone(n.spec.hostAddresses())
 }
 
-// Neighbours is the neighbour table of a network, by address.
-func (ns *Namespace) Neighbours(network string) []Neighbour {
-	n := ns.space().network(network)
-	if n == nil {
+// Neighbours is the neighbour table of a network, or for "" of the namespace, by
+// device and address.
+func (ns *Namespace) Neighbours(network string) []neigh.Entry {
+	s := ns.space()
+	if s == nil {
 		return nil
 	}
-	var all []Neighbour
-	for a, mac := range n.spec.neighbours() {
-		all = append(all, Neighbour{Addr: a, MAC: mac, State: "permanent"})
+	all := s.router.Neigh().Entries(nil, neigh.Tick(ns.net.tick.Load()))
+	if network != "" {
+		n := s.network(network)
+		all = slices.DeleteFunc(all, func(e neigh.Entry) bool { return n == nil || e.Device != n.spec.Bridge.Index })
 	}
-	slices.SortFunc(all, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(all, func(a, b neigh.Entry) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), a.Addr.Compare(b.Addr))
+	})
 	return all
+}
+
+// FlushNeighbours forgets dynamic neighbours and returns their number: those of a
+// device, or of all for 0; one address, or all if it is not valid.
+func (ns *Namespace) FlushNeighbours(device uint16, addr netip.Addr) int {
+	s := ns.space()
+	if s == nil {
+		return 0
+	}
+	return s.router.Neigh().Flush(device, addr)
+}
+
+// Ask tells how the namespace's router would send a packet, `ip route get`.
+func (ns *Namespace) Ask(q *routing.Question) (*router.Answer, error) {
+	s := ns.space()
+	if s == nil {
+		return nil, ErrClosed
+	}
+	return s.router.Ask(q)
 }
 
 // Sockets are the TCP and UDP sockets of the host stack, by protocol and local

@@ -222,11 +222,11 @@ func (h *host) setRoutes(s *space) {
 	var routes []tcpip.Route
 	for _, n := range s.networks {
 		n.link.broadcasts.Store(n.spec.broadcasts())
-		if len(n.spec.Addresses) > 0 {
-			routes = append(routes,
-				tcpip.Route{Destination: header.IPv4EmptySubnet, NIC: n.link.nic},
-				tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: n.link.nic})
-		}
+	}
+	for _, l := range s.interfaces() {
+		routes = append(routes,
+			tcpip.Route{Destination: header.IPv4EmptySubnet, NIC: l.nic},
+			tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: l.nic})
 	}
 	h.stack.SetRouteTable(routes)
 }
@@ -262,17 +262,6 @@ func (s *NetworkSpec) hostAddresses() []netip.Prefix {
 		return s.Addresses
 	}
 	return append(slices.Clone(s.Addresses), ll)
-}
-
-// neighbours are the containers' addresses with their MACs.
-func (s *NetworkSpec) neighbours() map[netip.Addr]packet.MAC {
-	all := make(map[netip.Addr]packet.MAC)
-	for i := range s.Ports {
-		for _, a := range s.Ports[i].Addresses {
-			all[a] = s.Ports[i].MAC
-		}
-	}
-	return all
 }
 
 func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {

@@ -41,7 +41,7 @@ func (s *Snapshot) Validate() error {
 			return fmt.Errorf("%w: namespace %q: %w", ErrInvalid, ns.Name, err)
 		}
 	}
-	return nil
+	return s.validateLinks()
 }
 
 func invalid(format string, args ...any) error {
@@ -53,38 +53,35 @@ func (s *NamespaceSpec) validate(indices map[uint16]string) error {
 	if s.Name == "" || len(s.Name) > maxName {
 		return fmt.Errorf("name must have 1 to %d bytes", maxName)
 	}
-	names := make(map[string]bool)
+	taken := make(names)
 	macs := make(map[packet.MAC]bool)
 	seen := make(map[netip.Addr]bool)
 	for i := range s.Networks {
 		n := &s.Networks[i]
-		switch {
-		case names[n.Name]:
-			return fmt.Errorf("network %q: name used twice", n.Name)
-		case macs[n.Bridge.MAC]:
+		if err := taken.claim(n.Name, "network"); err != nil {
+			return fmt.Errorf("network %q: %w", n.Name, err)
+		}
+		if macs[n.Bridge.MAC] {
 			return fmt.Errorf("network %q: bridge: MAC %s is another's", n.Name, n.Bridge.MAC)
 		}
-		names[n.Name], macs[n.Bridge.MAC] = true, true
+		macs[n.Bridge.MAC] = true
 		if err := n.validate(indices, seen); err != nil {
 			return fmt.Errorf("network %q: %w", n.Name, err)
 		}
 	}
-	return nil
+	return s.validateDevices(indices, taken, seen)
 }
 
 // validate checks one network; indices holds who uses each index so far, and seen
 // the gateway addresses of the namespace.
 func (s *NetworkSpec) validate(indices map[uint16]string, seen map[netip.Addr]bool) error {
-	if s.Name == "" || len(s.Name) > maxName {
-		return fmt.Errorf("name must have 1 to %d bytes", maxName)
-	}
 	if err := claimIndex(indices, s.Bridge.Index, "bridge of "+s.Name); err != nil {
 		return err
 	}
 	if err := s.validateBridge(); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
-	if err := s.validateAddresses(seen); err != nil {
+	if err := claimAddresses(s.Addresses, seen); err != nil {
 		return err
 	}
 	if err := s.validatePorts(indices); err != nil {
@@ -121,20 +118,6 @@ func (s *NetworkSpec) validateBridge() error {
 		return fmt.Errorf("maxEntries %d is not in 0..%d", b.MaxEntries, maxTable)
 	case b.MaxPerPort < 0 || b.MaxPerPort > maxTable:
 		return fmt.Errorf("maxPerPort %d is not in 0..%d", b.MaxPerPort, maxTable)
-	}
-	return nil
-}
-
-func (s *NetworkSpec) validateAddresses(seen map[netip.Addr]bool) error {
-	for _, p := range s.Addresses {
-		switch a := p.Addr(); {
-		case !p.IsValid() || !isHost(a):
-			return fmt.Errorf("gateway address %q is not a host's", p)
-		case seen[a]:
-			return fmt.Errorf("gateway address %s given twice", a)
-		default:
-			seen[a] = true
-		}
 	}
 	return nil
 }

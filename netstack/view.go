@@ -3,10 +3,7 @@
 package netstack
 
 import (
-	"net/netip"
-
 	"sluice/bridge"
-	"sluice/packet"
 	"sluice/trace"
 )
 
@@ -18,14 +15,6 @@ type view struct {
 	generation uint64  // the snapshot's own
 	ports      []*port // by index; nil where there is none
 	spaces     map[string]*space
-}
-
-// space is one namespace as one snapshot wants it. What lives on from one
-// snapshot to the next is in ns: the host stack.
-type space struct {
-	spec     NamespaceSpec
-	ns       *Namespace
-	networks []*network // in the order of the spec
 }
 
 // network is one network as one snapshot wants it. The bridge and the link live
@@ -49,8 +38,9 @@ type port struct {
 	sock     *socket   // nil for a local port
 	link     *hostLink // nil for a container's port
 	local    *port     // the local port of its bridge; itself for a local port
-
-	known map[netip.Addr]packet.MAC // of a local port: who is where
+	space    *space
+	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
+	peer     uint16 // of a link's: the other end
 }
 
 // port returns the port of this index, nil if there is none.
@@ -91,47 +81,36 @@ func (v *view) add(p *port) {
 // compile adds a namespace's ports to the view. sock finds the socket of each.
 func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *socket) {
 	for _, n := range s.networks {
-		v.compileNetwork(n, counters, sock)
+		v.compileNetwork(s, n, counters, sock)
+	}
+	for _, l := range s.links {
+		l.port = &port{
+			index: l.spec.Index, offload: true, mtu: l.spec.MTU, counters: counters.Port(l.spec.Index),
+			link: l.link, space: s, peer: l.spec.Peer,
+		}
+		l.port.local = l.port
+		v.add(l.port)
+		s.devices[l.spec.Index], s.ports[l.spec.Index] = l.port, l.port
 	}
 	v.spaces[s.spec.Name] = s
 }
 
-func (v *view) compileNetwork(n *network, counters *trace.Counters, sock func(uint16) *socket) {
+func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, sock func(uint16) *socket) {
 	b := &n.spec.Bridge
 	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
-		bridge: n.bridge, link: n.link, known: n.spec.neighbours(),
+		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID,
 	}
 	n.local.local = n.local
 	v.add(n.local)
+	s.devices[b.Index], s.ports[b.Index] = n.local, n.local
 	for i := range n.spec.Ports {
 		p := &n.spec.Ports[i]
-		v.add(&port{
+		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
-			bridge: n.bridge, sock: sock(p.Index), local: n.local,
-		})
-	}
-}
-
-// network returns the namespace's network of that name, nil if there is none.
-func (s *space) network(name string) *network {
-	if s == nil {
-		return nil
-	}
-	for _, n := range s.networks {
-		if n.spec.Name == name {
-			return n
+			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s,
 		}
+		v.add(port)
+		s.ports[p.Index] = port
 	}
-	return nil
-}
-
-// uses reports whether a link is one of the namespace's.
-func (s *space) uses(l *hostLink) bool {
-	for _, n := range s.networks {
-		if n.link == l {
-			return true
-		}
-	}
-	return false
 }

@@ -12,6 +12,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/flow"
+	"sluice/neigh"
 	"sluice/packet"
 	"sluice/veth"
 )
@@ -133,7 +134,7 @@ func (w *worker) round(events int) {
 	t.view = w.net.view.Load()
 	t.now = bridge.Tick(w.net.tick.Load())
 	t.out.fit(len(t.view.ports))
-	t.out.clock.read = false
+	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}
