@@ -123,3 +123,11 @@ func briefAddresses(held []api.Address) []string {
 	}
 	return []string{held[0].Link, held[0].Kind, spaced(prefixes)[1:]}
 }
+
+// inet returns ip(8)'s word for the family of an address.
+func inet(addr netip.Addr) string {
+	if addr.Is6() {
+		return "inet6"
+	}
+	return "inet"
+}
