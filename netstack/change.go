@@ -53,7 +53,7 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 func (s *space) again(was *space) {
 	s.ns, s.router = was.ns, was.router
 	for _, n := range was.networks {
-		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link})
+		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link, conf: n.conf})
 	}
 	for _, l := range was.links {
 		s.links = append(s.links, &link{spec: l.spec, link: l.link})
@@ -125,12 +125,15 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 			return nil, err
 		}
 	} else {
-		n.bridge, n.link = old.bridge, old.link
+		n.bridge, n.link, n.conf = old.bridge, old.link, old.conf
 		if bridgeOptions(&spec.Bridge) != bridgeOptions(&old.spec.Bridge) {
 			n.bridge = bridge.New(bridgeOptions(&spec.Bridge))
 		}
 	}
 	c.alter(n)
+	if err := c.configure(n); err != nil {
+		return nil, err
+	}
 	var had []netip.Prefix
 	if old.link == n.link {
 		had = old.spec.hostAddresses()
@@ -142,7 +145,7 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 // it.
 func (c *change) newNetwork(in *space, n *network) error {
 	b := &n.spec.Bridge
-	n.bridge = bridge.New(bridgeOptions(b))
+	n.bridge, n.conf = bridge.New(bridgeOptions(b)), newAutoconf()
 	n.link = newHostLink(in.ns.host, b, &c.net.worker(b.Index).mail, c.net.opts.Counters.Port(b.Index))
 	return c.addLink(in.ns.host, n.spec.Name, n.link)
 }

@@ -201,6 +201,7 @@ func (n *Netstack) everySecond() {
 	for _, s := range n.view.Load().spaces {
 		for _, net := range s.networks {
 			net.bridge.Expire(now)
+			net.advertise(uint32(now))
 			net.question()
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), s)

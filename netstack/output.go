@@ -76,6 +76,7 @@ type output struct {
 	share  []departure // of the segments of one flooded frame
 
 	from   *port      // where the frames of the turn came from
+	reply  []byte     // of autoconfiguration
 	handed int        // frames given to host stacks since their last turn
 	tick   neigh.Tick // of the round
 	clock  clock
@@ -288,14 +289,22 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:
-			if heard(&f.View) {
-				p.space.router.Hear(p.index, f, o.tick, p.space)
-			}
-			p.link.hand(o.from, p, f, tag, &sum)
+			o.hand(p, f, tag, &sum)
 		}
 	}
 	p.counters.AddTx(sum.packets, sum.bytes)
 	p.counters.Add(trace.TxGSO, sum.gso)
+}
+
+// hand gives a frame to those at local port p who have a use for it: the neighbour
+// table, autoconfiguration, and the host stack.
+func (o *output) hand(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
+	if heard(&f.View) {
+		p.space.router.Hear(p.index, f, o.tick, p.space)
+	}
+	if !o.configures(p, f) {
+		p.link.hand(o.from, p, f, tag, sum)
+	}
 }
 
 // datagrams hands a train of UDP datagrams to a host stack one by one: gVisor

@@ -5,6 +5,7 @@ package netstack
 import (
 	"net/netip"
 
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
@@ -44,6 +45,7 @@ type NamespaceSpec struct {
 // RoutingSpec is what the routing of a namespace has beside the connected and
 // local routes of its devices, which are made of their addresses.
 type RoutingSpec struct {
+	// Routes are complete (routing.OpRestore): they were checked when they came.
 	Routes []routing.Route `json:"routes,omitempty"`
 	// Rules replace those of both families; nil means the three that a new
 	// network namespace has, in each.
@@ -103,6 +105,9 @@ type NetworkSpec struct {
 	Device DeviceSpec `json:"device,omitzero"`
 	// VRF is one of the namespace's, or empty.
 	VRF string `json:"vrf,omitempty"`
+	// Autoconf is what the network tells containers that configure themselves:
+	// router advertisements, DHCP, DHCPv6. Zero: nothing.
+	Autoconf autoconf.Config `json:"autoconf,omitzero"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel

@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/trace"
 )
@@ -23,7 +24,8 @@ type network struct {
 	spec   NetworkSpec
 	bridge *bridge.Bridge
 	link   *hostLink // the host stack's interface in the network
-	local  *port     // the bridge's own
+	conf   *autoconf.Server
+	local  *port // the bridge's own
 }
 
 // port is one port as one snapshot wants it: a container's, or a bridge's local
@@ -41,6 +43,9 @@ type port struct {
 	space    *space
 	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
 	peer     uint16 // of a link's: the other end
+
+	conf   *autoconf.Server // of a network's local port
+	client *autoconf.Client // of a container's port: who is behind it
 }
 
 // port returns the port of this index, nil if there is none.
@@ -99,7 +104,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 	b := &n.spec.Bridge
 	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
-		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID,
+		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf,
 	}
 	n.local.local = n.local
 	v.add(n.local)
@@ -109,6 +114,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
 			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s,
+			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
 		}
 		v.add(port)
 		s.ports[p.Index] = port

@@ -79,6 +79,9 @@ route add fd72:3::/64 via fe80::9 dev slt-r1
 route add fd72:4::/64 via fd71:2::2
 `)
 	ipBatch(t, set.String())
+	for _, name := range []string{"slt-r1", "slt-p1", "slt-r2", "slt-p2"} {
+		awaitUp(t, name)
+	}
 	k := &kernelRouter{}
 	k.near, _ = farEnd(t, "slt-p1")
 	k.far, _ = farEnd(t, "slt-p2")
