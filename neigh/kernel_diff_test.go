@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/packet"
+	pt "sluice/packet/packettest"
 )
 
 // jiffy is more than the kernel's unit of time, in which ARP's lock time of zero
@@ -109,7 +110,7 @@ func TestMessagesSayTheSameToTheKernel(t *testing.T) {
 // Random messages and packets, of and to several neighbours at once, leave both
 // tables the same after each step.
 func TestSameAsTheKernel(t *testing.T) {
-	const hosts, steps = 12, 150
+	const hosts, steps = 12, 100
 	r := &rivals{t: t, k: newKernelHost(t), x: newWorld(Limits{}), now: 100}
 	rnd := rand.New(rand.NewPCG(3, 4))
 	all := messages()
@@ -178,5 +179,56 @@ func (r *rivals) hear(m message, n int) {
 func (r *rivals) packetFor(a netip.Addr) {
 	if _, _, ok := r.x.Lookup(dev, a, r.now); !ok {
 		r.x.Resolve(dev, a, ping(1, 1), r.now, &tape{})
+	}
+}
+
+// Our questions are the kernel's, byte for byte, and as many: three to everybody
+// when nothing is known, three to the neighbour when it was stale and used.
+func TestSameQuestionsAsTheKernel(t *testing.T) {
+	k := newKernelHost(t)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for _, s := range []string{"ucast_solicit=3", "mcast_solicit=3", "retrans_time_ms=50", "delay_first_probe_time=1"} {
+			k.sysctl(family + ".neigh.slt-n0." + s)
+		}
+	}
+	for n, a := range []netip.Addr{ip4(0), ip6(1)} {
+		x, out := newWorld(Limits{}), &tape{}
+		h := Held{Frame: pt.Ping4(pt.Packet{Src: own4})}
+		if a.Is6() {
+			h.Frame = pt.Ping6(pt.Packet{Src: own6})
+		}
+		k.use(a)
+		x.Resolve(dev, a, h, 0, out)
+		wait(x, 0, 10, out)
+		r := &rivals{t: t, k: k, x: x, now: 10}
+		r.compareQuestions(a, out)
+		k.batch([]string{fmt.Sprintf("neigh replace %v lladdr %v dev slt-n0 nud stale", a, macA(n))})
+		k.use(a)
+		x.Flush(dev, a)
+		put(x, a, Stale, macA(n), 10)
+		x.Lookup(dev, a, 10)
+		wait(x, 10, 30, out)
+		r.compareQuestions(a, out)
+	}
+}
+
+// compareQuestions compares what both asked about a neighbour that has failed since.
+func (r *rivals) compareQuestions(a netip.Addr, out *tape) {
+	r.t.Helper()
+	theirs := r.k.questions(a, 3)
+	deadline := time.Now().Add(10 * time.Second)
+	for r.k.neighbours()[a].State != Failed && time.Now().Before(deadline) {
+		time.Sleep(jiffy)
+	}
+	var ours [][]byte
+	for _, s := range out.sent {
+		ours = append(ours, s.frame)
+	}
+	out.take()
+	if diff := cmp.Diff(theirs, ours); diff != "" {
+		r.t.Fatalf("%v (-kernel +table):\n%s", a, diff)
+	}
+	if s, kernel := r.x.State(dev, a), r.k.neighbours()[a].State; s != Failed || kernel != Failed {
+		r.t.Errorf("%v is %v, in the kernel %v", a, s, kernel)
 	}
 }

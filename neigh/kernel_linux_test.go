@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,7 +142,7 @@ func (k *kernelHost) packetSocket(ifname string) int {
 		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	}
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0608, Ifindex: int(ifr.Uint32())}) // ETH_P_ARP
+		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: int(ifr.Uint32())}) // ETH_P_ALL
 	}
 	if err != nil {
 		k.t.Fatalf("packet socket on %s: %v", ifname, err)
@@ -206,6 +207,25 @@ func (k *kernelHost) barrier() {
 		}
 	}
 	k.t.Fatal("the kernel doesn't answer")
+}
+
+// questions are the next n questions of the kernel about an address.
+func (k *kernelHost) questions(a netip.Addr, n int) [][]byte {
+	k.t.Helper()
+	var all [][]byte
+	for len(all) < n {
+		got, _, err := unix.Recvfrom(k.fd, k.buf, 0)
+		if err != nil {
+			k.t.Fatalf("question %d about %v: %v", len(all), a, err)
+		}
+		b := slices.Clone(k.buf[:got])
+		f := pt.Frame(b)
+		m, isND := f.View.ND(b)
+		if isND && m.Type == packet.NDNeighbourSol && m.Target == a || f.View.Is(packet.ViewARP) && f.View.DstAddr(b) == a {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 // neighbours is what the kernel knows, but for the host of the barriers.
