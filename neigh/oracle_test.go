@@ -358,6 +358,7 @@ type heldRef struct {
 }
 
 func newDuel(t *testing.T, seed uint64, l Limits) *duel {
+	t.Helper()
 	d := &duel{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), x: newTable(l, seed)}
 	d.w = &twin{l: l.withDefaults(), now: 1000, static: map[netip.Addr]packet.MAC{}}
 	d.w.reach = func(a netip.Addr) uint32 {
