@@ -353,7 +353,7 @@ func (e *editor) flushAll(c routing.Change) error {
 	}
 	e.rewire()
 	rec := e.record(e.space)
-	rec.Rules = slices.DeleteFunc(slices.Clone(rec.statedRules()), func(r routing.Rule) bool {
+	rec.Rules = slices.DeleteFunc(slices.Clone(e.st.statedRules(rec)), func(r routing.Rule) bool {
 		return r.Family == c.Rule.Family && r.Priority > 0
 	})
 	e.records[e.space] = true

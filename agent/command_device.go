@@ -119,15 +119,10 @@ func (e *editor) addVRF(c *iproute.LinkChange) error {
 	rec := e.record(e.space)
 	rec.VRFs = append(slices.Clone(rec.VRFs), vrfRecord{Name: c.Name, Index: index, Table: c.Table})
 	if rec.Rules != nil && !slices.ContainsFunc(rec.Rules, func(r routing.Rule) bool { return r.L3mdev }) {
-		rec.Rules = append(slices.Clone(rec.Rules), (&namespaceRecord{VRFs: rec.VRFs}).l3mdev()...)
+		rec.Rules = append(slices.Clone(rec.Rules), slices.DeleteFunc(firstRules(true), func(r routing.Rule) bool { return !r.L3mdev })...)
 	}
 	e.records[e.space] = true
 	return nil
-}
-
-// l3mdev are the rules that come with a namespace's first VRF.
-func (n *namespaceRecord) l3mdev() []routing.Rule {
-	return slices.DeleteFunc(n.statedRules(), func(r routing.Rule) bool { return !r.L3mdev })
 }
 
 func (e *editor) addLink(c *iproute.LinkChange) error {
@@ -140,8 +135,8 @@ func (e *editor) addLink(c *iproute.LinkChange) error {
 		return &routing.ParseError{Word: c.PeerNamespace, Reason: "no namespace of that name"}
 	case e.st.isDevice(c.PeerNamespace, c.Peer):
 		return routing.ErrExist
-	case c.MTU != 0 && c.MTU < config.MinMTU:
-		return &routing.ParseError{Word: "mtu", Reason: fmt.Sprintf("the least is %d", config.MinMTU)}
+	case c.MTU != 0 && c.MTU < config.MinMTU6:
+		return &routing.ParseError{Word: "mtu", Reason: fmt.Sprintf("the least is %d", config.MinMTU6)}
 	}
 	mtu := c.MTU
 	if mtu == 0 {
@@ -308,8 +303,8 @@ func (e *editor) setPointToPoint(c *iproute.LinkChange) error {
 	if err != nil {
 		return err
 	}
-	if c.MTU != 0 && c.MTU < e.own().link(c.Name).leastMTU() {
-		return &routing.ParseError{Word: "mtu", Reason: fmt.Sprintf("the least is %d", e.own().link(c.Name).leastMTU())}
+	if c.MTU != 0 && c.MTU < config.MinMTU6 {
+		return &routing.ParseError{Word: "mtu", Reason: fmt.Sprintf("the least is %d", config.MinMTU6)}
 	}
 	e.rewire()
 	rec := e.record(e.space)
@@ -321,14 +316,6 @@ func (e *editor) setPointToPoint(c *iproute.LinkChange) error {
 	}
 	e.records[e.space] = true
 	return nil
-}
-
-// leastMTU is the least that a link may have.
-func (l *linkRecord) leastMTU() int {
-	if slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return config.MinMTU6
-	}
-	return config.MinMTU
 }
 
 // maxAddresses bounds those of a link.
@@ -353,7 +340,7 @@ func (e *editor) address(words []string) error {
 		return fmt.Errorf("cannot assign requested address")
 	case c.Op == routing.OpAdd && slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == c.Prefix.Addr() }):
 		return routing.ErrExist
-	case c.Op == routing.OpAdd && (len(l.Addresses) >= maxAddresses || c.Prefix.Addr().Is6() && l.MTU < config.MinMTU6):
+	case c.Op == routing.OpAdd && len(l.Addresses) >= maxAddresses:
 		return fmt.Errorf("no buffer space available")
 	}
 	e.rewire()

@@ -237,7 +237,7 @@ func (d *declaration) rules(field string, rec *namespaceRecord, c *config.Namesp
 		}
 		rec.Rules = rulesOf(set)
 	}
-	d.compare("rule", rec.Name, ruleLines(rec.names(), old.statedRules()), ruleLines(rec.names(), rec.statedRules()))
+	d.compare("rule", rec.Name, ruleLines(rec.names(), d.was.statedRules(&old)), ruleLines(rec.names(), d.is.statedRules(rec)))
 	return set, nil
 }
 
@@ -288,11 +288,12 @@ func (d *declaration) forget() error {
 // lost are the changes of a namespace that stays and is declared no more.
 func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e := declaration{}
+	first := firstRules(d.was.inVRF(old))
 	e.compare("table", old.Name, tableLines(old.Tables), nil)
 	e.compare("neighbour", old.Name, lines(old.Neighbours), nil)
 	e.compare("vrf", old.Name, lines(old.VRFs), nil)
 	e.compare("link", old.Name, lines(old.Links), nil)
-	e.compare("rule", old.Name, ruleLines(nil, old.statedRules()), ruleLines(nil, (&namespaceRecord{}).statedRules()))
+	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
 	return e.changes
 }
 

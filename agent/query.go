@@ -129,17 +129,6 @@ func (a *Agent) addresses(q query) ([]api.Address, error) {
 	return out, nil
 }
 
-func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	names := st.portNames()
-	return ask(ctx, a.plane, all, (*networkRecord).maxFDB, (*dataplane.Client).FDB, func(n string, e *dataplane.FDBEntry) api.FDBEntry {
-		return publicFDB(n, names, e)
-	})
-}
-
 // portNames says who has which port: an attachment, or a network for the local
 // port of its bridge.
 func (s *state) portNames() map[uint16]string {
@@ -151,14 +140,6 @@ func (s *state) portNames() map[uint16]string {
 		out[s.attachments[i].Port] = s.attachments[i].Name
 	}
 	return out
-}
-
-func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error) {
-	_, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	return ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
 }
 
 func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
@@ -174,7 +155,7 @@ func atMostTold(*networkRecord) int { return maxTold }
 // ask collects one kind of list from the dataplane, of each network. A list that
 // is longer than most allows is no honest one.
 func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most func(*networkRecord) int,
-	list func(c *dataplane.Client, ctx context.Context, namespace, network string) ([]In, error), public func(network string, e *In) Out,
+	list func(c *dataplane.Client, ctx context.Context, namespace, network string) ([]In, error), public func(n *networkRecord, e *In) Out,
 ) ([]Out, error) {
 	out := []Out{}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -192,7 +173,7 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 			return nil, refuse(api.CodeInternal, "", "network %s: the dataplane lists %d entries, more than there can be", n.Name, len(entries))
 		}
 		for i := range entries {
-			out = append(out, public(n.Name, &entries[i]))
+			out = append(out, public(n, &entries[i]))
 		}
 	}
 	return out, nil

@@ -42,7 +42,7 @@ func (a *Agent) namespaces(q query) ([]api.Namespace, error) {
 		rec := st.namespace(name)
 		ns := api.Namespace{
 			Name: name, Networks: []string{}, Links: []string{}, VRFs: []string{}, Tables: make(map[string]uint32),
-			Routes: st.routes[name].len(), Rules: len(rec.statedRules()) + len(st.ownedRules(name, "")),
+			Routes: st.routes[name].len(), Rules: len(st.statedRules(rec)) + len(st.ownedRules(name, "")),
 		}
 		for _, n := range st.in(name) {
 			ns.Networks = append(ns.Networks, n.Name)
@@ -303,7 +303,7 @@ func (a *Agent) routeGet(ctx context.Context, q query) (*api.RouteGet, error) {
 		return nil, err
 	}
 	rec := st.namespace(space)
-	question, err := rec.question(q.words)
+	question, err := st.question(rec, q.words)
 	if err != nil {
 		return nil, badWords(err)
 	}
@@ -318,24 +318,43 @@ func (a *Agent) routeGet(ctx context.Context, q query) (*api.RouteGet, error) {
 	if err != nil {
 		return nil, badWords(err)
 	}
-	out := publicAnswer(space, rec.names(), question, &res)
-	a.addNeighbour(ctx, st, out, &res, question.Dst)
-	return out, nil
+	live := a.live(ctx, st, space, &res, q.words)
+	return publicAnswer(space, rec.names(), question, &res, live), nil
 }
 
-// question reads what follows `ip route get`. A VRF is its device there.
-func (n *namespaceRecord) question(words []string) (*routing.Question, error) {
+// question reads what follows `ip route get`. A VRF is told by one of its devices.
+func (s *state) question(n *namespaceRecord, words []string) (*routing.Question, error) {
 	words = slices.Clone(words)
-	for i, w := range words {
-		if w == "vrf" {
-			words[i] = "oif"
+	var device uint16
+	if at := slices.Index(words, "vrf"); at >= 0 && at+1 < len(words) {
+		name := words[at+1]
+		words = slices.Delete(words, at, at+2)
+		if n.vrf(name) == nil {
+			return nil, &routing.ParseError{Word: name, Reason: "no VRF of that name"}
+		}
+		for _, dev := range s.slaves(n, name) {
+			if net := s.network(dev); net != nil {
+				device = net.Port
+			} else if l := n.link(dev); l != nil {
+				device = l.Index
+			}
+		}
+		if device == 0 {
+			return nil, &routing.ParseError{Word: name, Reason: "the VRF has no device"}
 		}
 	}
-	return routing.ParseQuestion(strings.Join(words, " "))
+	q, err := routing.ParseQuestion(strings.Join(words, " "))
+	if err == nil {
+		q.L3mdev = device
+	}
+	return q, err
 }
 
-func publicAnswer(space string, names *routing.Names, q *routing.Question, res *routing.Result) *api.RouteGet {
-	out := &api.RouteGet{Namespace: space, Type: res.Type.String(), Dst: q.Dst.String(), IIF: q.From, Line: names.Decision(q, res)}
+func publicAnswer(space string, names *routing.Names, q *routing.Question, res *routing.Result, l live) *api.RouteGet {
+	out := &api.RouteGet{
+		Namespace: space, Type: res.Type.String(), Dst: q.Dst.String(), IIF: q.From, MTU: l.mtu, Neighbour: l.neighbour,
+		Line: names.Decision(q, res, l.src),
+	}
 	if res.Type == routing.TypeNone {
 		out.Type = routing.Unreachable.String()
 	}
@@ -346,9 +365,15 @@ func publicAnswer(space string, names *routing.Names, q *routing.Question, res *
 		rule := publicRule(space, names, res.Rule)
 		out.Rule = &rule
 	}
+	if l.src.IsValid() {
+		out.Prefsrc = l.src.String()
+	}
 	if r := res.Route; r != nil {
 		route := publicRoute(space, names, r, nil)
-		out.Route, out.Table, out.MTU = &route, names.TableName(r.Table), r.MTU
+		out.Route, out.Table = &route, names.TableName(r.Table)
+		if out.MTU == 0 {
+			out.MTU = r.MTU
+		}
 		if r.Src.IsValid() {
 			out.Prefsrc = r.Src.String()
 		}
@@ -362,20 +387,13 @@ func publicAnswer(space string, names *routing.Names, q *routing.Question, res *
 	return out
 }
 
-// addNeighbour looks for the next hop among the neighbours of its network. That the
-// dataplane does not answer is no reason not to.
-func (a *Agent) addNeighbour(ctx context.Context, st *state, out *api.RouteGet, res *routing.Result, dst netip.Addr) {
-	if res.NextHop == nil || res.Type != routing.Unicast || st.network(out.Dev) == nil {
-		return
-	}
-	hop := res.Gateway(dst)
-	all, err := a.neighbours(ctx, query{network: out.Dev})
-	if err != nil {
-		return
-	}
-	for i := range all {
-		if all[i].Addr == hop {
-			out.Neighbour = &all[i]
+// isOwn reports whether a namespace has an address itself.
+func (s *state) isOwn(space string, a netip.Addr) bool {
+	spec := s.namespaceSpec(space, "")
+	for _, d := range wiring(&spec).Devices {
+		if slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
 		}
 	}
+	return false
 }

@@ -3,13 +3,11 @@
 package agent
 
 import (
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
 
 	"sluice/netstack"
-	"sluice/packet"
 	"sluice/router"
 	"sluice/routing"
 )
@@ -35,21 +33,32 @@ func (s *state) rules(n *namespaceRecord, also string) []routing.Rule {
 	if n.Rules == nil && len(owned) == 0 {
 		return nil
 	}
-	return append(slices.Clone(n.statedRules()), owned...)
+	return append(slices.Clone(s.statedRules(n)), owned...)
 }
 
 // statedRules are the rules but those of attachments, also if they are the first ones.
-func (n *namespaceRecord) statedRules() []routing.Rule {
+func (s *state) statedRules(n *namespaceRecord) []routing.Rule {
 	if n.Rules != nil {
 		return n.Rules
 	}
+	return firstRules(s.inVRF(n))
+}
+
+// inVRF reports whether any device of a namespace is in a VRF.
+func (s *state) inVRF(n *namespaceRecord) bool {
+	return slices.ContainsFunc(n.Links, func(l linkRecord) bool { return l.VRF != "" }) ||
+		slices.ContainsFunc(s.in(n.Name), func(n *networkRecord) bool { return n.VRF != "" })
+}
+
+// firstRules are those that a namespace has from the beginning, with or without VRFs.
+func firstRules(vrf bool) []routing.Rule {
 	spec := router.Spec{}
-	for _, v := range n.VRFs {
-		spec.Devices = append(spec.Devices, router.Device{Name: v.Name, Index: v.Index, VRF: v.Table})
+	if vrf {
+		spec.Devices = []router.Device{{Name: "vrf", Index: 1, VRF: 1}}
 	}
 	set, err := router.BuildSet(&spec)
-	if err != nil { // VRFs were checked when they came
-		set = routing.New(routing.Limits{})
+	if err != nil { // it is the same each time
+		panic("agent: " + err.Error())
 	}
 	return rulesOf(set)
 }
@@ -85,41 +94,11 @@ func (s *state) ownedRules(namespace, also string) []routing.Rule {
 	return out
 }
 
-// wiring is what the routing of a namespace is made of beside its routes: what the
-// dataplane makes of its spec.
+// wiring is what the routing of a namespace is made of beside its routes.
 func wiring(spec *netstack.NamespaceSpec) router.Spec {
-	out := router.Spec{Rules: spec.Routing.Rules, Restored: true}
-	vrfs := make(map[string]routing.TableID)
-	for _, v := range spec.VRFs {
-		vrfs[v.Name] = v.Table
-		out.Devices = append(out.Devices, router.Device{Index: v.Index, Name: v.Name, VRF: v.Table})
-	}
-	for i := range spec.Networks {
-		n := &spec.Networks[i]
-		out.Devices = append(out.Devices, router.Device{
-			Index: n.Bridge.Index, Name: n.Name, Addrs: ownAddresses(n.Bridge.MAC, n.Addresses),
-			NoForward: n.Device.NoForward, VRF: vrfs[n.VRF],
-		})
-		for _, p := range n.Ports {
-			if p.Device != "" {
-				out.Ports = append(out.Ports, router.Port{Index: p.Index, Name: p.Device})
-			}
-		}
-	}
-	for _, l := range spec.Links {
-		out.Devices = append(out.Devices, router.Device{
-			Index: l.Index, Name: l.Name, Addrs: l.Addresses, NoForward: l.Device.NoForward, PointToPoint: true, VRF: vrfs[l.VRF],
-		})
-	}
-	return out
-}
-
-// ownAddresses adds the link-local address that a device with an IPv6 address has.
-func ownAddresses(m packet.MAC, addrs []netip.Prefix) []netip.Prefix {
-	if !slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return addrs
-	}
-	return append(slices.Clone(addrs), netip.PrefixFrom(linkLocal(m), 64))
+	w := spec.RouterSpec()
+	w.Routes = nil
+	return w
 }
 
 // sets keeps the routing of namespaces as it was built last, since to build it takes
@@ -181,11 +160,4 @@ func (c *sets) keep(names []string) {
 			delete(c.built, name)
 		}
 	}
-}
-
-// linkLocal is fe80::/64 with the modified EUI-64 of a MAC (RFC 4291 appendix A).
-func linkLocal(m packet.MAC) netip.Addr {
-	return netip.AddrFrom16([16]byte{
-		0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5],
-	})
 }

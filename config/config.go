@@ -92,7 +92,7 @@ type Link struct {
 	Name                    string
 	PeerNamespace, PeerLink string
 	Addresses               []netip.Prefix
-	// MTU is MinMTU to MaxMTU.
+	// MTU is MinMTU6 to MaxMTU.
 	MTU    int
 	Device iproute.Settings
 	// VRF is one of the namespace's, or empty.

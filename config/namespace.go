@@ -318,7 +318,7 @@ func (v *validator) link(field string, r *rawLink, s *scope) Link {
 		l.Addresses = append(l.Addresses, p)
 	}
 	if r.MTU != nil {
-		l.MTU = v.mtu(field+".mtu", r.MTU, l.Addresses)
+		l.MTU = v.between(field+".mtu", r.MTU, MinMTU6, MaxMTU)
 	}
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, l.Device)
 	s.enslave(v, field+".vrf", r.Name, r.VRF)

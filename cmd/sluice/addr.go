@@ -12,7 +12,7 @@ import (
 	"sluice/api"
 )
 
-func showAddresses(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showAddresses(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "dev", "to", "master")
 	if err != nil {
 		return err
@@ -117,9 +117,17 @@ func printHeld(w io.Writer, held []api.Address) {
 
 // briefAddresses is the row of one holder.
 func briefAddresses(held []api.Address) []string {
-	text := ""
+	var prefixes []netip.Prefix
 	for _, a := range held {
-		text += a.Prefix.String() + " "
+		prefixes = append(prefixes, a.Prefix)
 	}
-	return []string{held[0].Link, held[0].Kind, text[:len(text)-1]}
+	return []string{held[0].Link, held[0].Kind, spaced(prefixes)[1:]}
+}
+
+// inet returns ip(8)'s word for the family of an address.
+func inet(addr netip.Addr) string {
+	if addr.Is6() {
+		return "inet6"
+	}
+	return "inet"
 }

@@ -45,19 +45,23 @@ func TestBatch(t *testing.T) {
 				"route add 10.0.0.0/8 via 10.1.0.1 in blue", "rule del pref 9 in blue", "fdb append 02:00:00:00:00:09 dev red in blue",
 				"vlan add dev red vid 10 in blue", "neigh replace 10.0.0.1 lladdr 02:00:00:00:00:01 dev blue in blue",
 				"vrf add v table 9 in blue", "link set red isolated on in blue", "addr del 10.0.0.1/8 dev x in blue",
-			}, "", "", 0,
+			},
+			"", "", 0,
 		},
 		"families": {
 			"-6 -b -", "route flush table 9\n-4 route flush table 8\n-6 ro sh 10.99.0.0/16\n",
-			[]string{"route -6 flush table 9", "route -4 flush table 8", "/v1/routes?words=-6+10.99.0.0%2F16"}, "", "", 0,
+			[]string{"route -6 flush table 9", "route -4 flush table 8", "/v1/routes?words=-6+10.99.0.0%2F16"},
+			"", "", 0,
 		},
 		"a show sees what is before it": {
 			"-b -", "vrf add v table 9\nvrf show\nvrf del v\n",
-			[]string{"vrf add v table 9", "/v1/vrfs", "vrf del v"}, "red               100\n", "", 0,
+			[]string{"vrf add v table 9", "/v1/vrfs", "vrf del v"},
+			"red               100\n", "", 0,
 		},
 		"the kernel's refusal": {
 			"-b -", "\nroute add 10.0.0.0/8 dev blue\nroute add taken\nroute add 10.1.0.0/16 dev blue\n",
-			[]string{"route add 10.0.0.0/8 dev blue", "route add taken"}, "",
+			[]string{"route add 10.0.0.0/8 dev blue", "route add taken"},
+			"",
 			"RTNETLINK answers: File exists\nCommand failed -:3\n", exitRefused,
 		},
 		"with -force": {
@@ -66,12 +70,15 @@ func TestBatch(t *testing.T) {
 		},
 		"-force goes on": {
 			"-force -batch -", "route add taken\nfrob\nroute save\nroute add 10.1.0.0/16 dev blue\nrule add taken\n",
-			[]string{"force route add taken", "force route add 10.1.0.0/16 dev blue", "force rule add taken"}, "",
+			[]string{"force route add taken", "force route add 10.1.0.0/16 dev blue", "force rule add taken"},
+			"",
 			"object \"frob\" is unknown, try \"sluice help\"\nCommand failed -:2\nroute save is not supported (see \"sluice --help\")\nCommand failed -:3\n" +
 				"RTNETLINK answers: File exists\nCommand failed -:1\nRTNETLINK answers: File exists\nCommand failed -:5\n", exitUsage,
 		},
 		"a show that finds nothing": {
-			"-b -", "link show nosuch\nvrf add v table 9\n", []string{"/v1/devices?words=dev+nosuch"}, "",
+			"-b -", "link show nosuch\nvrf add v table 9\n",
+			[]string{"/v1/devices?words=dev+nosuch"},
+			"",
 			"link \"nosuch\" does not exist\nCommand failed -:1\n", exitRefused,
 		},
 		"what isn't ip's": {"-b -", "attach red\n", nil, "", "object \"attach\" is unknown, try \"sluice help\"\nCommand failed -:1\n", exitUsage},

@@ -55,6 +55,7 @@ func (c *cli) do(ctx context.Context, s *step) error {
 		return s.noun.get(c, ctx, s.withFamily(s.words))
 	case change:
 		return c.change(ctx, s)
+	case usage, refuse: // step has refused the latter
 	}
 	fmt.Fprint(c.err, s.noun.usage)
 	return &toldError{usagef("%s: usage", s.noun.name)}

@@ -95,7 +95,7 @@ func wrongWords(text string) []string {
 		switch {
 		case err != nil:
 			wrong = append(wrong, "sluice"+m[1])
-		case len(words) > 0:
+		case len(words) > 0 && words[0][0] != '[': // a synopsis
 			wrong = append(wrong, wrongWord(words)...)
 		}
 	}

@@ -37,8 +37,10 @@ func TestOutput(t *testing.T) {
 		stdin   string
 		lines   []string
 	}{
-		"link": {lines: []string{"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
-			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "-n shop l", "link show to-shop", "link add x", "link help", "link save"}},
+		"link": {lines: []string{
+			"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
+			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "-n shop l", "link show to-shop", "link add x", "link help", "link save",
+		}},
 		"addr":  {lines: []string{"addr", "address show", "addr --network black", "a sh dev red", "-6 a", "-br a", "-n shop a", "addr show to 10.44.0.0/30", "addr show nosuch", "addr flush dev x"}},
 		"neigh": {lines: []string{"neigh", "neigh show --network black", "nei get 10.44.0.3 dev blue", "neigh get 10.44.0.4 dev blue", "neigh get 10.44.0.3", "n"}},
 		"fdb":   {lines: []string{"fdb", "fdb show --network black", "fdb show red", "fdb get 02:00:00:00:00:99", "fdb get 02:00:00:00:00:98", "fdb get"}},
@@ -52,7 +54,7 @@ func TestOutput(t *testing.T) {
 		"vlan":      {lines: []string{"vlan", "vlan show dev red", "vl add dev red vid 10", "vlan tunnelshow"}},
 		"mdb":       {lines: []string{"mdb", "m sh", "mdb replace dev blue port red grp 239.1.1.1"}},
 		"namespace": {lines: []string{"namespace", "netns list", "names show shop", "-n default netns", "namespace show nosuch", "-j namespace", "namespace add x"}},
-		"ss":        {lines: []string{"ss"}},
+		"ss":        {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
 		"network":   {lines: []string{"network", "-s network show blue", "network show nosuch"}},
 		"status":    {answers: answers{status: statusRunning()}, lines: []string{"status"}},
 		"down":      {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
@@ -71,7 +73,7 @@ func TestOutput(t *testing.T) {
 		"version":    {lines: []string{"version", "version -j"}},
 		"json":       {answers: answers{status: statusRunning()}, lines: []string{"-o json link -s", "-j fdb", "neigh -j", "-j addr", "-j ss", "-j network", "-j status", "-j attach red", "-j detach red"}},
 		"empty":      {answers: answers{empty: true}, lines: []string{"link", "-j link", "fdb", "-j fdb", "route", "-j route", "vlan", "namespace", "neigh", "addr", "ss", "network", "-j network"}},
-		"usage":      {lines: []string{"lnk", "linkk", "--bogus", "-o xml status", "-output xml status", "-f bridge route", "-n", "status now", "version 2"}},
+		"usage":      {lines: []string{"lnk", "linkk", "--bogus", "-o xml status", "-output xml status", "-f bridge route", "-n blue status", "-n", "status now", "version 2"}},
 		"first-time": {lines: []string{"", "help attach", "help link", "link --help"}},
 	} {
 		t.Run(name, func(t *testing.T) {

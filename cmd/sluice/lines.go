@@ -62,7 +62,7 @@ func (c *cli) query(words []string) api.ShowQuery {
 	return api.ShowQuery{Namespace: c.namespace, Words: words}
 }
 
-func showRoutes(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showRoutes(ctx context.Context, words []string) error {
 	routes, err := c.client().Routes(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func showRoutes(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, routes, func(r *api.Route) entry { return entry{r.Namespace, r.Line} })
 }
 
-func getRoute(c *cli, ctx context.Context, words []string) error {
+func (c *cli) getRoute(ctx context.Context, words []string) error {
 	r, err := c.client().RouteGet(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func getRoute(c *cli, ctx context.Context, words []string) error {
 	return c.print(r, func(w io.Writer) { c.printLine(w, r.Line) })
 }
 
-func showRules(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showRules(ctx context.Context, words []string) error {
 	rules, err := c.client().Rules(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func showRules(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, rules, func(r *api.Rule) entry { return entry{r.Namespace, r.Line} })
 }
 
-func showVRFs(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showVRFs(ctx context.Context, words []string) error {
 	vrfs, err := c.client().VRFs(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func showVRFs(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, vrfs, func(v *api.VRF) entry { return entry{v.Namespace, v.Line} })
 }
 
-func showVLANs(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showVLANs(ctx context.Context, words []string) error {
 	ports, err := c.client().VLANs(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func showVLANs(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, ports, func(p *api.VLANPort) entry { return entry{p.Namespace, p.Line} })
 }
 
-func showMDB(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showMDB(ctx context.Context, words []string) error {
 	entries, err := c.client().MDB(ctx, c.query(words))
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func showMDB(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, entries, func(e *api.MDBEntry) entry { return entry{e.Namespace, e.Line} })
 }
 
-func showNeighbours(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showNeighbours(ctx context.Context, words []string) error {
 	neighbours, err := c.client().Neigh(ctx, c.query(c.ofNetwork(words, "dev")))
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func showNeighbours(c *cli, ctx context.Context, words []string) error {
 func neighbourEntry(n *api.Neighbour) entry { return entry{n.Namespace, n.Line} }
 
 // getNeighbour shows one neighbour, as `ip neigh get ADDR dev DEV`.
-func getNeighbour(c *cli, ctx context.Context, words []string) error {
+func (c *cli) getNeighbour(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "to", "dev")
 	switch {
 	case err != nil:
@@ -142,7 +142,7 @@ func getNeighbour(c *cli, ctx context.Context, words []string) error {
 	return showLines(c, neighbours[:1], neighbourEntry)
 }
 
-func showFDB(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showFDB(ctx context.Context, words []string) error {
 	stations, err := c.client().Stations(ctx, c.query(c.ofNetwork(words, "br")))
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func showFDB(c *cli, ctx context.Context, words []string) error {
 func stationEntry(e *api.FDBEntry) entry { return entry{e.Namespace, e.Line} }
 
 // getFDB shows the entries of one address, as `bridge fdb get`.
-func getFDB(c *cli, ctx context.Context, words []string) error {
+func (c *cli) getFDB(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "to", "br", "dev", "brport", "vlan")
 	switch {
 	case err != nil:

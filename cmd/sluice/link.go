@@ -16,7 +16,7 @@ import (
 
 // showLinks shows attachments with what only they have; for all else, and for a
 // name that no attachment has, the devices of routing.
-func showLinks(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showLinks(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "dev", "type", "master", "vrf")
 	if err != nil {
 		return err
@@ -100,8 +100,13 @@ func printSettings(w io.Writer, p *api.PortSettings) {
 		fmt.Fprintf(w, " guard_allow%s", spaced(p.GuardAllow))
 	}
 	for _, s := range [][2]string{
-		{"storm_broadcast", p.Storm.Broadcast}, {"storm_multicast", p.Storm.Multicast}, {"storm_unknown", p.Storm.Unknown},
-		{"mirror_in", p.MirrorIn}, {"mirror_out", p.MirrorOut}, {"clamp_mss", p.ClampMSS}, {"table", p.Table},
+		{"storm_broadcast", p.Storm.Broadcast},
+		{"storm_multicast", p.Storm.Multicast},
+		{"storm_unknown", p.Storm.Unknown},
+		{"mirror_in", p.MirrorIn},
+		{"mirror_out", p.MirrorOut},
+		{"clamp_mss", p.ClampMSS},
+		{"table", p.Table},
 	} {
 		if s[1] != "" {
 			fmt.Fprintf(w, " %s %s", s[0], s[1])

@@ -14,7 +14,7 @@ import (
 	"sluice/api"
 )
 
-func showNamespaces(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showNamespaces(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "dev")
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"sluice/api"
 )
 
-func showNetworks(c *cli, ctx context.Context, words []string) error {
+func (c *cli) showNetworks(ctx context.Context, words []string) error {
 	f, err := readFilter(words, "dev")
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func routeNoun() noun {
 		verbs: inOrder(one(showVerb()), one(getVerb()),
 			changes("add", "change", "replace", "prepend", "append"), refused("test"), changes("del", "flush"),
 			refused("save", "restore", "showdump"), one(helpVerb())),
-		show: showRoutes, get: getRoute,
+		show: (*cli).showRoutes, get: (*cli).getRoute,
 	}
 }
 
@@ -72,7 +72,7 @@ func ruleNoun() noun {
 		example: "  sluice rule add from 10.9.0.0/16 lookup blue pref 100",
 		verbs: inOrder(one(showVerb()), refused("save", "restore"),
 			changes("add", "del", "flush"), one(helpVerb())),
-		show: showRules,
+		show: (*cli).showRules,
 	}
 }
 
@@ -83,7 +83,7 @@ func neighNoun() noun {
 		example: "  sluice neigh add 10.44.0.9 lladdr 02:00:00:00:00:09 dev blue",
 		verbs: inOrder(changes("add", "change", "replace", "del"), one(getVerb()), one(showVerb()),
 			changes("flush"), one(helpVerb())),
-		show: showNeighbours, get: getNeighbour,
+		show: (*cli).showNeighbours, get: (*cli).getNeighbour,
 	}
 }
 
@@ -94,7 +94,7 @@ func addrNoun() noun {
 		example: "  sluice addr add 10.255.0.1/30 dev to-red",
 		verbs: inOrder(changes("add"), refused("change", "replace"), changes("del"), one(showVerb()),
 			refused("flush", "save", "showdump", "restore"), one(helpVerb())),
-		show: showAddresses,
+		show: (*cli).showAddresses,
 	}
 }
 
@@ -106,7 +106,7 @@ func linkNoun() noun {
 		verbs: inOrder(changes("add"), one(verb{name: "set", does: change, also: []string{"change"}}),
 			refused("replace"), changes("del"), one(showVerb()),
 			refused("xstats", "afstats", "property"), one(helpVerb())),
-		show: showLinks,
+		show: (*cli).showLinks,
 	}
 }
 
@@ -116,7 +116,7 @@ func vrfNoun() noun {
 		example: "  sluice vrf add red table 100",
 		verbs: inOrder(refused("identify", "pids", "exec"), one(showVerb()),
 			changes("add", "del"), one(helpVerb())),
-		show: showVRFs,
+		show: (*cli).showVRFs,
 	}
 }
 
@@ -127,7 +127,7 @@ func fdbNoun() noun {
 		example: "  sluice fdb add 02:00:00:00:00:09 dev red vlan 10",
 		verbs: inOrder(changes("add", "append", "replace", "del"), one(getVerb()), one(showVerb()),
 			changes("flush"), one(helpVerb())),
-		show: showFDB, get: getFDB,
+		show: (*cli).showFDB, get: (*cli).getFDB,
 	}
 }
 
@@ -137,7 +137,7 @@ func vlanNoun() noun {
 		example: "  sluice vlan add dev red vid 10 pvid untagged",
 		verbs: inOrder(changes("add", "del"), one(showVerb()), refused("tunnelshow", "set", "global"),
 			changes("flush"), one(helpVerb())),
-		show: showVLANs,
+		show: (*cli).showVLANs,
 	}
 }
 
@@ -146,7 +146,7 @@ func mdbNoun() noun {
 		name: "mdb", short: "show and change members of multicast groups, as bridge(8) mdb", usage: mdbUsage,
 		example: "  sluice mdb add dev blue port red grp 239.1.1.1",
 		verbs:   inOrder(changes("add", "replace", "del"), one(showVerb()), one(helpVerb())),
-		show:    showMDB,
+		show:    (*cli).showMDB,
 	}
 }
 
@@ -155,7 +155,7 @@ func networkNoun() noun {
 		name: "network", aliases: []string{"net"}, usage: networkUsage,
 		short: "show the declared networks and their gateways",
 		verbs: []verb{showVerb(), helpVerb()},
-		show:  showNetworks,
+		show:  (*cli).showNetworks,
 	}
 }
 
@@ -164,6 +164,6 @@ func namespaceNoun() noun {
 		name: "namespace", aliases: []string{"netns"}, usage: namespaceUsage,
 		short: "show the routing domains of the node",
 		verbs: []verb{showVerb(), helpVerb()},
-		show:  showNamespaces,
+		show:  (*cli).showNamespaces,
 	}
 }

@@ -93,20 +93,18 @@ func (r *optionReader) option(args []string) ([]string, error) {
 	}
 	o, ok := findOption(name)
 	switch {
-	case !ok && arg[1] != '-':
-		return args, r.letters(name)
 	case !ok:
-		return nil, unknownOption(arg)
+		return args, r.letters(arg)
 	case o.idle:
 		return args, nil
-	case o.value != "" && !given:
+	case given:
+		return args, r.set(o.flag, value)
+	case o.value != "":
 		return args, r.set(o.flag, o.value)
-	case o.value == "" && !given && len(args) == 0:
+	case len(args) == 0:
 		return nil, usagef("option --%s needs an argument", o.name)
-	case o.value == "" && !given:
-		value, args = args[0], args[1:]
 	}
-	return args, r.set(o.flag, value)
+	return args[1:], r.set(o.flag, args[0])
 }
 
 // outputFormat tells `-o json`, which is ours, from ip's `-o`, which takes no
@@ -134,21 +132,18 @@ func findOption(name string) (option, bool) {
 
 // letters sets several options in one word, as -sj. They are known by the first
 // letter of what takes no argument.
-func (r *optionReader) letters(name string) error {
-	if name == "" || strings.Trim(name, "sdjpo46") != "" {
-		return unknownOption("-" + name)
+func (r *optionReader) letters(arg string) error {
+	name := arg[1:]
+	if strings.Trim(name, "sdjpo46") != "" {
+		return usagef(`option %q is unknown, try "sluice -help"`, arg)
 	}
-	for _, letter := range strings.Split(name, "") {
+	for letter := range strings.SplitSeq(name, "") {
 		o, _ := findOption(letter)
 		if err := r.set(o.flag, o.value); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func unknownOption(arg string) error {
-	return usagef(`option %q is unknown, try "sluice -help"`, arg)
 }
 
 // prepare takes the options out of a command line, sets cobra's flags by them,

@@ -134,7 +134,7 @@ func TestWrongOptions(t *testing.T) {
 		"--frob r":          `option "--frob" is unknown`,
 		"r -frob":           `option "-frob" is unknown`,
 		"-sx r":             `option "-sx" is unknown`,
-		"-=x r":             `option "-" is unknown`,
+		"-=x r":             `option "-=x" is unknown`,
 		"-n":                "needs an argument",
 		"r -n":              "needs an argument",
 		"-s=maybe r":        "maybe",

@@ -74,7 +74,7 @@ func (c *cli) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// The flags are parsed by now, but no command has begun.
-		PersistentPreRunE:          func(*cobra.Command, []string) error { return c.checkFlags() },
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return c.checkFlags(cmd) },
 		RunE:                       c.noWord,
 		SuggestionsMinimumDistance: 2,
 	}
@@ -119,8 +119,12 @@ func (c *cli) noWord(cmd *cobra.Command, args []string) error {
 	return action(func(ctx context.Context, _ []string) error { return c.runBatch(ctx) })(cmd, args)
 }
 
-// checkFlags settles -o and -j, and checks -f.
-func (c *cli) checkFlags() error {
+// checkFlags settles -o and -j, and checks -f and -n.
+func (c *cli) checkFlags(cmd *cobra.Command) error {
+	_, isNoun := findNoun(cmd.Name())
+	if !isNoun && cmd.Name() != "ss" && cmd != cmd.Root() && c.namespace+c.family != "" {
+		return fmt.Errorf("%s has no namespace and no family", cmd.Name())
+	}
 	if c.asJSON {
 		c.format = "json"
 	}
@@ -157,6 +161,14 @@ func (c *cli) print(v any, text func(w io.Writer)) error {
 		return e.Encode(v)
 	}
 	text(c.out)
+	return nil
+}
+
+// noArgs accepts nothing.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown word %q after %q", args[0], cmd.Name())
+	}
 	return nil
 }
 

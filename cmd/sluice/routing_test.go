@@ -82,7 +82,8 @@ func serveWords[T any](mux *http.ServeMux, path string, a *answers, items []T) {
 			fits := !slices.ContainsFunc(strings.Fields(r.FormValue("words")), func(word string) bool {
 				return !keyword(word) && !strings.Contains(text, word+" ")
 			})
-			if !a.empty && fits && strings.Contains(text, "{Namespace:"+r.FormValue("namespace")) {
+			ours := strings.Contains(strings.Replace(text, "{", " ", 1), " Namespace:"+r.FormValue("namespace"))
+			if !a.empty && fits && ours {
 				out = append(out, item)
 			}
 		}

@@ -142,6 +142,7 @@ func FuzzBatch(f *testing.F) {
 
 // sameAgain quotes words that can be quoted and reads them.
 func sameAgain(t *testing.T, words []string) {
+	t.Helper()
 	var text strings.Builder
 	for _, w := range words {
 		quote := `"`

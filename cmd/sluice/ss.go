@@ -6,52 +6,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"sluice/api"
 )
-
-// list is a word that shows a list of the daemon's and has nothing to decide.
-type list[T any] struct {
-	use     string
-	aliases []string
-	short   string
-	// ask fetches the list; network is empty or a name.
-	ask func(c *api.Client, ctx context.Context, network string) ([]T, error)
-	// text writes it for people.
-	text func(w io.Writer, items []T)
-}
-
-// command makes the command that shows the list.
-func (l list[T]) command(c *cli) *cobra.Command {
-	var network string
-	cmd := &cobra.Command{
-		Use:     l.use + " [show]",
-		Aliases: l.aliases,
-		Short:   l.short,
-		Args:    onlyShow,
-		RunE: action(func(ctx context.Context, _ []string) error {
-			items, err := l.ask(c.client(), ctx, network)
-			if err != nil {
-				return err
-			}
-			return c.print(orEmpty(items), func(w io.Writer) { l.text(w, items) })
-		}),
-	}
-	cmd.Flags().StringVar(&network, "network", "", "only this network")
-	return cmd
-}
-
-// noArgs accepts nothing.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unknown word %q after %q", args[0], cmd.Name())
-	}
-	return nil
-}
 
 // onlyShow accepts what ip(8) accepts: nothing, or show, or a beginning of it.
 func onlyShow(cmd *cobra.Command, args []string) error {
@@ -64,21 +25,41 @@ func onlyShow(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// inet returns ip(8)'s word for the family of an address.
-func inet(addr netip.Addr) string {
-	if addr.Is6() {
-		return "inet6"
+func (c *cli) ssCommand() *cobra.Command {
+	var network string
+	cmd := &cobra.Command{
+		Use:   "ss [show]",
+		Short: "show the sockets of the gateways' stacks, as ss(8)",
+		Args:  onlyShow,
+		RunE: action(func(ctx context.Context, _ []string) error {
+			sockets, err := c.sockets(ctx, network)
+			if err != nil {
+				return err
+			}
+			return c.print(orEmpty(sockets), func(w io.Writer) { printSockets(w, sockets) })
+		}),
 	}
-	return "inet"
+	cmd.Flags().StringVar(&network, "network", "", "only this network")
+	return cmd
 }
 
-func (c *cli) ssCommand() *cobra.Command {
-	return list[api.Socket]{
-		use:   "ss",
-		short: "show the sockets of the gateways' stacks, as ss(8)",
-		ask:   (*api.Client).Sockets,
-		text:  printSockets,
-	}.command(c)
+// sockets are those of the family and the namespace that are meant.
+func (c *cli) sockets(ctx context.Context, network string) ([]api.Socket, error) {
+	sockets, err := c.client().Sockets(ctx, network)
+	if err != nil || c.namespace == "" && c.family == "" {
+		return sockets, err
+	}
+	networks, err := c.client().Networks(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	within := map[string]bool{}
+	for _, n := range networks {
+		within[n.Name] = c.namespace == "" || c.namespace == n.Namespace
+	}
+	return slices.DeleteFunc(sockets, func(s api.Socket) bool {
+		return !within[s.Network] || c.family != "" && c.family != inet(s.Local.Addr())
+	}), nil
 }
 
 func printSockets(w io.Writer, sockets []api.Socket) {
