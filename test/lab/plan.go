@@ -23,8 +23,8 @@ type Space struct {
 	Name  string
 	Nets  []Net
 	Links []Link
-	// Routes and Rules are in ip(8)'s words, without the verb; networks and links are
-	// devices.
+	// Routes and Rules are in ip(8)'s words, without family and verb; networks and
+	// links are devices.
 	Routes, Rules []string
 }
 
@@ -130,6 +130,12 @@ func (p *Plan) Addr(net string, f Family, number int) netip.Addr {
 	return netip.Addr{}
 }
 
+// MTU is that of a network.
+func (p *Plan) MTU(net string) int {
+	n, _ := p.net(net)
+	return mtuOf(n.MTU)
+}
+
 func plus(a netip.Addr, n int) netip.Addr {
 	b := a.AsSlice()
 	b[len(b)-1] += byte(n)
@@ -186,15 +192,11 @@ func (l *Lab) Kernel(p *Plan, like *World) *World {
 	return w
 }
 
-// verbs puts `route add` before lines, behind an option of family.
+// verbs puts `route add` before lines.
 func verbs(object string, lines []string) []string {
 	var out []string
 	for _, l := range lines {
-		family, rest, _ := strings.Cut(l, " ")
-		if family != "-6" && family != "-4" {
-			family, rest = "", l
-		}
-		out = append(out, strings.TrimSpace(family+" "+object+" add "+rest))
+		out = append(out, object+" add "+l)
 	}
 	return out
 }
