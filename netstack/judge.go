@@ -279,7 +279,7 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 // send puts frame i on the list of an output port. It reports whether the frame
 // is on the list.
 func (t *turn) send(in, out *port, i int) bool {
-	if !t.admits(in, out, i) {
+	if !t.admits(in, out, bridge.Tag{}, i) {
 		return false
 	}
 	if t.out.full() {

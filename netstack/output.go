@@ -65,8 +65,8 @@ type wire struct {
 type output struct {
 	records []record
 	tags    []bridge.Tag // of the records that say so
-	used    int    // records in use, record 0 included
-	lists   []list // by port index
+	used    int          // records in use, record 0 included
+	lists   []list       // by port index
 	touched []uint16
 
 	tx     *veth.Sender
