@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -12,8 +11,7 @@ import (
 	"sluice/api"
 )
 
-// toldError is an error that was told already, in ip(8)'s own words and without
-// our name in front.
+// toldError is an error that was told already.
 type toldError struct{ err error }
 
 func (e *toldError) Error() string { return e.err.Error() }
@@ -66,10 +64,6 @@ func (c *cli) change(ctx context.Context, s *step) error {
 	_, err := c.client().Command(ctx, &api.CommandRequest{
 		Namespace: c.namespace, Commands: []api.Command{s.command()},
 	})
-	if e, ok := errors.AsType[*api.Error](err); ok && e.Index != nil {
-		fmt.Fprintln(c.err, e.Message)
-		return &toldError{err}
-	}
 	return err
 }
 

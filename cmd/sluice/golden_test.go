@@ -39,14 +39,14 @@ func TestOutput(t *testing.T) {
 	}{
 		"link": {lines: []string{
 			"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
-			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "-n shop l", "link show to-shop", "link add x", "link help", "link save",
+			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "l sh type veth", "-n shop l show type bridge", "l show dev red vrf", "l show red green", "-n shop l", "link show to-shop", "link add x", "link help", "link save",
 		}},
 		"addr":  {lines: []string{"addr", "address show", "addr --network black", "a sh dev red", "-6 a", "-br a", "-n shop a", "addr show to 10.44.0.0/30", "addr show nosuch", "addr flush dev x"}},
 		"neigh": {lines: []string{"neigh", "neigh show --network black", "nei get 10.44.0.3 dev blue", "neigh get 10.44.0.4 dev blue", "neigh get 10.44.0.3", "n"}},
 		"fdb":   {lines: []string{"fdb", "fdb show --network black", "fdb show red", "fdb get 02:00:00:00:00:99", "fdb get 02:00:00:00:00:98", "fdb get"}},
 		"route": {lines: []string{
 			"route", "ro sh", "r l table all", "-n shop route", "-o -n default route", "-6 r", "-j -n shop r", "-j -p -n shop r",
-			"r get 10.9.0.1", "route get", "-j ro g 10.9.0.1", "route add 10.0.0.0/8 via 10.1.0.1 metric 5 table blue",
+			"r get 10.9.0.1", "r get 10.9.0.2", "r get 10.9.0.3", "route get", "-j ro g 10.9.0.1", "route add 10.0.0.0/8 via 10.1.0.1 metric 5 table blue",
 			"route add taken", "route save", "r frob", "route help", "route --help", "help route",
 		}},
 		"rule":      {lines: []string{"rule", "ru l", "rule add from 10.9.0.0/16 lookup blue", "rule add taken", "rule help", "rule x"}},

@@ -75,7 +75,29 @@ func (c *cli) getRoute(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	return c.print(r, func(w io.Writer) { c.printLine(w, r.Line) })
+	if err := c.print(r, func(w io.Writer) { c.printLine(w, r.Line) }); err != nil {
+		return err
+	}
+	if text := noWay(r); text != "" {
+		return c.refuse("RTNETLINK answers: " + text)
+	}
+	return nil
+}
+
+// noWay is what the kernel says to a question for a route that leads nowhere: the
+// errno of fib_props[] and of its IPv6 twin. Scripts decide on the exit code.
+func noWay(r *api.RouteGet) string {
+	switch {
+	case r.Route == nil && r.Type == "unreachable":
+		return "Network is unreachable"
+	case r.Type == "unreachable":
+		return "No route to host"
+	case r.Type == "prohibit":
+		return "Permission denied"
+	case r.Type == "blackhole":
+		return "Invalid argument"
+	}
+	return ""
 }
 
 func (c *cli) showRules(ctx context.Context, words []string) error {

@@ -40,6 +40,19 @@ func (c *cli) showLinks(ctx context.Context, words []string) error {
 	return c.print(orEmpty(links), func(w io.Writer) { c.printLinks(w, links) })
 }
 
+// ourType is the kind of device that a type of ip(8)'s is with us.
+func ourType(word string) string {
+	switch word {
+	case "bridge":
+		return "network"
+	case "bridge_slave":
+		return "port"
+	case "veth":
+		return "link"
+	}
+	return word
+}
+
 func noLink(name string) error { return fmt.Errorf("link %q does not exist", name) }
 
 // showDevices shows networks, links, VRFs and ports alike.
@@ -48,7 +61,11 @@ func (c *cli) showDevices(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	devices, err := c.client().Devices(ctx, c.query(f.words("dev", "type", "master", "vrf")))
+	if vrf := f.value["vrf"]; vrf != "" {
+		f.value["master"] = vrf // ip(8) asks the kernel for the same
+	}
+	f.value["type"] = ourType(f.value["type"])
+	devices, err := c.client().Devices(ctx, c.query(f.words("dev", "type", "master")))
 	if err != nil {
 		return err
 	}

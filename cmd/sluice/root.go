@@ -3,12 +3,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -49,9 +51,19 @@ func (c *cli) run(ctx context.Context, args []string) int {
 		err = c.execute(ctx, root)
 	}
 	if _, told := errors.AsType[*toldError](err); err != nil && !told {
-		fmt.Fprintln(c.err, "sluice: "+explain(err))
+		fmt.Fprintln(c.err, ourName(err)+explain(err))
 	}
 	return exitCode(err)
+}
+
+// ourName is what stands in front of an error: nothing, if the daemon put it in the
+// words of ip(8), which begin with a capital where ours don't.
+func ourName(err error) string {
+	e, ok := errors.AsType[*api.Error](err)
+	if ok && e.Message != "" && unicode.IsUpper(rune(e.Message[0])) && err.Error() == e.Message {
+		return ""
+	}
+	return "sluice: "
 }
 
 // execute runs the command. A batch has its patience for each of its steps.
@@ -160,8 +172,9 @@ func (c *cli) print(v any, text func(w io.Writer)) error {
 		}
 		return e.Encode(v)
 	}
-	text(c.out)
-	return nil
+	w := bufio.NewWriter(c.out) // there may be a hundred thousand routes
+	text(w)
+	return w.Flush()
 }
 
 // noArgs accepts nothing.

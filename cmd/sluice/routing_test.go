@@ -42,11 +42,16 @@ func (a *answers) routing(mux *http.ServeMux) {
 	mux.HandleFunc(api.PathCommand, a.command)
 	mux.HandleFunc(api.PathRouteGet, func(w http.ResponseWriter, r *http.Request) {
 		a.asked.add("%s", r.URL.RequestURI())
-		if r.FormValue("words") == "" {
-			api.WriteError(w, &api.Error{Code: api.CodeInvalid, Message: "needs an address"})
-			return
+		switch words := r.FormValue("words"); words {
+		case "":
+			api.WriteError(w, &api.Error{Code: api.CodeInvalid, Message: "Error: Needs an address."})
+		case "10.9.0.1":
+			api.WriteReply(w, routeGet())
+		case "10.9.0.2":
+			api.WriteReply(w, api.RouteGet{Namespace: "default", Type: "blackhole", Dst: words, Route: &routes()[2], Line: "blackhole " + words})
+		default:
+			api.WriteReply(w, api.RouteGet{Namespace: "default", Type: "unreachable", Dst: words, Line: "unreachable " + words})
 		}
-		api.WriteReply(w, routeGet())
 	})
 	serveWords(mux, api.PathRoutes, a, routes())
 	serveWords(mux, api.PathRules, a, rules())
@@ -151,10 +156,10 @@ func neighbours() []api.Neighbour {
 
 func fdb() []api.FDBEntry {
 	return []api.FDBEntry{
-		{Namespace: "default", Network: "blue", MAC: "02:00:00:00:00:01", Port: 1, Link: "blue", Kind: "own", Line: "02:00:00:00:00:01 dev blue master blue self permanent"},
+		{Namespace: "default", Network: "blue", MAC: "02:00:00:00:00:01", Port: 1, Link: "blue", Kind: "own", Line: "02:00:00:00:00:01 dev blue permanent"},
 		{Namespace: "default", Network: "blue", MAC: "02:00:00:00:00:03", Port: 3, Link: "red", Kind: "static", Line: "02:00:00:00:00:03 dev red master blue static"},
 		{Namespace: "default", Network: "blue", MAC: "02:00:00:00:00:99", VLAN: 10, Port: 3, Link: "red", Kind: "dynamic", AgeSeconds: 12, Line: "02:00:00:00:00:99 dev red vlan 10 master blue dynamic used 12"},
-		{Namespace: "default", Network: "black", MAC: "02:00:00:00:00:02", Port: 2, Link: "black", Kind: "own", Line: "02:00:00:00:00:02 dev black master black self permanent"},
+		{Namespace: "default", Network: "black", MAC: "02:00:00:00:00:02", Port: 2, Link: "black", Kind: "own", Line: "02:00:00:00:00:02 dev black permanent"},
 	}
 }
 

@@ -69,7 +69,7 @@ SETTING of a container's port :=
             [ mirror_in PORT ] [ mirror_out PORT ] [ mirror PORT ]
             [ clamp_mss { off | pmtu | MSS } ] [ table { off | TABLE_ID } ]
 RATE := { off | PPS[/BURST] }
-TYPE := { port | network | link | vrf }
+TYPE := { port | network | link | vrf | bridge_slave | bridge | veth }
 `
 
 const vrfUsage = `Usage: sluice vrf [ show [ NAME ] ]
