@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"sluice/routing"
+	"sluice/trace"
 )
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
@@ -233,12 +234,31 @@ func (e *endpoint) egress() error {
 	if err != nil {
 		return err
 	}
+	if errno := routeErrno(a.Reason); errno != 0 {
+		return fmt.Errorf("connect: %w", errno)
+	}
 	if a.Result.NextHop != nil {
 		if p := space.devices[a.Result.NextHop.Index]; p != nil {
 			e.link = p.link
 		}
 	}
 	return nil
+}
+
+// routeErrno is what connect(2) says when a route leads nowhere (fib_props); 0 if
+// it leads somewhere.
+func routeErrno(r trace.Reason) unix.Errno {
+	switch r {
+	case trace.NoRoute:
+		return unix.ENETUNREACH
+	case trace.Unreachable:
+		return unix.EHOSTUNREACH
+	case trace.Prohibit:
+		return unix.EACCES
+	case trace.Blackhole:
+		return unix.EINVAL
+	}
+	return 0
 }
 
 // dial connects. The wait ends with the context.
