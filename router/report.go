@@ -160,9 +160,17 @@ func (w *passage) redirect4() {
 	if !packet.MayAnswerWithICMP(w.Frame, e) || !w.r.rates.mayRedirect(w) {
 		return
 	}
-	if b, ok := w.back(); ok {
-		w.sendError(e, &b)
+	b, ok := w.back()
+	if !ok {
+		return
 	}
+	ws := w.r.space()
+	defer w.r.spaces.Put(ws)
+	received := w.Frame
+	w.Frame = ws.copyOf(received)
+	w.Frame.DecrementTTL() // ip_forward quotes what it sends on, not what came
+	w.sendError(e, &b)
+	w.Frame = received
 }
 
 // redirect6 is the same for IPv6, where only a neighbour is told, and only by
