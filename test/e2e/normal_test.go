@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"sluice/packet"
@@ -41,7 +42,11 @@ func normal(b []byte) (string, bool) {
 	}
 	isICMP := v.Is(packet.ViewHasL4) && (v.Proto == packet.ProtoICMP || v.Proto == packet.ProtoICMPv6)
 	if !isICMP {
-		return fmt.Sprintf("%s | %x", what, scrub(ip)), true
+		scrub(ip)
+		if isOwn(v.SrcAddr(b)) {
+			ip = ip[v.L4-v.L3:]
+		}
+		return fmt.Sprintf("%s | %x", what, ip), true
 	}
 	msg := b[v.L4:v.End]
 	if isChatter(v.Proto, msg[0]) {
@@ -53,9 +58,26 @@ func normal(b []byte) (string, bool) {
 	if isError(v.Proto, msg[0]) && len(msg) > 8 {
 		what += " about " + quoted(v.Proto, msg[8:])
 		scrub(msg[8:])
+		if v.Proto == packet.ProtoICMP && msg[8]&0xf > 5 {
+			return what, true // the kernel repeats options in its errors, which RFC 1122 leaves open
+		}
 	}
 	binary.BigEndian.PutUint16(msg[2:], 0)
+	if v.Proto == packet.ProtoICMP && (msg[0] == 0 || msg[0] == 3 && msg[1] == 3) && isOwn(v.SrcAddr(b)) {
+		return fmt.Sprintf("%s | %x", what, msg), true
+	}
 	return fmt.Sprintf("%s | %x", what, scrub(ip)), true
+}
+
+// isOwn reports whether an IPv4 address is a gateway's or a link's. What these say
+// as hosts, not as routers, is compared without the header: gVisor's type of
+// service, DF and options differ from the kernel's.
+func isOwn(src netip.Addr) bool {
+	if !src.Is4() {
+		return false
+	}
+	a := src.As4()
+	return a[0] == 10 && (a[1] == 255 || a[1] >= 80 && a[3] == 1)
 }
 
 // isRequest reports whether the test made the packet.
