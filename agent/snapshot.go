@@ -77,10 +77,11 @@ func deviceSpec(d iproute.Settings, reverse routing.ReverseMode) netstack.Device
 
 func (s *state) networkSpec(n *networkRecord, devices map[string]string, also string) netstack.NetworkSpec {
 	spec := netstack.NetworkSpec{
-		Name:   n.Name,
-		Echo:   n.Echo,
-		VRF:    n.VRF,
-		Device: deviceSpec(n.Device, routing.ReverseStrict),
+		Name:     n.Name,
+		Echo:     n.Echo,
+		VRF:      n.VRF,
+		Device:   deviceSpec(n.Device, routing.ReverseStrict),
+		Autoconf: n.Services,
 		Bridge: netstack.BridgeSpec{
 			Index: n.Port, MAC: n.MAC, MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, MaxEntries: n.FDBMax, MaxPerPort: n.FDBMaxPerPort,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"sluice/autoconf"
 	"sluice/iproute"
 	"sluice/routing"
 )
@@ -156,6 +157,8 @@ type Network struct {
 	// Stations and Groups are static entries; their ports need not be there.
 	Stations []iproute.Station
 	Groups   []iproute.Group
+	// Services are those by which containers configure themselves.
+	Services autoconf.Config
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

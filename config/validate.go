@@ -88,6 +88,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	n.Snooping = v.snooping(field+".snooping", r.Snooping)
 	n.Stations = v.stations(field+".fdb.static", r.FDB.Static)
 	n.Groups = v.groups(field+".mdb.static", r.MDB.Static)
+	n.Services = v.services(field, r, &n)
 	return n
 }
 
