@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sluice/api"
+	"sluice/config"
 	"sluice/iproute"
 	"sluice/router"
 	"sluice/routing"
@@ -378,6 +379,9 @@ func (e *editor) finish() error {
 	}
 	if err := e.t.putRoutes(e.space, set, e.touched); err != nil {
 		return err
+	}
+	if n := e.st.routeCount(); n > config.MaxRoutes {
+		return refuse(api.CodeExhausted, "commands", "Error: %d routes in all; at most %d are supported.", n, config.MaxRoutes)
 	}
 	for name := range e.spaces {
 		if err := e.rewired(name); err != nil {

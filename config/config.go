@@ -44,9 +44,10 @@ const (
 	// MaxEntries bounds the neighbours of a namespace, its rules, its tables with a
 	// name, and the static entries of a network's FDB and MDB, each list by itself.
 	MaxEntries = 65536
-	// MaxRoutes bounds the routes of a file.
-	MaxRoutes = 1 << 20
-	// MaxSize bounds the text, in bytes: some 500,000 routes.
+	// MaxRoutes bounds the routes of all namespaces together, by what one message to
+	// the dataplane can say.
+	MaxRoutes = 250_000
+	// MaxSize bounds the text, in bytes.
 	MaxSize = 32 << 20
 )
 
