@@ -15,9 +15,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"sluice/api"
-	"sluice/bridge"
-	"sluice/bridge/guard"
 	"sluice/config"
+	"sluice/iproute"
 )
 
 func TestReferenceFileApplies(t *testing.T) {
@@ -197,7 +196,7 @@ func TestOldStateFile(t *testing.T) {
 		t.Errorf("namespaces: %+v", snap.Namespaces)
 	}
 	p := ns.Networks[0].Ports[0]
-	if p.Guard != guard.All || p.Flags != bridge.FilterBPDU || p.VLAN.Aware() || p.Device != "red" {
+	if p.Guard != iproute.Settings(nil).Guard() || p.Guard == 0 || p.Flags != iproute.Settings(nil).Flags() || p.VLAN.Aware() || p.Device != "red" {
 		t.Errorf("port: %+v", p)
 	}
 	set, err := new(sets).of(st, ns.Name, "")
