@@ -201,7 +201,7 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 	case toStack:
 		t.reflect(p, i)
 	default:
-		if p.peer != 0 {
+		if p.peer != 0 && w.kind == kindFrame {
 			t.release(p, i)
 			return
 		}
