@@ -55,6 +55,10 @@ func layers() map[string]edges {
 			"trace":        "its verdict carries the drop reason",
 		},
 		"routing": {},
+		"autoconf": {
+			"packet": "it reads questions and writes answers, as frames",
+			"trace":  "what it refuses is dropped with a reason",
+		},
 		"fragment": {
 			"packet": "it reads the fragment header of a frame, and keeps frames",
 			"trace":  "its verdict carries the drop reason",
@@ -75,10 +79,14 @@ func layers() map[string]edges {
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
+			"router":       "third step: what becomes of an IP packet",
+			"routing":      "the snapshot has routes and rules",
+			"neigh":        "who is where, for the router",
+			"autoconf":     "router advertisements and DHCP of a network",
+			"bridge/guard": "the snapshot says what a port may send",
+			"bridge/snoop": "the snapshot says how a bridge snoops",
 			"veth":         "first and last step: sockets",
 			"bridge":       "second step: learn, forward, flood",
-			"bridge/guard": "the guards that a port's spec asks for",
-			"bridge/snoop": "the snooping that a bridge's spec asks for",
 			"flow":         "short cut past the steps",
 			"packet":       "frames pass through it",
 			"trace":        "it counts what comes, goes and is dropped",

@@ -212,13 +212,13 @@ func TestSnapshotHoldsWhatForwards(t *testing.T) {
 			t.Error(err)
 		}
 		var got []uint16
-		for _, p := range s.Namespaces[0].Ports {
+		for _, p := range s.Namespaces[0].Networks[0].Ports {
 			got = append(got, p.Index)
 		}
 		if !cmp.Equal(got, want) {
 			t.Errorf("with %q: ports %v, want %v", also, got, want)
 		}
-		if a := s.Namespaces[0].Addresses; a[0] != netip.MustParsePrefix("10.44.0.1/29") {
+		if a := s.Namespaces[0].Networks[0].Addresses; a[0] != netip.MustParsePrefix("10.44.0.1/29") {
 			t.Errorf("gateway is %v", a)
 		}
 	}

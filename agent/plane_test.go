@@ -141,7 +141,7 @@ func TestDataplaneThatDoesNotStart(t *testing.T) {
 	p := &plane{log: testLog(&log), sockets: newSockets(), events: func(*dataplane.Client) {}}
 	p.start.Exe, p.start.Workers = "/bin/false", 1
 	snapshot := oneNetwork().snapshot("")
-	snapshot.Namespaces[0].Ports = nil
+	snapshot.Namespaces[0].Networks[0].Ports = nil
 	for range 3 {
 		if err := p.Apply(t.Context(), snapshot, nil); api.CodeOf(err) != api.CodeUnavailable {
 			t.Fatalf("got %v", err)

@@ -156,7 +156,7 @@ func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Sockets, publicSocket)
+	return ask(ctx, a.plane, all, atMostTold, socketsOf, publicSocket)
 }
 
 func atMostTold(*networkRecord) int { return maxTold }
@@ -164,7 +164,7 @@ func atMostTold(*networkRecord) int { return maxTold }
 // ask collects one kind of list from the dataplane, of each network. A list that
 // is longer than most allows is no honest one.
 func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most func(*networkRecord) int,
-	list func(*dataplane.Client, context.Context, string) ([]In, error), public func(network string, e *In) Out,
+	list func(c *dataplane.Client, ctx context.Context, namespace, network string) ([]In, error), public func(network string, e *In) Out,
 ) ([]Out, error) {
 	out := []Out{}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -174,7 +174,7 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 		return nil, unavailable(errPlaneDown)
 	}
 	for _, n := range all {
-		entries, err := list(c, ctx, n.Name)
+		entries, err := list(c, ctx, n.Name, n.Name)
 		if err != nil {
 			return nil, askError(n.Name, err)
 		}
@@ -186,6 +186,11 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 		}
 	}
 	return out, nil
+}
+
+// socketsOf lists the sockets of a namespace, for ask.
+func socketsOf(c *dataplane.Client, ctx context.Context, namespace, _ string) ([]dataplane.Socket, error) { //nolint:revive // as a method expression
+	return c.Sockets(ctx, namespace)
 }
 
 func askError(network string, err error) error {

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"net/netip"
+	"slices"
 
 	"sluice/api"
 	"sluice/netstack"
@@ -21,7 +22,11 @@ func (s *state) snapshot(also string) *netstack.Snapshot {
 }
 
 func (s *state) namespace(n *networkRecord, also string) netstack.NamespaceSpec {
-	spec := netstack.NamespaceSpec{
+	return netstack.NamespaceSpec{Name: n.Name, Networks: []netstack.NetworkSpec{s.networkSpec(n, also)}}
+}
+
+func (s *state) networkSpec(n *networkRecord, also string) netstack.NetworkSpec {
+	spec := netstack.NetworkSpec{
 		Name: n.Name,
 		Echo: n.Echo,
 		Bridge: netstack.BridgeSpec{
@@ -52,10 +57,8 @@ func portsOf(s *netstack.Snapshot) map[uint16]netstack.PortSpec {
 	if s == nil {
 		return out
 	}
-	for i := range s.Namespaces {
-		for _, p := range s.Namespaces[i].Ports {
-			out[p.Index] = p
-		}
+	for p := range s.Ports() {
+		out[p.Index] = *p
 	}
 	return out
 }
@@ -73,13 +76,11 @@ func portSet(s *netstack.Snapshot) map[uint16]bool {
 func without(s *netstack.Snapshot, ports map[uint16]bool) *netstack.Snapshot {
 	out := &netstack.Snapshot{Generation: s.Generation}
 	for _, ns := range s.Namespaces {
-		var kept []netstack.PortSpec
-		for _, p := range ns.Ports {
-			if !ports[p.Index] {
-				kept = append(kept, p)
-			}
+		ns.Networks = slices.Clone(ns.Networks)
+		for i := range ns.Networks {
+			n := &ns.Networks[i]
+			n.Ports = slices.DeleteFunc(slices.Clone(n.Ports), func(p netstack.PortSpec) bool { return ports[p.Index] })
 		}
-		ns.Ports = kept
 		out.Namespaces = append(out.Namespaces, ns)
 	}
 	return out

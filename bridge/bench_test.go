@@ -3,6 +3,7 @@
 package bridge
 
 import (
+	"fmt"
 	"testing"
 
 	"sluice/packet"
@@ -36,6 +37,41 @@ func BenchmarkInput(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkStations is the same with tables of growing size: to one pair of
+// stations, and to all of them in turn, which is what the processor's caches make
+// of a large table.
+func BenchmarkStations(b *testing.B) {
+	for _, n := range []int{10, 100, 1000, 10_000, 64_000} {
+		br := testBridge(4, Options{MaxEntries: 64_000, MaxPerPort: 64_000})
+		for i := range n {
+			hear(b, br, uint16(1+i%4), station(i), 0)
+		}
+		f := newFramer().frame(station(1), station(0), 0)
+		step := 0
+		for _, bb := range []struct {
+			name string
+			next func()
+		}{
+			{"pair", func() {}},
+			{"all", func() {
+				step = (step + 4*7919) % (n / 4 * 4) // stays on the port of station 1
+				dst := station(step + 1)
+				copy(f.Bytes(), dst[:])
+			}},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", bb.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					bb.next()
+					if br.Input(1, f, 1).Action != Forward {
+						b.Fatal("not forwarded")
+					}
+				}
+			})
+		}
 	}
 }
 

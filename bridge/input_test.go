@@ -292,7 +292,7 @@ func TestChangeIsMadeByCommit(t *testing.T) {
 	hear(t, b, 1, station(1), 0)
 	hear(t, b, 3, station(3), 0)
 	before := b.Stats()
-	c := b.Prepare(members(2), []StaticEntry{{MAC: station(1), Port: 2}})
+	c := b.Prepare(Setup{Ports: members(2), Static: []StaticEntry{{MAC: station(1), Port: 2}}})
 	if diff := cmp.Diff(before, b.Stats()); diff != "" || len(b.FloodPorts()) != 3 {
 		t.Fatalf("changed before Commit:\n%s", diff)
 	}

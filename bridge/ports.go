@@ -27,6 +27,9 @@ const (
 	FilterBPDU                             // drops spanning tree messages that come, with a reason of their own
 	Suppress                               // its ARP requests and solicitations for known neighbours are answered by the bridge
 
+	// AllFlags are all of them.
+	AllFlags = Suppress<<1 - 1
+
 	// egressFlags have a say in what leaves by a port, or by another one.
 	egressFlags = Isolated | Hairpin | NoUnicastFlood | NoMulticastFlood | NoBroadcastFlood
 )

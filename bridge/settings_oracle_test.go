@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -162,18 +163,32 @@ func (w *plainTwin) at(p place) (uint16, bool) {
 
 func (w *plainTwin) learn(o *opened, from PortConfig) trace.Reason {
 	p := place{o.src, o.vid}
-	s, static := w.static[p]
+	s, static := w.speaker(p)
+	elsewhere := static && s.Port != o.in
 	here, known := w.at(p)
 	switch {
-	case static && s.Own && s.Port != o.in:
+	case elsewhere && s.Own:
 		return trace.SourceOwnMAC
-	case from.Flags&Locked != 0 && (!known || here != o.in):
+	case from.Flags&Locked != 0 && (elsewhere || !known || here != o.in):
 		return trace.Locked
-	case static || from.Flags&(Locked|NoLearning) != 0:
+	case elsewhere || from.Flags&(Locked|NoLearning) != 0:
+		return trace.None
+	}
+	if _, itself := w.static[p]; itself {
 		return trace.None
 	}
 	w.known[p] = o.in
 	return trace.None
+}
+
+// speaker is the static entry that says who may use a MAC: the one in the VLAN, or
+// else the one without.
+func (w *plainTwin) speaker(p place) (StaticEntry, bool) {
+	if s, ok := w.static[p]; ok {
+		return s, true
+	}
+	s, ok := w.static[place{mac: p.mac}]
+	return s, ok
 }
 
 // flood asks every port, the local one last; the first that refuses says why, if
@@ -283,6 +298,7 @@ func (d *bout) setPorts() {
 
 func (d *bout) setStatic() {
 	var list []StaticEntry
+	old := d.w.static
 	d.w.static = map[place]StaticEntry{}
 	for n := range 8 {
 		e := StaticEntry{MAC: station(n), VLAN: uint16(d.rnd.IntN(3)), Port: uint16(1 + d.rnd.IntN(5))}
@@ -292,8 +308,15 @@ func (d *bout) setStatic() {
 		if d.rnd.IntN(2) == 0 {
 			list = append(list, e)
 			d.w.static[place{e.MAC, e.VLAN}] = e
-			delete(d.w.known, place{e.MAC, e.VLAN})
 		}
+	}
+	for p, e := range d.w.static {
+		if old[p] == e {
+			continue
+		}
+		maps.DeleteFunc(d.w.known, func(q place, _ uint16) bool {
+			return q == p || q.mac == p.mac && p.vlan == 0
+		})
 	}
 	d.b.SetStatic(list)
 }

@@ -25,6 +25,17 @@ func (b *Bridge) SetSnooping(c *snoop.Config) {
 	b.snoop.Store(t)
 }
 
+// snooping is the table for a configuration; that which is there if it is the same.
+func (b *Bridge) snooping(c *snoop.Config) *snoop.Table {
+	if c == nil {
+		return nil
+	}
+	if t := b.snoop.Load(); t != nil && t.ConfiguredAs(*c) {
+		return t
+	}
+	return snoop.New(*c)
+}
+
 // Snooping is what was learned about groups, to be read; nil if it is off.
 func (b *Bridge) Snooping() *snoop.Table { return b.snoop.Load() }
 

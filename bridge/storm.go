@@ -6,16 +6,16 @@ import "sync/atomic"
 
 // Rate is a limit. Zero is none.
 type Rate struct {
-	PPS   uint32 // frames in a second; an offload frame counts as its segments
-	Burst uint32 // frames at once; 0: a tenth of PPS, at least 1
+	PPS   uint32 `json:"pps,omitempty"`   // frames in a second; an offload frame counts as its segments
+	Burst uint32 `json:"burst,omitempty"` // frames at once; 0: a tenth of PPS, at least 1
 }
 
 // Storm limits what a port may have flooded, each kind by itself. Zero is no
 // limit.
 type Storm struct {
-	Broadcast Rate
-	Multicast Rate // any other group
-	Unknown   Rate // unicast to a station that nobody knows
+	Broadcast Rate `json:"broadcast,omitzero"`
+	Multicast Rate `json:"multicast,omitzero"` // any other group
+	Unknown   Rate `json:"unknown,omitzero"`   // unicast to a station that nobody knows
 }
 
 // floodKind is why a frame is flooded.

@@ -28,11 +28,16 @@ type neighbourSet map[neighbourKey]*Neighbour
 // SetNeighbours replaces the addresses that the bridge answers for on ports with
 // Suppress. A later duplicate replaces the earlier.
 func (b *Bridge) SetNeighbours(all []Neighbour) {
+	set := newNeighbourSet(all)
+	b.neighbours.Store(&set)
+}
+
+func newNeighbourSet(all []Neighbour) neighbourSet {
 	set := make(neighbourSet, len(all))
 	for _, n := range all {
 		set[neighbourKey{n.Addr.Unmap(), n.VLAN}] = &n
 	}
-	b.neighbours.Store(&set)
+	return set
 }
 
 // AppendAnswer appends to dst the frame that answers f, for which v is an Answer:

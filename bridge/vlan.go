@@ -30,17 +30,22 @@ const MaxVID = 4094
 type VLAN struct {
 	// PVID is the VLAN of what comes without a tag, or with VID 0. What goes
 	// leaves it untagged, unless it is among Tagged too. 0: it is refused.
-	PVID uint16
+	PVID uint16 `json:"pvid,omitempty"`
 
-	Tagged   []VIDRange // VLANs of which the port is a member, leaving with a tag
-	Untagged []VIDRange // the same, leaving without; where both say so, untagged
+	// Tagged are VLANs of which the port is a member, leaving with a tag; Untagged
+	// those that leave without. Where both say so, it is untagged.
+	Tagged   []VIDRange `json:"tagged,omitempty"`
+	Untagged []VIDRange `json:"untagged,omitempty"`
 
 	// QinQ: the port's tags are those of 802.1ad; 802.1Q tags are the payload's.
-	QinQ bool
+	QinQ bool `json:"qinq,omitempty"`
 }
 
 // VIDRange is the VLANs from First to Last, both included.
-type VIDRange struct{ First, Last uint16 }
+type VIDRange struct {
+	First uint16 `json:"first"`
+	Last  uint16 `json:"last"`
+}
 
 // ErrVLAN says that a VLAN is none.
 var ErrVLAN = errors.New("VLAN must be 1 to 4094")
@@ -60,8 +65,8 @@ func (v *VLAN) Validate() error {
 	return nil
 }
 
-// aware reports whether the port filters VLANs.
-func (v *VLAN) aware() bool { return v.PVID != 0 || len(v.Tagged) != 0 || len(v.Untagged) != 0 }
+// Aware reports whether the port filters VLANs.
+func (v *VLAN) Aware() bool { return v.PVID != 0 || len(v.Tagged) != 0 || len(v.Untagged) != 0 }
 
 // vidSet is a set of VLANs.
 type vidSet [64]uint64
@@ -85,7 +90,7 @@ type vlans struct {
 
 // compile is nil for a port that is unaware.
 func (v *VLAN) compile() *vlans {
-	if !v.aware() {
+	if !v.Aware() {
 		return nil
 	}
 	c := &vlans{pvid: v.PVID, tpid: packet.EtherTypeVLAN}

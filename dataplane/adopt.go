@@ -313,11 +313,8 @@ func portNames(s *netstack.Snapshot) map[uint16]string {
 	if s == nil {
 		return names
 	}
-	for i := range s.Namespaces {
-		for j := range s.Namespaces[i].Ports {
-			p := &s.Namespaces[i].Ports[j]
-			names[p.Index] = p.Name
-		}
+	for p := range s.Ports() {
+		names[p.Index] = p.Name
 	}
 	return names
 }

@@ -174,14 +174,14 @@ func fdOf(f *os.File) (fd int, err error) {
 	return fd, err
 }
 
-// FDB returns the stations that the namespace's bridge knows.
-func (c *Client) FDB(ctx context.Context, namespace string) ([]FDBEntry, error) {
-	return table[[]FDBEntry](ctx, c, query{What: queryFDB, Namespace: namespace})
+// FDB returns the stations that the bridge of a network knows.
+func (c *Client) FDB(ctx context.Context, namespace, network string) ([]FDBEntry, error) {
+	return table[[]FDBEntry](ctx, c, query{What: queryFDB, Namespace: namespace, Network: network})
 }
 
-// Neighbours returns the ARP and ND tables of the namespace's host stack.
-func (c *Client) Neighbours(ctx context.Context, namespace string) ([]Neighbour, error) {
-	return table[[]Neighbour](ctx, c, query{What: queryNeighbours, Namespace: namespace})
+// Neighbours returns the ARP and ND tables of a network.
+func (c *Client) Neighbours(ctx context.Context, namespace, network string) ([]Neighbour, error) {
+	return table[[]Neighbour](ctx, c, query{What: queryNeighbours, Namespace: namespace, Network: network})
 }
 
 // Sockets returns the endpoints of the namespace's host stack.

@@ -214,7 +214,7 @@ func withPorts(all []*container) *netstack.Snapshot {
 	}
 	s := snapshot(1, cables...)
 	for i, c := range all {
-		s.Namespaces[0].Ports[i].Addresses = []netip.Addr{c.addr}
+		s.Namespaces[0].Networks[0].Ports[i].Addresses = []netip.Addr{c.addr}
 	}
 	return s
 }

@@ -51,7 +51,7 @@ func TestQueries(t *testing.T) {
 	ports := plugAll(t, 2)
 	applies(t, c, 1, ports...)
 
-	fdb, err := c.FDB(soon(t), "blue")
+	fdb, err := c.FDB(soon(t), "blue", "blue")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestQueries(t *testing.T) {
 			t.Errorf("FDB lacks %+v: %+v", want, fdb)
 		}
 	}
-	neigh, err := c.Neighbours(soon(t), "blue")
+	neigh, err := c.Neighbours(soon(t), "blue", "blue")
 	if err != nil || len(neigh) < 2 {
 		t.Errorf("neighbours %+v, %v", neigh, err)
 	}
@@ -73,7 +73,7 @@ func TestQueries(t *testing.T) {
 		t.Errorf("sockets %+v, %v: no echo service", socks, err)
 	}
 	var no *RefusedError
-	if _, err := c.FDB(soon(t), "green"); !errors.As(err, &no) || no.Field != "namespace" {
+	if _, err := c.FDB(soon(t), "green", "green"); !errors.As(err, &no) || no.Field != "namespace" {
 		t.Errorf("FDB of a namespace that is not there: %v", err)
 	}
 }

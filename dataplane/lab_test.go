@@ -150,7 +150,7 @@ const bridgeIndex = 60000
 
 // snapshot is one namespace with the cables as its ports.
 func snapshot(generation uint64, cables ...*cable) *netstack.Snapshot {
-	ns := netstack.NamespaceSpec{
+	ns := netstack.NetworkSpec{
 		Name:      "blue",
 		Bridge:    netstack.BridgeSpec{Index: bridgeIndex, MAC: mac(bridgeIndex), MTU: 1500},
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.44.0.1/16"), netip.MustParsePrefix("fd44::1/64")},
@@ -162,7 +162,7 @@ func snapshot(generation uint64, cables ...*cable) *netstack.Snapshot {
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 44, byte(c.index>>8) + 1, byte(c.index)})},
 		})
 	}
-	return &netstack.Snapshot{Generation: generation, Namespaces: []netstack.NamespaceSpec{ns}}
+	return &netstack.Snapshot{Generation: generation, Namespaces: []netstack.NamespaceSpec{{Name: "blue", Networks: []netstack.NetworkSpec{ns}}}}
 }
 
 func filesOf(cables ...*cable) map[uint16]*os.File {

@@ -165,10 +165,11 @@ const (
 	queryStatus     = "status"
 )
 
-// query asks for one table of one namespace.
+// query asks for one table of one namespace, or of one of its networks.
 type query struct {
 	What      string `json:"what"`
 	Namespace string `json:"namespace,omitempty"`
+	Network   string `json:"network,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -23,9 +23,9 @@ func (s *session) query(body []byte) (message, error) {
 	}
 	switch q.What {
 	case queryFDB:
-		return list(fdb(ns))
+		return list(fdb(ns, q.Network))
 	case queryNeighbours:
-		return list(neighbours(ns))
+		return list(neighbours(ns, q.Network))
 	case querySockets:
 		return list(sockets(ns))
 	default:
@@ -58,8 +58,8 @@ func (s *server) status() Status {
 	}
 }
 
-func fdb(ns *netstack.Namespace) []FDBEntry {
-	entries := ns.FDB()
+func fdb(ns *netstack.Namespace, network string) []FDBEntry {
+	entries := ns.FDB(network)
 	rows := make([]FDBEntry, 0, len(entries))
 	for _, e := range entries {
 		rows = append(rows, FDBEntry{
@@ -69,11 +69,11 @@ func fdb(ns *netstack.Namespace) []FDBEntry {
 	return rows
 }
 
-func neighbours(ns *netstack.Namespace) []Neighbour {
-	entries := ns.Neighbours()
+func neighbours(ns *netstack.Namespace, network string) []Neighbour {
+	entries := ns.Neighbours(network)
 	rows := make([]Neighbour, 0, len(entries))
 	for _, e := range entries {
-		n := Neighbour{Addr: e.Addr, State: e.State}
+		n := Neighbour{Addr: e.Addr, State: e.State.String()}
 		if !e.MAC.IsZero() {
 			n.MAC = e.MAC.String()
 		}

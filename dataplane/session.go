@@ -196,13 +196,10 @@ func (s *session) apply(body []byte) error {
 // applied notes what an inventory will tell.
 func (s *server) applied(snap *netstack.Snapshot, body []byte, fresh map[uint16]int) {
 	after := make(map[uint16]int)
-	for i := range snap.Namespaces {
-		for j := range snap.Namespaces[i].Ports {
-			index := snap.Namespaces[i].Ports[j].Index
-			after[index] = s.ports[index]
-			if fd, ok := fresh[index]; ok {
-				after[index] = fd
-			}
+	for p := range snap.Ports() {
+		after[p.Index] = s.ports[p.Index]
+		if fd, ok := fresh[p.Index]; ok {
+			after[p.Index] = fd
 		}
 	}
 	s.ports, s.snapshot = after, json.RawMessage(body)

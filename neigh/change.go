@@ -4,6 +4,7 @@ package neigh
 
 import (
 	"net/netip"
+	"slices"
 
 	"sluice/packet"
 	"sluice/trace"
@@ -116,8 +117,8 @@ func (c *Change) Commit() {
 	if len(c.left) == 0 && len(c.fresh) == 0 {
 		return
 	}
-	for i := len(t.all) - 1; i >= 0; i-- {
-		c.retire(t.all[i])
+	for _, e := range slices.Backward(t.all) { // see collect
+		c.retire(e)
 	}
 }
 

@@ -102,7 +102,9 @@ func (h *heard) tell(a netip.Addr, n news) {
 	if e == nil || n.living && e.state() == Failed {
 		return
 	}
-	n.override = n.override && !(n.locked && h.now.since(e.updated) <= lockTime)
+	if n.locked && h.now.since(e.updated) <= lockTime {
+		n.override = false
+	}
 	t.update(d, e, n, h.now, &h.out)
 }
 

@@ -4,6 +4,7 @@ package neigh
 
 import (
 	"net/netip"
+	"slices"
 
 	"sluice/packet"
 	"sluice/trace"
@@ -64,8 +65,7 @@ func (t *Table) Flush(dev uint16, addr netip.Addr) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
-	for i := len(t.all) - 1; i >= 0; i-- {
-		e := t.all[i]
+	for _, e := range slices.Backward(t.all) { // see collect
 		if dev != 0 && dev != e.key.dev || addr.IsValid() && keyOf(e.key.dev, addr) != e.key {
 			continue
 		}

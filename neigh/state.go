@@ -62,8 +62,3 @@ func (s State) Usable() bool {
 
 // connected reports whether the neighbour is known to be there: NUD_CONNECTED.
 func (s State) connected() bool { return s == Reachable || s == Permanent }
-
-// timed reports whether time changes the state: NUD_IN_TIMER.
-func (s State) timed() bool {
-	return s == Incomplete || s == Reachable || s == Delay || s == Probe
-}

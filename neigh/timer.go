@@ -144,8 +144,7 @@ func (t *Table) lose(e *entry, why trace.Reason) {
 // +checklocks:t.mu
 func (t *Table) collect(now Tick) {
 	many := len(t.all) >= t.limits.Collect
-	for i := len(t.all) - 1; i >= 0; i-- {
-		e := t.all[i] // remove puts the last one in the place of this: seen already
+	for _, e := range slices.Backward(t.all) { // remove puts the last one, seen already, in the place of another
 		switch e.state() {
 		case Failed:
 			age := now.since(e.updated)

@@ -4,12 +4,7 @@ package netstack
 
 import (
 	"fmt"
-	"net/netip"
-	"reflect"
 	"slices"
-	"time"
-
-	"sluice/bridge"
 )
 
 // Apply makes s the configuration, all of it or none. A namespace keeps its FDB,
@@ -24,8 +19,8 @@ import (
 // between two rounds while they are swapped, for microseconds. What is in a
 // container's socket stays there meanwhile.
 //
-// A namespace whose bridge changes its index or its MAC is another namespace:
-// its host stack starts anew. Errors wrap ErrInvalid if s itself is wrong.
+// A network whose bridge changes its index or its MAC is another network: its
+// FDB starts anew. Errors wrap ErrInvalid if s itself is wrong.
 func (n *Netstack) Apply(s *Snapshot, fds map[uint16]int) error {
 	if err := s.Validate(); err != nil {
 		return err
@@ -80,14 +75,14 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 	}
 	c.next = &view{
 		gen: c.old.gen + 1, generation: s.Generation,
-		domains: make(map[string]*domain, len(s.Namespaces)),
+		spaces: make(map[string]*space, len(s.Namespaces)),
 	}
 	for i := range s.Namespaces {
-		d, err := c.domain(&s.Namespaces[i])
+		sp, err := c.space(&s.Namespaces[i])
 		if err != nil {
 			return fmt.Errorf("namespace %q: %w", s.Namespaces[i].Name, err)
 		}
-		c.next.compile(d, c.net.opts.Counters, c.socket)
+		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
 	return nil
 }
@@ -104,13 +99,10 @@ func (c *change) socket(index uint16) *socket {
 // their workers' epoll sets.
 func (c *change) openSockets(s *Snapshot, fds map[uint16]int) error {
 	wanted := make(map[uint16]bool)
-	for i := range s.Namespaces {
-		for j := range s.Namespaces[i].Ports {
-			index := s.Namespaces[i].Ports[j].Index
-			wanted[index] = true
-			if _, given := fds[index]; !given && c.old.socket(index) == nil {
-				return fmt.Errorf("port %d is new and has no fd", index)
-			}
+	for p := range s.Ports() {
+		wanted[p.Index] = true
+		if _, given := fds[p.Index]; !given && c.old.socket(p.Index) == nil {
+			return fmt.Errorf("port %d is new and has no fd", p.Index)
 		}
 	}
 	inUse := make(map[int]uint16)
@@ -147,122 +139,6 @@ func (c *change) openSocket(index uint16, fd int) error {
 	return nil
 }
 
-// domain prepares one namespace: a new one, or the next state of one that is.
-func (c *change) domain(spec *NamespaceSpec) (*domain, error) {
-	d := &domain{spec: cloneSpec(spec)}
-	was := c.old.domains[spec.Name]
-	if was == nil || !was.same(spec) {
-		return d, c.newDomain(d)
-	}
-	d.ns, d.bridge = was.ns, was.bridge
-	if reflect.DeepEqual(was.spec, d.spec) {
-		return d, nil
-	}
-	if bridgeOptions(&spec.Bridge) != bridgeOptions(&was.spec.Bridge) {
-		d.bridge = bridge.New(bridgeOptions(&spec.Bridge))
-	}
-	c.alter(d, &was.spec)
-	return d, c.addAddresses(d.ns.host, &d.spec, &was.spec)
-}
-
-// alter notes what a domain's bridge and host stack are to become: the bridge's
-// tables together with the view, the rest when the workers run again.
-func (c *change) alter(d *domain, was *NamespaceSpec) {
-	ready := d.bridge.Prepare(d.portConfigs(), d.staticEntries())
-	c.swaps = append(c.swaps, ready.Commit)
-	h, spec := d.ns.host, &d.spec
-	old, next := was.neighbours(), spec.neighbours()
-	c.retired = append(c.retired, func() {
-		h.link.SetMTU(uint32(spec.Bridge.MTU))
-		h.setRoutes(spec.hostAddresses())
-		h.setPrefixes(was.Addresses, spec.Addresses)
-		h.setNeighbours(old, next)
-	})
-}
-
-// same reports whether a spec describes this domain's next state, and not
-// another namespace of the same name.
-func (d *domain) same(spec *NamespaceSpec) bool {
-	return d.spec.Bridge.MAC == spec.Bridge.MAC && d.spec.Bridge.Index == spec.Bridge.Index
-}
-
-func cloneSpec(s *NamespaceSpec) NamespaceSpec {
-	c := *s
-	c.Addresses = slices.Clone(s.Addresses)
-	c.Ports = slices.Clone(s.Ports)
-	for i := range c.Ports {
-		c.Ports[i].Addresses = slices.Clone(c.Ports[i].Addresses)
-	}
-	return c
-}
-
-func bridgeOptions(b *BridgeSpec) bridge.Options {
-	return bridge.Options{
-		Ageing:     time.Duration(b.AgeingSeconds) * time.Second,
-		MaxEntries: b.MaxEntries, MaxPerPort: b.MaxPerPort,
-	}
-}
-
-// newDomain makes the bridge and the host stack of a new namespace.
-func (c *change) newDomain(d *domain) error {
-	b := &d.spec.Bridge
-	d.bridge = bridge.New(bridgeOptions(b))
-	link := newHostLink(b.Index, b.MAC, b.MTU, &c.net.worker(b.Index).mail, c.net.opts.Counters.Port(b.Index))
-	h, err := newHost(d.spec.Name, link)
-	if err != nil {
-		return err
-	}
-	c.undos = append(c.undos, h.close)
-	d.ns = &Namespace{name: d.spec.Name, net: c.net, host: h}
-	c.alter(d, &NamespaceSpec{})
-	return c.addAddresses(h, &d.spec, &NamespaceSpec{})
-}
-
-// addAddresses gives the host stack what is new: addresses, and services. What
-// is to go goes in retire, when nothing can fail any more.
-func (c *change) addAddresses(h *host, spec, was *NamespaceSpec) error {
-	next, old := spec.hostAddresses(), was.hostAddresses()
-	for _, p := range next {
-		if err := c.addAddress(h, p, hasAddr(old, p.Addr()), spec.Echo, was.Echo); err != nil {
-			return err
-		}
-	}
-	c.retired = append(c.retired, func() { h.retire(next, old, spec.Echo) })
-	return nil
-}
-
-func (c *change) addAddress(h *host, p netip.Prefix, had, echo, hadEcho bool) error {
-	switch {
-	case !had:
-		if err := h.addAddress(p, echo); err != nil {
-			return err
-		}
-		c.undos = append(c.undos, func() { h.removeAddress(p) })
-	case echo && !hadEcho:
-		if err := h.startServices(p.Addr()); err != nil {
-			return err
-		}
-		c.undos = append(c.undos, func() { h.stopServices(p.Addr()) })
-	}
-	return nil
-}
-
-func hasAddr(all []netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Addr() == a })
-}
-
-// retire takes from the host stack what the next state does not have.
-func (h *host) retire(next, old []netip.Prefix, echo bool) {
-	for _, p := range old {
-		switch {
-		case !hasAddr(next, p.Addr()):
-			h.removeAddress(p)
-		case !echo:
-			h.stopServices(p.Addr())
-		}
-	}
-}
-
 // commit makes the next view the view. Every worker's turn lock is held, so no
 // frame is on its way, and nothing in here can fail.
 func (c *change) commit() {
@@ -280,8 +156,8 @@ func (c *change) leave() {
 			c.retired = append(c.retired, k.unwatch, k.close)
 		}
 	}
-	for name, was := range c.old.domains {
-		if d := c.next.domains[name]; d == nil || d.ns != was.ns {
+	for name, was := range c.old.spaces {
+		if c.next.spaces[name] == nil {
 			c.retired = append(c.retired, was.ns.host.close)
 		}
 	}

@@ -36,17 +36,17 @@ func TestRemovedPortIsGone(t *testing.T) {
 	fd := l.n.view.Load().socket(3).fd
 	l.wires[3].Inject(packet.Vnet{}, datagram(3, 1, "too late"))
 
-	l.snap.Namespaces[0].Ports = l.snap.Namespaces[0].Ports[:2]
+	l.snap.Namespaces[0].Networks[0].Ports = l.snap.Namespaces[0].Networks[0].Ports[:2]
 	l.apply()
 	if isOpen(fd) {
 		t.Error("its fd is open")
 	}
-	for _, e := range l.n.Namespace("blue").FDB() {
+	for _, e := range l.n.Namespace("blue").FDB("blue") {
 		if e.Port == 3 {
 			t.Errorf("the FDB has %v", e)
 		}
 	}
-	for _, e := range l.n.Namespace("blue").Neighbours() {
+	for _, e := range l.n.Namespace("blue").Neighbours("blue") {
 		if e.MAC == mac(3) {
 			t.Errorf("the host stack has the neighbour %v", e)
 		}
@@ -63,17 +63,17 @@ func TestPortKeepsFDAndStationsOverApply(t *testing.T) {
 	guest := pt.HW("02:00:00:00:09:09")
 	l.send(2, pt.UDP4(pt.Packet{SrcMAC: guest, DstMAC: mac(1)}))
 	before := l.n.view.Load().socket(1)
-	fdb := l.n.Namespace("blue").FDB()
+	fdb := l.n.Namespace("blue").FDB("blue")
 	l.wires[2].Inject(packet.Vnet{}, datagram(2, 1, "waits meanwhile"))
 
-	l.snap.Namespaces[0].Ports = append(l.snap.Namespaces[0].Ports, container(3))
+	l.snap.Namespaces[0].Networks[0].Ports = append(l.snap.Namespaces[0].Networks[0].Ports, container(3))
 	l.apply()
 	if after := l.n.view.Load().socket(1); after != before {
 		t.Error("another socket")
 	}
 	own := bridge.Entry{MAC: mac(3), Port: 3, Kind: bridge.Static}
 	byMAC := cmpopts.SortSlices(func(a, b bridge.Entry) bool { return a.MAC.Key() < b.MAC.Key() })
-	if diff := cmp.Diff(append(fdb, own), l.n.Namespace("blue").FDB(), byMAC); diff != "" {
+	if diff := cmp.Diff(append(fdb, own), l.n.Namespace("blue").FDB("blue"), byMAC); diff != "" {
 		t.Errorf("FDB (-want +got):\n%s", diff)
 	}
 	l.got(1)
@@ -88,14 +88,14 @@ func TestChangedPortChangesAtOnce(t *testing.T) {
 	l := stillLab(t, blue(2))
 	l.send(1, segment(1, 2, 1400))
 	l.got(2)
-	l.snap.Namespaces[0].Ports[1].MTU = 1000
+	l.snap.Namespaces[0].Networks[0].Ports[1].MTU = 1000
 	l.apply()
 	l.send(1, segment(1, 2, 1400)) // was a hit, and would be too long
 	l.silent(2)
 	if got := l.drops(1, trace.TooBig); got != 1 {
 		t.Errorf("%d frames too big, want 1", got)
 	}
-	l.snap.Namespaces[0].Ports[1].MAC = mac(7)
+	l.snap.Namespaces[0].Networks[0].Ports[1].MAC = mac(7)
 	l.apply()
 	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: mac(7)}))
 	pt.Check(t, l.got(2), pt.EtherDst(mac(7)))
@@ -121,11 +121,11 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 	}
 	defer unix.Close(file)
 	with := func(f func(*Snapshot)) Snapshot {
-		s := Snapshot{Generation: 99, Namespaces: []NamespaceSpec{blue(2)}}
+		s := Snapshot{Generation: 99, Namespaces: []NamespaceSpec{alone(blue(2))}}
 		f(&s)
 		return s
 	}
-	four := func(s *Snapshot) { s.Namespaces = []NamespaceSpec{blue(4)} }
+	four := func(s *Snapshot) { s.Namespaces = []NamespaceSpec{alone(blue(4))} }
 	for name, tc := range map[string]struct {
 		snap    Snapshot
 		fds     map[uint16]int
@@ -136,11 +136,11 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 		"fd that cannot be polled":   {with(four), map[uint16]int{3: near[3], 4: file}, false},
 		"fd that is closed":          {with(four), map[uint16]int{3: near[3], 4: 9999}, false},
 		"one fd for two ports":       {with(four), map[uint16]int{3: near[3], 4: near[3]}, false},
-		"snapshot that is wrong":     {with(func(s *Snapshot) { s.Namespaces[0].Bridge.MTU = 1 }), nil, true},
+		"snapshot that is wrong":     {with(func(s *Snapshot) { s.Namespaces[0].Networks[0].Bridge.MTU = 1 }), nil, true},
 		"service that cannot start": {with(func(s *Snapshot) {
-			s.Namespaces[0].Addresses = append(s.Namespaces[0].Addresses, netip.MustParsePrefix("10.45.0.1/24"))
-			s.Namespaces[0].Echo = true
-			s.Namespaces = append(s.Namespaces, NamespaceSpec{Name: "new", Bridge: BridgeSpec{Index: 200, MAC: gatewayMAC(), MTU: 1500}})
+			s.Namespaces[0].Networks[0].Addresses = append(s.Namespaces[0].Networks[0].Addresses, netip.MustParsePrefix("10.45.0.1/24"))
+			s.Namespaces[0].Networks[0].Echo = true
+			s.Namespaces = append(s.Namespaces, alone(NetworkSpec{Name: "new", Bridge: BridgeSpec{Index: 200, MAC: gatewayMAC(), MTU: 1500}}))
 		}), nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 			}
 			defer busy.Close()
 			view, sockets := l.n.view.Load(), l.n.Namespace("blue").Sockets()
-			addrs := len(view.domains["blue"].ns.host.stack.AllAddresses()[nicID])
+			addrs := len(view.spaces["blue"].ns.host.stack.AllAddresses()[1])
 
 			err = l.n.Apply(&tc.snap, tc.fds)
 			if err == nil || errors.Is(err, ErrInvalid) != tc.invalid {
@@ -163,7 +163,7 @@ func TestFailedApplyChangesNothing(t *testing.T) {
 			if diff := cmp.Diff(sockets, l.n.Namespace("blue").Sockets(), cmp.Comparer(sameAddrPort)); diff != "" {
 				t.Errorf("sockets (-before +after):\n%s", diff)
 			}
-			if got := len(view.domains["blue"].ns.host.stack.AllAddresses()[nicID]); got != addrs {
+			if got := len(view.spaces["blue"].ns.host.stack.AllAddresses()[1]); got != addrs {
 				t.Errorf("%d addresses, had %d", got, addrs)
 			}
 			for index, fd := range tc.fds {
@@ -196,7 +196,7 @@ func TestRemovedNamespaceIsGone(t *testing.T) {
 	if err := <-accepted; err == nil {
 		t.Error("Accept goes on")
 	}
-	if l.n.Namespace("blue") != nil || ns.FDB() != nil || ns.Sockets() != nil || ns.Neighbours() != nil || ns.Addresses() != nil {
+	if l.n.Namespace("blue") != nil || ns.FDB("blue") != nil || ns.Sockets() != nil || ns.Neighbours("blue") != nil || ns.Addresses("blue") != nil {
 		t.Error("the namespace still answers")
 	}
 	if _, err := ns.Listen("tcp", ":81"); !errors.Is(err, ErrClosed) {
@@ -228,7 +228,7 @@ func TestApplyUnderTraffic(t *testing.T) {
 			delete(l.wires, 5)
 		}
 		s.Bridge.MTU = 1500 + i%2
-		l.snap.Namespaces = []NamespaceSpec{s}
+		l.snap.Namespaces = []NamespaceSpec{alone(s)}
 		l.apply()
 	}
 	close(start)
@@ -296,7 +296,7 @@ func TestFrameThatTheKernelRefusesIsNoFault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{blue(1)}}, map[uint16]int{1: fd}); err != nil {
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(blue(1))}}, map[uint16]int{1: fd}); err != nil {
 		t.Fatal(err)
 	}
 	w := n.workers[0]
@@ -387,7 +387,7 @@ func TestSwapIsShort(t *testing.T) {
 		s.Ports[i].Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 44, byte(1 + i>>8), byte(i)})}
 		fds[s.Ports[i].Index] = near[uint16(i+1)]
 	}
-	snap := Snapshot{Namespaces: []NamespaceSpec{s}}
+	snap := Snapshot{Namespaces: []NamespaceSpec{alone(s)}}
 	if err := n.Apply(&snap, fds); err != nil {
 		t.Fatal(err)
 	}

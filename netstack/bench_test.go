@@ -49,31 +49,34 @@ func BenchmarkTurn(b *testing.B) {
 		"TCP 1500 B":    pt.Frame(segment(1, 2, 1446)),
 		"TCP 64 KB GSO": pt.GSO(segment(1, 2, 64_000), 1448),
 	} {
-		b.Run(name, func(b *testing.B) {
-			n, err := build(Options{Workers: 1})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer n.Close()
-			far, fds := socketPairs(b, 2)
-			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{blue(2)}}, fds); err != nil {
-				b.Fatal(err)
-			}
-			w, msg, buf := n.workers[0], f.Wire(), make([]byte, packet.BufLen)
-			b.SetBytes(budget * int64(f.Len()))
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				for range budget {
-					_, _ = unix.Write(far[0], msg)
-				}
-				b.StartTimer()
-				w.settle()
-				b.StopTimer()
-				drain(far[1], buf)
-				b.StartTimer()
-			}
-		})
+		b.Run(name, func(b *testing.B) { benchmarkTurn(b, blue(2), 2, f) })
+	}
+}
+
+// benchmarkTurn carries turns of one frame from container 1 to another.
+func benchmarkTurn(b *testing.B, s NetworkSpec, to int, f *packet.Frame) {
+	n, err := build(Options{Workers: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	far, fds := socketPairs(b, len(s.Ports))
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, fds); err != nil {
+		b.Fatal(err)
+	}
+	w, msg, buf := n.workers[0], f.Wire(), make([]byte, packet.BufLen)
+	b.SetBytes(budget * int64(f.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for range budget {
+			_, _ = unix.Write(far[0], msg)
+		}
+		b.StartTimer()
+		w.settle()
+		b.StopTimer()
+		drain(far[to-1], buf)
+		b.StartTimer()
 	}
 }
 
@@ -82,7 +85,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, ports := range []int{10, 100, 250} {
 		b.Run(fmt.Sprint(ports), func(b *testing.B) {
 			l := stillLab(b, manyPorts(ports))
-			s := l.snap.Namespaces[0].Ports
+			s := l.snap.Namespaces[0].Networks[0].Ports
 			for i := 0; b.Loop(); i++ {
 				s[0].MTU = 1400 + i%2
 				if err := l.n.Apply(&l.snap, nil); err != nil {
@@ -94,7 +97,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 // manyPorts is a namespace with more containers than addresses of one byte.
-func manyPorts(n int) NamespaceSpec {
+func manyPorts(n int) NetworkSpec {
 	s := blue(0)
 	for i := range n {
 		p := container(1)

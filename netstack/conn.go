@@ -118,7 +118,7 @@ func newConn(h *host, ep tcpip.Endpoint, wq *waiter.Queue) *tcpConn {
 	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveCount)
 	c := &tcpConn{TCPConn: gonet.NewTCPConn(wq, ep), host: h, ep: ep}
 	if s, ok := describe(ep); ok {
-		c.port = h.link.census.owner(connID{s.Local, s.Remote})
+		c.port = h.census.owner(connID{s.Local, s.Remote})
 	}
 	return c
 }

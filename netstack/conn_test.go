@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/trace"
@@ -65,17 +66,17 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	link, got := ns.host.link, map[trace.Reason]int{}
+	link, got := ns.host.links[0], map[trace.Reason]int{}
 	for i := range maxConns {
-		got[link.deliver(knock(1, uint16(i+2000), []uint16{80, 81}[i%2], 1, 0, pt.SYN))]++
+		got[link.deliver(knock(1, uint16(i+2000), []uint16{80, 81}[i%2], 1, 0, pt.SYN), bridge.Tag{})]++
 	}
 	if got[trace.None] != maxConns/2 || got[trace.LocalQuota] != maxConns/2 {
 		t.Errorf("%v, want %d to pass and as many refused", got, maxConns/2)
 	}
-	if r := link.deliver(knock(1, 2000, 80, 1, 0, pt.SYN)); r != trace.None {
+	if r := link.deliver(knock(1, 2000, 80, 1, 0, pt.SYN), bridge.Tag{}); r != trace.None {
 		t.Errorf("a SYN that is sent again gets %v", r)
 	}
-	if r := link.deliver(knock(2, 2000, 80, 1, 0, pt.SYN)); r != trace.None {
+	if r := link.deliver(knock(2, 2000, 80, 1, 0, pt.SYN), bridge.Tag{}); r != trace.None {
 		t.Errorf("another container gets %v", r)
 	}
 	// Those to port 81 have no endpoint: nobody listens.
@@ -89,16 +90,16 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 		return half == maxConns/4+1
 	})
 	for range graceTicks + 1 {
-		link.census.count(ns.host.stack)
+		link.host.census.count(ns.host.stack)
 	}
-	if n := link.census.size(); n != maxConns/4+1 {
+	if n := link.host.census.size(); n != maxConns/4+1 {
 		t.Errorf("%d places are taken, want those of %d endpoints", n, maxConns/4+1)
 	}
 	ln.Close()
 	for range graceTicks + 1 {
-		link.census.count(ns.host.stack)
+		link.host.census.count(ns.host.stack)
 	}
-	if n := link.census.size(); n != 0 {
+	if n := link.host.census.size(); n != 0 {
 		t.Errorf("%d places are taken after all endpoints went", n)
 	}
 }
@@ -106,7 +107,7 @@ func TestConnectionsAreSharedFairly(t *testing.T) {
 // TestRefusedConnectionIsCountedAtItsPort and not at the one that it was for.
 func TestRefusedConnectionIsCountedAtItsPort(t *testing.T) {
 	l := stillLab(t, blue(1))
-	c := l.n.Namespace("blue").host.link.census
+	c := l.n.Namespace("blue").host.census
 	c.mu.Lock()
 	c.shares.free = 0
 	c.mu.Unlock()
@@ -270,7 +271,7 @@ func TestUnreadSocketHoldsFewDatagrams(t *testing.T) {
 				}))
 				fill := func() (taken int) {
 					for range 3 * maxDatagrams {
-						if ns.host.link.deliver(f) == trace.None {
+						if ns.host.links[0].deliver(f, bridge.Tag{}) == trace.None {
 							taken++
 						}
 					}
@@ -290,7 +291,7 @@ func TestUnreadSocketHoldsFewDatagrams(t *testing.T) {
 			}
 			bound.Close()
 			dialled.Close()
-			if m := *ns.host.link.inboxes.byPort.Load(); len(m) != 0 {
+			if m := *ns.host.inboxes.byPort.Load(); len(m) != 0 {
 				t.Errorf("sockets that are closed are known: %v", m)
 			}
 		})

@@ -138,7 +138,7 @@ func (e *endpoint) newPacketConn(ep tcpip.Endpoint, wq *waiter.Queue) (*packetCo
 		return nil, unix.ENOTSUP
 	}
 	c := &packetConn{
-		UDPConn: gonet.NewUDPConn(wq, ep), v4: e.protocol() == ipv4.ProtocolNumber, all: &e.ns.host.link.inboxes,
+		UDPConn: gonet.NewUDPConn(wq, ep), v4: e.protocol() == ipv4.ProtocolNumber, all: &e.ns.host.inboxes,
 		inbox: &inbox{
 			addr: netip.AddrPortFrom(addrOf(at.Addr), at.Port), only4: e.only4(), only6: e.only6(), stats: stats,
 		},

@@ -315,8 +315,8 @@ func TestAgedStationIsForgotten(t *testing.T) {
 		after bridge.Tick
 		want  int
 	}{{9, 1}, {10, 0}} {
-		l.n.view.Load().domains["blue"].bridge.Expire(tc.after)
-		if got := l.n.Namespace("blue").FDBStats().Entries; got != tc.want {
+		l.n.view.Load().spaces["blue"].networks[0].bridge.Expire(tc.after)
+		if got := l.n.Namespace("blue").FDBStats("blue").Entries; got != tc.want {
 			t.Errorf("after %d s: %d stations, want %d", tc.after, got, tc.want)
 		}
 	}
@@ -357,7 +357,7 @@ func TestHitPathAllocatesNothing(t *testing.T) {
 			}
 			defer n.Close()
 			far, fds := socketPairs(t, 3)
-			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{s}}, fds); err != nil {
+			if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, fds); err != nil {
 				t.Fatal(err)
 			}
 			w, msg, buf := n.workers[0], frame.Wire(), make([]byte, packet.BufLen)

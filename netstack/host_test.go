@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/neigh"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 )
@@ -100,18 +101,18 @@ func TestGatewayTakesAPriorityTag(t *testing.T) {
 //	blue: 10.44.0.1 fd44::1 ── port 100 ── bridge ── port 1 ── wire ── port 1 ── bridge ── port 100 ── 10.44.0.11 fd44::b: inner
 type joined struct{ blue, inner *Namespace }
 
-func join(t testing.TB, s NamespaceSpec) joined {
+func join(t testing.TB, s NetworkSpec) joined {
 	t.Helper()
 	outside, inside := newEmpty(t), newEmpty(t)
 	far, near := socketPairs(t, 1)
-	if err := outside.Apply(&Snapshot{Namespaces: []NamespaceSpec{s}}, near); err != nil {
+	if err := outside.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, near); err != nil {
 		t.Fatal(err)
 	}
 	own, err := unix.Dup(far[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := NamespaceSpec{
+	in := NetworkSpec{
 		Name:      "inner",
 		Bridge:    BridgeSpec{Index: hostPort, MAC: mac(1), MTU: s.Ports[0].MTU},
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr4(1), 24), netip.PrefixFrom(addr6(1), 64)},
@@ -120,7 +121,7 @@ func join(t testing.TB, s NamespaceSpec) joined {
 			Addresses: []netip.Addr{gateway4(), gateway6()},
 		}},
 	}
-	if err := inside.Apply(&Snapshot{Namespaces: []NamespaceSpec{in}}, map[uint16]int{1: own}); err != nil {
+	if err := inside.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(in)}}, map[uint16]int{1: own}); err != nil {
 		t.Fatal(err)
 	}
 	return joined{outside.Namespace("blue"), inside.Namespace("inner")}
@@ -447,26 +448,37 @@ func TestFullRingIsCountedAndNotWaitedFor(t *testing.T) {
 func TestNeighboursFollowTheSnapshot(t *testing.T) {
 	l := stillLab(t, blue(2))
 	ns := l.n.Namespace("blue")
-	check := func(want ...Neighbour) {
+	type neighbour struct {
+		addr  netip.Addr
+		mac   packet.MAC
+		state neigh.State
+	}
+	known := func() (all []neighbour) {
+		for _, e := range ns.Neighbours("blue") {
+			all = append(all, neighbour{e.Addr, e.MAC, e.State})
+		}
+		return all
+	}
+	check := func(want ...neighbour) {
 		t.Helper()
-		if got := ns.Neighbours(); !slices.Equal(got, want) {
+		if got := known(); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	n := func(a netip.Addr, m packet.MAC) Neighbour { return Neighbour{a, m, "permanent"} }
+	n := func(a netip.Addr, m packet.MAC) neighbour { return neighbour{a, m, neigh.Permanent} }
 	check(n(addr4(1), mac(1)), n(addr4(2), mac(2)), n(addr6(1), mac(1)), n(addr6(2), mac(2)))
-	l.snap.Namespaces[0].Ports[0].MAC = mac(7)
-	l.snap.Namespaces[0].Ports[1].Addresses = []netip.Addr{addr4(3)}
+	l.snap.Namespaces[0].Networks[0].Ports[0].MAC = mac(7)
+	l.snap.Namespaces[0].Networks[0].Ports[1].Addresses = []netip.Addr{addr4(3)}
 	l.apply()
 	check(n(addr4(1), mac(7)), n(addr4(3), mac(2)), n(addr6(1), mac(7)))
 
 	l.send(2, pt.ARPRequest(pt.Packet{SrcMAC: mac(2), Src: addr4(9), Dst: gateway4()}))
-	want := Neighbour{addr4(9), mac(2), "stale"}
-	if got := ns.Neighbours(); !slices.Contains(got, want) {
+	want := neighbour{addr4(9), mac(2), neigh.Stale}
+	if got := known(); !slices.Contains(got, want) {
 		t.Errorf("a station that asked is not known: %v", got)
 	}
 	l.send(2, pt.ARPRequest(pt.Packet{SrcMAC: mac(2), Src: addr4(1), Dst: gateway4()}))
-	if got := ns.Neighbours(); !slices.Contains(got, n(addr4(1), mac(7))) {
+	if got := known(); !slices.Contains(got, n(addr4(1), mac(7))) {
 		t.Errorf("a container took another's address: %v", got)
 	}
 }
@@ -487,7 +499,7 @@ func TestAddressesFollowTheSnapshot(t *testing.T) {
 		{nil, false, false},
 		{[]string{"10.44.0.1/24", "fd44::1/64"}, true, false},
 	} {
-		s := &l.snap.Namespaces[0]
+		s := &l.snap.Namespaces[0].Networks[0]
 		s.Addresses = nil
 		for _, a := range tc.addrs {
 			s.Addresses = append(s.Addresses, netip.MustParsePrefix(a))
@@ -498,7 +510,7 @@ func TestAddressesFollowTheSnapshot(t *testing.T) {
 		}
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.44.0.1/24"), netip.MustParsePrefix("fd44::1/64"), linkLocal(gatewayMAC())}
-	if got := l.n.Namespace("blue").Addresses(); !slices.Equal(got, want) {
+	if got := l.n.Namespace("blue").Addresses("blue"); !slices.Equal(got, want) {
 		t.Errorf("addresses %v, want %v", got, want)
 	}
 }

@@ -35,7 +35,7 @@ func newHostile(t testing.TB) *hostile {
 	h := &hostile{n: n, buf: make([]byte, packet.BufLen)}
 	var near map[uint16]int
 	h.far, near = socketPairs(t, 3)
-	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{s}}, near); err != nil {
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, near); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -132,14 +132,14 @@ func TestHostileContainerBreaksNothing(t *testing.T) {
 		h.send(t, vnet, b)
 	}
 	ns := h.n.Namespace("blue")
-	if got := ns.FDBStats(); got.Entries > 100 {
+	if got := ns.FDBStats("blue"); got.Entries > 100 {
 		t.Errorf("%d stations learned on one port, want at most 100", got.Entries)
 	}
 	if got := h.n.WorkerStats()[0]; got.FlowEntries > got.FlowMax {
 		t.Errorf("%d flows of %d", got.FlowEntries, got.FlowMax)
 	}
-	if len(ns.Neighbours()) > 2*(512+10) {
-		t.Errorf("%d neighbours", len(ns.Neighbours()))
+	if len(ns.Neighbours("blue")) > 2*(512+10) {
+		t.Errorf("%d neighbours", len(ns.Neighbours("blue")))
 	}
 	h.send(t, packet.Vnet{}, pt.Ping4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4()}))
 	if st := h.n.opts.Counters.Port(1).Snapshot(); st.Dropped() == 0 || st.FlowHits == 0 {

@@ -3,6 +3,8 @@
 package netstack
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"sluice/bridge"
 	"sluice/packet"
 	"sluice/trace"
 )
@@ -22,6 +25,7 @@ const (
 	kindDatagram             // of a UDP socket
 	kindReply                // made on the spot: ARP, ND, echo replies, ICMP errors
 	kindReset                // TCP for nobody, made on the spot too
+	kindFrame                // not the stack's: a frame of the router or of the bridge
 	numKinds
 )
 
@@ -33,7 +37,7 @@ const (
 // have to wait that long for a CPU.
 func (k kind) room() int {
 	switch k {
-	case kindReply:
+	case kindReply, kindFrame:
 		return 1024
 	case kindReset:
 		return 128
@@ -43,7 +47,10 @@ func (k kind) room() int {
 }
 
 // ringSize has a place for all of them.
-const ringSize = 512 + 512 + 1024 + 128
+const ringSize = 512 + 512 + 1024 + 128 + 1024
+
+// maxFrameBytes bounds the frames of the router that wait, by their bytes.
+const maxFrameBytes = 4 << 20
 
 // hostLink is the wire between a bridge's local port and the namespace's host
 // stack: a gVisor link endpoint. It does not own a goroutine.
@@ -64,25 +71,29 @@ const ringSize = 512 + 512 + 1024 + 128
 // stack believes only those packets whose sum deliver has vouched for.
 type hostLink struct {
 	index    uint16 // of the local port
+	nic      tcpip.NICID
+	host     *host
 	mail     *mailbox
 	counters *trace.PortCounters
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
+	asking   atomic.Bool // the worker is to send queries, see ask
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint
 	ipv4 stack.NetworkEndpoint
 	ipv6 stack.NetworkEndpoint
 
-	census  *census
-	inboxes inboxes
+	broadcasts atomic.Pointer[[]tcpip.Address]
 
 	mu sync.Mutex
 	// +checklocks:mu
 	ring [ringSize]waiting
 	// +checklocks:mu
 	kinds [numKinds]int // packets in the ring, by kind
+	// +checklocks:mu
+	bytes int // of those that are frames
 	// +checklocks:mu
 	head int // the packets are ring[head], ring[head+1]…, modulo its size
 	// +checklocks:mu
@@ -93,10 +104,31 @@ type hostLink struct {
 	closed bool
 }
 
-// waiting is a packet in the ring.
+// waiting is a packet in the ring: one of the stack's, or a frame.
 type waiting struct {
-	pkt  *stack.PacketBuffer // with a reference
-	kind kind
+	pkt   *stack.PacketBuffer // with a reference; nil for a frame
+	frame []byte              // the ring's own copy, from the Ethernet header on
+	vnet  packet.Vnet
+	to    destination
+	port  uint16     // of toPort
+	tag   bridge.Tag // of toPort: what is done to the frame's tag
+	kind  kind
+}
+
+// destination is where a frame of the ring goes.
+type destination uint8
+
+const (
+	toBridge destination = iota // as if the host stack had sent it
+	toStack                     // to the host stack itself
+	toPort                      // to one port of the bridge
+)
+
+// release gives up the packet.
+func (w *waiting) release() {
+	if w.pkt != nil {
+		w.pkt.DecRef()
+	}
 }
 
 var (
@@ -104,9 +136,10 @@ var (
 	_ stack.GSOEndpoint  = (*hostLink)(nil)
 )
 
-func newHostLink(index uint16, mac packet.MAC, mtu int, m *mailbox, c *trace.PortCounters) *hostLink {
-	l := &hostLink{index: index, mail: m, counters: c, mac: tcpip.LinkAddress(mac[:]), census: newCensus()}
-	l.mtu.Store(uint32(mtu))
+func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
+	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+	l.mtu.Store(uint32(b.MTU))
+	l.broadcasts.Store(new([]tcpip.Address))
 	return l
 }
 
@@ -129,20 +162,53 @@ func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int, closed bool) {
 	l.mu.Lock()
 	for _, pkt := range pkts {
 		if k := kindOf(pkt); l.kinds[k] < k.room() && !l.closed {
-			l.ring[(l.head+l.n)%ringSize] = waiting{pkt.IncRef(), k}
-			l.kinds[k]++
-			l.n++
+			l.put(waiting{pkt: pkt.IncRef(), kind: k})
 			n++
 		}
 	}
+	closed = l.closed
+	l.unlockAndPost()
+	return n, closed
+}
+
+// emit queues a copy of a frame for the link's worker. It may be called from any
+// goroutine, a worker's included, without a lock of the stack. A frame for which
+// there is no room is dropped and counted.
+func (l *hostLink) emit(w waiting) {
+	w.kind = kindFrame
+	l.mu.Lock()
+	room := l.kinds[kindFrame] < kindFrame.room() && l.bytes+len(w.frame) <= maxFrameBytes
+	closed := l.closed
+	if room && !closed {
+		w.frame = bytes.Clone(w.frame)
+		l.put(w)
+	}
+	l.unlockAndPost()
+	if !room && !closed {
+		l.counters.Drop(trace.LocalFull, 1)
+	}
+}
+
+// put appends to the ring. Preconditions: there is room.
+//
+// +checklocks:l.mu
+func (l *hostLink) put(w waiting) {
+	l.ring[(l.head+l.n)%ringSize] = w
+	l.kinds[w.kind]++
+	l.bytes += len(w.frame)
+	l.n++
+}
+
+// unlockAndPost ends a change of the ring: the worker is told of what waits.
+//
+// +checklocksrelease:l.mu
+func (l *hostLink) unlockAndPost() {
 	post := l.n > 0 && !l.posted
 	l.posted = l.posted || post
-	closed = l.closed
 	l.mu.Unlock()
 	if post {
 		l.mail.post(l)
 	}
-	return n, closed
 }
 
 // kindOf tells a packet's kind by its headers, which the stack has just made.
@@ -161,7 +227,7 @@ func kindOf(pkt *stack.PacketBuffer) kind {
 }
 
 // take moves up to len(dst) packets into dst, with their references.
-func (l *hostLink) take(dst []*stack.PacketBuffer) (n int) {
+func (l *hostLink) take(dst []waiting) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for n < len(dst) && l.n > 0 {
@@ -174,13 +240,14 @@ func (l *hostLink) take(dst []*stack.PacketBuffer) (n int) {
 // pop takes the first packet out of the ring. Preconditions: there is one.
 //
 // +checklocks:l.mu
-func (l *hostLink) pop() *stack.PacketBuffer {
+func (l *hostLink) pop() waiting {
 	first := l.ring[l.head]
 	l.ring[l.head] = waiting{}
 	l.head = (l.head + 1) % ringSize
 	l.kinds[first.kind]--
+	l.bytes -= len(first.frame)
 	l.n--
-	return first.pkt
+	return first
 }
 
 // queued is the number of packets in the ring.
@@ -194,7 +261,7 @@ func (l *hostLink) queued() int {
 // the mailbox.
 func (l *hostLink) rest() {
 	l.mu.Lock()
-	l.posted = l.n > 0
+	l.posted = l.n > 0 || l.asking.Load()
 	post := l.posted
 	l.mu.Unlock()
 	if post {
@@ -208,7 +275,8 @@ func (l *hostLink) shut() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for l.n > 0 {
-		l.pop().DecRef()
+		w := l.pop()
+		w.release()
 	}
 }
 
@@ -228,10 +296,9 @@ func (l *hostLink) LinkAddress() tcpip.LinkAddress { return l.mac }
 // the bridge, which the stack does not choose: it stays.
 func (*hostLink) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities implements stack.NetworkLinkEndpoint.
-func (*hostLink) Capabilities() stack.LinkEndpointCapabilities {
-	return stack.CapabilityResolutionRequired
-}
+// Capabilities implements stack.NetworkLinkEndpoint. Nobody's link address is to
+// be resolved: the router does that.
+func (*hostLink) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityNone }
 
 // GSOMaxSize implements stack.GSOEndpoint: the largest IP packet.
 func (*hostLink) GSOMaxSize() uint32 { return 65535 }
@@ -263,9 +330,25 @@ func (*hostLink) ARPHardwareType() header.ARPHardwareType { return header.ARPHar
 func (l *hostLink) AddHeader(pkt *stack.PacketBuffer) {
 	header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
 		SrcAddr: l.mac,
-		DstAddr: pkt.EgressRoute.RemoteLinkAddress,
+		DstAddr: l.linkAddress(&pkt.EgressRoute),
 		Type:    pkt.NetworkProtocolNumber,
 	})
+}
+
+// linkAddress is where a packet goes: to whom asked, to a group, or to the
+// router, which has the link's own address.
+func (l *hostLink) linkAddress(r *stack.RouteInfo) tcpip.LinkAddress {
+	switch to := r.RemoteAddress; {
+	case r.RemoteLinkAddress != "":
+		return r.RemoteLinkAddress
+	case header.IsV4MulticastAddress(to):
+		return header.EthernetAddressFromMulticastIPv4Address(to)
+	case header.IsV6MulticastAddress(to):
+		return header.EthernetAddressFromMulticastIPv6Address(to)
+	case slices.Contains(*l.broadcasts.Load(), to):
+		return header.EthernetBroadcastAddress
+	}
+	return l.mac
 }
 
 // ParseHeader implements stack.NetworkLinkEndpoint.

@@ -63,7 +63,7 @@ func TestWorkerLingers(t *testing.T) {
 	}
 	t.Cleanup(n.Close)
 	far, near := socketPairs(t, 1)
-	if err := n.Apply(&Snapshot{Generation: 1, Namespaces: []NamespaceSpec{blue(1)}}, near); err != nil {
+	if err := n.Apply(&Snapshot{Generation: 1, Namespaces: []NamespaceSpec{alone(blue(1))}}, near); err != nil {
 		t.Fatal(err)
 	}
 	w := n.workers[0]

@@ -7,6 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"sluice/bridge"
 	"sluice/packet"
 	"sluice/trace"
 )
@@ -17,10 +18,21 @@ import (
 // the largest chunk that gVisor pools.
 const headerView = 128
 
-// wants reports whether the host stack has a use for a frame: ARP and IP without
-// a VLAN. A tag with VID 0 carries only a priority (802.1Q §9.6).
-func wants(v *packet.View) bool {
-	return v.Is(packet.ViewARP|packet.ViewIP) && (v.Tags == 0 || v.Tags == 1 && v.TCI[0]&0xfff == 0)
+// wants reports whether the host stack has a use for a frame: ARP and IP that
+// come, when this is done to their tag, without a VLAN. A tag with VID 0 carries
+// only a priority (802.1Q §9.6).
+func wants(v *packet.View, tag bridge.Tag) bool {
+	if !v.Is(packet.ViewARP | packet.ViewIP) {
+		return false
+	}
+	left := v.TCI[:v.Tags]
+	switch {
+	case tag.Op == bridge.TagPop && len(left) > 0:
+		left = left[1:]
+	case tag.Op != bridge.TagKeep:
+		return false
+	}
+	return len(left) == 0 || len(left) == 1 && left[0]&0xfff == 0
 }
 
 // deliver copies a frame into the host stack. ARP, ICMP, ND and datagrams are
@@ -34,10 +46,13 @@ func wants(v *packet.View) bool {
 // carries its own: a partial or verified sum is vouched for, a fragment is not,
 // and the stack sums it once it is whole.
 //
+// A tag that is to be taken off, and any other, goes with the link header, which
+// the stack does not look at.
+//
 // Preconditions: the frame passed inspect; no lock of the stack is held, so it
 // is not called from within WritePackets.
-func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
-	ep := l.entrance(&f.View)
+func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
+	ep := l.entrance(&f.View, tag)
 	if ep == nil {
 		return trace.LocalProtocol
 	}
@@ -45,9 +60,9 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 	switch {
 	case !ok:
 		return trace.LocalChecksum
-	case opens(f) && !l.census.admit(f):
+	case opens(f) && !l.host.census.admit(f):
 		return trace.LocalQuota
-	case l.inboxes.full(f):
+	case l.host.inboxes.full(f):
 		return trace.LocalSocket
 	}
 	pkt := packetOf(f)
@@ -60,8 +75,8 @@ func (l *hostLink) deliver(f *packet.Frame) trace.Reason {
 
 // hand delivers a frame from a port to the host stack behind local port p, and
 // counts what became of it: what the sender may not is counted at its port.
-func (l *hostLink) hand(from, p *port, f *packet.Frame, sum *tally) {
-	switch reason := l.deliver(f); reason {
+func (l *hostLink) hand(from, p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
+	switch reason := l.deliver(f, tag); reason {
 	case trace.None:
 		sum.frame(f)
 	case trace.LocalQuota:
@@ -72,9 +87,9 @@ func (l *hostLink) hand(from, p *port, f *packet.Frame, sum *tally) {
 }
 
 // entrance returns the stack's endpoint for a frame, nil if it has none.
-func (l *hostLink) entrance(v *packet.View) stack.NetworkEndpoint {
+func (l *hostLink) entrance(v *packet.View, tag bridge.Tag) stack.NetworkEndpoint {
 	switch {
-	case !wants(v):
+	case !wants(v, tag):
 		return nil
 	case v.Is(packet.ViewIPv4):
 		return l.ipv4
@@ -145,6 +160,7 @@ func (t *turn) hostTurns() {
 // much as a turn's work allows: less than was put in meanwhile would fill the
 // ring.
 func (t *turn) hostTurn(l *hostLink) {
+	t.queries(l)
 	spent := 0
 	for left := l.queued(); left > 0 && spent < maxWork; left -= hostSlice {
 		t.hostFrames(l, min(left, hostSlice))
@@ -156,21 +172,88 @@ func (t *turn) hostTurn(l *hostLink) {
 // hostFrames carries up to n packets of a host stack into the bridge, as frames
 // that come from its local port.
 func (t *turn) hostFrames(l *hostLink, n int) {
-	var pkts [hostSlice]*stack.PacketBuffer
-	n = l.take(pkts[:n])
-	p := t.view.port(l.index)
+	var taken [hostSlice]waiting
+	n = l.take(taken[:n])
 	frames := t.host.Frames[:n]
-	for i, pkt := range pkts[:n] {
-		fill(&frames[i], pkt)
-		pkt.DecRef()
+	for i := range frames {
+		taken[i].fill(&frames[i])
+		taken[i].release()
 	}
+	p := t.view.port(l.index)
 	if p == nil || p.link != l {
 		l.counters.Drop(trace.PortRemoved, uint64(n))
 		return
 	}
 	if n > 0 {
-		t.carry(p, frames)
+		t.begin(p, frames)
+		for i := range frames {
+			t.dispatch(p, &taken[i], i)
+		}
+		t.end(p)
 	}
+}
+
+// dispatch takes frame i, which is what waited in a ring, to where it goes.
+func (t *turn) dispatch(p *port, w *waiting, i int) {
+	switch w.to {
+	case toPort:
+		t.direct(p, w, i)
+	case toStack:
+		t.reflect(p, i)
+	default:
+		if p.peer != 0 {
+			t.release(p, i)
+			return
+		}
+		t.judge(p, i)
+	}
+}
+
+// release lets frame i, which the router had kept, over a link.
+func (t *turn) release(p *port, i int) {
+	f := &t.frames[i]
+	f.InPort = p.index
+	if reason := inspect(f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	t.cross(&crossing{in: p}, p, i)
+}
+
+// direct sends frame i to one port, past the bridge.
+func (t *turn) direct(p *port, w *waiting, i int) {
+	f := &t.frames[i]
+	f.InPort = p.index
+	if reason := inspect(f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	t.tally.frame(f)
+	t.sendAs(p, t.view.port(w.port), w.tag, i)
+}
+
+// reflect gives frame i back to the host stack behind p: it is about what that
+// has sent.
+func (t *turn) reflect(p *port, i int) {
+	f := &t.frames[i]
+	reason := inspect(f)
+	if reason == trace.None {
+		reason = p.link.deliver(f, bridge.Tag{})
+	}
+	if reason != trace.None {
+		drop(p, reason, 1)
+	}
+}
+
+// fill makes a frame of what waited.
+func (w *waiting) fill(f *packet.Frame) {
+	if w.pkt != nil {
+		fill(f, w.pkt)
+		return
+	}
+	f.Reset(packet.Headroom, len(w.frame))
+	copy(f.Bytes(), w.frame)
+	f.Vnet = w.vnet
 }
 
 // fill makes a frame of a packet that the stack sends; an empty one, which
@@ -213,4 +296,15 @@ func vnetOf(pkt *stack.PacketBuffer) (v packet.Vnet) {
 		v.GSOType = packet.GSOTCP6
 	}
 	return v
+}
+
+// heard reports whether a frame may teach the router about neighbours: ARP, or
+// neighbour discovery.
+func heard(v *packet.View) bool {
+	const first, last = 133, 137 // RFC 4861 §4: router solicitation to redirect
+	if v.Is(packet.ViewARP) {
+		return true
+	}
+	kind := v.SrcPort >> 8
+	return v.Proto == packet.ProtoICMPv6 && v.Is(packet.ViewHasL4) && kind >= first && kind <= last
 }

@@ -17,9 +17,17 @@ import (
 type decision struct {
 	src, dst bridge.Ref
 	out      uint16
+	plain    bool // nothing of what follows
+	drop     trace.Reason
+	tag      bridge.Tag
+	mirror   uint16 // gets a copy of what leaves; 0: nobody
+	mirrorIn uint16 // gets a copy of the frame as it came; 0: nobody
+	hop      hop    // what routers do before; not of what is plain
 }
 
-func (d *decision) valid() bool { return d.src.Valid() && d.dst.Valid() }
+func (d *decision) valid() bool {
+	return d.src.Valid() && d.dst.Valid() && (d.plain || d.hop.valid())
+}
 
 // train is the frame that the next one of the turn may join: it waits on an
 // output list, and went there by this decision. Zero is none.
@@ -50,9 +58,16 @@ func (c *flows) find(f *packet.Frame, gen uint64) (d *decision, cacheable bool) 
 	return d, true
 }
 
-// remember keeps a verdict for the frame that find was called for.
-func (c *flows) remember(v *bridge.Verdict, gen uint64) {
-	*c.cache.Insert(&c.key, c.hash, gen) = decision{src: v.Src, dst: v.Dst, out: v.Port}
+// keep remembers a decision for the frame that find was called for.
+func (c *flows) keep(d *decision, gen uint64) { *c.cache.Insert(&c.key, c.hash, gen) = *d }
+
+// decisionOf is what is remembered of a verdict.
+func decisionOf(v *bridge.Verdict) decision {
+	return decision{
+		src: v.Src, dst: v.Dst, out: v.Port,
+		drop: v.Reason, tag: v.Tag, mirror: v.Mirror, mirrorIn: v.MirrorIn,
+		plain: v.Action == bridge.Forward && v.Tag == bridge.Tag{} && v.Mirror|v.MirrorIn == 0,
+	}
 }
 
 // judge decides what becomes of frame i, which came from port in, and puts it on
@@ -71,10 +86,32 @@ func (t *turn) judge(in *port, i int) {
 		t.replay(in, d, i)
 		return
 	}
+	t.examine(in, i, cacheable)
+}
+
+// examine is the slow path: the bridge decides about frame i, and the router about
+// what is for the MAC of the local port. keep says that what they decide may be
+// remembered.
+func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
-	v := decide(in, f, t.now)
-	if cacheable && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid() {
-		t.flows.remember(&v, t.view.gen)
+	f := &t.frames[i]
+	if in.link != nil && f.DstMAC() == f.SrcMAC() {
+		t.route(in, i, keep)
+		return
+	}
+	if in.bridge == nil { // a link has no one but its other end
+		drop(in, trace.NoPort, 1)
+		return
+	}
+	v := decide(in, f, t.now, &t.out.clock)
+	keep = keep && v.Src.Valid() && v.Dst.Valid() // of Verdict: a drop by this, or a Forward
+	if v.Action == bridge.Forward && v.Port == in.local.index && routed(f, v.Tag) {
+		t.enter(in, &v, i, keep)
+		return
+	}
+	if keep {
+		d := decisionOf(&v)
+		t.flows.keep(&d, t.view.gen)
 	}
 	t.apply(in, &v, i)
 }
@@ -83,13 +120,33 @@ func (t *turn) judge(in *port, i int) {
 // before it joins its frame, as GRO would have it: from here on the train is one
 // frame, for which the way to the receiver's socket is gone only once.
 func (t *turn) replay(in *port, d *decision, i int) {
+	if !d.plain && !t.rewrite(d, i) {
+		t.examine(in, i, true)
+		return
+	}
 	d.src.Touch(t.now)
 	t.tally.hits++
 	if d == t.last.flow && t.frames[t.last.frame].Absorb(&t.frames[i]) {
 		return
 	}
 	t.last = train{}
-	if t.send(in, t.view.port(d.out), i) {
+	switch {
+	case !d.plain:
+		t.replayMore(in, d, i)
+	case t.send(in, t.view.port(d.out), i):
+		t.last = train{flow: d, frame: i}
+	}
+}
+
+// replayMore is replay for what is not simply sent. What is mirrored forms no
+// trains, so that the copies are complete.
+func (t *turn) replayMore(in *port, d *decision, i int) {
+	t.mirror(d.mirrorIn, bridge.Tag{}, i)
+	if d.drop != trace.None {
+		drop(in, d.drop, 1)
+		return
+	}
+	if t.forward(in, bridge.Output{Port: d.out, Mirror: d.mirror, Tag: d.tag}, i) && d.mirror|d.mirrorIn == 0 {
 		t.last = train{flow: d, frame: i}
 	}
 }
@@ -134,47 +191,84 @@ func faultReason(f packet.Fault) trace.Reason {
 
 // decide is the slow path: one function of the view (through its port), the
 // tables of the bridge, the frame and the clock. It sends and counts nothing;
-// its result is all that happens. The fast path replays it.
-func decide(in *port, f *packet.Frame, now bridge.Tick) bridge.Verdict {
+// its result is all that happens. The fast path replays it. A storm limit needs a
+// finer time than the round's, which is read once a round.
+func decide(in *port, f *packet.Frame, now bridge.Tick, c *clock) bridge.Verdict {
+	if in.metered {
+		return in.bridge.InputAt(in.index, f, now, int64(c.time()))
+	}
 	return in.bridge.Input(in.index, f, now)
 }
 
 // apply does what a verdict of the slow path says.
 func (t *turn) apply(in *port, v *bridge.Verdict, i int) {
-	if v.Learned {
-		t.tally.learned++
-	}
+	t.note(in, v, i)
 	switch v.Action {
 	case bridge.Forward:
-		t.send(in, t.view.port(v.Port), i)
+		t.forward(in, bridge.Output{Port: v.Port, Mirror: v.Mirror, Tag: v.Tag}, i)
 	case bridge.Flood:
-		t.flood(in, v.Local, i)
+		t.flood(in, v, i)
+	case bridge.Answer:
+		t.answer(in, v, i)
 	default:
 		drop(in, v.Reason, 1)
 	}
 }
 
-// flood sends frame i to every port of the bridge but the one that it came from.
-// All of them get the same buffer: a flood copies nothing, and what must be cut
-// is cut once for all ports without offload. The host stack gets only what it can
-// have a use for, as a network card filters for its host.
-func (t *turn) flood(in *port, local bool, i int) {
-	t.tally.flooded++
-	gso := t.frames[i].Vnet.IsGSO()
-	for _, index := range in.bridge.FloodPorts() {
-		out := t.view.port(index)
-		switch {
-		case index == in.index:
-		case gso && out != nil && !out.offload:
-			if t.admits(in, out, i) {
-				t.out.share = append(t.out.share, out)
-			}
-		default:
-			t.send(in, out, i)
-		}
+// note does what a verdict asks for whatever becomes of the frame.
+func (t *turn) note(in *port, v *bridge.Verdict, i int) {
+	if v.Learned {
+		t.tally.learned++
 	}
-	if local && wants(&t.frames[i].View) {
-		t.send(in, in.local, i)
+	if v.Due {
+		in.local.link.ask()
+	}
+	t.mirror(v.MirrorIn, bridge.Tag{}, i)
+}
+
+// forward sends frame i by its only output. What is for the host stack, or for who
+// stands before it, gets its tag in the buffer, and so comes without one from the
+// PVID of the local port. It reports whether the frame is on its way.
+func (t *turn) forward(in *port, o bridge.Output, i int) bool {
+	if out := t.view.port(o.Port); out != nil && out.link != nil && o.Tag.Op != bridge.TagKeep {
+		t.alone()
+		if !o.Tag.Apply(&t.frames[i]) {
+			drop(in, trace.VLANEgress, 1)
+			return false
+		}
+		o.Tag = bridge.Tag{}
+	}
+	return t.leave(in, o, i)
+}
+
+// leave sends frame i by one output. It reports whether it is on its way.
+func (t *turn) leave(in *port, o bridge.Output, i int) bool {
+	if !t.sendAs(in, t.view.port(o.Port), o.Tag, i) {
+		return false
+	}
+	t.mirror(o.Mirror, o.Tag, i)
+	return true
+}
+
+// flood sends frame i to the ports that the bridge says. All of them get the same
+// buffer, whatever their tags: a flood copies nothing, and what must be cut is cut
+// once for all ports without offload. The host stack gets only what it can have a
+// use for, as a network card filters for its host.
+func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
+	t.tally.flooded++
+	f := &t.frames[i]
+	var c bridge.Cursor
+	for o, ok := v.Next(&c); ok; o, ok = v.Next(&c) {
+		out := t.view.port(o.Port)
+		switch {
+		case out == nil || f.Vnet.IsGSO() && !out.offload:
+			if t.admits(in, out, o.Tag, i) {
+				t.out.share = append(t.out.share, departure{out, o.Tag})
+				t.mirror(o.Mirror, o.Tag, i)
+			}
+		case out.link == nil || wants(&f.View, o.Tag):
+			t.leave(in, o, i)
+		}
 	}
 	if len(t.out.share) > 0 {
 		t.flush() // what is before it goes first
@@ -184,35 +278,38 @@ func (t *turn) flood(in *port, local bool, i int) {
 
 // send puts frame i on the list of an output port. It reports whether the frame
 // is on the list.
-func (t *turn) send(in, out *port, i int) bool {
-	if !t.admits(in, out, i) {
+func (t *turn) send(in, out *port, i int) bool { return t.sendAs(in, out, bridge.Tag{}, i) }
+
+// sendAs is send for a frame that leaves with another tag.
+func (t *turn) sendAs(in, out *port, tag bridge.Tag, i int) bool {
+	if !t.admits(in, out, tag, i) {
 		return false
 	}
 	if t.out.full() {
 		t.flush()
 	}
-	t.out.add(out.index, i)
+	t.out.add(out.index, i, tag)
 	return true
 }
 
 // flush sends what waits for the end of the turn now.
 func (t *turn) flush() {
 	t.out.flush(t.view, t.frames)
-	t.last = train{} // it has left
+	t.last, t.watched = train{}, false // they have left
 }
 
 // admits reports whether frame i may leave by an output port; if not, it is
 // dropped, and counted at the input port, once for each output port. The bridge's
 // tables change together with the view, so that out exists; nil would be a
 // defect, and costs the frame but not the process.
-func (t *turn) admits(in, out *port, i int) bool {
+func (t *turn) admits(in, out *port, tag bridge.Tag, i int) bool {
 	f := &t.frames[i]
 	if out == nil {
 		drop(in, trace.PortRemoved, 1)
 		return false
 	}
 	if ipLen(f) > out.mtu {
-		drop(in, trace.TooBig, 1)
+		t.tooBig(in, out, tag, i)
 		return false
 	}
 	n := work(f, out)

@@ -58,7 +58,7 @@ type kernelLab struct {
 	ns   []netns.NsHandle // by container, from 1
 }
 
-func newKernelLab(t testing.TB, o Options, s NamespaceSpec) *kernelLab {
+func newKernelLab(t testing.TB, o Options, s NetworkSpec) *kernelLab {
 	t.Helper()
 	n, err := New(o)
 	if err != nil {
@@ -70,7 +70,7 @@ func newKernelLab(t testing.TB, o Options, s NamespaceSpec) *kernelLab {
 		fds[s.Ports[i].Index] = l.attach(&s, i+1)
 	}
 	t.Cleanup(n.Close)
-	if err := n.Apply(&Snapshot{Generation: 1, Namespaces: []NamespaceSpec{s}}, fds); err != nil {
+	if err := n.Apply(&Snapshot{Generation: 1, Namespaces: []NamespaceSpec{alone(s)}}, fds); err != nil {
 		t.Fatal(err)
 	}
 	l.blue = n.Namespace("blue")
@@ -78,7 +78,7 @@ func newKernelLab(t testing.TB, o Options, s NamespaceSpec) *kernelLab {
 }
 
 // attach makes container i and returns its port's fd.
-func (l *kernelLab) attach(s *NamespaceSpec, i int) int {
+func (l *kernelLab) attach(s *NetworkSpec, i int) int {
 	l.t.Helper()
 	c := veth.PairConfig{
 		HostName: fmt.Sprintf("slt-h%d", i), HostNS: l.host, HostIndex: 1<<20 + i, Name: fmt.Sprintf("slt-c%d", i), NS: newNS(l.t),

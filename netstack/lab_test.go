@@ -49,9 +49,14 @@ type lab struct {
 	wires map[uint16]*vethtest.Wire
 }
 
-// blue is the namespace of most tests, with so many containers.
-func blue(containers int) NamespaceSpec {
-	s := NamespaceSpec{
+// alone is a namespace of one network, with its name.
+func alone(s NetworkSpec) NamespaceSpec {
+	return NamespaceSpec{Name: s.Name, Networks: []NetworkSpec{s}}
+}
+
+// blue is the network of most tests, with so many containers.
+func blue(containers int) NetworkSpec {
+	s := NetworkSpec{
 		Name:      "blue",
 		Bridge:    BridgeSpec{Index: hostPort, MAC: gatewayMAC(), MTU: 1500},
 		Addresses: []netip.Prefix{netip.PrefixFrom(gateway4(), 24), netip.PrefixFrom(gateway6(), 64)},
@@ -69,31 +74,33 @@ func container(i int) PortSpec {
 	}
 }
 
-// newLab makes a laboratory of the namespaces given and starts it.
-func newLab(t testing.TB, o Options, spaces ...NamespaceSpec) *lab {
+// newLab makes a laboratory of the networks given, each in a namespace of its own, and starts it.
+func newLab(t testing.TB, o Options, networks ...NetworkSpec) *lab {
 	t.Helper()
 	n, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return open(t, n, spaces)
+	return open(t, n, networks)
 }
 
 // stillLab is newLab with one worker that does not run, see round.
-func stillLab(t testing.TB, spaces ...NamespaceSpec) *lab {
+func stillLab(t testing.TB, networks ...NetworkSpec) *lab {
 	t.Helper()
 	n, err := build(Options{Workers: 1, FlowEntries: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return open(t, n, spaces)
+	return open(t, n, networks)
 }
 
-func open(t testing.TB, n *Netstack, spaces []NamespaceSpec) *lab {
+func open(t testing.TB, n *Netstack, networks []NetworkSpec) *lab {
 	t.Helper()
 	l := &lab{t: t, n: n, wires: make(map[uint16]*vethtest.Wire)}
 	t.Cleanup(n.Close)
-	l.snap.Namespaces = spaces
+	for _, s := range networks {
+		l.snap.Namespaces = append(l.snap.Namespaces, alone(s))
+	}
 	l.apply()
 	return l
 }
@@ -102,12 +109,10 @@ func open(t testing.TB, n *Netstack, spaces []NamespaceSpec) *lab {
 func (l *lab) apply() {
 	l.t.Helper()
 	fds := make(map[uint16]int)
-	for i := range l.snap.Namespaces {
-		for _, p := range l.snap.Namespaces[i].Ports {
-			if l.wires[p.Index] == nil {
-				l.wires[p.Index] = vethtest.New(l.t)
-				fds[p.Index] = l.wires[p.Index].TakeFD()
-			}
+	for p := range l.snap.Ports() {
+		if l.wires[p.Index] == nil {
+			l.wires[p.Index] = vethtest.New(l.t)
+			fds[p.Index] = l.wires[p.Index].TakeFD()
 		}
 	}
 	l.snap.Generation++

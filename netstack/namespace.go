@@ -19,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"sluice/routing"
 )
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
@@ -34,13 +36,13 @@ type Namespace struct {
 // Name is that of the snapshot.
 func (ns *Namespace) Name() string { return ns.name }
 
-// domain is the namespace in the view of now; nil if it is gone.
-func (ns *Namespace) domain() *domain {
-	d := ns.net.view.Load().domains[ns.name]
-	if d == nil || d.ns != ns {
+// space is the namespace in the view of now; nil if it is gone.
+func (ns *Namespace) space() *space {
+	s := ns.net.view.Load().spaces[ns.name]
+	if s == nil || s.ns != ns {
 		return nil
 	}
-	return d
+	return s
 }
 
 // DialContext connects to an address from the namespace's gateway address. The
@@ -102,13 +104,15 @@ type endpoint struct {
 	ns      *Namespace
 	network string         // tcp4…
 	addr    netip.AddrPort // invalid Addr: any
+	link    *hostLink      // the interface that it is bound to; nil: any
 }
 
 // endpoint parses the network and the address. It returns what it can of them
 // also with an error, for the error's sake.
 func (ns *Namespace) endpoint(network, address string) (endpoint, error) {
 	e := endpoint{ns: ns, network: network}
-	if ns.domain() == nil {
+	space := ns.space()
+	if space == nil {
 		return e, ErrClosed
 	}
 	switch network {
@@ -133,10 +137,27 @@ func (ns *Namespace) endpoint(network, address string) (endpoint, error) {
 		return e, &net.AddrError{Err: "not an IP address", Addr: address}
 	}
 	e.addr = netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
+	if ip.IsLinkLocalUnicast() && ip.Is6() {
+		if e.link = space.zone(ip.Zone()); e.link == nil {
+			return e, &net.AddrError{Err: "link-local address without the network as its zone", Addr: address}
+		}
+	}
 	if e.only4() && !e.addr.Addr().Is4() || e.only6() && !e.addr.Addr().Is6() {
 		return e, &net.AddrError{Err: "address of another family than " + network, Addr: address}
 	}
 	return e, nil
+}
+
+// zone is the interface that a link-local address is on: that of the network which
+// its zone names, or the only one there is; else nil.
+func (s *space) zone(name string) *hostLink {
+	if n := s.network(name); n != nil {
+		return n.link
+	}
+	if name == "" && len(s.networks) == 1 {
+		return s.networks[0].link
+	}
+	return nil
 }
 
 func (e *endpoint) tcp() bool   { return strings.HasPrefix(e.network, "tcp") }
@@ -155,7 +176,10 @@ func (e *endpoint) netAddr() net.Addr {
 
 // full is the address as gVisor writes it.
 func (e *endpoint) full() tcpip.FullAddress {
-	full := tcpip.FullAddress{NIC: nicID, Port: e.addr.Port()}
+	full := tcpip.FullAddress{Port: e.addr.Port()}
+	if e.link != nil {
+		full.NIC = e.link.nic
+	}
 	if e.addr.Addr().IsValid() {
 		full.Addr = tcpip.AddrFromSlice(e.addr.Addr().AsSlice())
 	}
@@ -185,14 +209,44 @@ func (e *endpoint) open(wq *waiter.Queue) (tcpip.Endpoint, error) {
 	o := ep.SocketOptions()
 	o.SetV6Only(e.only6())
 	o.SetBroadcast(!e.tcp())
+	if e.link != nil {
+		if err := o.SetBindToDevice(int32(e.link.nic)); err != nil {
+			ep.Close()
+			return nil, callError("setsockopt", err)
+		}
+	}
 	return ep, nil
 }
 
 func (e *endpoint) stack() *stack.Stack { return e.ns.host.stack }
 
+// egress chooses the interface whose address is the source, as the router would.
+func (e *endpoint) egress() error {
+	if e.link != nil {
+		return nil
+	}
+	space := e.ns.space()
+	if space == nil {
+		return ErrClosed
+	}
+	a, err := space.router.Ask(&routing.Question{Query: routing.Query{Dst: e.addr.Addr()}})
+	if err != nil {
+		return err
+	}
+	if a.Result.NextHop != nil {
+		if p := space.devices[a.Result.NextHop.Index]; p != nil {
+			e.link = p.link
+		}
+	}
+	return nil
+}
+
 // dial connects. The wait ends with the context.
 func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := e.egress(); err != nil {
 		return nil, err
 	}
 	wq := new(waiter.Queue)
@@ -250,9 +304,7 @@ func (e *endpoint) listen() (net.Listener, error) {
 
 // bind closes the endpoint if it fails.
 func (e *endpoint) bind(ep tcpip.Endpoint) error {
-	full := e.full()
-	full.NIC = 0
-	if err := ep.Bind(full); err != nil {
+	if err := ep.Bind(e.full()); err != nil {
 		ep.Close()
 		return callError("bind", err)
 	}

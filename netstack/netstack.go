@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/trace"
 )
 
@@ -143,8 +144,8 @@ func (n *Netstack) close() {
 	for _, s := range old.sockets() {
 		s.close()
 	}
-	for _, d := range old.domains {
-		d.ns.host.close()
+	for _, s := range old.spaces {
+		s.ns.host.close()
 	}
 	n.freeWorkers()
 }
@@ -162,8 +163,8 @@ func (n *Netstack) Generation() uint64 { return n.view.Load().generation }
 // Namespace returns the namespace of that name, nil if there is none. It stays
 // usable until a snapshot without it is applied.
 func (n *Netstack) Namespace(name string) *Namespace {
-	if d := n.view.Load().domains[name]; d != nil {
-		return d.ns
+	if s := n.view.Load().spaces[name]; s != nil {
+		return s.ns
 	}
 	return nil
 }
@@ -194,11 +195,17 @@ func (n *Netstack) keepHouse() {
 }
 
 func (n *Netstack) everySecond() {
-	now := bridge.Tick(time.Since(n.start) / time.Second)
+	since := time.Since(n.start)
+	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
-	for _, d := range n.view.Load().domains {
-		d.bridge.Expire(now)
-		d.ns.host.everySecond()
+	for _, s := range n.view.Load().spaces {
+		for _, net := range s.networks {
+			net.bridge.Expire(now)
+			net.advertise(uint32(now))
+			net.question()
+		}
+		s.router.Tick(neigh.Tick(now), int64(since), s)
+		s.ns.host.everySecond()
 	}
 	n.collectOverruns()
 }

@@ -5,6 +5,8 @@ package netstack
 import (
 	"fmt"
 
+	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/packet"
 	"sluice/trace"
 	"sluice/veth"
@@ -16,6 +18,10 @@ import (
 // one sendmmsg for each port. A record is a frame number and the next record of
 // the same port, so a frame that is flooded costs four bytes for each port and
 // no copy. Records are bounded; when they are used up, everything is sent early.
+//
+// Ports of different VLANs want different tags of the same frame. They get the same
+// buffer all the same: the beginning that a port wants is made apart from it, and
+// the kernel puts both together (sendmmsg with two pieces for a message).
 //
 //	lists     port 3: head 1, tail 4          records   1: frame 0, next 2
 //	touched   [3, 7]                                    2: frame 1, next 4
@@ -33,7 +39,14 @@ const cutFrames = 32
 // record is one frame on one port's list.
 type record struct {
 	frame uint16
-	next  uint16 // 0: the last
+	next  uint16     // 0: the last
+	tag   bridge.Tag // what is done to the frame's tag
+}
+
+// departure is a port by which a frame leaves, and how.
+type departure struct {
+	port *port
+	tag  bridge.Tag
 }
 
 // list is what waits for one port. Zero is empty.
@@ -53,16 +66,19 @@ type output struct {
 	touched []uint16
 
 	tx     *veth.Sender
-	sizes  [budget]wire // of the frames that tx holds
+	sizes  [budget]wire                 // of the frames that tx holds
+	heads  [budget][packet.HeadLen]byte // their beginnings, where these are others
 	result veth.SendResult
 
 	cut    *veth.Batch // buffers for segments
 	cutN   int         // buffers of cut that tx refers to
 	cutter packet.Segmenter
-	share  []*port // those that get the segments of one flooded frame
+	share  []departure // of the segments of one flooded frame
 
-	from   *port // where the frames of the turn came from
-	handed int   // frames given to host stacks since their last turn
+	from   *port      // where the frames of the turn came from
+	reply  []byte     // of autoconfiguration
+	handed int        // frames given to host stacks since their last turn
+	tick   neigh.Tick // of the round
 	clock  clock
 }
 
@@ -84,16 +100,16 @@ func (o *output) fit(n int) {
 	if n > len(o.lists) {
 		o.lists = make([]list, n)
 		o.touched = make([]uint16, 0, n)
-		o.share = make([]*port, 0, n)
+		o.share = make([]departure, 0, n)
 	}
 }
 
 func (o *output) full() bool { return o.used == len(o.records) }
 
 // add appends frame i to the list of a port. Preconditions: not full.
-func (o *output) add(index uint16, i int) {
+func (o *output) add(index uint16, i int, tag bridge.Tag) {
 	r := uint16(o.used)
-	o.records[r] = record{frame: uint16(i)}
+	o.records[r] = record{frame: uint16(i), tag: tag}
 	o.used++
 	l := &o.lists[index]
 	if l.head == 0 {
@@ -123,10 +139,13 @@ func (o *output) flush(v *view, frames []packet.Frame) {
 // toPort sends the list that begins at record r to a container.
 func (o *output) toPort(p *port, frames []packet.Frame, r uint16) {
 	for ; r != 0; r = o.records[r].next {
-		f := &frames[o.records[r].frame]
-		if !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()) {
-			o.segment(p, f)
-		} else {
+		f, tag := &frames[o.records[r].frame], o.records[r].tag
+		switch {
+		case !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()):
+			o.segment(p, f, tag)
+		case tag.Op != bridge.TagKeep:
+			o.appendAs(p, f, tag)
+		default:
 			o.append(p, f)
 		}
 	}
@@ -142,6 +161,28 @@ func (o *output) append(p *port, f *packet.Frame) {
 	o.tx.Append(f)
 }
 
+// appendAs is append for a frame that leaves with another tag. That the tag fits,
+// the bridge has seen; a frame that it does not fit would be a defect, and is lost.
+func (o *output) appendAs(p *port, f *packet.Frame, tag bridge.Tag) {
+	if tag.Op == bridge.TagKeep {
+		o.append(p, f)
+		return
+	}
+	if o.tx.Len() == budget {
+		o.push(p)
+	}
+	k := o.tx.Len()
+	n, skip, ok := f.Head(&o.heads[k], tag.Op != bridge.TagPush, tag.TPID, tag.TCI)
+	if !ok {
+		drop(p, trace.VLANEgress, 1)
+		return
+	}
+	o.sizes[k] = sizeOf(f)
+	longer := n - packet.VnetLen - skip
+	o.sizes[k].bytes += o.sizes[k].packets * uint64(longer)
+	o.tx.AppendWith(o.heads[k][:n], f, skip)
+}
+
 func sizeOf(f *packet.Frame) wire {
 	n, bytes := f.Segments()
 	return wire{packets: uint64(n), bytes: uint64(bytes), gso: f.Vnet.IsGSO()}
@@ -150,9 +191,9 @@ func sizeOf(f *packet.Frame) wire {
 // segment sends a frame to a port that takes neither segmentation offload nor
 // partial checksums. A sum is completed in place: the other ports that get the
 // same buffer can only be glad of it.
-func (o *output) segment(p *port, f *packet.Frame) {
+func (o *output) segment(p *port, f *packet.Frame, tag bridge.Tag) {
 	if !f.Vnet.IsGSO() && packet.CompleteChecksum(f) {
-		o.append(p, f)
+		o.appendAs(p, f, tag)
 		return
 	}
 	if !o.cutter.Init(f) {
@@ -168,7 +209,7 @@ func (o *output) segment(p *port, f *packet.Frame) {
 			return
 		}
 		o.cutN++
-		o.append(p, s)
+		o.appendAs(p, s, tag)
 	}
 }
 
@@ -176,16 +217,16 @@ func (o *output) segment(p *port, f *packet.Frame) {
 // that empty. Preconditions: the send list is empty.
 func (o *output) scatter(f *packet.Frame) {
 	if !o.cutter.Init(f) {
-		for _, p := range o.share {
-			drop(p, trace.NotSegmentable, 1)
+		for _, d := range o.share {
+			drop(d.port, trace.NotSegmentable, 1)
 		}
 	}
 	for n := o.cutSome(); n > 0; n = o.cutSome() {
-		for _, p := range o.share {
+		for _, d := range o.share {
 			for i := range n {
-				o.append(p, &o.cut.Frames[i])
+				o.appendAs(d.port, &o.cut.Frames[i], d.tag)
 			}
-			o.push(p)
+			o.push(d.port)
 		}
 	}
 	o.share = o.share[:0]
@@ -239,31 +280,42 @@ func (o *output) count(p *port, sent []wire) {
 func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 	var sum tally
 	for ; r != 0; r = o.records[r].next {
-		f := &frames[o.records[r].frame]
+		f, tag := &frames[o.records[r].frame], o.records[r].tag
 		o.handed++
 		switch {
 		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
 		case f.Vnet.GSOType == packet.GSOUDPL4:
-			o.datagrams(p, f, &sum)
+			o.datagrams(p, f, tag, &sum)
 		default:
-			p.link.hand(o.from, p, f, &sum)
+			o.hand(p, f, tag, &sum)
 		}
 	}
 	p.counters.AddTx(sum.packets, sum.bytes)
 	p.counters.Add(trace.TxGSO, sum.gso)
 }
 
+// hand gives a frame to those at local port p who have a use for it: the neighbour
+// table, autoconfiguration, and the host stack.
+func (o *output) hand(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
+	if heard(&f.View) {
+		p.space.router.Hear(p.index, f, o.tick, p.space)
+	}
+	if !o.configures(p, f) {
+		p.link.hand(o.from, p, f, tag, sum)
+	}
+}
+
 // datagrams hands a train of UDP datagrams to a host stack one by one: gVisor
 // would take it for a single one. The buffers for segments are free: toPort has
 // sent what it had there.
-func (o *output) datagrams(p *port, f *packet.Frame, sum *tally) {
+func (o *output) datagrams(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
 	if !o.cutter.Init(f) {
 		drop(p, trace.NotSegmentable, 1)
 		return
 	}
 	for s := &o.cut.Frames[0]; o.cutter.Next(s); o.handed++ {
-		p.link.hand(o.from, p, s, sum)
+		p.link.hand(o.from, p, s, tag, sum)
 	}
 }

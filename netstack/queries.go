@@ -3,30 +3,22 @@
 package netstack
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"sluice/bridge"
+	"sluice/neigh"
 	"sluice/packet"
+	"sluice/router"
+	"sluice/routing"
 )
-
-// Neighbour is one line of the host stack's neighbour table, as ip-neighbour(8)
-// shows it.
-type Neighbour struct {
-	Addr netip.Addr `json:"addr"`
-	// MAC is zero while it is asked for.
-	MAC packet.MAC `json:"mac"`
-	// State is permanent, for an attached container, or one of RFC 4861 §7.3.2:
-	// incomplete, reachable, stale, delay, probe; failed for what did not answer.
-	State string `json:"state"`
-}
 
 // Socket is one socket of the host stack, as ss(8) shows it.
 type Socket struct {
@@ -56,84 +48,75 @@ type WorkerStats struct {
 	BufferBytes int    `json:"bufferBytes"` // address space of its frame buffers
 }
 
-// FDB is the namespace's forwarding table; nil if the namespace is gone.
-func (ns *Namespace) FDB() []bridge.Entry {
-	d := ns.domain()
-	if d == nil {
+// FDB is the forwarding table of a network; nil if it is gone.
+func (ns *Namespace) FDB(network string) []bridge.Entry {
+	n := ns.space().network(network)
+	if n == nil {
 		return nil
 	}
-	return d.bridge.Entries(nil, bridge.Tick(ns.net.tick.Load()))
+	return n.bridge.Entries(nil, bridge.Tick(ns.net.tick.Load()))
 }
 
-// FDBStats is what the forwarding table holds and did; zero if the namespace is
+// FDBStats is what the forwarding table of a network holds and did; zero if it is
 // gone.
-func (ns *Namespace) FDBStats() bridge.Stats {
-	d := ns.domain()
-	if d == nil {
+func (ns *Namespace) FDBStats(network string) bridge.Stats {
+	n := ns.space().network(network)
+	if n == nil {
 		return bridge.Stats{}
 	}
-	return d.bridge.Stats()
+	return n.bridge.Stats()
 }
 
-// Addresses are those of the host stack, the gateway's first.
-func (ns *Namespace) Addresses() []netip.Prefix {
-	d := ns.domain()
-	if d == nil {
+// Addresses are those that the host stack has in a network, the gateway's first.
+func (ns *Namespace) Addresses(network string) []netip.Prefix {
+	n := ns.space().network(network)
+	if n == nil {
 		return nil
 	}
-	return slices.Clone(d.spec.hostAddresses())
+	return slices.Clone(n.spec.hostAddresses())
 }
 
-// Neighbours is the host stack's neighbour table, by address.
-func (ns *Namespace) Neighbours() []Neighbour {
-	if ns.domain() == nil {
+// Neighbours is the neighbour table of a network, or for "" of the namespace, by
+// device and address.
+func (ns *Namespace) Neighbours(network string) []neigh.Entry {
+	s := ns.space()
+	if s == nil {
 		return nil
 	}
-	var all []Neighbour
-	for _, proto := range []tcpip.NetworkProtocolNumber{ipv4.ProtocolNumber, ipv6.ProtocolNumber} {
-		entries, err := ns.host.stack.Neighbors(nicID, proto)
-		if err != nil {
-			continue // the stack was closed meanwhile
-		}
-		for i := range entries {
-			all = append(all, neighbourOf(&entries[i]))
-		}
+	all := s.router.Neigh().Entries(nil, neigh.Tick(ns.net.tick.Load()))
+	if network != "" {
+		n := s.network(network)
+		all = slices.DeleteFunc(all, func(e neigh.Entry) bool { return n == nil || e.Device != n.spec.Bridge.Index })
 	}
-	slices.SortFunc(all, func(a, b Neighbour) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(all, func(a, b neigh.Entry) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), a.Addr.Compare(b.Addr))
+	})
 	return all
 }
 
-func neighbourOf(e *stack.NeighborEntry) Neighbour {
-	n := Neighbour{Addr: addrOf(e.Addr), State: neighbourState(e.State)}
-	copy(n.MAC[:], e.LinkAddr)
-	return n
+// FlushNeighbours forgets dynamic neighbours and returns their number: those of a
+// device, or of all for 0; one address, or all if it is not valid.
+func (ns *Namespace) FlushNeighbours(device uint16, addr netip.Addr) int {
+	s := ns.space()
+	if s == nil {
+		return 0
+	}
+	return s.router.Neigh().Flush(device, addr)
 }
 
-func neighbourState(s stack.NeighborState) string {
-	switch s {
-	case stack.Incomplete:
-		return "incomplete"
-	case stack.Reachable:
-		return "reachable"
-	case stack.Stale:
-		return "stale"
-	case stack.Delay:
-		return "delay"
-	case stack.Probe:
-		return "probe"
-	case stack.Static:
-		return "permanent"
-	case stack.Unreachable:
-		return "failed"
-	default: // unknown, and what gVisor may come to have
-		return "none"
+// Ask tells how the namespace's router would send a packet, `ip route get`.
+func (ns *Namespace) Ask(q *routing.Question) (*router.Answer, error) {
+	s := ns.space()
+	if s == nil {
+		return nil, ErrClosed
 	}
+	return s.router.Ask(q)
 }
 
 // Sockets are the TCP and UDP sockets of the host stack, by protocol and local
 // port. The gVisor stack has no account of a socket's unsent bytes.
 func (ns *Namespace) Sockets() []Socket {
-	if ns.domain() == nil {
+	if ns.space() == nil {
 		return nil
 	}
 	var all []Socket

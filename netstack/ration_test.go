@@ -8,6 +8,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/log"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/trace"
@@ -104,12 +105,12 @@ func TestFloodToTheGatewayIsAtItsOwnExpense(t *testing.T) {
 // part of the ring, and the same holds for datagrams and resets.
 func TestRingKeepsRoomForConnections(t *testing.T) {
 	l := stillLab(t, blue(1))
-	link := l.n.Namespace("blue").host.link
+	link := l.n.Namespace("blue").host.links[0]
 	f := pt.Frame(pt.Ping4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4()}))
 	reset := pt.Frame(pt.TCP4(pt.Packet{SrcMAC: mac(1), DstMAC: gatewayMAC(), Src: addr4(1), Dst: gateway4(), DstPort: 99}))
 	for range 2 * ringSize {
-		link.deliver(f)
-		link.deliver(reset)
+		link.deliver(f, bridge.Tag{})
+		link.deliver(reset, bridge.Tag{})
 	}
 	c, err := l.n.Namespace("blue").DialContext(t.Context(), "udp", "10.44.0.11:9")
 	if err != nil {
@@ -125,11 +126,11 @@ func TestRingKeepsRoomForConnections(t *testing.T) {
 	if want := [numKinds]int{0, kindDatagram.room(), kindReply.room(), kindReset.room()}; got != want {
 		t.Errorf("the ring has %v, want %v", got, want)
 	}
-	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room(); sum != ringSize {
+	if sum := kindTCP.room() + kindDatagram.room() + kindReply.room() + kindReset.room() + kindFrame.room(); sum != ringSize {
 		t.Errorf("rooms of %d in a ring of %d", sum, ringSize)
 	}
 	l.round()
-	if l.n.Namespace("blue").host.link.queued() != 0 {
+	if l.n.Namespace("blue").host.links[0].queued() != 0 {
 		t.Error("the ring was not emptied")
 	}
 }
@@ -142,7 +143,7 @@ func TestShutLinkCountsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	l.n.Namespace("blue").host.link.shut()
+	l.n.Namespace("blue").host.links[0].shut()
 	_, _ = c.Write([]byte("too late"))
 	if got := l.stats(hostPort).Drops; len(got) != 0 {
 		t.Errorf("counted %v", got)

@@ -44,7 +44,7 @@ func startServices(h *host, a netip.Addr) (*services, error) {
 	v := &services{conns: make(map[*tcpConn]struct{})}
 	ns := &Namespace{host: h}
 	for port, echo := range map[uint16]bool{echoPort: true, discardPort: false} {
-		if err := v.serve(ns, netip.AddrPortFrom(a, port), echo); err != nil {
+		if err := v.serve(endpoint{ns: ns, addr: netip.AddrPortFrom(a, port)}, echo); err != nil {
 			v.stop()
 			return nil, fmt.Errorf("%s: %w", netip.AddrPortFrom(a, port), err)
 		}
@@ -52,14 +52,14 @@ func startServices(h *host, a netip.Addr) (*services, error) {
 	return v, nil
 }
 
-func (v *services) serve(ns *Namespace, at netip.AddrPort, echo bool) error {
-	t := endpoint{ns: ns, network: "tcp", addr: at}
+func (v *services) serve(at endpoint, echo bool) error {
+	t, u := at, at
+	t.network, u.network = "tcp", "udp"
 	l, err := t.listen()
 	if err != nil {
 		return err
 	}
 	v.closers = append(v.closers, l)
-	u := endpoint{ns: ns, network: "udp", addr: at}
 	c, err := u.listenPacket()
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	pt "sluice/packet/packettest"
 )
 
-func echoing() NamespaceSpec {
+func echoing() NetworkSpec {
 	s := blue(1)
 	s.Echo = true
 	return s
@@ -114,7 +114,7 @@ func TestEchoComesAndGoesWithTheSnapshot(t *testing.T) {
 	l := stillLab(t, blue(1))
 	ns := l.n.Namespace("blue")
 	for _, echo := range []bool{true, false, true, true, false} {
-		l.snap.Namespaces[0].Echo = echo
+		l.snap.Namespaces[0].Networks[0].Echo = echo
 		l.apply()
 		want := 0
 		if echo {

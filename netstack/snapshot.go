@@ -5,6 +5,7 @@ package netstack
 import (
 	"net/netip"
 
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
@@ -103,6 +104,9 @@ type NetworkSpec struct {
 	Device DeviceSpec `json:"device,omitzero"`
 	// VRF is one of the namespace's, or empty.
 	VRF string `json:"vrf,omitempty"`
+	// Autoconf is what the network tells containers that configure themselves:
+	// router advertisements, DHCP, DHCPv6. Zero: nothing.
+	Autoconf autoconf.Config `json:"autoconf,omitzero"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel

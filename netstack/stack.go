@@ -22,9 +22,6 @@ import (
 	"sluice/packet"
 )
 
-// nicID is the host stack's one interface.
-const nicID = 1
-
 // closeLimit bounds the wait for a stack's goroutines; it takes milliseconds.
 const closeLimit = 5 * time.Second
 
@@ -57,20 +54,26 @@ const (
 // New, by a program whose standard error is a log.
 func QuietStack() { log.SetTarget(new(log.MultiEmitter)) }
 
-// host is a namespace's own end point: a gVisor stack with the gateway addresses
-// behind the bridge's local port. It does not forward, does not answer for
-// addresses that it does not have (no spoofing), and takes no packets for others
-// (not promiscuous). Its methods are called with Netstack.mu held.
+// host is a namespace's own end point: a gVisor stack with the gateway addresses,
+// which has an interface behind the local port of each of the namespace's bridges.
+// It does not forward, does not answer for addresses that it does not have (no
+// spoofing), takes no packets for others (not promiscuous), and resolves nobody's
+// link address: what it sends goes to the namespace's router. Its methods are
+// called with Netstack.mu held.
 type host struct {
-	stack    *stack.Stack
-	link     *hostLink
+	stack   *stack.Stack
+	links   []*hostLink
+	lastNIC tcpip.NICID
+	// services are the echo services of the addresses that have them.
 	services map[netip.Addr]*services
 	orphans  *orphans
+	census   *census
+	inboxes  inboxes
 }
 
-// newHost makes a stack without addresses.
-func newHost(name string, link *hostLink) (*host, error) {
-	h := &host{link: link, services: make(map[netip.Addr]*services), orphans: newOrphans()}
+// newHost makes a stack without interfaces.
+func newHost() (*host, error) {
+	h := &host{services: make(map[netip.Addr]*services), orphans: newOrphans(), census: newCensus()}
 	h.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			arp.NewProtocol, ipv4.NewProtocol,
@@ -83,30 +86,39 @@ func newHost(name string, link *hostLink) (*host, error) {
 		},
 		HandleLocal: true, // the namespace can dial its own gateway address
 	})
-	if err := h.open(name); err != nil {
+	if err := h.tune(); err != nil {
 		h.close()
 		return nil, err
 	}
 	return h, nil
 }
 
-func (h *host) open(name string) error {
-	if err := h.tune(); err != nil {
-		return err
-	}
-	if err := h.stack.CreateNICWithOptions(nicID, h.link, stack.NICOptions{Name: name}); err != nil {
+// addLink makes an interface. Its number is never used again, so that the one
+// of a network that is replaced can stand beside the new one's.
+func (h *host) addLink(name string, l *hostLink) error {
+	h.lastNIC++
+	l.nic = h.lastNIC
+	if err := h.stack.CreateNICWithOptions(l.nic, l, stack.NICOptions{Name: fmt.Sprintf("%s.%d", name, l.nic)}); err != nil {
 		return fmt.Errorf("create interface: %w", tcpipError(err))
 	}
+	h.links = append(h.links, l)
 	for proto, ep := range map[tcpip.NetworkProtocolNumber]*stack.NetworkEndpoint{
-		arp.ProtocolNumber: &h.link.arp, ipv4.ProtocolNumber: &h.link.ipv4, ipv6.ProtocolNumber: &h.link.ipv6,
+		arp.ProtocolNumber: &l.arp, ipv4.ProtocolNumber: &l.ipv4, ipv6.ProtocolNumber: &l.ipv6,
 	} {
-		e, err := h.stack.GetNetworkEndpoint(nicID, proto)
+		e, err := h.stack.GetNetworkEndpoint(l.nic, proto)
 		if err != nil {
 			return fmt.Errorf("network protocol %#x: %w", proto, tcpipError(err))
 		}
 		*ep = e
 	}
 	return nil
+}
+
+// removeLink undoes addLink. Preconditions: no worker delivers to it any more.
+func (h *host) removeLink(l *hostLink) {
+	h.links = slices.DeleteFunc(h.links, func(o *hostLink) bool { return o == l })
+	_ = h.stack.RemoveNIC(l.nic) // it is there
+	l.shut()
 }
 
 // tune sets what differs from gVisor's defaults, or what must not depend on
@@ -150,46 +162,39 @@ func (h *host) close() {
 	case <-gone:
 	case <-limit.C:
 	}
-	h.link.shut()
+	for _, l := range h.links {
+		l.shut()
+	}
 }
 
 // everySecond does what needs a clock. It may be called at any time.
 func (h *host) everySecond() {
-	h.link.census.count(h.stack)
+	h.census.count(h.stack)
 	h.orphans.expire()
 }
 
-// addAddress makes the stack own an address, and starts the services on it if
-// they are wanted. On an error nothing has changed.
-func (h *host) addAddress(p netip.Prefix, echo bool) error {
-	if err := h.stack.AddProtocolAddress(nicID, protocolAddress(p), stack.AddressProperties{}); err != nil {
+// addAddress gives an interface an address. On an error nothing has changed.
+func (h *host) addAddress(l *hostLink, p netip.Prefix) error {
+	if err := h.stack.AddProtocolAddress(l.nic, protocolAddress(p), stack.AddressProperties{}); err != nil {
 		return fmt.Errorf("add address %s: %w", p, tcpipError(err))
-	}
-	if !echo {
-		return nil
-	}
-	if err := h.startServices(p.Addr()); err != nil {
-		h.removeAddress(p)
-		return err
 	}
 	return nil
 }
 
-// removeAddress undoes addAddress. An address that the stack does not have is
-// none the worse for it.
-func (h *host) removeAddress(p netip.Prefix) {
-	h.stopServices(p.Addr())
-	_ = h.stack.RemoveAddress(nicID, tcpip.AddrFromSlice(p.Addr().AsSlice()))
+// removeAddress undoes addAddress. An address that the interface does not have
+// is none the worse for it.
+func (h *host) removeAddress(l *hostLink, p netip.Prefix) {
+	_ = h.stack.RemoveAddress(l.nic, tcpip.AddrFromSlice(p.Addr().AsSlice()))
 }
 
 // setPrefixes gives addresses that stay another length of subnet. gVisor keeps
 // it with the address, which is taken away and given back: connections do not
 // notice. Neither can fail for an address that is there.
-func (h *host) setPrefixes(old, next []netip.Prefix) {
+func (h *host) setPrefixes(l *hostLink, old, next []netip.Prefix) {
 	for _, p := range next {
 		if hasAddr(old, p.Addr()) && !slices.Contains(old, p) {
-			_ = h.stack.RemoveAddress(nicID, tcpip.AddrFromSlice(p.Addr().AsSlice()))
-			_ = h.stack.AddProtocolAddress(nicID, protocolAddress(p), stack.AddressProperties{})
+			_ = h.stack.RemoveAddress(l.nic, tcpip.AddrFromSlice(p.Addr().AsSlice()))
+			_ = h.stack.AddProtocolAddress(l.nic, protocolAddress(p), stack.AddressProperties{})
 		}
 	}
 }
@@ -210,15 +215,33 @@ func (h *host) stopServices(a netip.Addr) {
 	}
 }
 
-// setRoutes replaces the routes: the subnets of the addresses are connected, and
-// there is no other.
-func (h *host) setRoutes(addrs []netip.Prefix) {
-	routes := make([]tcpip.Route, 0, len(addrs))
-	for _, p := range addrs {
-		subnet := protocolAddress(p).AddressWithPrefix.Subnet()
-		routes = append(routes, tcpip.Route{Destination: subnet, NIC: nicID})
+// setRoutes replaces the routes: everything is behind each of the interfaces,
+// which means that the namespace's router is asked. gVisor takes the first whose
+// interface has the source address.
+func (h *host) setRoutes(s *space) {
+	var routes []tcpip.Route
+	for _, n := range s.networks {
+		n.link.broadcasts.Store(n.spec.broadcasts())
+	}
+	for _, l := range s.interfaces() {
+		routes = append(routes,
+			tcpip.Route{Destination: header.IPv4EmptySubnet, NIC: l.nic},
+			tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: l.nic})
 	}
 	h.stack.SetRouteTable(routes)
+}
+
+// broadcasts are the broadcast addresses of the subnets, which gVisor leaves to
+// the link.
+func (s *NetworkSpec) broadcasts() *[]tcpip.Address {
+	all := []tcpip.Address{header.IPv4Broadcast}
+	for _, p := range s.Addresses {
+		if p.Addr().Is4() && p.Bits() < 31 {
+			subnet := protocolAddress(p).AddressWithPrefix.Subnet()
+			all = append(all, subnet.Broadcast())
+		}
+	}
+	return &all
 }
 
 // linkLocal is the address of fe80::/64 that goes with a MAC (RFC 4291
@@ -228,9 +251,9 @@ func linkLocal(mac packet.MAC) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a.As16()), 64)
 }
 
-// hostAddresses are the addresses that a namespace's stack is to have: the
+// hostAddresses are the addresses that the host stack is to have in a network: the
 // gateway's, and a link-local one if any of those is IPv6.
-func (s *NamespaceSpec) hostAddresses() []netip.Prefix {
+func (s *NetworkSpec) hostAddresses() []netip.Prefix {
 	if !s.hasIPv6() {
 		return s.Addresses
 	}
@@ -239,33 +262,6 @@ func (s *NamespaceSpec) hostAddresses() []netip.Prefix {
 		return s.Addresses
 	}
 	return append(slices.Clone(s.Addresses), ll)
-}
-
-// neighbours are the containers' addresses with their MACs.
-func (s *NamespaceSpec) neighbours() map[netip.Addr]packet.MAC {
-	all := make(map[netip.Addr]packet.MAC)
-	for i := range s.Ports {
-		for _, a := range s.Ports[i].Addresses {
-			all[a] = s.Ports[i].MAC
-		}
-	}
-	return all
-}
-
-// setNeighbours makes the containers known, so that the stack never has to ask
-// for them and nobody can answer in their name. Both calls fail only for an
-// interface or a protocol that does not exist.
-func (h *host) setNeighbours(old, next map[netip.Addr]packet.MAC) {
-	for a := range old {
-		if _, stays := next[a]; !stays {
-			_ = h.stack.RemoveNeighbor(nicID, protocolOf(a), tcpip.AddrFromSlice(a.AsSlice()))
-		}
-	}
-	for a, mac := range next {
-		if was, known := old[a]; !known || was != mac {
-			_ = h.stack.AddStaticNeighbor(nicID, protocolOf(a), tcpip.AddrFromSlice(a.AsSlice()), tcpip.LinkAddress(mac[:]))
-		}
-	}
 }
 
 func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {

@@ -66,15 +66,25 @@ func (t *turn) port(p *port, events uint32) {
 
 // carry takes the frames of one turn from port p to their ends.
 func (t *turn) carry(p *port, frames []packet.Frame) {
-	t.frames, t.tally, t.last = frames, tally{}, train{}
-	t.out.from = p
+	t.begin(p, frames)
 	for i := range frames {
 		t.judge(p, i)
 	}
-	t.out.flush(t.view, frames)
+	t.end(p)
+}
+
+// begin prepares the turn for frames of port p.
+func (t *turn) begin(p *port, frames []packet.Frame) {
+	t.frames, t.tally, t.last, t.watched = frames, tally{}, train{}, false
+	t.out.from = p
+}
+
+// end sends what the frames of the turn have become, and counts them.
+func (t *turn) end(p *port) {
+	t.out.flush(t.view, t.frames)
 	t.tally.addTo(p.counters)
 	t.stats.Turns++
-	t.stats.Frames += uint64(len(frames))
+	t.stats.Frames += uint64(len(t.frames))
 }
 
 // fruitless is for an event that brought no frame, or an error behind the

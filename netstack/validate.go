@@ -41,7 +41,7 @@ func (s *Snapshot) Validate() error {
 			return fmt.Errorf("%w: namespace %q: %w", ErrInvalid, ns.Name, err)
 		}
 	}
-	return nil
+	return s.validateLinks()
 }
 
 func invalid(format string, args ...any) error {
@@ -53,16 +53,41 @@ func (s *NamespaceSpec) validate(indices map[uint16]string) error {
 	if s.Name == "" || len(s.Name) > maxName {
 		return fmt.Errorf("name must have 1 to %d bytes", maxName)
 	}
+	taken := make(names)
+	macs := make(map[packet.MAC]bool)
+	seen := make(map[netip.Addr]bool)
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if err := taken.claim(n.Name, "network"); err != nil {
+			return fmt.Errorf("network %q: %w", n.Name, err)
+		}
+		if macs[n.Bridge.MAC] {
+			return fmt.Errorf("network %q: bridge: MAC %s is another's", n.Name, n.Bridge.MAC)
+		}
+		macs[n.Bridge.MAC] = true
+		if err := n.validate(indices, seen); err != nil {
+			return fmt.Errorf("network %q: %w", n.Name, err)
+		}
+	}
+	return s.validateDevices(indices, taken, seen)
+}
+
+// validate checks one network; indices holds who uses each index so far, and seen
+// the gateway addresses of the namespace.
+func (s *NetworkSpec) validate(indices map[uint16]string, seen map[netip.Addr]bool) error {
 	if err := claimIndex(indices, s.Bridge.Index, "bridge of "+s.Name); err != nil {
 		return err
 	}
 	if err := s.validateBridge(); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
-	if err := s.validateAddresses(); err != nil {
+	if err := claimAddresses(s.Addresses, seen); err != nil {
 		return err
 	}
-	return s.validatePorts(indices)
+	if err := s.validatePorts(indices); err != nil {
+		return err
+	}
+	return s.validateBridging()
 }
 
 func claimIndex(indices map[uint16]string, index uint16, who string) error {
@@ -76,7 +101,7 @@ func claimIndex(indices map[uint16]string, index uint16, who string) error {
 	return nil
 }
 
-func (s *NamespaceSpec) validateBridge() error {
+func (s *NetworkSpec) validateBridge() error {
 	b := &s.Bridge
 	low := minMTU
 	if s.hasIPv6() {
@@ -97,22 +122,7 @@ func (s *NamespaceSpec) validateBridge() error {
 	return nil
 }
 
-func (s *NamespaceSpec) validateAddresses() error {
-	seen := make(map[netip.Addr]bool, len(s.Addresses))
-	for _, p := range s.Addresses {
-		switch a := p.Addr(); {
-		case !p.IsValid() || !isHost(a):
-			return fmt.Errorf("gateway address %q is not a host's", p)
-		case seen[a]:
-			return fmt.Errorf("gateway address %s given twice", a)
-		default:
-			seen[a] = true
-		}
-	}
-	return nil
-}
-
-func (s *NamespaceSpec) validatePorts(indices map[uint16]string) error {
+func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 	macs := map[packet.MAC]string{s.Bridge.MAC: "the bridge"}
 	addrs := make(map[netip.Addr]string)
 	for _, p := range s.Addresses {
@@ -154,7 +164,7 @@ func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[ne
 	return nil
 }
 
-func (s *NamespaceSpec) hasIPv6() bool {
+func (s *NetworkSpec) hasIPv6() bool {
 	for _, p := range s.Addresses {
 		if p.Addr().Is6() {
 			return true

@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/trace"
 )
@@ -14,15 +15,16 @@ type view struct {
 	gen        uint64
 	generation uint64  // the snapshot's own
 	ports      []*port // by index; nil where there is none
-	domains    map[string]*domain
+	spaces     map[string]*space
 }
 
-// domain is one namespace as one snapshot wants it. What lives on from one
-// snapshot to the next hangs on it: the bridge and ns.
-type domain struct {
-	spec   NamespaceSpec
-	ns     *Namespace
+// network is one network as one snapshot wants it. The bridge and the link live
+// on.
+type network struct {
+	spec   NetworkSpec
 	bridge *bridge.Bridge
+	link   *hostLink // the host stack's interface in the network
+	conf   *autoconf.Server
 	local  *port // the bridge's own
 }
 
@@ -32,11 +34,18 @@ type port struct {
 	index    uint16
 	offload  bool
 	mtu      int
+	metered  bool // has storm limits
 	counters *trace.PortCounters
 	bridge   *bridge.Bridge
 	sock     *socket   // nil for a local port
 	link     *hostLink // nil for a container's port
 	local    *port     // the local port of its bridge; itself for a local port
+	space    *space
+	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
+	peer     uint16 // of a link's: the other end
+
+	conf   *autoconf.Server // of a network's local port
+	client *autoconf.Client // of a container's port: who is behind it
 }
 
 // port returns the port of this index, nil if there is none.
@@ -74,45 +83,40 @@ func (v *view) add(p *port) {
 	v.ports[p.index] = p
 }
 
-// compile adds a domain's ports to the view. sock finds the socket of each.
-func (v *view) compile(d *domain, counters *trace.Counters, sock func(uint16) *socket) {
-	b := &d.spec.Bridge
-	d.local = &port{
+// compile adds a namespace's ports to the view. sock finds the socket of each.
+func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *socket) {
+	for _, n := range s.networks {
+		v.compileNetwork(s, n, counters, sock)
+	}
+	for _, l := range s.links {
+		l.port = &port{
+			index: l.spec.Index, offload: true, mtu: l.spec.MTU, counters: counters.Port(l.spec.Index),
+			link: l.link, space: s, peer: l.spec.Peer,
+		}
+		l.port.local = l.port
+		v.add(l.port)
+		s.devices[l.spec.Index], s.ports[l.spec.Index] = l.port, l.port
+	}
+	v.spaces[s.spec.Name] = s
+}
+
+func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, sock func(uint16) *socket) {
+	b := &n.spec.Bridge
+	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
-		bridge: d.bridge, link: d.ns.host.link,
+		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf,
 	}
-	d.local.local = d.local
-	v.add(d.local)
-	for i := range d.spec.Ports {
-		s := &d.spec.Ports[i]
-		v.add(&port{
-			index: s.Index, offload: s.Offload, mtu: s.MTU, counters: counters.Port(s.Index),
-			bridge: d.bridge, sock: sock(s.Index), local: d.local,
-		})
+	n.local.local = n.local
+	v.add(n.local)
+	s.devices[b.Index], s.ports[b.Index] = n.local, n.local
+	for i := range n.spec.Ports {
+		p := &n.spec.Ports[i]
+		port := &port{
+			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
+			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s,
+			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
+		}
+		v.add(port)
+		s.ports[p.Index] = port
 	}
-	v.domains[d.spec.Name] = d
-}
-
-// portConfigs is the domain's membership as its bridge wants it.
-func (d *domain) portConfigs() []bridge.PortConfig {
-	all := make([]bridge.PortConfig, 0, len(d.spec.Ports)+1)
-	all = append(all, bridge.PortConfig{Index: d.spec.Bridge.Index, MTU: d.spec.Bridge.MTU, Local: true})
-	for i := range d.spec.Ports {
-		p := &d.spec.Ports[i]
-		all = append(all, bridge.PortConfig{Index: p.Index, MTU: p.MTU})
-	}
-	return all
-}
-
-// staticEntries are the stations that need not be learned: the host stack and
-// the containers.
-func (d *domain) staticEntries() []bridge.StaticEntry {
-	all := make([]bridge.StaticEntry, 0, len(d.spec.Ports)+1)
-	b := &d.spec.Bridge
-	all = append(all, bridge.StaticEntry{MAC: b.MAC, Port: b.Index, Own: true})
-	for i := range d.spec.Ports {
-		p := &d.spec.Ports[i]
-		all = append(all, bridge.StaticEntry{MAC: p.MAC, Port: p.Index})
-	}
-	return all
 }

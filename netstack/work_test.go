@@ -29,7 +29,7 @@ func manyWires(t testing.TB, containers int, offload bool) (*Netstack, int) {
 		s.Ports[i].Offload = offload
 		fds[s.Ports[i].Index] = near[uint16(i+1)]
 	}
-	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{s}}, fds); err != nil {
+	if err := n.Apply(&Snapshot{Namespaces: []NamespaceSpec{alone(s)}}, fds); err != nil {
 		t.Fatal(err)
 	}
 	return n, far[0]

@@ -12,6 +12,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/flow"
+	"sluice/neigh"
 	"sluice/packet"
 	"sluice/veth"
 )
@@ -52,18 +53,19 @@ type worker struct {
 
 // turn is what a worker uses while it holds its turn lock.
 type turn struct {
-	view   *view
-	mail   *mailbox
-	frames []packet.Frame // of the turn: rx's or host's
-	rx     intake
-	host   *veth.Batch // frames made from the packets of host stacks
-	out    output
-	flows  flows
-	last   train // of the turn
-	tally  tally
-	stats  WorkerStats
-	now    bridge.Tick // of the round
-	net    *Netstack
+	view    *view
+	mail    *mailbox
+	frames  []packet.Frame // of the turn: rx's or host's
+	rx      intake
+	host    *veth.Batch // frames made from the packets of host stacks
+	out     output
+	flows   flows
+	last    train // of the turn
+	watched bool  // a copy of a frame waits to be sent, see mirror
+	tally   tally
+	stats   WorkerStats
+	now     bridge.Tick // of the round
+	net     *Netstack
 }
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
@@ -132,7 +134,7 @@ func (w *worker) round(events int) {
 	t.view = w.net.view.Load()
 	t.now = bridge.Tick(w.net.tick.Load())
 	t.out.fit(len(t.view.ports))
-	t.out.clock.read = false
+	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}

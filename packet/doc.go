@@ -25,11 +25,12 @@
 //	Ethernet II, 802.3/LLC       EtherType; LLC is left opaque
 //	802.1Q, 802.1ad              at most 2 tags; more are a fault
 //	ARP                          Ethernet/IPv4 only
-//	IPv4                         options (skipped), fragments; no reassembly
+//	IPv4                         options (skipped), fragments; fragmentation,
+//	                             no reassembly
 //	IPv6                         hop-by-hop, routing, fragment, destination, AH:
 //	                             at most 8 extension headers; no jumbograms
 //	TCP, UDP, SCTP               ports and header bounds
-//	ICMP, ICMPv6                 type, code, echo identifier
+//	ICMP, ICMPv6                 type, code, echo identifier; makes errors, redirects
 //	anything else                passed on by protocol number, unread
 //
 // The data path of this package neither allocates nor reads a clock.

@@ -69,7 +69,7 @@ func (v *View) fragmentHeader(b []byte) int {
 type Fragmenter struct {
 	src   *Frame // nil when nothing is left
 	off   int    // first data byte that was not sent yet, from the Ethernet header
-	size  int    // data bytes of each fragment but the last
+	room  int    // data bytes that the MTU has room for
 	csum  csum   // the completed checksum
 	place int    // where it belongs, from the Ethernet header
 }
@@ -85,13 +85,10 @@ func (g *Fragmenter) Init(f *Frame, mtu int) bool {
 	if !v.Is(ViewIPv4) || f.Vnet.IsGSO() || !f.CheckVnet() {
 		return false
 	}
-	g.off, g.size = v.L4, v.End-v.L4
-	if v.End-v.L3 > mtu {
-		df := binary.BigEndian.Uint16(f.Bytes()[v.L3+ip4FragOffset:])&ip4DF != 0
-		g.size = (mtu - (v.L4 - v.L3)) &^ 7
-		if df || g.size < 8 {
-			return false
-		}
+	df := binary.BigEndian.Uint16(f.Bytes()[v.L3+ip4FragOffset:])&ip4DF != 0
+	g.off, g.room = v.L4, mtu-(v.L4-v.L3)
+	if v.End-v.L4 > g.room && (df || g.room < 8) {
+		return false
 	}
 	if f.Vnet.NeedsCsum() {
 		g.csum = f.wireSum()
@@ -110,7 +107,10 @@ func (g *Fragmenter) Next(dst *Frame) bool {
 		return false
 	}
 	b, v := g.src.Bytes(), &g.src.View
-	n := min(g.size, v.End-g.off)
+	n := v.End - g.off
+	if n > g.room {
+		n = g.room &^ 7
+	}
 	dst.Reset(g.src.start, v.L4+n)
 	out := dst.Bytes()
 	copy(out, b[:v.L4])

@@ -7,14 +7,16 @@ import (
 	"net/netip"
 )
 
-// Types and codes of ICMP errors, RFC 792 and RFC 1812 §5.2.7.
+// Types of ICMP errors, RFC 792.
 const (
 	ICMPUnreach      = 3
 	ICMPRedirect     = 5
 	ICMPTimeExceeded = 11
 	ICMPParamProblem = 12
+)
 
-	// Codes of ICMPUnreach.
+// Codes of ICMPUnreach, RFC 792 and RFC 1812 §5.2.7.1.
+const (
 	ICMPNetUnreach   = 0
 	ICMPHostUnreach  = 1
 	ICMPProtoUnreach = 2
@@ -24,24 +26,30 @@ const (
 	ICMPNetProhib    = 9
 	ICMPHostProhib   = 10
 	ICMPAdminProhib  = 13
+)
 
-	// Codes of ICMPRedirect.
+// Codes of ICMPRedirect.
+const (
 	ICMPRedirectNet  = 0
 	ICMPRedirectHost = 1
+)
 
-	// Codes of time exceeded, of both families.
+// Codes of time exceeded, of both families.
+const (
 	ICMPExceededTTL  = 0
 	ICMPExceededFrag = 1
 )
 
-// Types and codes of ICMPv6 errors, RFC 4443 §3.
+// Types of ICMPv6 errors, RFC 4443 §3.
 const (
 	ICMP6Unreach      = 1
 	ICMP6TooBig       = 2
 	ICMP6TimeExceeded = 3
 	ICMP6ParamProblem = 4
+)
 
-	// Codes of ICMP6Unreach.
+// Codes of ICMP6Unreach.
+const (
 	ICMP6NoRoute     = 0
 	ICMP6Prohibited  = 1
 	ICMP6BeyondScope = 2
@@ -49,10 +57,11 @@ const (
 	ICMP6PortUnreach = 4
 	ICMP6PolicyFail  = 5
 	ICMP6RejectRoute = 6
-
-	// A code of ICMP6ParamProblem: the option at the pointer isn't known.
-	ICMP6UnknownOption = 2
 )
+
+// ICMP6UnknownOption is the code of ICMP6ParamProblem for an option at the
+// pointer that isn't known.
+const ICMP6UnknownOption = 2
 
 const (
 	// icmpQuote4 is the longest ICMP error, RFC 1812 §4.3.2.3: what every host takes.
@@ -93,9 +102,13 @@ func Redirect4(code uint8, gateway netip.Addr) ICMPError {
 
 // AppendICMP4 appends to dst an IPv4 packet from src, with which the sender of
 // f's packet learns what became of it: RFC 792, RFC 1812 §4.3.2, byte for byte as
-// the kernel's icmp_send makes it, but that the options which that echoes are left
-// out. It quotes as much of the packet as 576 bytes have room for, see
-// appendQuote. dst comes back as it was if f or src is not IPv4.
+// the kernel's icmp_send makes it, but that the options which that echoes, record
+// route and timestamp among them, are left out. It quotes as much of the packet as
+// 576 bytes have room for, see appendQuote. dst comes back as it was if f or src is
+// not IPv4.
+//
+// The TTL in the quote is f's. The kernel takes one from it before it redirects or
+// misses a neighbour, and after it reports anything else.
 //
 // Whether an error may be sent is for MayAnswerWithICMP.
 // Preconditions: f.View was parsed without fault.

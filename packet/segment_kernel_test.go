@@ -107,8 +107,26 @@ func newKernel(t *testing.T) *kernel {
 	for _, l := range []netlink.Link{pair, peer} {
 		must(t, "set up", netlink.LinkSetUp(l))
 	}
+	for _, name := range []string{"slt-tx", "slt-rx"} {
+		awaitUp(t, name)
+	}
 	offloadsOff(t, "slt-tx")
 	return &kernel{tx: packetSocket(t, pair.Index, unix.PACKET_VNET_HDR), rx: packetSocket(t, peer.Attrs().Index, unix.PACKET_AUXDATA)}
+}
+
+// awaitUp awaits that the kernel has seen the carrier. Until then a device has
+// no queue, and loses what is sent.
+func awaitUp(t *testing.T, name string) {
+	t.Helper()
+	for range 200 {
+		l, err := netlink.LinkByName(name)
+		must(t, name, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s doesn't come up", name)
 }
 
 func must(t *testing.T, what string, err error) {
@@ -172,6 +190,9 @@ func (k *kernel) segment(t *testing.T, f *packet.Frame, n int) [][]byte {
 			flags = unix.MSG_DONTWAIT // the veth delivers in order: one too many is there already, or soon
 		}
 		b, err := k.receive(flags)
+		if errors.Is(err, unix.EINTR) { // Go's own signals
+			continue
+		}
 		if errors.Is(err, unix.EAGAIN) {
 			return out
 		}

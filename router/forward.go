@@ -26,6 +26,9 @@ func (w *passage) onward() Verdict {
 		}
 	}
 	mtu := w.st.mtu(&w.res, w.out, w.v6)
+	if w.Limit != 0 {
+		mtu = min(mtu, w.Limit)
+	}
 	if w.Frame.L3Len() > mtu {
 		return w.tooBig(mtu)
 	}
@@ -177,12 +180,14 @@ func (r *Router) emit(w *passage, out *device, via netip.Addr, f []byte, vnet pa
 // clampToMTU as Device.ClampMSS means what fits the way, in both directions.
 const clampToMTU = 1
 
-// mss is the limit that the devices of the way set to the MSS of TCP.
+// mss is the limit that the route and the devices of the way set to the MSS of TCP.
+// Linux has `advmss` for its own connections only; a router's are those that it
+// forwards.
 func (w *passage) mss(mtu int) uint16 {
-	limit := uint16(0)
 	if w.Frame.View.Proto != packet.ProtoTCP {
 		return 0
 	}
+	limit := uint16(min(w.res.Route.AdvMSS, 0xffff))
 	for _, d := range [...]*device{w.in, w.out} {
 		if d == nil || d.ClampMSS == 0 {
 			continue

@@ -15,10 +15,13 @@ type Packet struct {
 	// Device is where it came in. Of what the namespace's own stack sends it is
 	// the one that the stack chose.
 	Device uint16
-	Port   uint16     // container's port that it came from; 0: none
-	Local  bool       // the namespace's own stack sends it
-	Now    neigh.Tick // seconds
-	Nanos  int64      // of a clock that only goes forward: for rates
+	Port   uint16 // container's port that it came from; 0: none
+	Local  bool   // the namespace's own stack sends it
+	// Limit is what fits behind the next hop's port of a bridge, if the caller knows
+	// that it is less than the device's MTU; 0: not.
+	Limit int
+	Now   neigh.Tick // seconds
+	Nanos int64      // of a clock that only goes forward: for rates
 }
 
 // Sink takes what a router makes itself. It copies what it keeps, and must not

@@ -79,6 +79,9 @@ const (
 	SourceRoute
 	MalformedOption
 	IPChecksum
+	ConfMalformed
+	ConfRefused
+	LinkLoop
 
 	numReasons // one past the last
 )
@@ -162,6 +165,9 @@ var reasonTable = [NumReasons]reasonText{
 	SourceRoute:        {"source_route", "source route of IPv4, which is never followed"},
 	MalformedOption:    {"malformed_option", "IPv4 or hop-by-hop option that is cut short, misplaced or must be known"},
 	IPChecksum:         {"ip_checksum", "wrong checksum of an IPv4 header in a packet to be routed"},
+	ConfMalformed:      {"conf_malformed", "router solicitation, DHCP or DHCPv6 message to the gateway that is malformed or has a wrong checksum"},
+	ConfRefused:        {"conf_refused", "DHCP or DHCPv6 message that is not the container's own (MAC, relay), or of one that has no address to be given"},
+	LinkLoop:           {"link_loop", "passed more links between namespaces than a packet may, or the other end is gone"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -40,20 +40,18 @@ func TestReasonsHaveHelp(t *testing.T) {
 // the words are metric labels: neither may change.
 func TestReasonNumbersAreFixed(t *testing.T) {
 	fixed := map[Reason]string{
-		0: "none", 1: "malformed_ethernet", 2: "malformed_vlan", 3: "malformed_arp", 4: "malformed_ipv4",
-		5: "malformed_ipv6", 6: "malformed_ext_hdr", 7: "malformed_l4", 8: "bad_offload", 9: "truncated",
-		10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast", 13: "same_port", 14: "no_port",
-		15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down", 19: "tx_error", 20: "not_segmentable",
-		21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed", 25: "rx_overrun", 26: "local_protocol",
-		27: "output_budget", 28: "local_rate", 29: "local_quota", 30: "local_socket", 31: "vlan_ingress",
-		32: "vlan_egress", 33: "isolated", 34: "flood_off", 35: "storm", 36: "locked",
-		37: "bpdu", 38: "no_member", 39: "malformed_group", 40: "suppressed", 41: "guard_mac",
-		42: "guard_ip", 43: "guard_arp", 44: "guard_nd", 45: "guard_ra", 46: "guard_dhcp",
-		47: "guard_dhcp6", 48: "guard_query", 49: "frag_overlap", 50: "frag_limit", 51: "frag_malformed",
-		52: "neigh_full", 53: "neigh_queue", 54: "neigh_failed",
-		55: "no_route", 56: "blackhole", 57: "unreachable", 58: "prohibit", 59: "martian_source",
-		60: "martian_destination", 61: "rp_filter", 62: "link_scope", 63: "ttl_exceeded", 64: "no_forward",
-		65: "frag_needed", 66: "source_route", 67: "malformed_option", 68: "ip_checksum",
+		0: "none", 1: "malformed_ethernet", 2: "malformed_vlan", 3: "malformed_arp", 4: "malformed_ipv4", 5: "malformed_ipv6", 6: "malformed_ext_hdr",
+		7: "malformed_l4", 8: "bad_offload", 9: "truncated", 10: "source_multicast", 11: "source_own_mac", 12: "reserved_multicast",
+		13: "same_port", 14: "no_port", 15: "too_big", 16: "tx_full", 17: "tx_no_buffer", 18: "tx_down",
+		19: "tx_error", 20: "not_segmentable", 21: "local_full", 22: "local_checksum", 23: "no_namespace", 24: "port_removed",
+		25: "rx_overrun", 26: "local_protocol", 27: "output_budget", 28: "local_rate", 29: "local_quota", 30: "local_socket",
+		31: "vlan_ingress", 32: "vlan_egress", 33: "isolated", 34: "flood_off", 35: "storm", 36: "locked",
+		37: "bpdu", 38: "no_member", 39: "malformed_group", 40: "suppressed", 41: "guard_mac", 42: "guard_ip",
+		43: "guard_arp", 44: "guard_nd", 45: "guard_ra", 46: "guard_dhcp", 47: "guard_dhcp6", 48: "guard_query",
+		49: "frag_overlap", 50: "frag_limit", 51: "frag_malformed", 52: "neigh_full", 53: "neigh_queue", 54: "neigh_failed",
+		55: "no_route", 56: "blackhole", 57: "unreachable", 58: "prohibit", 59: "martian_source", 60: "martian_destination",
+		61: "rp_filter", 62: "link_scope", 63: "ttl_exceeded", 64: "no_forward", 65: "frag_needed", 66: "source_route",
+		67: "malformed_option", 68: "ip_checksum", 69: "conf_malformed", 70: "conf_refused", 71: "link_loop",
 	}
 	for r, name := range fixed {
 		if r.String() != name {

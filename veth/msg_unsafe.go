@@ -89,29 +89,43 @@ func (r *rxRing) close() error {
 
 // txRing is the memory of a Sender. It is on the Go heap, whose objects don't
 // move: the iovecs may point to a frame on the heap, and the collector must see
-// that they do.
+// that they do. A message has two iovecs, of which most use one.
 type txRing struct {
 	msgs []mmsghdr
-	iovs []unix.Iovec
+	iovs [][2]unix.Iovec
 }
 
 func newTxRing(n int) txRing {
-	r := txRing{msgs: make([]mmsghdr, n), iovs: make([]unix.Iovec, n)}
+	r := txRing{msgs: make([]mmsghdr, n), iovs: make([][2]unix.Iovec, n)}
 	for i := range r.msgs {
-		r.msgs[i].hdr.Iov = &r.iovs[i]
-		r.msgs[i].hdr.SetIovlen(1)
+		r.msgs[i].hdr.Iov = &r.iovs[i][0]
 	}
 	return r
 }
 
 // set lets message i be b, which must not be empty and must stay until send.
 func (r *txRing) set(i int, b []byte) {
-	r.iovs[i].Base = &b[0]
-	r.iovs[i].SetLen(len(b))
+	r.iovs[i][0].Base = &b[0]
+	r.iovs[i][0].SetLen(len(b))
+	r.msgs[i].hdr.SetIovlen(1)
+}
+
+// set2 lets message i be head and rest, neither of which may be empty.
+func (r *txRing) set2(i int, head, rest []byte) {
+	r.set(i, head)
+	r.iovs[i][1].Base = &rest[0]
+	r.iovs[i][1].SetLen(len(rest))
+	r.msgs[i].hdr.SetIovlen(2)
 }
 
 // size is the length of message i.
-func (r *txRing) size(i int) int { return int(r.iovs[i].Len) }
+func (r *txRing) size(i int) int {
+	n := int(r.iovs[i][0].Len)
+	if r.msgs[i].hdr.Iovlen == 2 {
+		n += int(r.iovs[i][1].Len)
+	}
+	return n
+}
 
 // send is one sendmmsg of messages [from, to), which never blocks. from < to.
 func (r *txRing) send(fd, from, to int) (int, unix.Errno) {

@@ -180,6 +180,45 @@ func TestSendKeepsOrderBytesAndMetadata(t *testing.T) {
 	}
 }
 
+// A frame may leave with another beginning than its own, between others that leave
+// as they are.
+func TestSendWithAnotherBeginning(t *testing.T) {
+	w, s := vethtest.New(t), newSender(t, 3)
+	vnet := packet.Vnet{Flags: packet.FlagNeedsCsum, CsumStart: 34, CsumOffset: 6}
+	plain := ethernet(200, 1)
+	f := frameOf(vnet, plain)
+	head := make([]byte, packet.VnetLen, 32)
+	packet.Vnet{}.Encode(head)
+	head = append(head, "another beginning"...)
+	var res veth.SendResult
+	for range 2 { // the same places of the list, in another order
+		s.Append(f)
+		if !s.AppendWith(head, f, 12) || s.AppendWith(head, f, 200) || s.AppendWith(head[:9], f, 0) {
+			t.Fatal("AppendWith")
+		}
+		s.Append(f)
+		if s.AppendWith(head, f, 12) {
+			t.Error("a full list took another frame")
+		}
+		s.Flush(w.FD(), &res)
+		if want := 200 + 188 + 17 + 200; res.Sent != 3 || res.Bytes != want {
+			t.Errorf("%d sent, %d bytes, want %d", res.Sent, res.Bytes, want)
+		}
+		for i, want := range [][]byte{plain, append([]byte("another beginning"), plain[12:]...), plain} {
+			wantVnet := vnet
+			if i == 1 {
+				wantVnet = packet.Vnet{}
+			}
+			if got, b, ok := w.Receive(patience); !ok || got != wantVnet || !bytes.Equal(b, want) {
+				t.Errorf("frame %d: %v, %d bytes, %+v", i, ok, len(b), got)
+			}
+		}
+		s.Append(f)
+		s.AppendWith(head, f, 12)
+		s.Flush(-1, &res)
+	}
+}
+
 func TestFlushCountsWhatIsLost(t *testing.T) {
 	const frames = 32
 	for _, tc := range []struct {
@@ -245,15 +284,16 @@ func TestNoAllocationsPerFrame(t *testing.T) {
 	defer unix.Close(fds[1])
 	const frames = 8 // fits net.unix.max_dgram_qlen
 	b, s := newBatch(t, frames), newSender(t, frames)
-	f := frameOf(packet.Vnet{}, ethernet(1514, 1))
+	f, head := frameOf(packet.Vnet{}, ethernet(1514, 1)), make([]byte, packet.VnetLen+12)
 	var res veth.SendResult
 	for _, tc := range []struct {
 		name string
 		turn func() bool
 	}{
 		{"send and receive", func() bool {
-			for range frames {
+			for range frames / 2 {
 				s.Append(f)
+				s.AppendWith(head, f, 12)
 			}
 			s.Flush(fds[0], &res)
 			n, _ := b.Recv(fds[1], frames)

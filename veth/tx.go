@@ -52,6 +52,18 @@ func (s *Sender) Append(f *packet.Frame) bool {
 	return true
 }
 
+// AppendWith is Append for a frame whose beginning is another one: head, which has
+// the vnet header, stands for the vnet header and the first skip bytes of f. It is
+// held on to as the buffer is.
+func (s *Sender) AppendWith(head []byte, f *packet.Frame, skip int) bool {
+	if s.n == len(s.ring.msgs) || len(head) < packet.VnetLen || skip >= f.Len() {
+		return false
+	}
+	s.ring.set2(s.n, head, f.Bytes()[skip:])
+	s.n++
+	return true
+}
+
 // Flush sends the list by a port without waiting, writes what became of it into
 // res, and leaves the list empty. The buffers are the caller's again.
 //

@@ -3,6 +3,8 @@
 package snoop
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -24,32 +26,67 @@ const (
 type Config struct {
 	// Querier: query in the VLANs of SetPorts while nobody with a lower address
 	// does.
-	Querier bool
+	Querier bool `json:"querier,omitempty"`
 
 	// MAC is the source of queries.
-	MAC packet.MAC
+	MAC packet.MAC `json:"mac,omitzero"`
 
 	// Addr4 and Addr6 are the source addresses of queries. Zero: 0.0.0.0, with
 	// which every other querier wins, and the link-local address of MAC.
-	Addr4, Addr6 netip.Addr
+	Addr4 netip.Addr `json:"addr4,omitzero"`
+	Addr6 netip.Addr `json:"addr6,omitzero"`
 
 	// Version4 is 2 or 3, of IGMP; Version6 1 or 2, of MLD: those of the queries
 	// that are sent. All versions are understood. 0: 2 and 1, as on Linux.
-	Version4, Version6 uint8
+	Version4 uint8 `json:"version4,omitempty"`
+	Version6 uint8 `json:"version6,omitempty"`
 
 	// QueryInterval is the time from one general query to the next, 1 s to 1 h;
 	// ResponseInterval that in which hosts are to answer, 1 s to 25 s and less
 	// than QueryInterval; LastMember the same for a group that was left, 100 ms
 	// to 25 s. Tables count whole seconds: what they wait for is rounded up.
-	QueryInterval, ResponseInterval, LastMember time.Duration
+	QueryInterval    time.Duration `json:"queryInterval,omitempty"`
+	ResponseInterval time.Duration `json:"responseInterval,omitempty"`
+	LastMember       time.Duration `json:"lastMember,omitempty"`
 
 	// Robustness is the number of times that a message is sent, one of which is
 	// taken to arrive; 1 to 7.
-	Robustness uint8
+	Robustness uint8 `json:"robustness,omitempty"`
 
 	// MaxGroups bounds the groups, each in one VLAN; MaxPerPort those that one
 	// port is a member of. 0: 4096 and 256.
-	MaxGroups, MaxPerPort int
+	MaxGroups  int `json:"maxGroups,omitempty"`
+	MaxPerPort int `json:"maxPerPort,omitempty"`
+}
+
+// ErrConfig says that a part of a Config is not within its bounds.
+var ErrConfig = errors.New("not within its bounds")
+
+// Validate reports what is wrong with c. New takes it all the same, and brings it
+// within the bounds.
+func (c *Config) Validate() error {
+	d := c.withDefaults()
+	for _, part := range []struct {
+		name string
+		ok   bool
+	}{
+		{"mac", !c.MAC.IsMulticast()},
+		{"addr4", c.Addr4 == netip.Addr{} || c.Addr4 == d.Addr4},
+		{"addr6", c.Addr6 == netip.Addr{} || c.Addr6 == d.Addr6 && c.Addr6.IsLinkLocalUnicast()},
+		{"version4", c.Version4 == 0 || c.Version4 == d.Version4},
+		{"version6", c.Version6 == 0 || c.Version6 == d.Version6},
+		{"queryInterval", c.QueryInterval == 0 || c.QueryInterval == d.QueryInterval},
+		{"responseInterval", c.ResponseInterval == 0 || c.ResponseInterval == d.ResponseInterval},
+		{"lastMember", c.LastMember == 0 || c.LastMember == d.LastMember},
+		{"robustness", c.Robustness == 0 || c.Robustness == d.Robustness},
+		{"maxGroups", c.MaxGroups == 0 || c.MaxGroups == d.MaxGroups},
+		{"maxPerPort", c.MaxPerPort == 0 || c.MaxPerPort == d.MaxPerPort},
+	} {
+		if !part.ok {
+			return fmt.Errorf("%s: %w", part.name, ErrConfig)
+		}
+	}
+	return nil
 }
 
 // withDefaults fills in what is zero and bounds what is not.

@@ -69,11 +69,11 @@ func (t *Table) join(p *portState, addr netip.Addr, vlan uint16, now uint32) {
 	if unlisted(addr) {
 		return
 	}
-	m := member{p.Index, now + t.config.membership()}
+	m := member{port: p.Index, expires: now + t.config.membership()}
 	g := t.find(addr, vlan)
 	if g != nil {
 		if i := g.index(p.Index); i >= 0 {
-			g.members[i] = m
+			g.members[i].renew(m)
 			return
 		}
 	}
@@ -105,6 +105,13 @@ func (t *Table) enter(addr netip.Addr, vlan uint16, now uint32) *group {
 		t.overflow.Store(max(1, now+t.config.membership()))
 		return nil
 	}
+	return t.insert(addr, vlan)
+}
+
+// insert puts a new group without members into the table, full or not.
+//
+// +checklocks:t.mu
+func (t *Table) insert(addr netip.Addr, vlan uint16) *group {
 	t.stats.Groups++
 	g := &group{addr: addr, vlan: vlan}
 	g.publish()
@@ -123,7 +130,7 @@ func (t *Table) leave(p *portState, addr netip.Addr, vlan uint16, now uint32) (s
 		return t.ask(p, addr, vlan, now)
 	}
 	if g := t.find(addr, vlan); g != nil {
-		t.shrink(g, func(m member) bool { return m.port == p.Index })
+		t.shrink(g, func(m member) bool { return m.port == p.Index && !m.permanent })
 		t.unlink(g)
 	}
 	return false
@@ -155,7 +162,7 @@ func (t *Table) ask(p *portState, addr netip.Addr, vlan uint16, now uint32) (soo
 		return false
 	}
 	i := g.index(p.Index)
-	if i < 0 {
+	if i < 0 || g.members[i].permanent {
 		return false
 	}
 	g.members[i].shorten(now + t.config.lastMember())
@@ -165,9 +172,16 @@ func (t *Table) ask(p *portState, addr netip.Addr, vlan uint16, now uint32) (soo
 	return t.depart(departure{group: addr, vlan: vlan, port: p.Index, next: now, count: t.config.Robustness})
 }
 
-// shorten lets a membership end at a time, unless it does before.
+// renew lets a membership last as long as another, unless it does for ever.
+func (m *member) renew(as member) {
+	if !m.permanent {
+		m.expires = as.expires
+	}
+}
+
+// shorten lets a membership end at a time, unless it does before, or never.
 func (m *member) shorten(until uint32) {
-	if int32(m.expires-until) > 0 {
+	if !m.permanent && int32(m.expires-until) > 0 {
 		m.expires = until
 	}
 }

@@ -182,7 +182,7 @@ func (d *duel) compare(group string, vlan uint16) {
 	}
 	var all []Entry
 	for s, until := range d.w.until {
-		all = append(all, Entry{s.group, s.vlan, s.port, until - d.now})
+		all = append(all, Entry{Group: s.group, VLAN: s.vlan, Port: s.port, Left: until - d.now})
 	}
 	have := d.tab.Groups(nil, d.now)
 	slices.SortFunc(have, byGroup)

@@ -57,7 +57,7 @@ func (t *Table) hearRouter(p *portState, fam *family, now uint32) {
 	if p.Router != RouterAuto {
 		return
 	}
-	m := member{p.Index, now + t.config.otherQuerier()}
+	m := member{port: p.Index, expires: now + t.config.otherQuerier()}
 	i := slices.IndexFunc(fam.heard, func(m member) bool { return m.port == p.Index })
 	if i >= 0 {
 		fam.heard[i] = m
@@ -157,7 +157,7 @@ func (t *Table) Poll(now uint32, send func(Query)) {
 func (t *Table) poll(now uint32) (asks []ask) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.forget(func(m member) bool { return due(m.expires, now) })
+	t.forget(func(m member) bool { return !m.permanent && due(m.expires, now) })
 	asks = t.departed(asks, now)
 	asks = t.general(asks, now)
 	t.fresh = t.fresh[:0]
@@ -195,7 +195,7 @@ func (t *Table) leaving(d departure, now uint32) bool {
 		return false
 	}
 	i := g.index(d.port)
-	return i >= 0 && remaining(g.members[i].expires, now) <= t.config.lastMember()
+	return i >= 0 && !g.members[i].permanent && remaining(g.members[i].expires, now) <= t.config.lastMember()
 }
 
 // general does the queriers of all VLANs.
@@ -277,17 +277,27 @@ func (t *Table) interval(fam *family) uint32 {
 	return t.config.seconds(t.config.QueryInterval)
 }
 
-// Routers appends the router ports that were heard to dst.
+// Routers appends the router ports to dst, in no order: those that were heard, of
+// each VLAN and family, and those that always are.
 func (t *Table) Routers(dst []Entry, now uint32) []Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for i, p := range t.ports {
+		if p.Router == RouterAlways {
+			dst = append(dst, Entry{Port: i, Permanent: true})
+		}
+	}
 	for vid := range t.vlans {
 		v := t.vlans[vid].Load()
 		if v == nil {
 			continue
 		}
-		for _, m := range append(slices.Clone(v.v4.heard), v.v6.heard...) {
-			dst = append(dst, Entry{VLAN: uint16(vid), Port: m.port, Left: remaining(m.expires, now)})
+		for _, fam := range []*family{&v.v4, &v.v6} {
+			for _, m := range fam.heard {
+				e := m.entry(netip.Addr{}, uint16(vid), now)
+				e.V6 = fam == &v.v6
+				dst = append(dst, e)
+			}
 		}
 	}
 	return dst

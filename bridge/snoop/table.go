@@ -49,8 +49,9 @@ type portState struct {
 
 // member is a port in a group, or a router port, and when it ends to be.
 type member struct {
-	port    uint16
-	expires uint32
+	port      uint16
+	permanent bool // a Static one, which doesn't end
+	expires   uint32
 }
 
 // group is one group in one VLAN. The fields from members on are guarded by
@@ -92,6 +93,8 @@ type Table struct {
 	fresh []uint16 // ports that no query was sent to yet
 	// +checklocks:mu
 	left []departure
+	// +checklocks:mu
+	static map[Static]struct{}
 	// +checklocks:mu
 	stats Stats
 }
@@ -211,7 +214,7 @@ func (t *Table) shrink(g *group, chosen func(member) bool) {
 		if !chosen(m) {
 			return false
 		}
-		if s := ports[m.port]; s != nil {
+		if s := ports[m.port]; s != nil && !m.permanent {
 			s.groups--
 		}
 		return true
@@ -233,10 +236,12 @@ func (g *group) publish() {
 // Entry is a port in a group, as `bridge mdb` shows it, or a router port, whose
 // Group is not valid.
 type Entry struct {
-	Group netip.Addr `json:"group,omitzero"`
-	VLAN  uint16     `json:"vlan,omitempty"`
-	Port  uint16     `json:"port"`
-	Left  uint32     `json:"left"` // seconds until it ends
+	Group     netip.Addr `json:"group,omitzero"`
+	VLAN      uint16     `json:"vlan,omitempty"`
+	Port      uint16     `json:"port"`
+	Permanent bool       `json:"permanent,omitempty"` // Static, or RouterAlways, which is one in all VLANs
+	V6        bool       `json:"v6,omitempty"`        // a router of MLD's, not of IGMP's
+	Left      uint32     `json:"left,omitempty"`      // seconds until it ends; 0 if permanent
 }
 
 // Groups appends a snapshot of all groups to dst, in no order.
@@ -246,11 +251,20 @@ func (t *Table) Groups(dst []Entry, now uint32) []Entry {
 	for i := range t.buckets {
 		for g := t.buckets[i].Load(); g != nil; g = g.next.Load() {
 			for _, m := range g.members {
-				dst = append(dst, Entry{g.addr, g.vlan, m.port, remaining(m.expires, now)})
+				dst = append(dst, m.entry(g.addr, g.vlan, now))
 			}
 		}
 	}
 	return dst
+}
+
+// entry is a member as it is shown.
+func (m *member) entry(group netip.Addr, vlan uint16, now uint32) Entry {
+	e := Entry{Group: group, VLAN: vlan, Port: m.port, Permanent: m.permanent}
+	if !m.permanent {
+		e.Left = remaining(m.expires, now)
+	}
+	return e
 }
 
 // due reports whether a time has come, and remaining how long it is until then.

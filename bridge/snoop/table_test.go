@@ -348,7 +348,7 @@ func TestRouterModes(t *testing.T) {
 	s.hear(3, pt.Frame(pt.Build(pt.EtherHdr{Dst: packet.MAC{1, 0, 0x5e, 0, 0, 13}},
 		pt.IPv4Hdr{Dst: pt.IP("224.0.0.13"), Proto: new(uint8(protoPIM))}, pt.Payload("\x20\x00\x00\x00"))))
 	s.gets("239.1.1.1", 2, 3)
-	want := []Entry{{Port: 3, Left: 255}}
+	want := []Entry{{Port: 2, Permanent: true}, {Port: 3, Left: 255}}
 	if diff := gocmp.Diff(want, s.tab.Routers(nil, s.now), gocmp.Comparer(func(a, b Entry) bool { return a == b })); diff != "" {
 		t.Errorf("routers (-want +got):\n%s", diff)
 	}

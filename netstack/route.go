@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"sluice/bridge"
+	"sluice/neigh"
+	"sluice/packet"
+	"sluice/router"
+	"sluice/trace"
+)
+
+// Theory of operation.
+//
+// A frame for the gateway's own MAC is not for the host stack yet: its IP packet
+// is shown to the namespace's router, which delivers, forwards, or keeps it. A
+// packet that is forwarded is rewritten in its buffer (hop limit, MACs, MSS of a
+// SYN) and enters the bridge of the network that it leaves by, as from that one's
+// local port. By a link, it comes to the router of another namespace, and so on.
+//
+// What all of them said is one decision of the flow cache: a hop.
+
+// maxCrossings bounds the links between namespaces that one packet may pass; each
+// costs it a hop, and the worker time.
+const maxCrossings = 8
+
+// hop is what a router does to each packet of a flow. Zero: the flow is bridged.
+type hop struct {
+	epochs  [2]router.Epoch // of the routers that said so
+	neigh   neigh.Ref       // zero for what is delivered
+	dst     packet.MAC
+	src     packet.MAC
+	mtu     uint16 // of forwarded packets: the largest
+	mss     uint16 // for packet.Frame.ClampMSS; 0: none
+	hops    uint8  // what the hop limit loses
+	routers uint8  // epochs in use; 0: no router
+	untag   bool   // the tag comes off first
+	rewrite bool   // MACs are written
+}
+
+// valid reports whether the routers and the neighbour table would say the same.
+func (h *hop) valid() bool {
+	for i := range h.routers {
+		if !h.epochs[i].Valid() {
+			return false
+		}
+	}
+	return !h.rewrite || h.neigh.Valid()
+}
+
+// fits reports whether a packet of the flow may go the way of the others. One that
+// is too large, or has come to the end of its hops, is for the router to see.
+func (h *hop) fits(f *packet.Frame) bool {
+	return (h.hops == 0 || f.HopLimit() > h.hops) && (h.mtu == 0 || f.L3Len() <= int(h.mtu))
+}
+
+// apply makes the packet what leaves the last router.
+func (h *hop) apply(f *packet.Frame) {
+	if h.untag {
+		f.PopVLAN()
+	}
+	for range h.hops {
+		f.DecrementTTL()
+	}
+	if h.rewrite {
+		f.SetMACs(h.dst, h.src)
+	}
+	if h.mss != 0 {
+		f.ClampMSS(h.mss)
+	}
+}
+
+// rewrite does to frame i what the routers of a remembered flow did; false if this
+// packet is not for them to let pass like the others.
+func (t *turn) rewrite(d *decision, i int) bool {
+	h, f := &d.hop, &t.frames[i]
+	switch {
+	case h.routers == 0:
+		return true
+	case !h.fits(f):
+		return false
+	}
+	t.alone()
+	h.neigh.Touch(neigh.Tick(t.now))
+	h.apply(f)
+	return true
+}
+
+// routed reports whether a frame that the bridge sends to a local port, with this
+// done to its tag, is for the router.
+func routed(f *packet.Frame, tag bridge.Tag) bool {
+	return f.View.Is(packet.ViewIP) && wants(&f.View, tag)
+}
+
+// enter takes frame i, which the bridge sends to the local port, to the router.
+func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
+	t.note(in, v, i)
+	t.mirror(v.Mirror, v.Tag, i)
+	t.alone()
+	f := &t.frames[i]
+	untag := v.Tag.Op == bridge.TagPop
+	if untag {
+		f.PopVLAN()
+	}
+	priority := f.View.Tags > 0 // see wants
+	if priority {
+		f.PopVLAN()
+	}
+	c := crossing{in: in, src: v.Src, keep: keep && !priority && v.Mirror|v.MirrorIn == 0, hop: hop{untag: untag}}
+	t.ask(&c, in.local, i)
+}
+
+// route shows frame i, which the host stack behind in has sent, to the router.
+func (t *turn) route(in *port, i int, keep bool) {
+	c := crossing{in: in, keep: keep}
+	t.ask(&c, in, i)
+}
+
+// crossing is the way of one packet through routers.
+type crossing struct {
+	in    *port      // where the frame came from
+	src   bridge.Ref // its station's entry; zero for what the host stack sends
+	keep  bool       // the decision may be remembered
+	links int        // passed
+	hop   hop
+}
+
+// add joins what one router said to the hop.
+func (c *crossing) add(v *router.Verdict) {
+	h := &c.hop
+	c.keep = c.keep && v.Cacheable && int(h.routers) < len(h.epochs)
+	if c.keep {
+		h.epochs[h.routers] = v.Epoch
+		h.routers++
+	}
+	if v.Action != router.Forward {
+		return
+	}
+	if v.TTL {
+		h.hops++
+	}
+	if h.mtu == 0 || v.MTU < int(h.mtu) {
+		h.mtu = uint16(min(v.MTU, maxMTU))
+	}
+	if v.MSS != 0 && (h.mss == 0 || v.MSS < h.mss) {
+		h.mss = v.MSS
+	}
+	h.dst, h.src, h.neigh, h.rewrite = v.Dst, v.Src, v.Neigh, !v.Link
+}
+
+// packetAt is frame i as it comes to the router by device at. limit is the MTU of
+// what is behind its next hop; 0: not known.
+func (t *turn) packetAt(c *crossing, at *port, i, limit int) router.Packet {
+	p := router.Packet{
+		Frame: &t.frames[i], Device: at.index, Limit: limit,
+		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
+	}
+	if c.links == 0 {
+		p.Local = c.in == at
+		if c.in.sock != nil {
+			p.Port = c.in.index
+		}
+	}
+	return p
+}
+
+// ask does what the router of device at says.
+func (t *turn) ask(c *crossing, at *port, i int) {
+	p := t.packetAt(c, at, i, 0)
+	v := at.space.router.Input(&p, at.space)
+	t.follow(c, at, &v, i)
+}
+
+func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
+	switch v.Action {
+	case router.Drop:
+		drop(c.in, v.Reason, 1)
+	case router.Deliver:
+		c.add(v)
+		t.deliver(c, t.view.port(v.Device), i)
+	case router.Forward:
+		t.forwardBy(c, at, v, i)
+	case router.Consumed:
+	}
+}
+
+// deliver gives the packet to the host stack at the device that has the address.
+func (t *turn) deliver(c *crossing, out *port, i int) {
+	if out == nil {
+		drop(c.in, trace.PortRemoved, 1)
+		return
+	}
+	if c.keep {
+		t.flows.keep(&decision{src: c.src, dst: c.src, out: out.index, hop: c.hop}, t.view.gen)
+	}
+	t.send(c.in, out, i)
+}
+
+// forwardBy makes the packet what leaves by a device, and takes it there.
+func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
+	out, f := t.view.port(v.Device), &t.frames[i]
+	if out == nil {
+		drop(c.in, trace.PortRemoved, 1)
+		return
+	}
+	if limit := t.limit(out, v); limit > 0 {
+		c.hop.mtu = uint16(limit)
+		if f.L3Len() > limit {
+			p := t.packetAt(c, at, i, limit)
+			again := at.space.router.Input(&p, at.space)
+			if again.Action != router.Forward {
+				t.follow(c, at, &again, i)
+				return
+			}
+		}
+	}
+	c.add(v)
+	step(v).apply(f)
+	if v.Link {
+		t.cross(c, out, i)
+	} else {
+		t.emerge(c, out, i)
+	}
+}
+
+// limit is the MTU of the port behind which a packet's next hop is, if that is
+// less than the device's; else 0.
+func (t *turn) limit(out *port, v *router.Verdict) int {
+	if v.Link {
+		return 0
+	}
+	index, _, ok := out.bridge.Lookup(v.Dst, out.pvid)
+	if to := t.view.port(index); ok && to != nil && to.mtu < out.mtu {
+		return to.mtu
+	}
+	return 0
+}
+
+// step is what one router does to a packet.
+func step(v *router.Verdict) *hop {
+	h := &hop{dst: v.Dst, src: v.Src, mss: v.MSS, rewrite: !v.Link}
+	if v.TTL {
+		h.hops = 1
+	}
+	return h
+}
+
+// cross takes the packet over a link, to the router of another namespace.
+func (t *turn) cross(c *crossing, out *port, i int) {
+	peer := t.view.port(out.peer)
+	if c.links++; peer == nil || c.links > maxCrossings {
+		drop(c.in, trace.LinkLoop, 1)
+		return
+	}
+	n, bytes := t.frames[i].Segments()
+	out.counters.AddTx(uint64(n), uint64(bytes))
+	peer.counters.AddRx(uint64(n), uint64(bytes))
+	t.ask(c, peer, i)
+}
+
+// emerge lets the packet into the bridge of the network that it leaves by.
+func (t *turn) emerge(c *crossing, out *port, i int) {
+	v := decide(out, &t.frames[i], t.now, &t.out.clock)
+	if c.keep && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid() {
+		d := decisionOf(&v)
+		d.hop, d.plain = c.hop, false
+		if c.src.Valid() {
+			d.src = c.src
+		}
+		t.flows.keep(&d, t.view.gen)
+	}
+	t.apply(out, &v, i)
+}
+
+// tooBig ends a frame that is larger than the MTU of an output port, or of the
+// port behind a bridge. An IP packet is not lost without a word, as it would be on
+// a bridge: its sender hears of the MTU from the gateway, or it is fragmented.
+func (t *turn) tooBig(in, out *port, tag bridge.Tag, i int) {
+	f := &t.frames[i]
+	if in.sock == nil || !f.View.Is(packet.ViewIP) {
+		drop(in, trace.TooBig, 1)
+		return
+	}
+	c := crossing{in: in}
+	p := t.packetAt(&c, in.local, i, out.mtu)
+	if out.link != nil || in.space.router.TooBig(&p, out.mtu, in.space) {
+		drop(in, trace.TooBig, 1)
+		return
+	}
+	t.fragment(in, out, tag, i)
+}
+
+// fragment sends the fragments of frame i, which may be, to a port of its bridge,
+// each datagram of a train by itself.
+func (t *turn) fragment(in, out *port, tag bridge.Tag, i int) {
+	t.flush() // the buffers for segments are free
+	f := &t.frames[i]
+	if !f.Vnet.IsGSO() {
+		t.pieces(in, out, tag, f)
+		return
+	}
+	if !t.out.cutter.Init(f) {
+		drop(in, trace.NotSegmentable, 1)
+		return
+	}
+	for s := &t.out.cut.Frames[0]; t.out.cutter.Next(s); {
+		t.pieces(in, out, tag, s)
+	}
+}
+
+// pieces sends the fragments of one packet.
+func (t *turn) pieces(in, out *port, tag bridge.Tag, f *packet.Frame) {
+	var g packet.Fragmenter
+	if !g.Init(f, out.mtu) {
+		drop(in, trace.TooBig, 1)
+		return
+	}
+	for s := &t.out.cut.Frames[1]; g.Next(s); {
+		in.local.link.emit(waiting{frame: s.Bytes(), vnet: s.Vnet, to: toPort, port: out.index, tag: tag})
+	}
+}

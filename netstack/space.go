@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"fmt"
+
+	"sluice/neigh"
+	"sluice/packet"
+	"sluice/router"
+	"sluice/routing"
+	"sluice/trace"
+)
+
+// space is one namespace as one snapshot wants it. What lives on from one
+// snapshot to the next is in ns: the host stack and the router.
+type space struct {
+	spec     NamespaceSpec
+	ns       *Namespace
+	router   *router.Router
+	networks []*network // in the order of the spec
+	links    []*link    // the same
+
+	// devices are the local ports of networks and links, by index; ports are they
+	// and the containers'.
+	devices, ports map[uint16]*port
+}
+
+// link is one end of a link to another namespace, as one snapshot wants it.
+type link struct {
+	spec LinkSpec
+	link *hostLink // the host stack's interface, with the end's addresses
+	port *port
+}
+
+// linkMAC is the address of the host stack's interface on a link, where nobody
+// sees it.
+func linkMAC(index uint16) packet.MAC {
+	return packet.MAC{2, 's', 'l', 0, byte(index >> 8), byte(index)}
+}
+
+// Emit implements router.Sink: the frame enters the network by its local port.
+func (s *space) Emit(device uint16, vnet packet.Vnet, frame []byte) {
+	if p := s.devices[device]; p != nil {
+		p.link.emit(waiting{frame: frame, vnet: vnet})
+	}
+}
+
+// Local implements router.Sink: the frame is for the host stack that caused it.
+func (s *space) Local(device uint16, vnet packet.Vnet, frame []byte) {
+	if p := s.devices[device]; p != nil {
+		p.link.emit(waiting{frame: frame, vnet: vnet, to: toStack})
+	}
+}
+
+// Drop implements router.Sink.
+func (s *space) Drop(port uint16, reason trace.Reason, frames int) {
+	if p := s.ports[port]; p != nil {
+		drop(p, reason, frames)
+	}
+}
+
+// routerConfig is what the namespace's router is to know.
+func (s *space) routerConfig() (*router.Config, error) {
+	spec := router.Spec{Routes: s.spec.Routing.Routes, Rules: s.spec.Routing.Rules}
+	for i := range s.spec.Networks {
+		n := &s.spec.Networks[i]
+		spec.Devices = append(spec.Devices, s.device(n.Name, n.Bridge.Index, n.VRF, &n.Device, router.Device{
+			MAC: n.Bridge.MAC, MTU: n.Bridge.MTU, Addrs: n.hostAddresses(),
+		}))
+		for j := range n.Ports {
+			if p := &n.Ports[j]; p.Device != "" {
+				spec.Ports = append(spec.Ports, router.Port{Index: p.Index, Name: p.Device})
+			}
+		}
+	}
+	for i := range s.spec.Links {
+		l := &s.spec.Links[i]
+		spec.Devices = append(spec.Devices, s.device(l.Name, l.Index, l.VRF, &l.Device, router.Device{
+			MAC: linkMAC(l.Index), MTU: l.MTU, Addrs: l.Addresses, PointToPoint: true,
+		}))
+	}
+	set, err := router.BuildSet(&spec)
+	if err != nil {
+		return nil, fmt.Errorf("%w: routing: %w", ErrInvalid, err)
+	}
+	return &router.Config{
+		Devices: spec.Devices, Set: set, Neighbours: s.neighbours(), Seed: s.spec.Routing.Seed,
+	}, nil
+}
+
+// device completes what is particular to networks and links.
+func (s *space) device(name string, index uint16, vrf string, d *DeviceSpec, out router.Device) router.Device {
+	out.Name, out.Index, out.VRF = name, index, s.table(vrf)
+	out.NoForward, out.NoRedirects = d.NoForward, d.NoRedirects
+	out.ReversePath, out.ClampMSS = d.ReversePath, d.ClampMSS
+	return out
+}
+
+// table is that of a VRF, 0 for none.
+func (s *space) table(vrf string) routing.TableID {
+	for i := range s.spec.VRFs {
+		if s.spec.VRFs[i].Name == vrf {
+			return s.spec.VRFs[i].Table
+		}
+	}
+	return 0
+}
+
+// neighbours are those that need not be asked for: containers, and static ones.
+func (s *space) neighbours() []neigh.Static {
+	var all []neigh.Static
+	byName := make(map[string]uint16)
+	for i := range s.spec.Networks {
+		n := &s.spec.Networks[i]
+		byName[n.Name] = n.Bridge.Index
+		for j := range n.Ports {
+			p := &n.Ports[j]
+			for _, a := range p.Addresses {
+				all = append(all, neigh.Static{Device: n.Bridge.Index, Addr: a, MAC: p.MAC})
+			}
+		}
+	}
+	for i := range s.spec.Routing.Neighbours {
+		n := &s.spec.Routing.Neighbours[i]
+		all = append(all, neigh.Static{Device: byName[n.Dev], Addr: n.Addr, MAC: n.MAC})
+	}
+	return all
+}
+
+// network returns the namespace's network of that name, nil if there is none.
+func (s *space) network(name string) *network {
+	if s == nil {
+		return nil
+	}
+	for _, n := range s.networks {
+		if n.spec.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// linkOf returns the namespace's link of that index, nil if there is none.
+func (s *space) linkOf(index uint16) *link {
+	if s == nil {
+		return nil
+	}
+	for _, l := range s.links {
+		if l.spec.Index == index {
+			return l
+		}
+	}
+	return nil
+}
+
+// interfaces are those of the host stack in the namespace.
+func (s *space) interfaces() []*hostLink {
+	var all []*hostLink
+	for _, n := range s.networks {
+		all = append(all, n.link)
+	}
+	for _, l := range s.links {
+		all = append(all, l.link)
+	}
+	return all
+}
