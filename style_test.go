@@ -25,7 +25,9 @@ const spdx = "// SPDX-License-Identifier: Apache-2.0\n\n"
 // dataPath are the packages that a packet passes through: no clock in there,
 // time is an argument, so that a five-minute timeout is tested in no time.
 func dataPath() []string {
-	return []string{"packet", "flow", "trace", "bridge", "routing", "fragment", "neigh", "router", "veth", "netstack"}
+	return []string{
+		"packet", "flow", "trace", "bridge", "autoconf", "routing", "fragment", "neigh", "router", "veth", "netstack",
+	}
 }
 
 // clockFiles are the files of those packages that may read the clock, each with

@@ -88,6 +88,7 @@ type Agent struct {
 	hostNS   netns.NsHandle
 	counters *trace.Counters
 	plane    *plane
+	sets     sets
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.

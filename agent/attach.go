@@ -49,7 +49,11 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 		return nil, kernelError(rec, err)
 	}
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network)
-	return &api.AttachReply{Attachment: rec.public(), Gateways: gateways, GatewayMAC: n.MAC.String()}, nil
+	st, err := a.store.read()
+	if err != nil {
+		return nil, err
+	}
+	return &api.AttachReply{Attachment: st.public(rec), Gateways: gateways, GatewayMAC: n.MAC.String()}, nil
 }
 
 // openContainer opens the namespace that a request names.
@@ -127,7 +131,7 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 	if err := a.plug(ctx, rec); err != nil {
 		return nil, err
 	}
-	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs()); err != nil {
+	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.configured()); err != nil {
 		return nil, err
 	}
 	return gateways, a.setState(api.StateReady, rec)
@@ -185,6 +189,7 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 		a.log.Warn("the dataplane has not heard of removed ports yet", "err", err)
 	}
 	for _, rec := range recs {
+		a.dropRules(rec)
 		if err := veth.DeletePair(a.hostNS, rec.hostIfName()); err != nil {
 			return err
 		}
@@ -197,6 +202,23 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 		}
 		return nil
 	})
+}
+
+// dropRules removes the rules that an attachment made in its container, which don't
+// go with its interface. What can't be removed does no harm: nothing is sent from an
+// address that is gone.
+func (a *Agent) dropRules(rec *attachmentRecord) {
+	if rec.RouteTable == 0 {
+		return
+	}
+	ns, same, err := sameNamespace(rec.Netns, rec.NS)
+	if err == nil && same {
+		err = veth.DeleteRules(ns, rec.RouteTable, rec.addrs())
+		_ = ns.Close()
+	}
+	if err != nil {
+		a.log.Warn("rules left in the container", "nic", rec.Name, "err", err)
+	}
 }
 
 // kernelError gives what veth refused the code and field of the request.

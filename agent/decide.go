@@ -13,7 +13,9 @@ import (
 	"sluice/api"
 	"sluice/config"
 	"sluice/ipam"
+	"sluice/iproute"
 	"sluice/packet"
+	"sluice/routing"
 )
 
 // defaultIfName is what a container calls its first interface.
@@ -38,6 +40,8 @@ func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string) (*attachm
 		func() error { return decideMAC(st, r, rec) },
 		func() error { return decideAddresses(st, r, n, rec) },
 		func() error { return decidePort(st, rec) },
+		func() error { return decideRouting(st, r, n, rec) },
+		func() error { return decideBridge(r, rec) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -221,10 +225,75 @@ func ipamError(field string, err error) error {
 	return err
 }
 
+// decideRouting takes the settings of the port, and how the container is configured.
+func decideRouting(st *state, r *api.AttachRequest, n *networkRecord, rec *attachmentRecord) (err error) {
+	names := st.namespace(n.space()).names()
+	if rec.Settings, err = iproute.ParseSettings(iproute.OfPort, r.Set, names); err != nil {
+		return refuse(api.CodeInvalid, "set", "%s", err)
+	}
+	for _, word := range []string{"mirror_in", "mirror_out"} {
+		to := rec.Settings.Mirror(word)
+		if a := st.find(func(a *attachmentRecord) bool { return a.Name == to }); to != "" && to != n.Name && (a == nil || a.Network != n.Name) {
+			return refuse(api.CodeNotFound, "set", "%s: no port %q in network %s", word, to, n.Name)
+		}
+	}
+	if r.Table != "" {
+		if err := rec.Settings.Check(iproute.OfPort, "table", r.Table, names); err != nil {
+			return refuse(api.CodeInvalid, "table", "%s", err)
+		}
+	}
+	rec.Settings = rec.Settings.With(nil)
+	rec.RouteTable = r.RouteTable
+	switch {
+	case r.RouteTable >= uint32(routing.TableDefault) && r.RouteTable <= uint32(routing.TableLocal):
+		return refuse(api.CodeInvalid, "route_table", "%d is one of the tables default, main and local", r.RouteTable)
+	case r.Configure != "" && r.Configure != "static" && r.Configure != "none":
+		return refuse(api.CodeInvalid, "configure", "%q: want static or none", r.Configure)
+	case r.Configure == "none" && r.RouteTable != 0:
+		return refuse(api.CodeInvalid, "route_table", "the container makes its routes itself")
+	}
+	rec.Bare = r.Configure == "none"
+	return nil
+}
+
+// decideBridge takes the VLANs and the static entries of the port.
+func decideBridge(r *api.AttachRequest, rec *attachmentRecord) error {
+	if n := len(r.VLAN) + len(r.FDB) + len(r.MDB); n > config.MaxEntries {
+		return refuse(api.CodeInvalid, "", "%d VLANs and entries; at most %d are supported", n, config.MaxEntries)
+	}
+	for _, text := range r.VLAN {
+		c, err := iproute.ParseMembership(strings.Fields(text))
+		if err == nil && c.Dev != "" {
+			err = errors.New("the port is known")
+		}
+		if err == nil {
+			rec.VLAN, err = rec.VLAN.With(c)
+		}
+		if err != nil {
+			return refuse(api.CodeInvalid, "vlan", "%q: %s", text, err)
+		}
+	}
+	for _, text := range r.FDB {
+		s, err := iproute.ParseStation(strings.Fields(text))
+		if err != nil || s.Dev != "" {
+			return refuse(api.CodeInvalid, "fdb", "%q: want MAC [vlan V]", text)
+		}
+		rec.Stations = append(rec.Stations, s)
+	}
+	for _, text := range r.MDB {
+		g, err := iproute.ParseGroup(strings.Fields(text))
+		if err != nil || g.Port != "" {
+			return refuse(api.CodeInvalid, "mdb", "%q: want GROUP [vid V]", text)
+		}
+		rec.Groups = append(rec.Groups, g)
+	}
+	return nil
+}
+
 func decidePort(st *state, rec *attachmentRecord) error {
 	rec.Port = st.freePort()
 	if rec.Port == 0 {
-		return refuse(api.CodeExhausted, "", "no port number is left: %d networks and attachments", counterSlots-1)
+		return errNoPort()
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func (a *Agent) detach(ctx context.Context, r *api.DetachRequest) (*api.Attachme
 	if err != nil {
 		return nil, err
 	}
-	was := rec.public()
+	was := st.public(rec)
 	if err := a.remove(ctx, rec); err != nil {
 		return nil, fmt.Errorf("detach %s: %w", rec.Name, err)
 	}

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,7 +13,7 @@ import (
 
 	"sluice/api"
 	"sluice/config"
-	"sluice/ipam"
+	"sluice/iproute"
 )
 
 // apply makes the networks what a text declares.
@@ -44,11 +45,9 @@ var errDryRun = errors.New("dry run")
 func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]api.Change, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var before *state
 	changes := []api.Change{}
-	err := a.store.update(func(t *txn) (err error) {
-		before = t.state
-		if changes, err = t.declare(c); err == nil && (dryRun || len(changes) == 0) {
+	undo, err := a.store.attempt(func(t *txn) (err error) {
+		if changes, err = t.declare(c, &a.sets); err == nil && (dryRun || len(changes) == 0) {
 			return errDryRun
 		}
 		return err
@@ -59,104 +58,38 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 	if err != nil {
 		return nil, err
 	}
+	if err := a.tell(ctx, undo); err != nil {
+		return nil, err
+	}
+	for _, ch := range changes {
+		a.log.Info("declared", "change", ch)
+	}
+	return changes, nil
+}
+
+// tell makes the dataplane forward by a transaction that was committed. If it can't,
+// the transaction is taken back.
+func (a *Agent) tell(ctx context.Context, undo func() error) error {
 	st, err := a.store.read()
 	if err == nil {
-		a.resetCounters(st, changes)
+		a.resetCounters(st)
 		err = a.plane.Apply(ctx, st.snapshot(""), nil)
 	}
 	if err != nil {
-		return nil, errors.Join(err, a.store.update(func(t *txn) error { return t.restoreNetworks(before) }))
+		return errors.Join(err, undo())
 	}
-	for _, ch := range changes {
-		a.log.Info("network declared", "change", ch)
-	}
-	return changes, nil
-}
-
-// resetCounters forgets what the ports of new networks counted for somebody else.
-func (a *Agent) resetCounters(st *state, changes []api.Change) {
-	for _, ch := range changes {
-		if n := st.network(ch.Network); n != nil && ch.Action == "add" {
-			a.counters.Port(n.Port).Reset()
-		}
-	}
-}
-
-// restoreNetworks puts the networks back to what they were.
-func (t *txn) restoreNetworks(before *state) error {
-	for i := range t.state.networks {
-		if err := t.dropNetwork(t.state.networks[i].Name); err != nil {
-			return err
-		}
-	}
-	for i := range before.networks {
-		if err := t.putNetwork(&before.networks[i]); err != nil {
-			return err
-		}
-	}
+	a.sets.keep(st.spaces())
 	return nil
 }
 
-// declare changes the networks in one transaction and lists the changes:
-// removals first, then what the file names, in its order.
-func (t *txn) declare(c *config.Config) ([]api.Change, error) {
-	changes := []api.Change{}
-	for i := range t.state.networks {
-		name := t.state.networks[i].Name
-		if slices.ContainsFunc(c.Networks, func(n config.Network) bool { return n.Name == name }) {
-			continue
-		}
-		if err := refuseAttached(name, "removed", t.state.of(name)); err != nil {
-			return nil, err
-		}
-		changes = append(changes, api.Change{Action: "remove", Network: name})
-		if err := t.dropNetwork(name); err != nil {
-			return nil, err
+// resetCounters forgets what the numbers of new devices counted for somebody else.
+func (a *Agent) resetCounters(st *state) {
+	was := a.plane.numbers()
+	for port := range st.numbers() {
+		if !was[port] {
+			a.counters.Port(port).Reset()
 		}
 	}
-	for i := range c.Networks {
-		more, err := t.declareOne(&c.Networks[i])
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, more...)
-	}
-	return changes, nil
-}
-
-func (t *txn) declareOne(c *config.Network) ([]api.Change, error) {
-	old := t.state.network(c.Name)
-	if old == nil {
-		return t.addNetwork(c)
-	}
-	n := *old
-	n.declare(c)
-	if err := refuseStranding(old, &n, t.state.of(n.Name)); err != nil {
-		return nil, err
-	}
-	changes := diff(old, &n)
-	if len(changes) == 0 {
-		return nil, nil
-	}
-	return changes, t.putNetwork(&n)
-}
-
-// addNetwork decides the port and the gateway's MAC, which stay for good.
-func (t *txn) addNetwork(c *config.Network) ([]api.Change, error) {
-	var n networkRecord
-	n.declare(c)
-	n.Port = t.state.freePort()
-	if n.Port == 0 {
-		return nil, refuse(api.CodeExhausted, "", "no port number is left: %d networks and attachments", counterSlots-1)
-	}
-	mac, err := ipam.MAC(n.Name, newID(), func([6]byte) bool { return false })
-	if err != nil {
-		return nil, err
-	}
-	n.MAC = mac
-	// The next network of this transaction must see that the port is taken.
-	t.state.networks = append(t.state.networks, n)
-	return []api.Change{{Action: "add", Network: n.Name}}, t.putNetwork(&n)
 }
 
 // refuseAttached refuses to do something to a network because of attachments.
@@ -198,6 +131,11 @@ func refuseStranding(old, n *networkRecord, attached []*attachmentRecord) error 
 	}
 	if err := refuseAttached(n.Name, fmt.Sprintf("changed to mtu %d", n.MTU), larger); err != nil {
 		return err
+	}
+	if old.space() != n.space() {
+		if err := refuseAttached(n.Name, "moved to namespace "+n.space(), attached); err != nil {
+			return err
+		}
 	}
 	for _, g := range old.Gateways {
 		if !slices.Contains(n.Gateways, g) {
@@ -243,7 +181,45 @@ func (n *networkRecord) fields() []field {
 		{"fdb.max", fmt.Sprint(n.FDBMax)},
 		{"fdb.maxPerPort", fmt.Sprint(n.FDBMaxPerPort)},
 		{"echo", fmt.Sprint(n.Echo)},
+		{"namespace", n.space()},
+		{"vrf", orNone(n.VRF)},
+		{"device", orNone(strings.Join(n.Device.Words(), " "))},
+		{"ports", orNone(strings.Join(n.Settings.Words(), " "))},
+		{"ports.vlan", vlanText(n.PortVLAN)},
+		{"vlan", vlanText(n.VLAN)},
+		{"snooping", snoopingText(n.Snooping)},
+		{"fdb.static", orNone(words(n.Stations))},
+		{"mdb.static", orNone(words(n.Groups))},
 	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func vlanText(v *iproute.VLAN) string {
+	if !v.Aware() {
+		return "none"
+	}
+	text := fmt.Sprintf("pvid %d tagged %s untagged %s", v.PVID, orNone(v.Tagged.String()), orNone(v.Untagged.String()))
+	if v.QinQ {
+		text += " qinq"
+	}
+	return text
+}
+
+func snoopingText(c *config.Snooping) string {
+	if c == nil {
+		return "off"
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return "on"
+	}
+	return string(text)
 }
 
 // words joins prefixes or addresses with commas.

@@ -143,6 +143,28 @@ func (p *plane) Apply(ctx context.Context, s *netstack.Snapshot, files map[uint1
 	return nil
 }
 
+// numbers are those of the ports and devices that the dataplane was told last.
+func (p *plane) numbers() map[uint16]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := portSet(p.want)
+	if p.want == nil {
+		return out
+	}
+	for _, ns := range p.want.Namespaces {
+		for i := range ns.Networks {
+			out[ns.Networks[i].Bridge.Index] = true
+		}
+		for _, l := range ns.Links {
+			out[l.Index] = true
+		}
+		for _, v := range ns.VRFs {
+			out[v.Index] = true
+		}
+	}
+	return out
+}
+
 // Withdraw tells the dataplane a snapshot that only takes ports away. It holds
 // even if there is nobody to hear it now: whoever comes next is told. Hence its
 // error is for the log only.

@@ -27,13 +27,17 @@ func (a *Agent) links(q query) ([]api.Link, error) {
 	if q.stats {
 		a.plane.sockets.countOverruns(a.counters)
 	}
-	out := []api.Link{}
+	out, devices := []api.Link{}, make(map[string]map[string]string)
 	for i := range st.attachments {
 		rec := &st.attachments[i]
 		if q.network != "" && rec.Network != q.network {
 			continue
 		}
-		link := api.Link{Attachment: rec.public()}
+		link := api.Link{Attachment: st.publicBut(rec)}
+		if devices[link.Namespace] == nil {
+			devices[link.Namespace] = st.portDevices(link.Namespace)
+		}
+		link.Device = devices[link.Namespace][rec.ID]
 		if q.stats {
 			link.Stats = a.stats(rec.Port)
 		}
@@ -56,6 +60,12 @@ func (a *Agent) look(q query) (*state, []*networkRecord, error) {
 			return nil, nil, refuse(api.CodeNotFound, "network", "no network %q", q.network)
 		}
 		return st, []*networkRecord{n}, nil
+	}
+	if q.namespace != "" {
+		if st.namespace(q.namespace) == nil {
+			return nil, nil, refuse(api.CodeNotFound, "namespace", "no namespace %q", q.namespace)
+		}
+		return st, st.in(q.namespace), nil
 	}
 	var all []*networkRecord
 	for i := range st.networks {
@@ -88,7 +98,7 @@ func (a *Agent) networks(q query) ([]api.Network, error) {
 		pub := api.Network{
 			Name: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, Port: n.Port, MAC: n.MAC.String(), MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, FDBMax: n.FDBMax, FDBMaxPerPort: n.FDBMaxPerPort, Echo: n.Echo,
-			Attachments: len(st.of(n.Name)),
+			Attachments: len(st.of(n.Name)), Namespace: n.space(), VRF: n.VRF,
 		}
 		if q.stats {
 			pub.Stats = a.stats(n.Port)
@@ -119,17 +129,6 @@ func (a *Agent) addresses(q query) ([]api.Address, error) {
 	return out, nil
 }
 
-func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	names := st.portNames()
-	return ask(ctx, a.plane, all, (*networkRecord).maxFDB, (*dataplane.Client).FDB, func(n string, e *dataplane.FDBEntry) api.FDBEntry {
-		return publicFDB(n, names, e)
-	})
-}
-
 // portNames says who has which port: an attachment, or a network for the local
 // port of its bridge.
 func (s *state) portNames() map[uint16]string {
@@ -141,14 +140,6 @@ func (s *state) portNames() map[uint16]string {
 		out[s.attachments[i].Port] = s.attachments[i].Name
 	}
 	return out
-}
-
-func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error) {
-	_, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	return ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
 }
 
 func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
@@ -164,7 +155,7 @@ func atMostTold(*networkRecord) int { return maxTold }
 // ask collects one kind of list from the dataplane, of each network. A list that
 // is longer than most allows is no honest one.
 func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most func(*networkRecord) int,
-	list func(c *dataplane.Client, ctx context.Context, namespace, network string) ([]In, error), public func(network string, e *In) Out,
+	list func(c *dataplane.Client, ctx context.Context, namespace, network string) ([]In, error), public func(n *networkRecord, e *In) Out,
 ) ([]Out, error) {
 	out := []Out{}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -174,7 +165,7 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 		return nil, unavailable(errPlaneDown)
 	}
 	for _, n := range all {
-		entries, err := list(c, ctx, n.Name, n.Name)
+		entries, err := list(c, ctx, n.space(), n.Name)
 		if err != nil {
 			return nil, askError(n.Name, err)
 		}
@@ -182,7 +173,7 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 			return nil, refuse(api.CodeInternal, "", "network %s: the dataplane lists %d entries, more than there can be", n.Name, len(entries))
 		}
 		for i := range entries {
-			out = append(out, public(n.Name, &entries[i]))
+			out = append(out, public(n, &entries[i]))
 		}
 	}
 	return out, nil

@@ -11,6 +11,7 @@ import (
 	"sluice/api"
 	"sluice/config"
 	"sluice/ipam"
+	"sluice/iproute"
 	"sluice/packet"
 )
 
@@ -30,6 +31,27 @@ type networkRecord struct {
 	Port uint16       `json:"port"`
 	MAC  packet.MAC   `json:"mac"`
 	Last []netip.Addr `json:"last"`
+
+	// Namespace is where the network is a device; empty: one of its own, of its name.
+	Namespace string           `json:"namespace,omitempty"`
+	VRF       string           `json:"vrf,omitempty"`
+	Device    iproute.Settings `json:"device,omitempty"`
+	// Settings and PortVLAN are what its ports have unless their attachment says
+	// otherwise; VLAN is the gateway's port's.
+	Settings iproute.Settings  `json:"settings,omitempty"`
+	PortVLAN *iproute.VLAN     `json:"port_vlan,omitempty"`
+	VLAN     *iproute.VLAN     `json:"vlan,omitempty"`
+	Snooping *config.Snooping  `json:"snooping,omitempty"`
+	Stations []iproute.Station `json:"stations,omitempty"`
+	Groups   []iproute.Group   `json:"groups,omitempty"`
+}
+
+// space is the name of the network's namespace.
+func (n *networkRecord) space() string {
+	if n.Namespace == "" {
+		return n.Name
+	}
+	return n.Namespace
 }
 
 // declare takes over what the file says and keeps what the agent decided.
@@ -41,6 +63,12 @@ func (n *networkRecord) declare(c *config.Network) {
 		n.Last = make([]netip.Addr, len(c.Subnets))
 	}
 	n.Subnets, n.Gateways = c.Subnets, c.Gateways
+	if n.Namespace = c.Namespace; n.Namespace == n.Name {
+		n.Namespace = ""
+	}
+	n.VRF, n.Device = c.VRF, c.Device
+	n.Settings, n.PortVLAN, n.VLAN, n.Snooping = c.Ports, c.PortVLAN, c.VLAN, c.Snooping
+	n.Stations, n.Groups = c.Stations, c.Groups
 }
 
 func (n *networkRecord) pool(i int) ipam.Pool {
@@ -72,6 +100,18 @@ type attachmentRecord struct {
 	State     api.State      `json:"state"`
 	// Fault is why the state is failed.
 	Fault string `json:"fault,omitempty"`
+
+	// Settings are what the attachment says otherwise than its network; VLAN, if it is
+	// there, replaces the network's. The entries are static ones of its port.
+	Settings iproute.Settings  `json:"settings,omitempty"`
+	VLAN     *iproute.VLAN     `json:"vlan,omitempty"`
+	Stations []iproute.Station `json:"stations,omitempty"`
+	Groups   []iproute.Group   `json:"groups,omitempty"`
+
+	// RouteTable is the table that the interface's routes are in, in the container; 0:
+	// main. Bare: the container is given the interface and nothing else.
+	RouteTable uint32 `json:"route_table,omitempty"`
+	Bare       bool   `json:"bare,omitempty"`
 }
 
 // hostIfName names the host end. The host namespace is this agent's alone, so
@@ -87,10 +127,28 @@ func (a *attachmentRecord) addrs() []netip.Addr {
 	return out
 }
 
-// public is the attachment as the API shows it.
-func (a *attachmentRecord) public() api.Attachment {
+// public is an attachment as the API shows it.
+func (s *state) public(a *attachmentRecord) api.Attachment {
+	out := s.publicBut(a)
+	out.Device = s.portDevices(out.Namespace)[a.ID]
+	return out
+}
+
+// publicBut is public without the device, for who has all of them at once.
+func (s *state) publicBut(a *attachmentRecord) api.Attachment {
+	n := s.network(a.Network)
+	if n == nil { // never, but for a record of another's making
+		n = new(networkRecord)
+	}
+	configure := "static"
+	if a.Bare {
+		configure = "none"
+	}
+	space := n.space()
 	return api.Attachment{
-		ID: a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
+		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
+		Settings: a.publicSettings(n, s.namespace(space).names()),
+		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
 		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
 		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State, Fault: a.Fault,
 	}
@@ -101,8 +159,11 @@ func (a *attachmentRecord) public() api.Attachment {
 type state struct {
 	// generation grows with every committed transaction, and is kept by the file.
 	generation  uint64
+	seed        uint64             // of the node, for what must not be guessed
+	namespaces  []namespaceRecord  // by name; a network's own need not be among them
 	networks    []networkRecord    // by name
 	attachments []attachmentRecord // by name
+	routes      map[string]*routeList
 }
 
 // network returns nil if there is none of that name.
@@ -171,7 +232,10 @@ func (s *state) macTaken(network string) func([6]byte) bool {
 
 // freePort returns the lowest port number that nobody has, 0 if there is none.
 // Low numbers keep the pages of the counter file together.
-func (s *state) freePort() uint16 {
+func (s *state) freePort() uint16 { return freeNumber(s.numbers()) }
+
+// numbers are those of all ports and devices.
+func (s *state) numbers() map[uint16]bool {
 	taken := make(map[uint16]bool, len(s.networks)+len(s.attachments))
 	for i := range s.networks {
 		taken[s.networks[i].Port] = true
@@ -179,10 +243,22 @@ func (s *state) freePort() uint16 {
 	for i := range s.attachments {
 		taken[s.attachments[i].Port] = true
 	}
+	for i := range s.namespaces {
+		s.namespaces[i].indices(taken)
+	}
+	return taken
+}
+
+func freeNumber(taken map[uint16]bool) uint16 {
 	for port := uint16(1); port < counterSlots; port++ {
 		if !taken[port] {
 			return port
 		}
 	}
 	return 0
+}
+
+// errNoPort is what a request is told for which no number is left.
+func errNoPort() error {
+	return refuse(api.CodeExhausted, "", "no port number is left: %d networks, links, VRFs and attachments", counterSlots-1)
 }

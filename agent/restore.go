@@ -235,6 +235,7 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
 	if rec.State != api.StateReady && rec.State != api.StateFailed {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
+		r.a.dropRules(rec)
 		return false
 	}
 	err := r.ready(rec)
@@ -300,7 +301,7 @@ func (r *restorer) announce() {
 	for _, rec := range r.again {
 		ns, same, err := sameNamespace(rec.Netns, rec.NS)
 		if err == nil && same {
-			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.addrs())
+			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.configured())
 			_ = ns.Close()
 		}
 		if err != nil {
@@ -346,12 +347,35 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 	if n == nil {
 		return nil, fmt.Errorf("network %s is gone", rec.Network)
 	}
-	gateways, err := freeGateways(ns, n.Gateways)
+	gateways, err := rec.gateways(n, ns)
 	if err != nil {
 		return nil, err
 	}
-	return gateways, veth.CreatePair(veth.PairConfig{
+	pair := veth.PairConfig{
 		HostName: rec.hostIfName(), HostNS: a.hostNS, HostIndex: hostIndexBase + int(rec.Port), Name: rec.IfName, NS: ns,
-		MAC: rec.MAC, MTU: rec.MTU, Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID,
-	})
+		MAC: rec.MAC, MTU: rec.MTU, Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID, Table: rec.RouteTable,
+	}
+	if rec.Bare {
+		pair.Addresses = nil
+	}
+	return gateways, veth.CreatePair(pair)
+}
+
+// gateways are those by which an interface gets default routes.
+func (a *attachmentRecord) gateways(n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
+	switch {
+	case a.Bare:
+		return []netip.Addr{}, nil
+	case a.RouteTable != 0: // which nobody else's are in
+		return n.Gateways, nil
+	}
+	return freeGateways(ns, n.Gateways)
+}
+
+// configured are the addresses that the daemon has set in the container.
+func (a *attachmentRecord) configured() []netip.Addr {
+	if a.Bare {
+		return nil
+	}
+	return a.addrs()
 }

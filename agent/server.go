@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"sluice/api"
@@ -66,6 +67,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathAttach, command(a, a.attach))
 	mux.HandleFunc("POST "+api.PathDetach, command(a, a.detach))
 	mux.HandleFunc("POST "+api.PathApply, command(a, a.apply))
+	mux.HandleFunc("POST "+api.PathCommand, command(a, a.command))
 	mux.HandleFunc("POST "+api.PathShutdown, command(a, a.end))
 	mux.HandleFunc("GET "+api.PathLinks, list(a, func(_ context.Context, q query) ([]api.Link, error) { return a.links(q) }))
 	mux.HandleFunc("GET "+api.PathNetworks, list(a, func(_ context.Context, q query) ([]api.Network, error) { return a.networks(q) }))
@@ -73,6 +75,22 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathNeighbours, list(a, a.neighbours))
 	mux.HandleFunc("GET "+api.PathFDB, list(a, a.fdb))
 	mux.HandleFunc("GET "+api.PathSockets, list(a, a.socketList))
+	mux.HandleFunc("GET "+api.PathNamespaces, list(a, func(_ context.Context, q query) ([]api.Namespace, error) { return a.namespaces(q) }))
+	mux.HandleFunc("GET "+api.PathRoutes, list(a, func(_ context.Context, q query) ([]api.Route, error) { return a.routeList(q) }))
+	mux.HandleFunc("GET "+api.PathRules, list(a, func(_ context.Context, q query) ([]api.Rule, error) { return a.ruleList(q) }))
+	mux.HandleFunc("GET "+api.PathVRFs, list(a, func(_ context.Context, q query) ([]api.VRF, error) { return a.vrfList(q) }))
+	mux.HandleFunc("GET "+api.PathDevices, list(a, func(_ context.Context, q query) ([]api.Device, error) { return a.deviceList(q) }))
+	mux.HandleFunc("GET "+api.PathVLANs, list(a, func(_ context.Context, q query) ([]api.VLANPort, error) { return a.vlanList(q) }))
+	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))
+	mux.HandleFunc("GET "+api.PathRouteGet, func(w http.ResponseWriter, r *http.Request) {
+		q, err := readQuery(r.URL.Query())
+		if err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		g, err := within(a, func() (*api.RouteGet, error) { return a.routeGet(r.Context(), q) })
+		answer(w, g, err)
+	})
 	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		s, err := within(a, func() (*api.Status, error) { return a.status(r.Context()) })
 		answer(w, s, err)
@@ -119,10 +137,15 @@ func command[In, Out any](a *Agent, f func(context.Context, *In) (*Out, error)) 
 	}
 }
 
+// maxWords bounds the words of a query, in bytes.
+const maxWords = 4096
+
 // query is what the lists can be asked.
 type query struct {
-	network string // empty: all
-	stats   bool
+	network   string // empty: all
+	stats     bool
+	namespace string   // empty: all
+	words     []string // what follows `show`
 }
 
 // list serves a request without a body.
@@ -145,6 +168,10 @@ func readQuery(values url.Values) (query, error) {
 		switch {
 		case name == "network" && len(v) == 1:
 			q.network = v[0]
+		case name == "namespace" && len(v) == 1:
+			q.namespace = v[0]
+		case name == "words" && len(v) == 1 && len(v[0]) <= maxWords:
+			q.words = strings.Fields(v[0])
 		case name == "stats" && len(v) == 1 && v[0] == "1":
 			q.stats = true
 		default:

@@ -76,22 +76,34 @@ func build(s string) string {
 // in whole sets, and one for each port and gateway.
 func (n *networkRecord) maxFDB() int { return 2*n.FDBMax + counterSlots }
 
-func publicFDB(network string, names map[uint16]string, e *dataplane.FDBEntry) api.FDBEntry {
-	return api.FDBEntry{
-		Network: network, MAC: mac(e.MAC), VLAN: e.VLAN, Port: e.Port, Link: names[e.Port],
-		Kind: word(e.Kind, fdbKinds()), AgeSeconds: e.AgeSeconds,
+func publicFDB(n *networkRecord, names map[uint16]string, e *dataplane.FDBEntry) api.FDBEntry {
+	out := api.FDBEntry{
+		Namespace: n.space(), Network: n.Name, MAC: mac(e.MAC), VLAN: e.VLAN, Port: e.Port, Link: names[e.Port],
+		Kind: word(e.Kind, fdbKinds()), AgeSeconds: e.AgeSeconds, Flags: []string{},
 	}
+	out.IfName, out.Master = out.Link, out.Network
+	switch out.Kind {
+	case "own":
+		out.EntryState = "permanent"
+	case "static":
+		out.EntryState = "static"
+	}
+	out.Line = fdbLine(&out)
+	return out
 }
 
-func publicNeighbour(network string, e *dataplane.Neighbour) api.Neighbour {
-	return api.Neighbour{
-		Network: network, Addr: e.Addr.WithZone(""), MAC: mac(e.MAC), State: word(e.State, neighStates()),
+func publicNeighbour(n *networkRecord, e *dataplane.Neighbour) api.Neighbour {
+	out := api.Neighbour{
+		Namespace: n.space(), Network: n.Name, Addr: e.Addr.WithZone(""), MAC: mac(e.MAC), State: word(e.State, neighStates()),
 	}
+	out.Dst, out.Dev, out.LLAddr = out.Addr.String(), out.Network, out.MAC
+	out.Line = neighbourLine(&out)
+	return out
 }
 
-func publicSocket(network string, e *dataplane.Socket) api.Socket {
+func publicSocket(n *networkRecord, e *dataplane.Socket) api.Socket {
 	return api.Socket{
-		Network: network, Proto: word(e.Proto, sockProtos()), State: word(e.State, sockStates()),
+		Network: n.Name, Proto: word(e.Proto, sockProtos()), State: word(e.State, sockStates()),
 		Local: addrPort(e.Local), Remote: addrPort(e.Remote),
 	}
 }

@@ -18,9 +18,9 @@ const evil = "\x1b]0;owned\x07\u202e"
 func TestNothingOfTheDataplanesTextIsPassedOn(t *testing.T) {
 	zoned := netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone(evil), 7)
 	for name, public := range map[string]any{
-		"fdb":       publicFDB("blue", nil, &dataplane.FDBEntry{MAC: evil, Kind: evil}),
-		"neighbour": publicNeighbour("blue", &dataplane.Neighbour{Addr: zoned.Addr(), MAC: evil, State: evil}),
-		"socket":    publicSocket("blue", &dataplane.Socket{Proto: evil, State: evil, Local: zoned, Remote: zoned}),
+		"fdb":       publicFDB(&networkRecord{Name: "blue"}, nil, &dataplane.FDBEntry{MAC: evil, Kind: evil}),
+		"neighbour": publicNeighbour(&networkRecord{Name: "blue"}, &dataplane.Neighbour{Addr: zoned.Addr(), MAC: evil, State: evil}),
+		"socket":    publicSocket(&networkRecord{Name: "blue"}, &dataplane.Socket{Proto: evil, State: evil, Local: zoned, Remote: zoned}),
 		"build":     build(evil),
 		"long":      build(strings.Repeat("owned", maxBuild)),
 	} {
@@ -36,13 +36,13 @@ func TestNothingOfTheDataplanesTextIsPassedOn(t *testing.T) {
 
 func TestHonestRepliesAreKept(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.44.0.1:7")
-	if e := publicFDB("blue", map[uint16]string{3: "red"}, &dataplane.FDBEntry{MAC: "02:00:00:00:00:03", Port: 3, Kind: "static"}); e.MAC != "02:00:00:00:00:03" || e.Kind != "static" || e.Link != "red" {
+	if e := publicFDB(&networkRecord{Name: "blue"}, map[uint16]string{3: "red"}, &dataplane.FDBEntry{MAC: "02:00:00:00:00:03", Port: 3, Kind: "static"}); e.MAC != "02:00:00:00:00:03" || e.Kind != "static" || e.Link != "red" {
 		t.Errorf("%+v", e)
 	}
-	if e := publicNeighbour("blue", &dataplane.Neighbour{Addr: addr.Addr(), State: "incomplete"}); e.MAC != "" || e.State != "incomplete" || e.Addr != addr.Addr() {
+	if e := publicNeighbour(&networkRecord{Name: "blue"}, &dataplane.Neighbour{Addr: addr.Addr(), State: "incomplete"}); e.MAC != "" || e.State != "incomplete" || e.Addr != addr.Addr() {
 		t.Errorf("%+v", e)
 	}
-	if e := publicSocket("blue", &dataplane.Socket{Proto: "tcp", State: "SYN-RECV", Local: addr}); e.Proto != "tcp" || e.State != "syn-recv" || e.Local != addr || e.Remote.IsValid() {
+	if e := publicSocket(&networkRecord{Name: "blue"}, &dataplane.Socket{Proto: "tcp", State: "SYN-RECV", Local: addr}); e.Proto != "tcp" || e.State != "syn-recv" || e.Local != addr || e.Remote.IsValid() {
 		t.Errorf("%+v", e)
 	}
 	if id := dataplane.BuildID(); build(id) != id {

@@ -31,7 +31,7 @@ func TestReadRequestIsStrict(t *testing.T) {
 		"trailing value":  {`{"netns":"red"}{}`, "", "request: more than one value"},
 		"not JSON at all": {`netns=red`, "", "request: invalid character"},
 		"empty":           {``, "", "request: EOF"},
-		"too large":       {big, "", "request: the body is larger than 1048576 bytes"},
+		"too large":       {big, "", "request: the body is larger than 67108864 bytes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

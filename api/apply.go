@@ -2,6 +2,8 @@
 
 package api
 
+import "strings"
+
 // ApplyRequest declares the networks of the node: those that the text does not
 // name are removed.
 type ApplyRequest struct {
@@ -25,11 +27,23 @@ type Change struct {
 	Field string `json:"field,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
+	// Object is what is added or removed if that is not a network: "namespace", or
+	// "table", "rule", "route", "neighbour", "vrf", "link" in one. Namespace is its
+	// namespace, Entry the line; after many of a kind, "and N more".
+	Object    string `json:"object,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Entry     string `json:"entry,omitempty"`
 }
 
-// String is the change in one line, as "add blue" or "change blue: mtu 1500 to 9000".
+// String is the change in one line, as "add blue", "change blue: mtu 1500 to 9000"
+// or "add route 10.0.0.0/8 via 10.1.0.1 dev blue in shop".
 func (c Change) String() string {
-	if c.Field == "" {
+	switch {
+	case c.Object != "" && c.Entry == "":
+		return c.Action + " " + c.Object + " " + c.Namespace
+	case c.Object != "":
+		return c.Action + " " + c.Object + " " + strings.NewReplacer("\n\t", " ", "\t", " ").Replace(c.Entry) + " in " + c.Namespace
+	case c.Field == "":
 		return c.Action + " " + c.Network
 	}
 	return c.Action + " " + c.Network + ": " + c.Field + " " + c.From + " to " + c.To

@@ -29,6 +29,27 @@ type AttachRequest struct {
 	// Offload says whether the container may be sent segmentation-offload frames
 	// of up to 64 KB with partial checksums. Nil: true.
 	Offload *bool `json:"offload,omitempty"`
+
+	// Set are settings of the port, words and values as in `link set`: "isolated",
+	// "on", "guard", "mac,ip". They stand above the network's.
+	Set []string `json:"set,omitempty"`
+	// VLAN, if there are any, are the VLANs of the port in place of the network's, each
+	// as in `bridge vlan add`: "vid 10 pvid untagged".
+	VLAN []string `json:"vlan,omitempty"`
+	// FDB and MDB are static entries of the port: "02:00:00:00:00:09 vlan 10" and
+	// "239.1.1.1 vid 10".
+	FDB []string `json:"fdb,omitempty"`
+	MDB []string `json:"mdb,omitempty"`
+	// Table is the routing table, by name or number, in which what the container sends
+	// is looked up. Empty: that which the rules say.
+	Table string `json:"table,omitempty"`
+	// RouteTable is the table inside the container that the interface's routes are
+	// put into, with a rule that sends what comes from its addresses there, so that two
+	// interfaces may have the same subnet. 0: the main table.
+	RouteTable uint32 `json:"route_table,omitempty"`
+	// Configure is "static" (or empty) for addresses and routes that are set now, or
+	// "none" for a container that asks for them itself, by DHCP or SLAAC.
+	Configure string `json:"configure,omitempty"`
 }
 
 // AttachReply is the new attachment and what a container runtime wants to know
@@ -79,6 +100,14 @@ type Attachment struct {
 	State     State          `json:"state"`
 	// Fault says why, in StateFailed. Empty in all others.
 	Fault string `json:"fault,omitempty"`
+	// Namespace is that of the network. Device is what rules call the port.
+	Namespace string `json:"namespace,omitempty"`
+	Device    string `json:"device,omitempty"`
+	// RouteTable and Configure are as in AttachRequest.
+	RouteTable uint32 `json:"route_table,omitempty"`
+	Configure  string `json:"configure,omitempty"`
+	// Settings are those of the port that are in force.
+	Settings *PortSettings `json:"settings,omitempty"`
 }
 
 // DetachRequest names an attachment, by Name or by Netns and IfName.

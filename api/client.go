@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 )
 
@@ -60,6 +61,11 @@ func (c *Client) Apply(ctx context.Context, r *ApplyRequest) ([]Change, error) {
 	return reply.Changes, nil
 }
 
+// Command carries out commands of ip(8) and bridge(8) as one transaction.
+func (c *Client) Command(ctx context.Context, r *CommandRequest) (*CommandReply, error) {
+	return post[CommandReply](ctx, c, PathCommand, r)
+}
+
 // Shutdown ends the daemon, after its answer.
 func (c *Client) Shutdown(ctx context.Context, r *ShutdownRequest) error {
 	_, err := post[struct{}](ctx, c, PathShutdown, r)
@@ -96,6 +102,72 @@ func (c *Client) Addresses(ctx context.Context, network string) ([]Address, erro
 // Sockets returns the endpoints of the networks' host stacks.
 func (c *Client) Sockets(ctx context.Context, network string) ([]Socket, error) {
 	return list[Socket](ctx, c, PathSockets, query(network, false))
+}
+
+// Namespaces returns the namespaces by name.
+func (c *Client) Namespaces(ctx context.Context) ([]Namespace, error) {
+	return list[Namespace](ctx, c, PathNamespaces, url.Values{})
+}
+
+// Routes returns routes, as `ip route show` selects them.
+func (c *Client) Routes(ctx context.Context, q ShowQuery) ([]Route, error) {
+	return list[Route](ctx, c, PathRoutes, q.values())
+}
+
+// Rules returns the rules of a family, IPv4 if the words don't say.
+func (c *Client) Rules(ctx context.Context, q ShowQuery) ([]Rule, error) {
+	return list[Rule](ctx, c, PathRules, q.values())
+}
+
+// Neigh returns neighbours, as `ip neigh show` selects them.
+func (c *Client) Neigh(ctx context.Context, q ShowQuery) ([]Neighbour, error) {
+	return list[Neighbour](ctx, c, PathNeighbours, q.values())
+}
+
+// VRFs returns VRFs, or the one that the words name.
+func (c *Client) VRFs(ctx context.Context, q ShowQuery) ([]VRF, error) {
+	return list[VRF](ctx, c, PathVRFs, q.values())
+}
+
+// Devices returns networks, links, VRFs and ports, as `ip link show` selects them.
+func (c *Client) Devices(ctx context.Context, q ShowQuery) ([]Device, error) {
+	return list[Device](ctx, c, PathDevices, q.values())
+}
+
+// Stations returns the bridges' forwarding tables, as `bridge fdb show` selects.
+func (c *Client) Stations(ctx context.Context, q ShowQuery) ([]FDBEntry, error) {
+	return list[FDBEntry](ctx, c, PathFDB, q.values())
+}
+
+// VLANs returns the ports that filter VLANs, as `bridge vlan show` selects them.
+func (c *Client) VLANs(ctx context.Context, q ShowQuery) ([]VLANPort, error) {
+	return list[VLANPort](ctx, c, PathVLANs, q.values())
+}
+
+// MDB returns members of multicast groups, as `bridge mdb show` selects them.
+func (c *Client) MDB(ctx context.Context, q ShowQuery) ([]MDBEntry, error) {
+	return list[MDBEntry](ctx, c, PathMDB, q.values())
+}
+
+// RouteGet returns where a packet would go. Its words are those of `ip route get`.
+func (c *Client) RouteGet(ctx context.Context, q ShowQuery) (*RouteGet, error) {
+	out := new(RouteGet)
+	if err := c.do(ctx, http.MethodGet, PathRouteGet+"?"+q.values().Encode(), nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// values are the parameters that say what to show.
+func (q ShowQuery) values() url.Values {
+	v := url.Values{}
+	if q.Namespace != "" {
+		v.Set("namespace", q.Namespace)
+	}
+	if len(q.Words) > 0 {
+		v.Set("words", strings.Join(q.Words, " "))
+	}
+	return v
 }
 
 // Status returns how the daemon and its dataplane are.

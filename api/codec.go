@@ -12,11 +12,11 @@ import (
 	"unicode"
 )
 
-// Bounds of the messages, in bytes. A reply may list tens of thousands of FDB
-// entries; a request is at most one file of networks.
+// Bounds of the messages, in bytes. A reply may list hundreds of thousands of
+// routes; a request is at most one file of networks, of 32 MB and its escapes.
 const (
-	MaxRequest = 1 << 20
-	MaxReply   = 64 << 20
+	MaxRequest = 64 << 20
+	MaxReply   = 512 << 20
 )
 
 // The daemon's paths, and where its socket is unless told otherwise.
@@ -24,6 +24,7 @@ const (
 	PathAttach     = "/v1/attach"
 	PathDetach     = "/v1/detach"
 	PathApply      = "/v1/apply"
+	PathCommand    = "/v1/command"
 	PathShutdown   = "/v1/shutdown"
 	PathLinks      = "/v1/links"
 	PathNetworks   = "/v1/networks"
@@ -32,6 +33,14 @@ const (
 	PathAddresses  = "/v1/addresses"
 	PathSockets    = "/v1/sockets"
 	PathStatus     = "/v1/status"
+	PathNamespaces = "/v1/namespaces"
+	PathRoutes     = "/v1/routes"
+	PathRouteGet   = "/v1/route/get"
+	PathRules      = "/v1/rules"
+	PathVRFs       = "/v1/vrfs"
+	PathDevices    = "/v1/devices"
+	PathVLANs      = "/v1/vlans"
+	PathMDB        = "/v1/mdb"
 
 	DefaultSocket = "/run/sluice/sluiced.sock"
 )
@@ -82,7 +91,7 @@ func WriteReply(w http.ResponseWriter, v any) {
 func WriteError(w http.ResponseWriter, err error) {
 	out := Error{Code: CodeInternal, Message: err.Error()}
 	if e, ok := errors.AsType[*Error](err); ok {
-		out.Code, out.Field = e.Code, e.Field
+		out.Code, out.Field, out.Index = e.Code, e.Field, e.Index
 	}
 	out.Field, out.Message = printable(out.Field), printable(out.Message)
 	w.Header().Set("Content-Type", "application/json")

@@ -15,14 +15,26 @@
 //	POST /v1/attach      AttachRequest  -> AttachReply
 //	POST /v1/detach      DetachRequest  -> Attachment (as it was)
 //	POST /v1/apply       ApplyRequest   -> ApplyReply
+//	POST /v1/command     CommandRequest -> CommandReply
 //	POST /v1/shutdown    ShutdownRequest-> {}
 //	GET  /v1/links       ?network= ?stats=1   -> []Link
 //	GET  /v1/networks    -> []Network
-//	GET  /v1/neighbours  ?network=  -> []Neighbour
-//	GET  /v1/fdb         ?network=  -> []FDBEntry
+//	GET  /v1/neighbours  ?network= ?namespace= ?words=  -> []Neighbour
+//	GET  /v1/fdb         ?network= ?namespace= ?words=  -> []FDBEntry
 //	GET  /v1/addresses   ?network=  -> []Address
 //	GET  /v1/sockets     ?network=  -> []Socket
+//	GET  /v1/namespaces  -> []Namespace
+//	GET  /v1/routes      ?namespace= ?words=  -> []Route
+//	GET  /v1/route/get   ?namespace= ?words=  -> RouteGet
+//	GET  /v1/rules       ?namespace= ?words=  -> []Rule
+//	GET  /v1/vrfs        ?namespace= ?words=  -> []VRF
+//	GET  /v1/devices     ?namespace= ?words=  -> []Device
+//	GET  /v1/vlans       ?namespace= ?words=  -> []VLANPort
+//	GET  /v1/mdb         ?namespace= ?words=  -> []MDBEntry
 //	GET  /v1/status      -> Status
+//
+// The words are those that follow `show` in ip(8) and bridge(8), with a space
+// between each two.
 //
 // Any answer but 2xx carries an Error as its body.
 //

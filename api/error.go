@@ -59,6 +59,8 @@ type Error struct {
 	Field string `json:"field,omitempty"`
 	// Message is one sentence for people: lower case, no full stop.
 	Message string `json:"message"`
+	// Index is that of the command at fault in a CommandRequest; nil: none is.
+	Index *int `json:"index,omitempty"`
 }
 
 // Error returns the message.

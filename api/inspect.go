@@ -70,6 +70,9 @@ type Network struct {
 	Echo bool `json:"echo"`
 	// Attachments counts the attachments of the network.
 	Attachments int `json:"attachments"`
+	// Namespace is the one that the network is a device of; VRF is one of it, or empty.
+	Namespace string `json:"namespace,omitempty"`
+	VRF       string `json:"vrf,omitempty"`
 	// Stats are the local port's; nil unless asked for.
 	Stats *Stats `json:"stats,omitempty"`
 }
@@ -87,6 +90,14 @@ type FDBEntry struct {
 	Kind string `json:"kind"`
 	// AgeSeconds is since the station was last heard; 0 unless dynamic.
 	AgeSeconds int `json:"age_seconds"`
+	// IfName, Master and Flags are as `bridge -j fdb` has them: Link and Network, and
+	// nothing. EntryState is its "state": "permanent" for own entries, "static", or empty.
+	Namespace  string   `json:"namespace,omitempty"`
+	IfName     string   `json:"ifname,omitempty"`
+	Master     string   `json:"master,omitempty"`
+	Flags      []string `json:"flags,omitempty"`
+	EntryState string   `json:"entry_state,omitempty"`
+	Line       string   `json:"line,omitempty"`
 }
 
 // Neighbour is one line of the gateway's ARP or ND table, as in `ip neigh`.
@@ -97,6 +108,12 @@ type Neighbour struct {
 	MAC string `json:"mac"`
 	// State is the word of RFC 4861 §7.3.2 in lower case: reachable, stale, …
 	State string `json:"state"`
+	// Dst, Dev and LLAddr are as `ip -j neigh` has them: Addr, Network and MAC.
+	Namespace string `json:"namespace,omitempty"`
+	Dst       string `json:"dst,omitempty"`
+	Dev       string `json:"dev,omitempty"`
+	LLAddr    string `json:"lladdr,omitempty"`
+	Line      string `json:"line,omitempty"`
 }
 
 // Address is an address and who holds it, as in `ip addr`.

@@ -57,7 +57,7 @@ func TestDhcpcdFollowsTheAdvert(t *testing.T) {
 	a.Prefixes[0].Autonomous = false
 	k := newContainer(t, Config{Advert: a, DHCP6: full6()}, "fd44::20", "fd45::20")
 	script := k.script("")
-	k.write("conf", "option rapid_commit\noption dhcp6_name_servers, dhcp6_domain_search\nnodelay\n")
+	k.write("conf", "option dhcp6_rapid_commit\noption dhcp6_name_servers\noption dhcp6_domain_search\nnodelay\n")
 	stop := k.startAlone("dhcpcd -6 -B -d -t 20 -f $PWD/conf -c " + script + " eth0")
 	await(t, "addresses", func() bool { return strings.Contains(k.file("said"), "BOUND6 reason=BOUND6") })
 	wants(t, k.run("ip", "-6", "addr", "show", "dev", "eth0"), "fd44::20/128", "fd45::20/128")

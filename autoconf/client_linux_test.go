@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ func (k *container) enter() {
 	k.run("ip", "link", "set", "slt-gw", "arp", "off", "up")
 	k.fd = k.socket("slt-gw")
 	k.run("ip", "link", "set", "eth0", "up")
+	await(k.t, "link-local address", func() bool { return strings.Contains(k.run("ip", "-6", "addr", "show", "dev", "eth0"), clientLocal) })
 }
 
 func (k *container) sysctl(dev, name, value string) {
@@ -218,9 +220,11 @@ func (k *container) run(name string, args ...string) string {
 	return string(out)
 }
 
-// alone is a command with files of its own where clients write, in k.dir.
+// alone is a command with files of its own where clients write, in k.dir. It has
+// a process namespace of its own too, so that what it starts ends with it; and it
+// ends with this thread.
 func (k *container) alone(ctx context.Context, line string) *exec.Cmd {
-	return exec.CommandContext(ctx, "unshare", "--mount", "sh", "-ec", fmt.Sprintf(`
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", fmt.Sprintf(`
 		touch %[1]s/resolv.conf
 		mount --bind %[1]s/resolv.conf /etc/resolv.conf
 		mount -t tmpfs slt /run
@@ -228,7 +232,10 @@ func (k *container) alone(ctx context.Context, line string) *exec.Cmd {
 		mkdir -p /var/lib/dhcp /var/lib/dhcpcd
 		cd %[1]s
 		touch leases
-		exec %[2]s`, k.dir, line))
+		%[2]s
+		exit 0`, k.dir, line)) // no exec: a client that changes its user would outlive --kill-child
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 // runAlone runs a client to its end.
@@ -253,14 +260,12 @@ func (k *container) startAlone(line string) (stop func()) {
 	}
 	cmd := k.alone(ctx, line)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // it has children of its own
-	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
 	stop = sync.OnceFunc(func() {
 		cancel()
-		_ = cmd.Wait() // it was told to end
+		_ = cmd.Wait() // it was killed
 		_ = log.Close()
 		if k.t.Failed() {
 			k.t.Logf("%s:\n%s", line, k.file("log"))

@@ -83,7 +83,12 @@ const (
 // set is a set of option codes.
 type set [4]uint64
 
-func (s *set) add(code uint8)      { s[code/64] |= 1 << (code % 64) }
+func (s *set) add(code uint8) { s[code/64] |= 1 << (code % 64) }
+func (s *set) addAll(codes []byte) {
+	for _, c := range codes {
+		s.add(c)
+	}
+}
 func (s *set) has(code uint8) bool { return s[code/64]&(1<<(code%64)) != 0 }
 
 // message4 is a client's message. Its slices are of the frame that it came in.
@@ -141,17 +146,12 @@ func (m *message4) options(b []byte) bool {
 // parameters.
 func (m *message4) option(code uint8, data []byte) bool {
 	if code == optParameters {
+		m.wants.addAll(data)
 		m.asks = true
-		for _, c := range data {
-			m.wants.add(c)
-		}
 		return true
 	}
 	n, known := fixedLen(code)
-	if !known {
-		return true
-	}
-	if m.seen.has(code) || n >= 0 && len(data) != n {
+	if known && (m.seen.has(code) || n >= 0 && len(data) != n) {
 		return false
 	}
 	m.seen.add(code)

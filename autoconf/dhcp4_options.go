@@ -60,19 +60,20 @@ func (d *DHCP4) check(l *link) error {
 	case len(d.Routes) > maxRoutes:
 		return fmt.Errorf("routes: more than %d", maxRoutes)
 	}
-	for _, r := range d.Routes {
-		if !r.Dst.IsValid() || !r.Dst.Addr().Is4() || r.Via.IsValid() && !r.Via.Is4() {
-			return fmt.Errorf("route %v via %v: not IPv4", r.Dst, r.Via)
+	for i := range d.Routes {
+		if err := d.Routes[i].check(); err != nil {
+			return err
 		}
 	}
-	if err := check4("dns", d.DNS); err != nil {
-		return err
-	}
-	if err := check4("ntp", d.NTP); err != nil {
-		return err
-	}
 	_, err := search(d.Search)
-	return err
+	return cmp.Or(err, check4("dns", d.DNS), check4("ntp", d.NTP))
+}
+
+func (r *Route) check() error {
+	if !r.Dst.IsValid() || !r.Dst.Addr().Is4() || r.Via.IsValid() && !r.Via.Is4() {
+		return fmt.Errorf("route %v via %v: not IPv4", r.Dst, r.Via)
+	}
+	return nil
 }
 
 func check4(what string, list []netip.Addr) error {

@@ -38,8 +38,8 @@ func (w *writer4) init(size int) {
 }
 
 // put adds an option. One that is longer than 255 bytes is split (RFC 3396), and
-// all of it is in the first area. False if there is no room for it.
-func (w *writer4) put(code uint8, data []byte) bool {
+// all of it is in the first area. One that finds no room is left out.
+func (w *writer4) put(code uint8, data []byte) {
 	need := len(data) + 2*max(1, (len(data)+254)/255)
 	for area := range numAreas {
 		if w.used[area]+need > w.room[area] || len(data) > 255 && area != areaOptions {
@@ -52,9 +52,8 @@ func (w *writer4) put(code uint8, data []byte) bool {
 			data = data[n:]
 		}
 		w.used[area] = len(b)
-		return true
+		return
 	}
-	return false
 }
 
 func (w *writer4) byte(code, v uint8) { w.put(code, []byte{v}) }

@@ -5,6 +5,7 @@ package autoconf
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 
 	"sluice/packet"
 )
@@ -88,12 +89,7 @@ func (r *reply6) bind(addrs []netip.Addr) {
 func (r *reply6) own() []netip.Addr { return r.addrs[:r.num] }
 
 func (r *reply6) owns(a netip.Addr) bool {
-	for _, own := range r.own() {
-		if own == a {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.own(), a)
 }
 
 // answers reports whether there is an answer: not to what is for another server,
@@ -116,7 +112,7 @@ func (r *reply6) answers() bool {
 // advertises reports whether the answer is an Advertise; a Reply if not. What
 // can't be given can't be committed either.
 func (r *reply6) advertises() bool {
-	return r.message.typ == solicit6 && !(r.message.rapid && r.num > 0)
+	return r.message.typ == solicit6 && (!r.message.rapid || r.num == 0)
 }
 
 // append writes the frame, RFC 8415 §18.3 and §18.4.

@@ -33,7 +33,7 @@ type schedule struct {
 	ended   saying // what the final ones say
 }
 
-// saying is a message and who says it.
+// saying is a message and who says it. Without bytes there is none.
 type saying struct {
 	link  link
 	bytes []byte
@@ -58,25 +58,24 @@ func (t *schedule) restart(changed []byte) {
 	t.finals, t.ended = 0, saying{}
 }
 
-// due is what is to be sent now, nil if nothing is.
-func (t *schedule) due(a *advert, now uint32) *saying {
+// due is what is to be sent now, if anything is.
+func (t *schedule) due(a *advert, now uint32) saying {
 	if t.begin {
 		t.begin = false
 		t.next = t.soonest(now)
 	}
 	if int32(now-t.next) < 0 {
-		return nil
+		return saying{}
 	}
 	if a != nil {
 		return t.send(a, now)
 	}
 	if t.finals == 0 {
-		return nil
+		return saying{}
 	}
 	t.finals--
 	t.last, t.sent, t.next = now, true, now+minDelay
-	said := t.ended
-	return &said
+	return t.ended
 }
 
 // soonest is the first second from now on that is not too close to the last
@@ -89,7 +88,7 @@ func (t *schedule) soonest(now uint32) uint32 {
 }
 
 // send takes the advert of now and sets the time of the next.
-func (t *schedule) send(a *advert, now uint32) *saying {
+func (t *schedule) send(a *advert, now uint32) saying {
 	said := saying{a.link, a.message}
 	interval := a.min + t.rng.Uint32N(a.max-a.min+1)
 	if t.initial > 0 {
@@ -100,12 +99,12 @@ func (t *schedule) send(a *advert, now uint32) *saying {
 		}
 	}
 	t.begin, t.last, t.sent, t.next = false, now, true, now+interval
-	return &said
+	return said
 }
 
 // asked is what is to be sent at once to all, since somebody without an address
-// asked; nil if that has to wait, RFC 4861 §6.2.6.
-func (t *schedule) asked(a *advert, now uint32) *saying {
+// asked; nothing if that has to wait, RFC 4861 §6.2.6.
+func (t *schedule) asked(a *advert, now uint32) saying {
 	soonest := t.soonest(now)
 	if soonest == now {
 		return t.send(a, now)
@@ -113,5 +112,5 @@ func (t *schedule) asked(a *advert, now uint32) *saying {
 	if !t.begin && int32(soonest-t.next) < 0 {
 		t.next = soonest
 	}
-	return nil
+	return saying{}
 }

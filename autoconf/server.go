@@ -99,13 +99,13 @@ func compile(l Link, c Config) (*service, error) {
 type Verdict uint8
 
 const (
-	// Pass: not for this package. The frame is still to be delivered.
+	// Pass is: not for this package. The frame is still to be delivered.
 	Pass Verdict = iota
-	// Done: taken, with what was appended as the answer; nothing, if silence is.
+	// Done is: taken, with what was appended as the answer; nothing, if silence is.
 	Done
-	// Malformed: taken and not answered, since it is not what it should be.
+	// Malformed is: taken and not answered, since it is not what it should be.
 	Malformed
-	// Refused: taken and not answered, since whoever sent it is not the container,
+	// Refused is: taken and not answered, since whoever sent it is not the container,
 	// or the container has no address of that kind here.
 	Refused
 )
@@ -153,7 +153,7 @@ func (s *Server) Tick(dst []byte, now uint32) []byte {
 	defer s.mu.Unlock()
 	sv := s.current.Load()
 	said := s.when.due(sv.advert, now)
-	if said == nil {
+	if said.bytes == nil {
 		return dst
 	}
 	return s.advertise(dst, &said.link, said.bytes)

@@ -41,14 +41,14 @@ func validSolicit(f *packet.Frame, src netip.Addr) bool {
 		return false
 	}
 	m, ok := v.ND(b)
-	return ok && !src.IsMulticast() && !(src.IsUnspecified() && m.HasLink)
+	return ok && !src.IsMulticast() && (!src.IsUnspecified() || !m.HasLink)
 }
 
 func (s *Server) answerAll(dst []byte, sv *service, now uint32) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	said := s.when.asked(sv.advert, now)
-	if said == nil {
+	if said.bytes == nil {
 		return dst
 	}
 	return s.advertise(dst, &said.link, said.bytes)

@@ -38,6 +38,8 @@ type VLAN struct {
 	Untagged []VIDRange `json:"untagged,omitempty"`
 
 	// QinQ: the port's tags are those of 802.1ad; 802.1Q tags are the payload's.
+	// The kernel allows four bytes over the MTU for a tag of 802.1Q only
+	// (packet(7)): the interface must have an MTU of four bytes more than the port.
 	QinQ bool `json:"qinq,omitempty"`
 }
 

@@ -270,3 +270,30 @@ func TestTagThatDoesNotFit(t *testing.T) {
 		t.Error("a third tag")
 	}
 }
+
+// bridge_locked_port, with VLANs: an entry opens the port in its VLAN only.
+func TestLockedPortInVLANs(t *testing.T) {
+	b := New(Options{})
+	trunk := []VIDRange{{10, 20}}
+	b.SetPorts([]PortConfig{{Index: 1, Flags: Locked, VLAN: VLAN{Tagged: trunk}}, {Index: 2, VLAN: VLAN{Tagged: trunk}}})
+	from := func(vid uint16) []string {
+		v := b.Input(1, tagged(broadcast, packet.EtherTypeVLAN, vid), 0)
+		return outputsOf(&v)
+	}
+	for _, tt := range []struct {
+		static []StaticEntry
+		vid    uint16
+		want   string
+	}{
+		{nil, 10, "locked"},
+		{[]StaticEntry{{MAC: station(1), VLAN: 10, Port: 1}}, 10, "2"},
+		{[]StaticEntry{{MAC: station(1), VLAN: 10, Port: 1}}, 20, "locked"},
+		{[]StaticEntry{{MAC: station(1), VLAN: 10, Port: 2}}, 10, "locked"},
+		{[]StaticEntry{{MAC: station(1), Port: 1}}, 10, "locked"}, // that is not its VLAN
+	} {
+		b.SetStatic(tt.static)
+		if got := from(tt.vid); !slices.Equal(got, []string{tt.want}) {
+			t.Errorf("%+v, VLAN %d: %v, want %s", tt.static, tt.vid, got, tt.want)
+		}
+	}
+}

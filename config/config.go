@@ -5,6 +5,11 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"sluice/iproute"
+	"sluice/routing"
 )
 
 // Defaults and ranges of the fields.
@@ -30,14 +35,90 @@ const (
 
 	// MaxNetworks bounds a file; each network costs a stack of its own.
 	MaxNetworks = 1024
-	// MaxSize bounds the text, in bytes.
-	MaxSize = 1 << 20
+	// MaxNamespaces, and MaxVRFs and MaxLinks of all namespaces together, bound what
+	// else takes a number of those that ports have.
+	MaxNamespaces = 1024
+	MaxVRFs       = 1024
+	MaxLinks      = 1024
+	// MaxEntries bounds the neighbours of a namespace, its rules, its tables with a
+	// name, and the static entries of a network's FDB and MDB, each list by itself.
+	MaxEntries = 65536
+	// MaxRoutes bounds the routes of a file.
+	MaxRoutes = 1 << 20
+	// MaxSize bounds the text, in bytes: some 500,000 routes.
+	MaxSize = 32 << 20
 )
 
 // Config is a validated file. The zero value declares no network.
 type Config struct {
-	// Networks are in the order of the file; names are unique.
-	Networks []Network
+	// Namespaces and Networks are in the order of the file; names are unique. Every
+	// namespace that a network names is among the former, but for one that has the
+	// network's own name.
+	Namespaces []Namespace
+	Networks   []Network
+
+	file *ast.File // for Fault
+}
+
+// Namespace is a declared routing domain.
+type Namespace struct {
+	// Name is as that of a network.
+	Name string
+	// Tables are names of routing tables.
+	Tables map[string]routing.TableID
+	// Routes are to be added in this order, with nothing stated that the file does
+	// not state. That their gateways can be reached is not checked here.
+	Routes []routing.Route
+	// Rules are to be added in this order, to those that every namespace has or, with
+	// NoDefaultRules, to none.
+	Rules          []routing.Rule
+	NoDefaultRules bool
+	// Neighbours are on networks of the namespace; no two have the same key.
+	Neighbours []iproute.Neighbour
+	VRFs       []VRF
+	Links      []Link
+}
+
+// VRF is a table of its own for the devices that name it.
+type VRF struct {
+	Name string
+	// Table is no other VRF's, and not one of local, main and default.
+	Table routing.TableID
+}
+
+// Link is one end of a link between two namespaces. The other one is in the file
+// too, and names this one.
+type Link struct {
+	Name                    string
+	PeerNamespace, PeerLink string
+	Addresses               []netip.Prefix
+	// MTU is MinMTU6 to MaxMTU.
+	MTU    int
+	Device iproute.Settings
+	// VRF is one of the namespace's, or empty.
+	VRF string
+}
+
+// Snooping is the settings of IGMP and MLD snooping, see snoop.Config. Zero is that
+// package's default.
+type Snooping struct {
+	Querier          bool          `json:"querier,omitempty"`
+	IGMPVersion      uint8         `json:"igmp_version,omitempty"`
+	MLDVersion       uint8         `json:"mld_version,omitempty"`
+	QueryInterval    time.Duration `json:"query_interval,omitempty"`
+	ResponseInterval time.Duration `json:"response_interval,omitempty"`
+	LastMember       time.Duration `json:"last_member,omitempty"`
+	Robustness       uint8         `json:"robustness,omitempty"`
+	MaxGroups        int           `json:"max_groups,omitempty"`
+	MaxPerPort       int           `json:"max_per_port,omitempty"`
+}
+
+// Fault returns the error that a field of the file is at fault, for a reason that
+// shows only in what the file is used for.
+func (c *Config) Fault(field, message string) *Error {
+	v := validator{file: c.file}
+	v.fault(field, "%s", message)
+	return v.err
 }
 
 // Network is one declared network.
@@ -59,6 +140,22 @@ type Network struct {
 	FDBMaxPerPort int
 	// Echo makes the gateway answer RFC 862 echo and RFC 863 discard.
 	Echo bool
+
+	// Namespace is the one that the network is a device of.
+	Namespace string
+	// Device are its settings as a device of routing, Ports those that its containers'
+	// ports have unless an attachment says otherwise.
+	Device iproute.Settings
+	VRF    string // one of the namespace's, or empty
+	Ports  iproute.Settings
+	// VLAN is the gateway's port's part in VLAN filtering, PortVLAN that of
+	// containers' ports. nil: unaware.
+	VLAN, PortVLAN *iproute.VLAN
+	// Snooping is nil if it is off.
+	Snooping *Snooping
+	// Stations and Groups are static entries; their ports need not be there.
+	Stations []iproute.Station
+	Groups   []iproute.Group
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

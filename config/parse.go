@@ -5,8 +5,6 @@ package config
 import (
 	"fmt"
 	"os"
-	"reflect"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -14,27 +12,6 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
-
-// The raw types: what the file says, not yet checked. Pointers tell "not given"
-// from a zero that somebody wrote.
-type rawFile struct {
-	Networks *[]rawNetwork `yaml:"networks"`
-}
-
-type rawNetwork struct {
-	Name     string   `yaml:"name"`
-	Subnets  []string `yaml:"subnets"`
-	Gateways []string `yaml:"gateways"`
-	MTU      *int     `yaml:"mtu"`
-	Ageing   *string  `yaml:"ageing"`
-	FDB      rawFDB   `yaml:"fdb"`
-	Echo     bool     `yaml:"echo"`
-}
-
-type rawFDB struct {
-	Max        *int `yaml:"max"`
-	MaxPerPort *int `yaml:"maxPerPort"`
-}
 
 // Load reads and parses a file. Its errors are those of Parse, with the path
 // before them, and those of the file system.
@@ -73,6 +50,7 @@ func Parse(text []byte) (*Config, error) {
 	}
 	v := &validator{file: file}
 	c := v.config(&raw)
+	c.file = file
 	if v.err != nil {
 		return nil, v.err
 	}
@@ -133,47 +111,4 @@ func onlyDocument(file *ast.File) (ast.Node, error) {
 		return nil, &Error{Line: body.GetToken().Position.Line, Message: "must be a mapping with the field networks"}
 	}
 	return body, nil
-}
-
-// expectedBeside lists the fields that may stand where path stands.
-func expectedBeside(path string) string {
-	parent := ""
-	if i := strings.LastIndexByte(path, '.'); i >= 0 {
-		parent = path[:i]
-	}
-	of := reflect.TypeFor[rawFile]()
-	switch {
-	case strings.HasSuffix(parent, ".fdb"):
-		of = reflect.TypeFor[rawFDB]()
-	case strings.HasSuffix(parent, "]"):
-		of = reflect.TypeFor[rawNetwork]()
-	}
-	return strings.Join(fieldNames(of), ", ")
-}
-
-// fieldNames returns the YAML names of a raw type's fields.
-func fieldNames(t reflect.Type) []string {
-	var names []string
-	for f := range t.Fields() {
-		names = append(names, f.Tag.Get("yaml"))
-	}
-	return names
-}
-
-// typeWord says in the file's terms what a Go type is.
-func typeWord(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Pointer:
-		return typeWord(t.Elem())
-	case reflect.Int:
-		return "a whole number"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.String:
-		return "text"
-	case reflect.Slice:
-		return "a list"
-	default:
-		return "a mapping"
-	}
 }

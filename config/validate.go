@@ -11,6 +11,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+
+	"sluice/iproute"
 )
 
 // validator turns raw values into checked ones. It keeps the first fault and
@@ -54,10 +56,15 @@ func (v *validator) config(raw *rawFile) *Config {
 		v.fault("networks", "%d networks; at most %d are supported", n, MaxNetworks)
 		return c
 	}
+	var scopes map[string]*scope
+	c.Namespaces, scopes = v.namespaces(raw.Namespaces, *raw.Networks)
 	seen := make(map[string]int)
-	for i, r := range *raw.Networks {
+	for i := range *raw.Networks {
 		field := fmt.Sprintf("networks[%d]", i)
-		n := v.network(field, &r)
+		n := v.network(field, &(*raw.Networks)[i])
+		if s := scopes[n.Namespace]; s != nil {
+			n.VRF = s.vrfOf[n.Name]
+		}
 		if first, dup := seen[n.Name]; dup {
 			v.fault(field+".name", "%q is already the name of networks[%d]", n.Name, first)
 		}
@@ -68,13 +75,19 @@ func (v *validator) config(raw *rawFile) *Config {
 }
 
 func (v *validator) network(field string, r *rawNetwork) Network {
-	n := Network{Name: r.Name, Echo: r.Echo}
+	n := Network{Name: r.Name, Echo: r.Echo, Namespace: orElse(r.Namespace, r.Name), Device: iproute.Settings{}}
 	v.name(field+".name", r.Name)
 	n.Subnets = v.subnets(field+".subnets", r.Subnets)
 	n.Gateways = v.gateways(field+".gateways", r.Gateways, n.Subnets)
 	n.MTU = v.mtu(field+".mtu", r.MTU, n.Subnets)
 	n.Ageing = v.ageing(field+".ageing", r.Ageing)
 	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
+	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
+	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
+	n.VLAN = v.vlan(field+".vlan", r.VLAN)
+	n.Snooping = v.snooping(field+".snooping", r.Snooping)
+	n.Stations = v.stations(field+".fdb.static", r.FDB.Static)
+	n.Groups = v.groups(field+".mdb.static", r.MDB.Static)
 	return n
 }
 

@@ -189,6 +189,16 @@ func (c *Client) Sockets(ctx context.Context, namespace string) ([]Socket, error
 	return table[[]Socket](ctx, c, query{What: querySockets, Namespace: namespace})
 }
 
+// Groups returns the multicast database of a network.
+func (c *Client) Groups(ctx context.Context, namespace, network string) ([]Group, error) {
+	return table[[]Group](ctx, c, query{What: queryGroups, Namespace: namespace, Network: network})
+}
+
+// Route returns where a packet would go, in the words of `ip route get`.
+func (c *Client) Route(ctx context.Context, namespace, words string) (Route, error) {
+	return table[Route](ctx, c, query{What: queryRoute, Namespace: namespace, Words: words})
+}
+
 // Status tells how the process is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	s, err := table[Status](ctx, c, query{What: queryStatus})

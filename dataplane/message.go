@@ -162,6 +162,8 @@ const (
 	queryFDB        = "fdb"
 	queryNeighbours = "neighbours"
 	querySockets    = "sockets"
+	queryGroups     = "groups"
+	queryRoute      = "route"
 	queryStatus     = "status"
 )
 
@@ -170,6 +172,8 @@ type query struct {
 	What      string `json:"what"`
 	Namespace string `json:"namespace,omitempty"`
 	Network   string `json:"network,omitempty"`
+	// Words are what follows `ip route get`.
+	Words string `json:"words,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

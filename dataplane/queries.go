@@ -5,7 +5,10 @@ package dataplane
 import (
 	"fmt"
 
+	"sluice/bridge/snoop"
 	"sluice/netstack"
+	"sluice/routing"
+	"sluice/trace"
 )
 
 // query answers a question about one namespace, or about the process.
@@ -28,6 +31,10 @@ func (s *session) query(body []byte) (message, error) {
 		return list(neighbours(ns, q.Network))
 	case querySockets:
 		return list(sockets(ns))
+	case queryGroups:
+		return list(groups(ns, q.Network))
+	case queryRoute:
+		return route(ns, q.Words)
 	default:
 		return message{}, refuse("query", fmt.Errorf("unknown table %q", clip(q.What)))
 	}
@@ -89,4 +96,35 @@ func sockets(ns *netstack.Namespace) []Socket {
 		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ})
 	}
 	return rows
+}
+
+// groups lists the members of groups, and then the ports of multicast routers.
+func groups(ns *netstack.Namespace, network string) []Group {
+	members, routers := ns.Groups(network)
+	rows := make([]Group, 0, len(members)+len(routers))
+	for _, all := range [][]snoop.Entry{members, routers} {
+		for _, e := range all {
+			rows = append(rows, Group{Group: e.Group, VLAN: e.VLAN, Port: e.Port, LeftSeconds: int(e.Left)})
+		}
+	}
+	return rows
+}
+
+func route(ns *netstack.Namespace, words string) (message, error) {
+	q, err := routing.ParseQuestion(words)
+	if err != nil {
+		return message{}, refuse("words", err)
+	}
+	a, err := ns.Ask(q)
+	if err != nil {
+		return message{}, refuse("words", err)
+	}
+	out := Route{Gateway: a.Gateway, Src: a.Src, MTU: a.MTU, Neighbour: a.Neighbour.String()}
+	if h := a.Result.NextHop; h != nil {
+		out.Device = h.Index
+	}
+	if a.Reason != trace.None {
+		out.Reason = a.Reason.String()
+	}
+	return message{body: encode(out)}, nil
 }

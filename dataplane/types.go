@@ -69,6 +69,29 @@ type Neighbour struct {
 	State string `json:"state"`
 }
 
+// Group is one port in a multicast group or, if that is not valid, a port behind
+// which a multicast router is.
+type Group struct {
+	Group netip.Addr `json:"group,omitzero"`
+	VLAN  uint16     `json:"vlan,omitempty"`
+	Port  uint16     `json:"port"`
+	// LeftSeconds is how long it is a member yet, if it is not heard.
+	LeftSeconds int `json:"leftSeconds,omitempty"`
+}
+
+// Route is where a packet would go now: with dead next hops passed over.
+type Route struct {
+	// Device is the index of the output device; 0 if it goes nowhere.
+	Device  uint16     `json:"device,omitempty"`
+	Gateway netip.Addr `json:"gateway,omitzero"` // whom to resolve
+	Src     netip.Addr `json:"src,omitzero"`     // source of the namespace's own packets
+	MTU     int        `json:"mtu,omitempty"`
+	// Neighbour is the state of Gateway, Reason the drop reason that the packet would
+	// be counted with; empty: none.
+	Neighbour string `json:"neighbour,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
 // Socket is one endpoint of a host stack.
 type Socket struct {
 	// Proto is "tcp" or "udp".

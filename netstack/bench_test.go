@@ -55,6 +55,7 @@ func BenchmarkTurn(b *testing.B) {
 
 // benchmarkTurn carries turns of one frame from container 1 to another.
 func benchmarkTurn(b *testing.B, s NetworkSpec, to int, f *packet.Frame) {
+	b.Helper()
 	n, err := build(Options{Workers: 1})
 	if err != nil {
 		b.Fatal(err)

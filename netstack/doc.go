@@ -15,7 +15,8 @@
 //  2. turn.go, intake.go: one turn takes up to a budget of frames from it
 //     (recvmmsg); work.go bounds what they may cost.
 //  3. judge.go: each frame is parsed once; the flow cache replays what was
-//     decided before, or the slow path decides.
+//     decided before, or the slow path decides; mirror.go and snooping.go send what
+//     a bridge has to say itself.
 //  4. output.go: the frames of the whole turn are sorted by output port and
 //     leave with one sendmmsg each, cut and summed first if the port asks.
 //  5. inject.go, hostlink.go, stack.go: frames to and from the gVisor stack.

@@ -278,7 +278,16 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 
 // send puts frame i on the list of an output port. It reports whether the frame
 // is on the list.
-func (t *turn) send(in, out *port, i int) bool { return t.sendAs(in, out, bridge.Tag{}, i) }
+func (t *turn) send(in, out *port, i int) bool {
+	if !t.admits(in, out, bridge.Tag{}, i) {
+		return false
+	}
+	if t.out.full() {
+		t.flush()
+	}
+	t.out.add(out.index, i)
+	return true
+}
 
 // sendAs is send for a frame that leaves with another tag.
 func (t *turn) sendAs(in, out *port, tag bridge.Tag, i int) bool {
@@ -288,7 +297,7 @@ func (t *turn) sendAs(in, out *port, tag bridge.Tag, i int) bool {
 	if t.out.full() {
 		t.flush()
 	}
-	t.out.add(out.index, i, tag)
+	t.out.addAs(out.index, i, tag)
 	return true
 }
 

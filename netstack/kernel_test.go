@@ -91,14 +91,20 @@ func (l *kernelLab) attach(s *NetworkSpec, i int) int {
 	}
 	l.t.Cleanup(func() { _ = veth.DeletePair(l.host, c.HostName) })
 	l.ns = append(l.ns, c.NS)
-	f, err := veth.OpenSocket(l.host, c.HostName, veth.SocketOptions{})
+	return openPort(l.t, l.host, c.HostName)
+}
+
+// openPort opens the socket of a port, for a Netstack to take.
+func openPort(t testing.TB, ns netns.NsHandle, ifname string) int {
+	t.Helper()
+	f, err := veth.OpenSocket(ns, ifname, veth.SocketOptions{})
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return fd
 }

@@ -34,7 +34,7 @@ func (t *turn) mirror(to uint16, tag bridge.Tag, i int) {
 	if t.out.full() {
 		t.flush()
 	}
-	t.out.add(out.index, i, tag)
+	t.out.addAs(out.index, i, tag)
 	t.watched = true
 }
 

@@ -38,10 +38,13 @@ const cutFrames = 32
 
 // record is one frame on one port's list.
 type record struct {
-	frame uint16
-	next  uint16     // 0: the last
-	tag   bridge.Tag // what is done to the frame's tag
+	frame uint16 // its number, and tagged
+	next  uint16 // 0: the last
 }
+
+// tagged marks a record whose frame leaves with another tag: output.tags has what
+// is done to it.
+const tagged = 1 << 15
 
 // departure is a port by which a frame leaves, and how.
 type departure struct {
@@ -61,8 +64,9 @@ type wire struct {
 // output sorts the frames of a turn by port and sends them.
 type output struct {
 	records []record
-	used    int    // records in use, record 0 included
-	lists   []list // by port index
+	tags    []bridge.Tag // of the records that say so
+	used    int          // records in use, record 0 included
+	lists   []list       // by port index
 	touched []uint16
 
 	tx     *veth.Sender
@@ -83,7 +87,7 @@ type output struct {
 }
 
 func (o *output) open() (err error) {
-	o.records = make([]record, maxRecords)
+	o.records, o.tags = make([]record, maxRecords), make([]bridge.Tag, maxRecords)
 	o.used = 1
 	if o.tx, err = veth.NewSender(budget); err != nil {
 		return fmt.Errorf("send list: %w", err)
@@ -107,9 +111,9 @@ func (o *output) fit(n int) {
 func (o *output) full() bool { return o.used == len(o.records) }
 
 // add appends frame i to the list of a port. Preconditions: not full.
-func (o *output) add(index uint16, i int, tag bridge.Tag) {
+func (o *output) add(index uint16, i int) {
 	r := uint16(o.used)
-	o.records[r] = record{frame: uint16(i), tag: tag}
+	o.records[r] = record{frame: uint16(i)}
 	o.used++
 	l := &o.lists[index]
 	if l.head == 0 {
@@ -119,6 +123,24 @@ func (o *output) add(index uint16, i int, tag bridge.Tag) {
 		o.records[l.tail].next = r
 	}
 	l.tail = r
+}
+
+// addAs is add for a frame that leaves with another tag.
+func (o *output) addAs(index uint16, i int, tag bridge.Tag) {
+	o.add(index, i)
+	if tag.Op != bridge.TagKeep {
+		o.records[o.used-1].frame |= tagged
+		o.tags[o.used-1] = tag
+	}
+}
+
+// frame is what record r stands for.
+func (o *output) frame(r uint16, frames []packet.Frame) (*packet.Frame, bridge.Tag) {
+	n := o.records[r].frame
+	if n&tagged == 0 {
+		return &frames[n], bridge.Tag{}
+	}
+	return &frames[n&^tagged], o.tags[r]
 }
 
 // flush sends everything and leaves the lists empty.
@@ -139,7 +161,7 @@ func (o *output) flush(v *view, frames []packet.Frame) {
 // toPort sends the list that begins at record r to a container.
 func (o *output) toPort(p *port, frames []packet.Frame, r uint16) {
 	for ; r != 0; r = o.records[r].next {
-		f, tag := &frames[o.records[r].frame], o.records[r].tag
+		f, tag := o.frame(r, frames)
 		switch {
 		case !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()):
 			o.segment(p, f, tag)
@@ -280,7 +302,7 @@ func (o *output) count(p *port, sent []wire) {
 func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 	var sum tally
 	for ; r != 0; r = o.records[r].next {
-		f, tag := &frames[o.records[r].frame], o.records[r].tag
+		f, tag := o.frame(r, frames)
 		o.handed++
 		switch {
 		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):

@@ -62,24 +62,7 @@ func (s *space) Drop(port uint16, reason trace.Reason, frames int) {
 
 // routerConfig is what the namespace's router is to know.
 func (s *space) routerConfig() (*router.Config, error) {
-	spec := router.Spec{Routes: s.spec.Routing.Routes, Rules: s.spec.Routing.Rules}
-	for i := range s.spec.Networks {
-		n := &s.spec.Networks[i]
-		spec.Devices = append(spec.Devices, s.device(n.Name, n.Bridge.Index, n.VRF, &n.Device, router.Device{
-			MAC: n.Bridge.MAC, MTU: n.Bridge.MTU, Addrs: n.hostAddresses(),
-		}))
-		for j := range n.Ports {
-			if p := &n.Ports[j]; p.Device != "" {
-				spec.Ports = append(spec.Ports, router.Port{Index: p.Index, Name: p.Device})
-			}
-		}
-	}
-	for i := range s.spec.Links {
-		l := &s.spec.Links[i]
-		spec.Devices = append(spec.Devices, s.device(l.Name, l.Index, l.VRF, &l.Device, router.Device{
-			MAC: linkMAC(l.Index), MTU: l.MTU, Addrs: l.Addresses, PointToPoint: true,
-		}))
-	}
+	spec := s.spec.RouterSpec()
 	set, err := router.BuildSet(&spec)
 	if err != nil {
 		return nil, fmt.Errorf("%w: routing: %w", ErrInvalid, err)
@@ -89,8 +72,32 @@ func (s *space) routerConfig() (*router.Config, error) {
 	}, nil
 }
 
+// RouterSpec is what the routing of the namespace is made of. Whoever makes a
+// snapshot can see with it, and with router.BuildSet, whether it is right.
+func (s *NamespaceSpec) RouterSpec() router.Spec {
+	spec := router.Spec{Routes: s.Routing.Routes, Restored: true, Rules: s.Routing.Rules}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		spec.Devices = append(spec.Devices, s.device(n.Name, n.Bridge.Index, n.VRF, &n.Device, router.Device{
+			MAC: n.Bridge.MAC, MTU: n.Bridge.MTU, Addrs: n.hostAddresses(),
+		}))
+		for j := range n.Ports {
+			if p := &n.Ports[j]; p.Device != "" {
+				spec.Ports = append(spec.Ports, router.Port{Index: p.Index, Name: p.Device})
+			}
+		}
+	}
+	for i := range s.Links {
+		l := &s.Links[i]
+		spec.Devices = append(spec.Devices, s.device(l.Name, l.Index, l.VRF, &l.Device, router.Device{
+			MAC: linkMAC(l.Index), MTU: l.MTU, Addrs: l.Addresses, PointToPoint: true,
+		}))
+	}
+	return spec
+}
+
 // device completes what is particular to networks and links.
-func (s *space) device(name string, index uint16, vrf string, d *DeviceSpec, out router.Device) router.Device {
+func (s *NamespaceSpec) device(name string, index uint16, vrf string, d *DeviceSpec, out router.Device) router.Device {
 	out.Name, out.Index, out.VRF = name, index, s.table(vrf)
 	out.NoForward, out.NoRedirects = d.NoForward, d.NoRedirects
 	out.ReversePath, out.ClampMSS = d.ReversePath, d.ClampMSS
@@ -98,10 +105,10 @@ func (s *space) device(name string, index uint16, vrf string, d *DeviceSpec, out
 }
 
 // table is that of a VRF, 0 for none.
-func (s *space) table(vrf string) routing.TableID {
-	for i := range s.spec.VRFs {
-		if s.spec.VRFs[i].Name == vrf {
-			return s.spec.VRFs[i].Table
+func (s *NamespaceSpec) table(vrf string) routing.TableID {
+	for i := range s.VRFs {
+		if s.VRFs[i].Name == vrf {
+			return s.VRFs[i].Table
 		}
 	}
 	return 0

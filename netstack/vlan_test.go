@@ -201,13 +201,13 @@ func TestGatewayInAVLAN(t *testing.T) {
 func TestTaggedPathAllocatesNothing(t *testing.T) {
 	s := vlans()
 	s.Ports[0].MirrorIn, s.Ports[1].MirrorOut = 4, 4
-	s.Ports[0].Storm.Broadcast = bridge.Rate{PPS: 1 << 30}
+	s.Ports[0].Storm.Unknown = bridge.Rate{PPS: 1 << 30}
 	s.Ports[0].Flags = bridge.Suppress
 	trunk := pt.Packet{SrcMAC: mac(2), DstMAC: mac(1), Tags: tag(10)}
 	for name, f := range map[string]*packet.Frame{
 		"known": pt.Frame(datagram(1, 2, "hello")), "to no offload": pt.GSO(segment(1, 3, 20_000), 1448),
-		"broadcast":   pt.Frame(pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast()})),
-		"flooded GSO": pt.GSO(pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast(), Payload: pt.Bytes(4000)}), 1000),
+		"flooded":     pt.Frame(pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: mac(9)})),
+		"flooded GSO": pt.GSO(pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: mac(9), Payload: pt.Bytes(4000)}), 1000),
 		"answered":    pt.Frame(pt.ARPRequest(pt.Packet{SrcMAC: mac(1), Src: addr4(1), Dst: gateway4()})),
 	} {
 		t.Run(name, func(t *testing.T) {

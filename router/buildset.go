@@ -23,6 +23,9 @@ type Spec struct {
 	// it, as a gateway on the route to it; of several with the same key all stay,
 	// as `ip route append` has it.
 	Routes []routing.Route
+	// Restored: the routes are complete, and were checked when they came into an
+	// earlier Set. What they leaned on may have gone since, or stand behind them.
+	Restored bool
 	// Rules of both families, in place of those of a new namespace. Nil: those,
 	// and the one for VRFs if a device is in one.
 	Rules  []routing.Rule
@@ -64,12 +67,16 @@ const l3mdevPriority = 1000
 func BuildSet(s *Spec) (*routing.Set, error) {
 	list := deviceChanges(s)
 	for i := range s.Devices {
-		list = appendRoutes(list, Connected(&s.Devices[i]))
+		list = appendRoutes(list, routing.OpAppend, Connected(&s.Devices[i]))
 	}
-	list = appendRoutes(list, ownRoutes())
+	list = appendRoutes(list, routing.OpAppend, ownRoutes())
 	list, rules := s.ruleChanges(list)
 	routes := len(list)
-	list = appendRoutes(list, s.Routes)
+	op := routing.OpAppend
+	if s.Restored {
+		op = routing.OpRestore
+	}
+	list = appendRoutes(list, op, s.Routes)
 
 	set, err := routing.New(s.Limits).Apply(list)
 	if at, ok := errors.AsType[*routing.ChangeError](err); ok {
@@ -100,9 +107,9 @@ func deviceChanges(s *Spec) []routing.Change {
 	return list
 }
 
-func appendRoutes(list []routing.Change, routes []routing.Route) []routing.Change {
+func appendRoutes(list []routing.Change, op routing.Op, routes []routing.Route) []routing.Change {
 	for i := range routes {
-		list = append(list, routing.Change{Op: routing.OpAppend, Route: &routes[i]})
+		list = append(list, routing.Change{Op: op, Route: &routes[i]})
 	}
 	return list
 }

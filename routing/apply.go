@@ -35,11 +35,12 @@ const (
 	OpPrepend           // a new route before those with the same key
 	OpChange            // in place of the first with the same key; ErrNoEnt if there is none
 	OpReplace           // OpChange, or OpAdd if there is none
+	OpRestore           // a complete route of an earlier Set, behind those with the same key; its gateways and source were checked then
 	OpDelete            // the first that has all that is stated
 	OpFlush             // all routes that the filter matches; none is fine
 )
 
-var opNames = [...]string{"add", "append", "prepend", "change", "replace", "del", "flush"}
+var opNames = [...]string{"add", "append", "prepend", "change", "replace", "restore", "del", "flush"}
 
 // String is the operation in ip-route(8)'s word.
 func (o Op) String() string { return nameOf(opNames[:], int(o)) }

@@ -14,7 +14,7 @@ func (e *edit) putRoute(op Op, want *Route) error {
 	if err != nil {
 		return err
 	}
-	if err := e.resolve(r); err != nil {
+	if err := e.resolveFor(op, r); err != nil {
 		return err
 	}
 	t, err := e.writable(r.Table)
@@ -45,6 +45,8 @@ func (l *leaf) place(op Op, r *Route) ([]*Route, error) {
 	switch {
 	case op == OpAdd && from < to:
 		return nil, ErrExist
+	case op == OpRestore:
+		return slices.Insert(slices.Clone(l.routes), to, r), nil
 	case op == OpAppend || op == OpPrepend:
 		return l.join(op, r, from, to)
 	case op == OpChange && from == to:
@@ -154,6 +156,23 @@ func (r *Route) without(gone []NextHop) *Route {
 		return nil
 	}
 	return &c
+}
+
+// resolveFor is resolve, less the checks that a route has passed which is restored.
+// What it leaned on may have gone since, as in Linux.
+func (e *edit) resolveFor(op Op, r *Route) error {
+	if op != OpRestore {
+		return e.resolve(r)
+	}
+	for i := range r.NextHops {
+		h := &r.NextHops[i]
+		var ok bool
+		if h.Index, ok = e.devices.index(h.Dev); !ok {
+			return fmt.Errorf("%w %q", ErrDevice, h.Dev)
+		}
+		h.Dead, h.seed = e.isDead(h), h.newSeed()
+	}
+	return nil
 }
 
 // resolve finds the devices of the route's next hops and checks what must be

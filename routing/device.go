@@ -25,7 +25,7 @@ type Device struct {
 
 const (
 	loopback   = "lo" // the device of index 0
-	maxDevName = 15   // IFNAMSIZ without the final zero
+	maxDevName = 32   // a network may have a name that is longer than the kernel allows
 )
 
 // noDevice is the index that a rule binds to when its device does not exist; any

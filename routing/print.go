@@ -37,8 +37,8 @@ func (l *line) number(word string, n uint32) {
 	}
 }
 
-// hex is C's %#x, which writes zero without 0x.
-func hex(n uint32) string {
+// Hex is C's %#x, which writes zero without 0x.
+func Hex(n uint32) string {
 	if n == 0 {
 		return "0"
 	}
@@ -173,14 +173,14 @@ func (n *Names) Rule(r *Rule) string {
 
 func (l *line) selectors(r *Rule) {
 	if r.TOS != 0 {
-		l.add("tos", hex(uint32(r.TOS)))
+		l.add("tos", Hex(uint32(r.TOS)))
 	}
 	switch r.Mask {
 	case 0:
 	case ^uint32(0):
-		l.add("fwmark", hex(r.Mark))
+		l.add("fwmark", Hex(r.Mark))
 	default:
-		l.add("fwmark", hex(r.Mark)+"/"+hex(r.Mask))
+		l.add("fwmark", Hex(r.Mark)+"/"+Hex(r.Mask))
 	}
 	for _, dev := range [][2]string{{"iif", r.IIF}, {"oif", r.OIF}} {
 		if dev[1] != "" {
@@ -188,7 +188,7 @@ func (l *line) selectors(r *Rule) {
 		}
 	}
 	if r.Proto != 0 {
-		l.add("ipproto", ipprotoName(r.Proto))
+		l.add("ipproto", IPProtoName(r.Proto))
 	}
 	l.ports("sport", r.Sport)
 	l.ports("dport", r.Dport)
@@ -204,7 +204,8 @@ func (l *line) ports(word string, p Ports) {
 	}
 }
 
-func ipprotoName(number uint8) string {
+// IPProtoName is the name of an IP protocol that has ports, or its number.
+func IPProtoName(number uint8) string {
 	for name, n := range protoNumbersTable {
 		if n == number {
 			return name

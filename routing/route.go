@@ -60,6 +60,10 @@ func (r *Route) table() TableID {
 	return r.Table
 }
 
+// Place is the table and the prefix under which a route stands that Apply is told
+// to put, or to delete.
+func (r *Route) Place() (TableID, netip.Prefix) { return r.table(), r.Prefix.Masked() }
+
 // defaultScope is the scope of a route that states none, in the way of ip-route(8).
 func (r *Route) defaultScope() Scope {
 	switch {

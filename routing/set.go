@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -68,6 +69,10 @@ func (s *Set) Routes(id TableID) iter.Seq[*Route] {
 		}
 	}
 }
+
+// At returns the routes of one prefix in one table, best metric first. They must
+// not be changed.
+func (s *Set) At(id TableID, p netip.Prefix) []*Route { return s.tables[id].leaf(p).routes }
 
 // some are the tables that 0 or a number stands for.
 func (s *Set) some(id TableID) []TableID {

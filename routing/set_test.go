@@ -366,3 +366,30 @@ func TestLimits(t *testing.T) {
 }
 
 func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func TestRestoreNeedsNothingButTheDevice(t *testing.T) {
+	s := must(t, newWorld(t), "add 10.9.0.0/16 via 10.1.0.1 metric 1\nadd 2001:db8:9::/48 nexthop via fd01::1 dev p1 nexthop via fd02::1 dev p2")
+	empty, err := New(Limits{}).Apply([]Change{
+		{Device: &Device{Name: "p1", Index: 1}}, {Device: &Device{Name: "p2", Index: 2}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"10.9.0.0/16", "2001:db8:9::/48"} {
+		was := s.At(TableMain, mustPrefix(p))
+		again, err := empty.Apply([]Change{{Op: OpRestore, Route: was[0]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := again.At(TableMain, mustPrefix(p))
+		if len(is) != 1 || is[0].String() != was[0].String() {
+			t.Errorf("restored %v, was %v", is, was)
+		}
+		if _, err := empty.Apply([]Change{{Op: OpAppend, Route: was[0]}}); !errors.Is(err, ErrGateway) {
+			t.Errorf("append: %v, want %v", err, ErrGateway)
+		}
+		if _, err := New(Limits{}).Apply([]Change{{Op: OpRestore, Route: was[0]}}); !errors.Is(err, ErrDevice) {
+			t.Errorf("without the device: %v", err)
+		}
+	}
+}

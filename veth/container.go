@@ -61,14 +61,21 @@ func (c *PairConfig) configureContainer(h *netlink.Handle) error {
 		addresses = append([]netip.Prefix{linkLocal(link.Attrs().HardwareAddr)}, addresses...)
 	}
 	for _, a := range addresses {
-		if err := h.AddrAdd(link, nlAddr(a)); err != nil {
+		addr := nlAddr(a)
+		if c.Table != 0 && !a.Addr().IsLinkLocalUnicast() {
+			addr.Flags |= unix.IFA_F_NOPREFIXROUTE
+		}
+		if err := h.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("address %s: %w", a, err)
 		}
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	return c.addRoutes(h, link.Attrs().Index)
+	if err := c.addRoutes(h, link.Attrs().Index); err != nil {
+		return err
+	}
+	return c.addRules(h)
 }
 
 // prepare runs in the container's namespace, before the interface is up.
@@ -142,6 +149,11 @@ func ipNet(p netip.Prefix) *net.IPNet {
 // of them.
 func (c *PairConfig) addRoutes(h *netlink.Handle, index int) error {
 	routes := slices.Clip(c.Routes) // the caller's array stays as it is
+	if c.Table != 0 {
+		for _, a := range c.Addresses {
+			routes = slices.Insert(routes, 0, Route{Dst: a.Masked()})
+		}
+	}
 	for _, gw := range c.Gateways {
 		routes = append(routes, Route{Dst: defaultRoute(gw), Via: gw})
 	}
@@ -165,7 +177,7 @@ func defaultRoute(gw netip.Addr) netip.Prefix {
 // subnets is taken to be on the link (ip-route(8), onlink), as a /32 address
 // needs it.
 func (c *PairConfig) nlRoute(r Route, index int) *netlink.Route {
-	route := &netlink.Route{LinkIndex: index, Dst: ipNet(r.Dst.Masked())}
+	route := &netlink.Route{LinkIndex: index, Dst: ipNet(r.Dst.Masked()), Table: int(c.Table)}
 	if !r.Via.IsValid() {
 		if r.Dst.Addr().Is4() {
 			route.Scope = netlink.SCOPE_LINK

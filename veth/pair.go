@@ -51,6 +51,10 @@ type PairConfig struct {
 	Addresses []netip.Prefix // of the container end, with their prefix length
 	Gateways  []netip.Addr   // a default route by each
 	Routes    []Route        // further routes
+	// Table is the routing table that all of these routes, and those to the addresses'
+	// subnets, are put into, with a rule for each address that what is sent from it is
+	// looked up there. 0: main, without rules.
+	Table uint32
 
 	TxQueueLen int    // of both ends; 0 is the kernel's default
 	Alias      string // of the host end, shown by ip-link(8); "" is none

@@ -71,22 +71,28 @@ func (c *Config) Validate() error {
 		ok   bool
 	}{
 		{"mac", !c.MAC.IsMulticast()},
-		{"addr4", c.Addr4 == netip.Addr{} || c.Addr4 == d.Addr4},
-		{"addr6", c.Addr6 == netip.Addr{} || c.Addr6 == d.Addr6 && c.Addr6.IsLinkLocalUnicast()},
-		{"version4", c.Version4 == 0 || c.Version4 == d.Version4},
-		{"version6", c.Version6 == 0 || c.Version6 == d.Version6},
-		{"queryInterval", c.QueryInterval == 0 || c.QueryInterval == d.QueryInterval},
-		{"responseInterval", c.ResponseInterval == 0 || c.ResponseInterval == d.ResponseInterval},
-		{"lastMember", c.LastMember == 0 || c.LastMember == d.LastMember},
-		{"robustness", c.Robustness == 0 || c.Robustness == d.Robustness},
-		{"maxGroups", c.MaxGroups == 0 || c.MaxGroups == d.MaxGroups},
-		{"maxPerPort", c.MaxPerPort == 0 || c.MaxPerPort == d.MaxPerPort},
+		{"addr4", within(c.Addr4, d.Addr4)},
+		{"addr6", within(c.Addr6, d.Addr6) && d.Addr6.IsLinkLocalUnicast()},
+		{"version4", within(c.Version4, d.Version4)},
+		{"version6", within(c.Version6, d.Version6)},
+		{"queryInterval", within(c.QueryInterval, d.QueryInterval)},
+		{"responseInterval", within(c.ResponseInterval, d.ResponseInterval)},
+		{"lastMember", within(c.LastMember, d.LastMember)},
+		{"robustness", within(c.Robustness, d.Robustness)},
+		{"maxGroups", within(c.MaxGroups, d.MaxGroups)},
+		{"maxPerPort", within(c.MaxPerPort, d.MaxPerPort)},
 	} {
 		if !part.ok {
 			return fmt.Errorf("%s: %w", part.name, ErrConfig)
 		}
 	}
 	return nil
+}
+
+// within reports whether v is zero, or was not changed when it was bounded.
+func within[T comparable](v, bounded T) bool {
+	var zero T
+	return v == zero || v == bounded
 }
 
 // withDefaults fills in what is zero and bounds what is not.

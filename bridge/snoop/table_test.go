@@ -4,8 +4,10 @@ package snoop
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -480,6 +482,25 @@ func TestConfigIsBounded(t *testing.T) {
 	d := Config{}.withDefaults()
 	if d.membership() != 260 || d.otherQuerier() != 255 || d.startup() != 32 || d.lastMember() != 2 {
 		t.Errorf("%d, %d, %d, %d", d.membership(), d.otherQuerier(), d.startup(), d.lastMember())
+	}
+}
+
+func TestValidateConfig(t *testing.T) {
+	good := Config{Version4: 3, Version6: 2, Robustness: 7, QueryInterval: time.Minute, Addr4: pt.IP("10.44.0.1"), Addr6: pt.IP("fe80::1")}
+	for name, c := range map[string]Config{"zero": {}, "all": good} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]Config{
+		"mac": {MAC: packet.Broadcast()}, "addr4": {Addr4: pt.IP("fe80::1")}, "addr6": {Addr6: pt.IP("fd44::1")},
+		"version4": {Version4: 1}, "version6": {Version6: 3}, "queryInterval": {QueryInterval: 2 * time.Hour},
+		"responseInterval": {ResponseInterval: time.Minute}, "lastMember": {LastMember: 1}, "robustness": {Robustness: 8},
+		"maxGroups": {MaxGroups: -1}, "maxPerPort": {MaxPerPort: 1 << 30},
+	} {
+		if err := c.Validate(); !errors.Is(err, ErrConfig) || !strings.HasPrefix(err.Error(), name+":") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -82,10 +82,16 @@ func printChanges(w io.Writer, changes []api.Change, dryRun bool) {
 		fmt.Fprintf(w, "no change%s\n", note)
 	}
 	for _, ch := range changes {
-		fmt.Fprintf(w, "%s network %s", ch.Action, ch.Network)
-		if ch.Field != "" {
-			fmt.Fprintf(w, " %s %s -> %s", ch.Field, orDash(ch.From), orDash(ch.To))
-		}
-		fmt.Fprintln(w, note)
+		fmt.Fprintln(w, changeText(&ch)+note)
 	}
+}
+
+func changeText(ch *api.Change) string {
+	switch {
+	case ch.Object != "":
+		return ch.String()
+	case ch.Field == "":
+		return ch.Action + " network " + ch.Network
+	}
+	return fmt.Sprintf("%s network %s %s %s -> %s", ch.Action, ch.Network, ch.Field, orDash(ch.From), orDash(ch.To))
 }

@@ -21,6 +21,9 @@ type attachFlags struct {
 	ip, ip6, mac          string
 	offload               string
 	mtu                   int
+	set, vlan, fdb, mdb   []string
+	table, configure      string
+	routeTable            uint32
 }
 
 func (c *cli) attachCommand() *cobra.Command {
@@ -44,6 +47,12 @@ func (c *cli) attachCommand() *cobra.Command {
 			return c.print(reply, func(w io.Writer) { printAttached(w, reply) })
 		}),
 	}
+	f.add(cmd)
+	return cmd
+}
+
+// add declares the flags.
+func (f *attachFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.network, "network", "", "network to attach to (default: the only one)")
 	flags.StringVar(&f.ip, "ip", "", "IPv4 address (default: the lowest free one)")
@@ -53,7 +62,13 @@ func (c *cli) attachCommand() *cobra.Command {
 	flags.StringVar(&f.ifname, "ifname", "", "name of the interface in the namespace (default: eth0)")
 	flags.StringVar(&f.name, "name", "", "name of the attachment (default: the last part of NETNS)")
 	flags.StringVar(&f.offload, "offload", "on", "pass segmentation-offload frames to the container: on or off")
-	return cmd
+	flags.StringArrayVar(&f.set, "set", nil, "settings of the port, in the words of link set; may be repeated")
+	flags.StringArrayVar(&f.vlan, "vlan", nil, "a VLAN of the port, in the words of vlan add; may be repeated")
+	flags.StringArrayVar(&f.fdb, "fdb", nil, "a station behind the port, in the words of fdb add; may be repeated")
+	flags.StringArrayVar(&f.mdb, "mdb", nil, "a multicast group of the port, in the words of mdb add; may be repeated")
+	flags.StringVar(&f.table, "table", "", "routing table for what the container sends (default: by the rules)")
+	flags.Uint32Var(&f.routeTable, "route-table", 0, "table in the container for the interface's routes (default: main)")
+	flags.StringVar(&f.configure, "configure", "static", "static, or none if the container asks by DHCP or SLAAC")
 }
 
 // oneNetns wants the one argument that attach can't do without.
@@ -69,6 +84,10 @@ func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
 	r := &api.AttachRequest{
 		Netns: absolute(netns), Network: f.network, Name: f.name,
 		IfName: f.ifname, MAC: f.mac, MTU: f.mtu,
+		VLAN: f.vlan, FDB: f.fdb, MDB: f.mdb, Table: f.table, RouteTable: f.routeTable,
+	}
+	for _, words := range f.set {
+		r.Set = append(r.Set, strings.Fields(words)...)
 	}
 	var err error
 	if r.IP, err = parseAddr("--ip", f.ip, netip.Addr.Is4); err != nil {
@@ -82,6 +101,12 @@ func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
 	}
 	if f.mtu < 0 {
 		return nil, usagef("--mtu %d: must not be negative", f.mtu)
+	}
+	if f.configure != "static" && f.configure != "none" {
+		return nil, usagef("--configure %q: must be static or none", f.configure)
+	}
+	if f.configure == "none" {
+		r.Configure = f.configure
 	}
 	on := f.offload == "on"
 	r.Offload = &on

@@ -19,6 +19,7 @@ import (
 type answers struct {
 	status api.Status
 	empty  bool // nothing is declared or attached
+	asked  *log // may be nil
 }
 
 // listen serves a on a socket of its own and returns the path.
@@ -57,8 +58,7 @@ func (a *answers) mux() *http.ServeMux {
 	mux.HandleFunc(api.PathStatus, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, a.status) })
 	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
 	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
-	serveList(mux, api.PathNeighbours, a, neighbours, func(n api.Neighbour) string { return n.Network })
-	serveList(mux, api.PathFDB, a, fdb, func(e api.FDBEntry) string { return e.Network })
+	a.routing(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
 	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
 	return mux
@@ -139,6 +139,7 @@ func apply(w http.ResponseWriter, r *http.Request) {
 			{Action: "add", Network: "blue"},
 			{Action: "change", Network: "black", Field: "mtu", From: "1500", To: "9000"},
 			{Action: "remove", Network: "old"},
+			{Action: "add", Object: "route", Namespace: "shop", Entry: "10.0.0.0/8 via 192.0.2.9 dev black"},
 		}})
 	}
 }
@@ -176,11 +177,11 @@ func links(stats bool) []api.Link {
 	out := []api.Link{{Attachment: api.Attachment{
 		ID: "01", Name: "red", Network: "blue", Netns: "/run/netns/red", IfName: "eth0", HostIfName: "sl3",
 		Port: 3, MAC: "02:00:00:00:00:03", MTU: 1500, Addresses: prefixes("10.44.0.3/24", "fd44::3/64"),
-		Offload: true, State: api.StateReady,
+		Offload: true, State: api.StateReady, Namespace: "default", Settings: settings(),
 	}}, {Attachment: api.Attachment{
 		ID: "02", Name: "green", Network: "black", Netns: "pid:4711", IfName: "eth1", HostIfName: "sl4",
 		Port: 4, MAC: "02:00:00:00:00:04", MTU: 9000, Addresses: prefixes("192.0.2.9/28"),
-		State: api.StateCreating,
+		State: api.StateCreating, Namespace: "shop",
 	}}}
 	if stats {
 		out[0].Stats = &api.Stats{
@@ -196,12 +197,12 @@ func links(stats bool) []api.Link {
 
 func networks(stats bool) []api.Network {
 	out := []api.Network{{
-		Name: "blue", Subnets: prefixes("10.44.0.0/24", "fd44::/64"),
+		Name: "blue", Namespace: "default", Subnets: prefixes("10.44.0.0/24", "fd44::/64"),
 		Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
 		Port:     1, MAC: "02:00:00:00:00:01", MTU: 1500, AgeingSeconds: 300, FDBMax: 4096, FDBMaxPerPort: 1024,
 		Echo: true, Attachments: 1,
 	}, {
-		Name: "black", Subnets: prefixes("192.0.2.0/28"), Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Name: "black", Namespace: "shop", Subnets: prefixes("192.0.2.0/28"), Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		Port: 2, MAC: "02:00:00:00:00:02", MTU: 9000, AgeingSeconds: 60, FDBMax: 64, FDBMaxPerPort: 8, Attachments: 1,
 	}}
 	if stats {
@@ -213,23 +214,6 @@ func networks(stats bool) []api.Network {
 		out[1].Stats = &api.Stats{}
 	}
 	return out
-}
-
-func neighbours(bool) []api.Neighbour {
-	return []api.Neighbour{
-		{Network: "blue", Addr: netip.MustParseAddr("10.44.0.3"), MAC: "02:00:00:00:00:03", State: "reachable"},
-		{Network: "blue", Addr: netip.MustParseAddr("fd44::3"), MAC: "02:00:00:00:00:03", State: "stale"},
-		{Network: "black", Addr: netip.MustParseAddr("192.0.2.14"), State: "incomplete"},
-	}
-}
-
-func fdb(bool) []api.FDBEntry {
-	return []api.FDBEntry{
-		{Network: "blue", MAC: "02:00:00:00:00:01", Port: 1, Link: "blue", Kind: "own"},
-		{Network: "blue", MAC: "02:00:00:00:00:03", Port: 3, Link: "red", Kind: "static"},
-		{Network: "blue", MAC: "02:00:00:00:00:99", VLAN: 10, Port: 3, Link: "red", Kind: "dynamic", AgeSeconds: 12},
-		{Network: "black", MAC: "02:00:00:00:00:02", Port: 2, Link: "black", Kind: "own"},
-	}
 }
 
 func addresses(bool) []api.Address {

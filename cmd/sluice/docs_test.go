@@ -36,6 +36,13 @@ func section(text, heading string) string {
 
 func TestManualHasEveryCommandAndFlag(t *testing.T) {
 	manual := readDoc(t, "../../docs/cli.md")
+	verbs := func(n noun, body string) {
+		for _, v := range n.verbs {
+			if v.does != refuse && v.does != usage && !strings.Contains(body, v.name) {
+				t.Errorf("docs/cli.md, sluice %s: %s is missing", n.name, v.name)
+			}
+		}
+	}
 	for _, cmd := range commands() {
 		body := section(manual, "sluice "+cmd.Name())
 		if body == "" {
@@ -47,6 +54,9 @@ func TestManualHasEveryCommandAndFlag(t *testing.T) {
 				t.Errorf("docs/cli.md, sluice %s: --%s is missing", cmd.Name(), f.Name)
 			}
 		})
+		if n, ok := findNoun(cmd.Name()); ok && n.name == cmd.Name() {
+			verbs(n, body)
+		}
 		for _, alias := range cmd.Aliases {
 			if !strings.Contains(body, "`"+alias+"`") {
 				t.Errorf("docs/cli.md, sluice %s: alias %s is missing", cmd.Name(), alias)
@@ -54,11 +64,13 @@ func TestManualHasEveryCommandAndFlag(t *testing.T) {
 		}
 	}
 	global := section(manual, "Global flags")
-	(&cli{}).root().PersistentFlags().VisitAll(func(f *pflag.Flag) {
+	missing := func(f *pflag.Flag) {
 		if !strings.Contains(global, "`--"+f.Name) {
 			t.Errorf("docs/cli.md, Global flags: --%s is missing", f.Name)
 		}
-	})
+	}
+	(&cli{}).root().PersistentFlags().VisitAll(missing)
+	(&cli{}).root().Flags().VisitAll(missing)
 }
 
 func TestManualHasEveryExitCode(t *testing.T) {
@@ -79,22 +91,49 @@ var spoken = regexp.MustCompile("(?m)(?:^ {0,4}|`|sudo |&& |\\| |; |\\$ )sluice(
 func wrongWords(text string) []string {
 	var wrong []string
 	for _, m := range spoken.FindAllStringSubmatch(text, -1) {
-		words := strings.Fields(m[1])
-		root := (&cli{}).root()
-		root.InitDefaultHelpCmd()
-		root.InitDefaultCompletionCmd()
-		cmd, rest, err := root.Find(words)
-		if err != nil || cmd == root && !strings.HasPrefix(words[0], "-") {
-			wrong = append(wrong, "sluice "+words[0])
-			continue
+		words, err := (&optionReader{set: setFlag((&cli{}).root())}).read(strings.Fields(m[1]))
+		switch {
+		case err != nil:
+			wrong = append(wrong, "sluice"+m[1])
+		case len(words) > 0 && words[0][0] != '[': // a synopsis
+			wrong = append(wrong, wrongWord(words)...)
 		}
-		for _, word := range rest {
-			name, isFlag := strings.CutPrefix(word, "--")
-			name, _, _ = strings.Cut(name, "=")
-			name = strings.TrimRight(name, "],.:)")
-			if isFlag && name != "help" && cmd.Flags().Lookup(name) == nil && root.PersistentFlags().Lookup(name) == nil {
-				wrong = append(wrong, "sluice "+cmd.Name()+" --"+name)
-			}
+	}
+	return wrong
+}
+
+// wrongWord looks at a command line without the options in front of it.
+func wrongWord(words []string) []string {
+	root := (&cli{}).root()
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	n, isNoun := findNoun(words[0])
+	if isNoun {
+		words[0] = n.name
+	}
+	cmd, rest, err := root.Find(words)
+	if err != nil || cmd == root {
+		return []string{"sluice " + words[0]}
+	}
+	if isNoun && len(rest) > 0 && plain.MatchString(rest[0]) {
+		if _, err := n.step(rest[:1]); err != nil {
+			return []string{"sluice " + n.name + " " + rest[0]}
+		}
+	}
+	return wrongFlags(root, cmd, rest)
+}
+
+// plain is a word that is meant as it is, and not a placeholder.
+var plain = regexp.MustCompile("^[a-z]+$")
+
+func wrongFlags(root, cmd *cobra.Command, words []string) []string {
+	var wrong []string
+	for _, word := range words {
+		name, isFlag := strings.CutPrefix(word, "--")
+		name, _, _ = strings.Cut(name, "=")
+		name = strings.TrimRight(name, "],.:)")
+		if isFlag && name != "help" && cmd.Flags().Lookup(name) == nil && root.PersistentFlags().Lookup(name) == nil {
+			wrong = append(wrong, "sluice "+cmd.Name()+" --"+name)
 		}
 	}
 	return wrong
@@ -124,8 +163,12 @@ func TestWrongWordsAreFound(t *testing.T) {
 	}{
 		"a line of code":       {"    sluice attach red --ip 10.0.0.2\n", nil},
 		"a code span":          {"see `sluice link show red`.", nil},
-		"a code span, wrong":   {"see `sluice route`.", []string{"sluice route"}},
-		"a wrong flag":         {"sudo sluice attach red --vlan 3", []string{"sluice attach --vlan"}},
+		"a code span, wrong":   {"see `sluice mroute`.", []string{"sluice mroute"}},
+		"a wrong verb":         {"    sluice -n blue route save\n", []string{"sluice route save"}},
+		"a wrong option":       {"    sluice -frob route\n", []string{"sluice -frob route"}},
+		"abbreviated":          {"`sluice -6 ro sh`", nil},
+		"a batch":              {"sluice -batch FILE", nil},
+		"a wrong flag":         {"sudo sluice attach red --fast 3", []string{"sluice attach --fast"}},
 		"a global flag":        {"sluice -o json --socket /x link", nil},
 		"behind a pipe":        {"cat x | sluice apply -f -", nil},
 		"the name in a phrase": {"what sluice forwards is counted", nil},

@@ -71,7 +71,7 @@ func explain(err error) string {
 	// Cobra adds its suggestions on lines of their own.
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	text = strings.Replace(text, " Did you mean this? ", "; did you mean: ", 1)
-	if exitCode(err) == exitUsage {
+	if exitCode(err) == exitUsage && !strings.Contains(text, `try "sluice `) {
 		text += ` (see "sluice --help")`
 	}
 	return text

@@ -37,20 +37,33 @@ func TestOutput(t *testing.T) {
 		stdin   string
 		lines   []string
 	}{
-		"link":    {lines: []string{"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up"}},
-		"addr":    {lines: []string{"addr", "address show", "addr --network black"}},
-		"neigh":   {lines: []string{"neigh", "neigh show --network black"}},
-		"fdb":     {lines: []string{"fdb", "fdb show --network black", "fdb show red"}},
-		"ss":      {lines: []string{"ss"}},
-		"network": {lines: []string{"network", "-s network show blue", "network show nosuch"}},
-		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},
-		"down":    {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
+		"link": {lines: []string{
+			"link", "-s link", "link -s show red", "l show green", "link --network black", "link show nosuch", "link set red up",
+			"-d link show red", "-br link", "-o link show red", "l sh type vrf", "l sh type veth", "-n shop l show type bridge", "l show dev red vrf", "l show red green", "-n shop l", "link show to-shop", "link add x", "link help", "link save",
+		}},
+		"addr":  {lines: []string{"addr", "address show", "addr --network black", "a sh dev red", "-6 a", "-br a", "-n shop a", "addr show to 10.44.0.0/30", "addr show nosuch", "addr flush dev x"}},
+		"neigh": {lines: []string{"neigh", "neigh show --network black", "nei get 10.44.0.3 dev blue", "neigh get 10.44.0.4 dev blue", "neigh get 10.44.0.3", "n"}},
+		"fdb":   {lines: []string{"fdb", "fdb show --network black", "fdb show red", "fdb get 02:00:00:00:00:99", "fdb get 02:00:00:00:00:98", "fdb get"}},
+		"route": {lines: []string{
+			"route", "ro sh", "r l table all", "-n shop route", "-o -n default route", "-6 r", "-j -n shop r", "-j -p -n shop r",
+			"r get 10.9.0.1", "r get 10.9.0.2", "r get 10.9.0.3", "route get", "-j ro g 10.9.0.1", "route add 10.0.0.0/8 via 10.1.0.1 metric 5 table blue",
+			"route add taken", "route save", "r frob", "route help", "route --help", "help route",
+		}},
+		"rule":      {lines: []string{"rule", "ru l", "rule add from 10.9.0.0/16 lookup blue", "rule add taken", "rule help", "rule x"}},
+		"vrf":       {lines: []string{"vrf", "v show red", "vrf exec red ls", "vrf add red table 100"}},
+		"vlan":      {lines: []string{"vlan", "vlan show dev red", "vl add dev red vid 10", "vlan tunnelshow"}},
+		"mdb":       {lines: []string{"mdb", "m sh", "mdb replace dev blue port red grp 239.1.1.1"}},
+		"namespace": {lines: []string{"namespace", "netns list", "names show shop", "-n default netns", "namespace show nosuch", "-j namespace", "namespace add x"}},
+		"ss":        {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
+		"network":   {lines: []string{"network", "-s network show blue", "network show nosuch"}},
+		"status":    {answers: answers{status: statusRunning()}, lines: []string{"status"}},
+		"down":      {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
 		"attach": {lines: []string{
 			"attach red",
 			"attach /run/netns/red --ifname eth1 --name red-eth1 --mtu 1400 --mac 02:00:00:00:00:55 --offload off",
-			"attach red --ip 10.44.0.2", "attach red --network nosuch",
+			"attach red --ip 10.44.0.2", "attach red --network nosuch", "attach red --set isolated=on --table blue --route-table 7 --configure none",
 			"attach", "attach red green", "attach red --ip 10.44.0.0/24", "attach red --ip fd44::7", "attach red --ip6 red",
-			"attach red --offload maybe", "attach red --mtu big", "attach red --mtu -1",
+			"attach red --offload maybe", "attach red --mtu big", "attach red --mtu -1", "attach red --configure dhcp",
 		}},
 		"detach":     {lines: []string{"detach red", "detach --name red", "detach green", "detach", "detach red --name red"}},
 		"apply":      {stdin: "networks: [{}]\n", lines: []string{"apply -f -", "apply -f - --dry-run", "apply", "apply -f /nonexistent.yaml"}},
@@ -59,9 +72,9 @@ func TestOutput(t *testing.T) {
 		"shutdown":   {lines: []string{"shutdown", "shutdown --dataplane"}},
 		"version":    {lines: []string{"version", "version -j"}},
 		"json":       {answers: answers{status: statusRunning()}, lines: []string{"-o json link -s", "-j fdb", "neigh -j", "-j addr", "-j ss", "-j network", "-j status", "-j attach red", "-j detach red"}},
-		"empty":      {answers: answers{empty: true}, lines: []string{"link", "-j link", "fdb", "-j fdb", "neigh", "addr", "ss", "network", "-j network"}},
-		"usage":      {lines: []string{"lnk", "linkk", "--bogus", "-o xml status", "status now", "version 2"}},
-		"first-time": {lines: []string{"", "help attach", "help link"}},
+		"empty":      {answers: answers{empty: true}, lines: []string{"link", "-j link", "fdb", "-j fdb", "route", "-j route", "vlan", "namespace", "neigh", "addr", "ss", "network", "-j network"}},
+		"usage":      {lines: []string{"lnk", "linkk", "--bogus", "-o xml status", "-output xml status", "-f bridge route", "-n blue status", "-n", "status now", "version 2"}},
+		"first-time": {lines: []string{"", "help attach", "help link", "link --help"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			socket := tc.answers.listen(t)

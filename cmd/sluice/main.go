@@ -28,10 +28,8 @@ const patience = time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, patience)
 	c := &cli{out: os.Stdout, err: os.Stderr, in: os.Stdin, now: time.Now}
 	code := c.run(ctx, os.Args[1:])
-	cancel()
 	stop()
 	os.Exit(code)
 }

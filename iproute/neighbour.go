@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iproute
+
+import (
+	"net/netip"
+
+	"sluice/packet"
+	"sluice/routing"
+)
+
+// Neighbour is a static neighbour, ip-neighbour(8) with nud permanent.
+type Neighbour struct {
+	Addr netip.Addr `json:"addr"`
+	MAC  packet.MAC `json:"lladdr"`
+	Dev  string     `json:"dev"`
+}
+
+// String is the neighbour as `ip neigh` shows it.
+func (n Neighbour) String() string {
+	return n.Addr.String() + " dev " + n.Dev + " lladdr " + n.MAC.String() + " PERMANENT"
+}
+
+// NeighbourChange is a line of ip-neighbour(8).
+type NeighbourChange struct {
+	// Op is add, change, replace, del or flush.
+	Op routing.Op
+	// Neighbour is what is changed; MAC is zero in del. In flush what is zero is not
+	// compared.
+	Neighbour
+	// To selects, in flush, the addresses in it.
+	To netip.Prefix
+}
+
+// neighbourLine is a neighbour while it is read.
+type neighbourLine struct {
+	NeighbourChange
+	filter bool
+}
+
+// ParseNeighbour reads what follows `ip neigh`.
+func ParseNeighbour(list []string) (NeighbourChange, error) {
+	w := newWords(list)
+	op, err := w.operation("add", "change", "delete", "replace", "flush")
+	if err != nil {
+		return NeighbourChange{}, err
+	}
+	l := neighbourLine{filter: op == routing.OpFlush}
+	l.Op = op
+	if err := neighbourWords().each(w, &l, plainNeighbour); err != nil {
+		return NeighbourChange{}, err
+	}
+	return l.NeighbourChange, l.check()
+}
+
+// ParseStaticNeighbour reads a neighbour without the operation.
+func ParseStaticNeighbour(list []string) (Neighbour, error) {
+	c, err := ParseNeighbour(append([]string{"add"}, list...))
+	return c.Neighbour, err
+}
+
+func neighbourWords() keywords[neighbourLine] {
+	return keywords[neighbourLine]{
+		"to":     func(w *words, l *neighbourLine) error { w.take(); return plainNeighbour(w, l) },
+		"dev":    func(w *words, l *neighbourLine) error { return w.device(&l.Dev) },
+		"lladdr": func(w *words, l *neighbourLine) error { w.take(); return w.thisMAC(&l.MAC) },
+		"nud":    permanentOnly,
+		"state":  permanentOnly,
+		"permanent": func(w *words, _ *neighbourLine) error {
+			return w.wrong("want nud permanent")
+		},
+	}
+}
+
+// permanentOnly accepts the one state that can be set.
+func permanentOnly(w *words, l *neighbourLine) error {
+	arg, err := w.argument()
+	if err == nil && arg != "permanent" && !l.filter {
+		err = w.wrong("only permanent neighbours can be set")
+	}
+	return err
+}
+
+func plainNeighbour(w *words, l *neighbourLine) error {
+	if !l.filter {
+		if l.Addr.IsValid() {
+			return w.wrong("unknown word")
+		}
+		return w.thisAddress(&l.Addr)
+	}
+	w.list = append([]string{w.word}, w.list...)
+	return w.prefix(&l.To)
+}
+
+func (l *neighbourLine) check() error {
+	switch {
+	case l.filter:
+		return nil
+	case !l.Addr.IsValid():
+		return missing("an address")
+	case l.Addr.IsUnspecified() || l.Addr.IsMulticast() || l.Addr.IsLoopback():
+		return &routing.ParseError{Word: l.Addr.String(), Reason: "nobody's address"}
+	case l.Dev == "":
+		return missing("dev")
+	case l.MAC.IsZero() && l.Op != routing.OpDelete:
+		return missing("lladdr")
+	}
+	return nil
+}
