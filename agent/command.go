@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sluice/api"
+	"sluice/config"
 	"sluice/iproute"
 	"sluice/router"
 	"sluice/routing"
@@ -244,6 +245,9 @@ func (e *editor) flush() (at int, err error) {
 // an attachment.
 var errNotPermitted = errors.New("operation not permitted")
 
+// errNotSupported is what is said of a change that has no meaning here.
+var errNotSupported = errors.New("operation not supported")
+
 // permitted refuses changes that took away what is not the user's; i is the first of
 // them.
 func (e *editor) permitted(was, next *routing.Set, changes []routing.Change) (i int, err error) {
@@ -367,11 +371,17 @@ func (e *editor) finish() error {
 		return err
 	}
 	e.saveRules()
+	if rec := e.own(); slices.Equal(rec.Rules, firstRules(e.st.inVRF(rec))) {
+		rec.Rules = nil
+	}
 	if e.all {
 		e.touched = nil
 	}
 	if err := e.t.putRoutes(e.space, set, e.touched); err != nil {
 		return err
+	}
+	if n := e.st.routeCount(); n > config.MaxRoutes {
+		return refuse(api.CodeExhausted, "commands", "Error: %d routes in all; at most %d are supported.", n, config.MaxRoutes)
 	}
 	for name := range e.spaces {
 		if err := e.rewired(name); err != nil {
@@ -442,6 +452,7 @@ func wording(err error) string {
 		{routing.ErrExist, "RTNETLINK answers: File exists"},
 		{routing.ErrNoEnt, "RTNETLINK answers: No such file or directory"},
 		{routing.ErrNoRoute, "RTNETLINK answers: No such process"},
+		{errNotSupported, "RTNETLINK answers: Operation not supported"},
 		{errNotPermitted, "RTNETLINK answers: Operation not permitted"},
 		{routing.ErrGateway, "Error: Nexthop has invalid gateway."},
 		{routing.ErrPrefSrc, "Error: Invalid prefsrc address."},

@@ -233,7 +233,7 @@ func (e *editor) setPort(a *attachmentRecord, c *iproute.LinkChange) error {
 	}
 	for _, word := range []string{"mirror_in", "mirror_out"} {
 		to := s.Mirror(word)
-		if to == "" || to == iproute.Default || to == a.Network {
+		if to == "" || to == iproute.Default {
 			continue
 		}
 		if other := e.attachment(to); other == nil || other.Network != a.Network || other.ID == a.ID {

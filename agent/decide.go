@@ -233,7 +233,7 @@ func decideRouting(st *state, r *api.AttachRequest, n *networkRecord, rec *attac
 	}
 	for _, word := range []string{"mirror_in", "mirror_out"} {
 		to := rec.Settings.Mirror(word)
-		if a := st.find(func(a *attachmentRecord) bool { return a.Name == to }); to != "" && to != n.Name && (a == nil || a.Network != n.Name) {
+		if a := st.find(func(a *attachmentRecord) bool { return a.Name == to }); to != "" && (a == nil || a.Network != n.Name) {
 			return refuse(api.CodeNotFound, "set", "%s: no port %q in network %s", word, to, n.Name)
 		}
 	}

@@ -198,6 +198,14 @@ func (t *txn) dropRoutes(namespace string) error {
 	return t.putRoutes(namespace, routing.New(routing.Limits{}), nil)
 }
 
+// routeCount is the number of routes of all namespaces.
+func (s *state) routeCount() (n int) {
+	for _, l := range s.routes {
+		n += l.len()
+	}
+	return n
+}
+
 func (l *routeList) len() int {
 	if l == nil {
 		return 0

@@ -19,8 +19,8 @@ const (
 	// tieProtocol is the first version that knows tie and free.
 	tieProtocol = 2
 	// MaxBody bounds a message's body in bytes. A snapshot of 65534 ports with
-	// two addresses each has 13 MB.
-	MaxBody = 16 << 20
+	// two addresses each has 13 MB, one of 250,000 routes another 30 MB.
+	MaxBody = 64 << 20
 	// maxInline is the largest body that travels in the message itself; a larger
 	// one travels in a memfd.
 	maxInline = 64 << 10

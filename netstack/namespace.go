@@ -237,9 +237,24 @@ func (e *endpoint) egress() error {
 	if errno := routeErrno(a.Reason); errno != 0 {
 		return fmt.Errorf("connect: %w", errno)
 	}
-	if a.Result.NextHop != nil {
+	if e.link = space.owner(a.Src); e.link == nil && a.Result.NextHop != nil {
 		if p := space.devices[a.Result.NextHop.Index]; p != nil {
 			e.link = p.link
+		}
+	}
+	return nil
+}
+
+// owner is the interface that has an address, nil if there is none.
+func (s *space) owner(a netip.Addr) *hostLink {
+	for _, n := range s.networks {
+		if hasAddr(n.spec.hostAddresses(), a) {
+			return n.link
+		}
+	}
+	for _, l := range s.links {
+		if hasAddr(l.spec.Addresses, a) {
+			return l.link
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"sluice/bridge"
 	"sluice/neigh"
 	"sluice/packet"
+	"sluice/router"
 	"sluice/trace"
 	"sluice/veth"
 )
@@ -84,7 +85,8 @@ type output struct {
 	handed int        // frames given to host stacks since their last turn
 	tick   neigh.Tick // of the round
 	clock  clock
-	outlet outlet // of the router that is asked just now
+	asked  router.Packet // what a router is asked about just now
+	outlet outlet        // of that router
 }
 
 // sink is where a router's frames go, on account of a port.

@@ -151,9 +151,10 @@ func (c *crossing) add(v *router.Verdict) {
 const routeWork = 4
 
 // packetAt is frame i as it comes to the router by device at. limit is the MTU of
-// what is behind its next hop; 0: not known.
-func (t *turn) packetAt(c *crossing, at *port, i, limit int) router.Packet {
-	p := router.Packet{
+// what is behind its next hop; 0: not known. It is good for one question.
+func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
+	p := &t.out.asked
+	*p = router.Packet{
 		Frame: &t.frames[i], Device: at.index, Limit: limit,
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
@@ -181,7 +182,7 @@ func (t *turn) ask(c *crossing, at *port, i int) {
 
 func (t *turn) input(c *crossing, at *port, i, limit int) router.Verdict {
 	p := t.packetAt(c, at, i, limit)
-	return at.space.router.Input(&p, t.out.sink(at.space, c.in.index))
+	return at.space.router.Input(p, t.out.sink(at.space, c.in.index))
 }
 
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
@@ -232,7 +233,8 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 		clamp(c, at, out, to, v, f)
 	}
 	c.add(v)
-	step(v).apply(f)
+	h := step(v)
+	h.apply(f)
 	if v.Link {
 		t.cross(c, out, i)
 	} else {
@@ -285,8 +287,8 @@ func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 const clampToMTU = 1
 
 // step is what one router does to a packet.
-func step(v *router.Verdict) *hop {
-	h := &hop{dst: v.Dst, src: v.Src, mss: v.MSS, rewrite: !v.Link}
+func step(v *router.Verdict) hop {
+	h := hop{dst: v.Dst, src: v.Src, mss: v.MSS, rewrite: !v.Link}
 	if v.TTL {
 		h.hops = 1
 	}
@@ -330,7 +332,7 @@ func (t *turn) tooBig(in, out *port, tag bridge.Tag, i int) {
 	}
 	t.tally.work += routeWork
 	p := t.packetAt(&crossing{in: in}, in.local, i, out.mtu)
-	if in.space.router.TooBig(&p, out.mtu, t.out.sink(in.space, in.index)) {
+	if in.space.router.TooBig(p, out.mtu, t.out.sink(in.space, in.index)) {
 		drop(in, trace.TooBig, 1)
 		return
 	}
