@@ -154,7 +154,7 @@ func TestGuards(t *testing.T) {
 			}
 		}
 	}
-	if p := probe.Stop(); p.Lost > 1 { // one may be under way at the end
+	if p := probe.Stop(); p.Lost > 1+p.Count/20 { // late ones on a busy machine
 		t.Errorf("the prober lost %d of %d", p.Lost, p.Count)
 	}
 	if after := neighbours(red, green); after != before {
@@ -182,7 +182,7 @@ func neighbours(all ...*lab.NS) string {
 	var b strings.Builder
 	for _, n := range all {
 		for line := range strings.Lines(n.Run("ip", "neigh")) {
-			if f := strings.Fields(line); len(f) > 4 && f[3] == "lladdr" {
+			if f := strings.Fields(line); len(f) > 4 && f[3] == "lladdr" && !strings.HasPrefix(f[0], "fe80") {
 				b.WriteString(n.Name() + " " + f[0] + " " + f[4] + "\n")
 			}
 		}
