@@ -62,7 +62,7 @@ func (o *output) configures(p *port, f *packet.Frame) bool {
 		drop(o.from, r, 1)
 	}
 	if len(o.reply) > 0 {
-		p.link.emit(waiting{frame: o.reply})
+		p.link.emit(waiting{frame: o.reply, from: o.from.index})
 	}
 	return true
 }

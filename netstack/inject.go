@@ -3,6 +3,8 @@
 package netstack
 
 import (
+	"slices"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -53,7 +55,7 @@ func wants(v *packet.View, tag bridge.Tag) bool {
 // is not called from within WritePackets.
 func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	ep := l.entrance(&f.View, tag)
-	if ep == nil {
+	if ep == nil || l.asksEverybody(f) {
 		return trace.LocalProtocol
 	}
 	summed, ok := vouch(f)
@@ -71,6 +73,18 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
+}
+
+// asksEverybody reports an echo request to a broadcast address, which gVisor would
+// answer and a host had better not (icmp_echo_ignore_broadcasts; RFC 1122
+// §3.2.2.6 leaves it open).
+func (l *hostLink) asksEverybody(f *packet.Frame) bool {
+	v := &f.View
+	if v.Proto != packet.ProtoICMP || !v.Is(packet.ViewHasL4) || f.Bytes()[v.L4] != 8 {
+		return false
+	}
+	dst := v.DstAddr(f.Bytes())
+	return dst.IsMulticast() || slices.Contains(*l.broadcasts.Load(), tcpip.AddrFromSlice(dst.AsSlice()))
 }
 
 // hand delivers a frame from a port to the host stack behind local port p, and
@@ -201,7 +215,7 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 	case toStack:
 		t.reflect(p, i)
 	default:
-		if p.peer != 0 {
+		if p.peer != 0 && w.kind == kindFrame {
 			t.release(p, i)
 			return
 		}

@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"sluice/routing"
+	"sluice/trace"
 )
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
@@ -233,12 +234,46 @@ func (e *endpoint) egress() error {
 	if err != nil {
 		return err
 	}
-	if a.Result.NextHop != nil {
+	if errno := routeErrno(a.Reason); errno != 0 {
+		return fmt.Errorf("connect: %w", errno)
+	}
+	if e.link = space.owner(a.Src); e.link == nil && a.Result.NextHop != nil {
 		if p := space.devices[a.Result.NextHop.Index]; p != nil {
 			e.link = p.link
 		}
 	}
 	return nil
+}
+
+// owner is the interface that has an address, nil if there is none.
+func (s *space) owner(a netip.Addr) *hostLink {
+	for _, n := range s.networks {
+		if hasAddr(n.spec.hostAddresses(), a) {
+			return n.link
+		}
+	}
+	for _, l := range s.links {
+		if hasAddr(l.spec.Addresses, a) {
+			return l.link
+		}
+	}
+	return nil
+}
+
+// routeErrno is what connect(2) says when a route leads nowhere (fib_props); 0 if
+// it leads somewhere.
+func routeErrno(r trace.Reason) unix.Errno {
+	switch r {
+	case trace.NoRoute:
+		return unix.ENETUNREACH
+	case trace.Unreachable:
+		return unix.EHOSTUNREACH
+	case trace.Prohibit:
+		return unix.EACCES
+	case trace.Blackhole:
+		return unix.EINVAL
+	}
+	return 0
 }
 
 // dial connects. The wait ends with the context.

@@ -27,10 +27,8 @@ func Connected(d *Device) []routing.Route {
 			c.address6(p)
 		}
 	}
-	if slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		groups := netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8)
-		c.add(routing.Route{Prefix: groups, Type: routing.Multicast, Table: routing.TableLocal, Metric: metricPrefix6})
-	}
+	groups := netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8)
+	c.add(routing.Route{Prefix: groups, Type: routing.Multicast, Table: routing.TableLocal, Metric: metricPrefix6})
 	return c.routes
 }
 
@@ -38,7 +36,6 @@ func Connected(d *Device) []routing.Route {
 type connected struct {
 	d      *Device
 	routes []routing.Route
-	seen   []netip.Prefix // what only the first address of a subnet brings
 }
 
 // add completes a route that leads over the device.
@@ -56,9 +53,12 @@ func (c *connected) add(r routing.Route) {
 func (c *connected) address4(p netip.Prefix) {
 	subnet := p.Masked()
 	at := slices.IndexFunc(primaries(c.d.Addrs), func(o netip.Prefix) bool { return o.Masked() == subnet })
-	src := primaries(c.d.Addrs)[at].Addr()
+	src := p.Addr()
+	if at >= 0 {
+		src = primaries(c.d.Addrs)[at].Addr()
+	}
 	c.add(routing.Route{Prefix: single(p.Addr()), Type: routing.Local, Src: src})
-	if src != p.Addr() || subnet.Addr().As4()[0] == 0 || p.Bits() == 32 {
+	if src != p.Addr() || subnet.Addr().IsUnspecified() || p.Bits() == 32 {
 		return
 	}
 	c.add(routing.Route{Prefix: subnet, Type: routing.Unicast, Src: src})
@@ -70,14 +70,19 @@ func (c *connected) address4(p netip.Prefix) {
 // address6 adds what an IPv6 address brings.
 func (c *connected) address6(p netip.Prefix) {
 	subnet := p.Masked()
-	c.add(routing.Route{Prefix: single(p.Addr()), Type: routing.Local, Table: routing.TableLocal})
-	if slices.Contains(c.seen, subnet) {
-		return
-	}
-	c.seen = append(c.seen, subnet)
-	c.add(routing.Route{Prefix: subnet, Type: routing.Unicast, Metric: metricPrefix6})
+	c.once(routing.Route{Prefix: single(p.Addr()), Type: routing.Local})
+	c.once(routing.Route{Prefix: subnet, Type: routing.Unicast, Metric: metricPrefix6})
 	if p.Bits() < subnetAnycast && !c.d.NoForward && !subnet.Addr().IsUnspecified() {
-		c.add(routing.Route{Prefix: single(subnet.Addr()), Type: routing.Anycast})
+		c.once(routing.Route{Prefix: single(subnet.Addr()), Type: routing.Anycast})
+	}
+}
+
+// once adds an IPv6 route unless there is one with its key. An address that is also
+// the anycast address of a subnet stays what it was first.
+func (c *connected) once(r routing.Route) {
+	same := func(o routing.Route) bool { return o.Prefix == r.Prefix && o.Metric == r.Metric }
+	if !slices.ContainsFunc(c.routes, same) {
+		c.add(r)
 	}
 }
 
@@ -95,14 +100,13 @@ func lastOf(p netip.Prefix) netip.Addr {
 
 // ownRoutes are those of the loopback device, which needs no entry in a Set.
 func ownRoutes() []routing.Route {
-	lo := &Device{Name: loopback, Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}
-	routes := Connected(lo)
-	for i := range routes {
-		if routes[i].Type == routing.Unicast {
-			routes[i].Type, routes[i].Scope = routing.Local, routing.ScopeHost
+	c := connected{d: &Device{Name: loopback}}
+	c.address4(netip.MustParsePrefix("127.0.0.1/8"))
+	c.add(routing.Route{Prefix: single(netip.IPv6Loopback()), Type: routing.Local})
+	for i := range c.routes {
+		if r := &c.routes[i]; r.Type == routing.Unicast {
+			r.Type, r.Scope = routing.Local, routing.ScopeHost
 		}
 	}
-	c := connected{d: lo, routes: routes}
-	c.add(routing.Route{Prefix: single(netip.IPv6Loopback()), Type: routing.Local})
 	return c.routes
 }

@@ -24,6 +24,11 @@
 // Where it differs from Linux, on purpose:
 //
 //   - A packet with a link-local address of IPv4 is not forwarded (RFC 3927 §2.7).
+//   - 0.0.0.0/8 is a martian as a whole (RFC 1122 §3.2.1.3); to Linux only 0.0.0.0 is.
+//   - Nobody's address (::) is not forwarded, not even to where it came from (RFC
+//     4291 §2.5.2).
+//   - Redirects of IPv6 can be turned off, and go only to the link that the packet
+//     came from.
 //   - A source that is a broadcast address is a martian also without any rules.
 //   - The reverse path is checked for IPv6 too, where a device asks for it.
 //   - A route's MTU counts for packets that are forwarded in IPv6 too, locked or

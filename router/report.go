@@ -150,7 +150,7 @@ func (w *passage) reportToSelf(e packet.ICMPError) {
 }
 
 // redirect4 tells the sender of the router that it could use itself:
-// ip_rt_send_redirect.
+// ip_rt_send_redirect. It quotes the packet as it goes on, as Linux does.
 func (w *passage) redirect4() {
 	gateway := w.via
 	if !gateway.Is4() {
@@ -160,9 +160,18 @@ func (w *passage) redirect4() {
 	if !packet.MayAnswerWithICMP(w.Frame, e) || !w.r.rates.mayRedirect(w) {
 		return
 	}
-	if b, ok := w.back(); ok {
-		w.sendError(e, &b)
+	b, ok := w.back()
+	if !ok {
+		return
 	}
+	ws := w.r.space()
+	defer w.r.spaces.Put(ws)
+	p := *w.Packet
+	p.Frame = ws.copyOf(w.Frame)
+	p.Frame.DecrementTTL()
+	onward := *w
+	onward.Packet = &p
+	onward.sendError(e, &b)
 }
 
 // redirect6 is the same for IPv6, where only a neighbour is told, and only by
@@ -172,8 +181,11 @@ func (w *passage) redirect6() {
 		return
 	}
 	b := wayBack{src: w.in.link}
-	q := routing.Query{Dst: w.src, Src: b.src, Proto: packet.ProtoICMPv6, OIF: w.in.Index, L3mdev: w.in.Index}
-	if !b.find(w, &q) || b.res.NextHop.Via.IsValid() || !w.r.rates.mayRedirect6(w) {
+	q := routing.Query{Dst: w.src, Src: b.src, Proto: packet.ProtoICMPv6, L3mdev: w.in.Index}
+	if w.src.IsLinkLocalUnicast() {
+		q.OIF = w.in.Index
+	}
+	if !b.find(w, &q) || b.out != w.in || b.res.NextHop.Via.IsValid() || !w.r.rates.mayRedirect6(w) {
 		return
 	}
 	mac, _, _ := w.r.neigh.Lookup(w.out.Index, w.via, w.Now)

@@ -40,8 +40,9 @@ func (w *passage) checkSource(out *device) trace.Reason {
 		if w.in.ReversePath == routing.ReverseStrict {
 			return trace.ReversePath
 		}
-		q.OIF = 0
-		back = w.backBy(&q, w.in)
+		answer := q.Answer()
+		answer.OIF = w.in.Index
+		back = w.st.set.Lookup(&answer)
 	}
 	w.redirect = out == w.in && onLink(&back) && !w.in.NoRedirects && !w.in.PointToPoint
 	return trace.None
@@ -49,11 +50,6 @@ func (w *passage) checkSource(out *device) trace.Reason {
 
 // reject reports whether there is no route, or one that refuses.
 func reject(t routing.Type) bool { return t == routing.TypeNone || t >= routing.Blackhole }
-
-// backBy is the way back to the source, if it must leave by a device.
-func (w *passage) backBy(q *routing.Query, d *device) routing.Result {
-	return w.st.set.Lookup(&routing.Query{Src: q.Dst, Dst: q.Src, OIF: d.Index, L3mdev: d.Index, TOS: q.TOS})
-}
 
 // onLink reports whether a route leads to a neighbour and not to a gateway.
 func onLink(res *routing.Result) bool {

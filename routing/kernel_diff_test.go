@@ -210,7 +210,7 @@ func (m *maker) query(devs map[string]uint16) *Query {
 	q := &Query{Dst: m.near(), Mark: uint32(m.IntN(4)), Proto: []uint8{6, 17}[m.IntN(2)]}
 	q.Sport, q.Dport = uint16([]int{1000, 1500, 2001}[m.IntN(3)]), uint16([]int{53, 60, 80}[m.IntN(3)])
 	if m.IntN(4) == 0 {
-		q.TOS = 0x10
+		q.TOS = []uint8{0x10, 0x12, 0xd0}[m.IntN(3)]
 	}
 	if m.v6 {
 		q.Src = m.near()

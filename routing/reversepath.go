@@ -33,11 +33,17 @@ func (s *Set) ReversePath(q *Query, mode ReverseMode) bool {
 
 // Back looks up the way back to the source of a packet that came in by IIF.
 func (s *Set) Back(q *Query) Result {
-	back := Query{
+	back := q.Answer()
+	return s.Lookup(&back)
+}
+
+// Answer is the query for the answer to a packet that came in by IIF and left by
+// OIF, or is for the namespace itself.
+func (q *Query) Answer() Query {
+	return Query{
 		Src: q.Dst, Dst: q.Src, IIF: q.OIF, L3mdev: q.IIF, Mark: q.Mark, TOS: q.TOS,
 		Proto: q.Proto, Sport: q.Dport, Dport: q.Sport,
 	}
-	return s.Lookup(&back)
 }
 
 // Uses reports whether one of the route's next hops is on the device.

@@ -140,12 +140,23 @@ func (r *Rule) check() error {
 	switch {
 	case r.TOS&3 != 0:
 		return errors.New("invalid dsfield (tos): ECN bits must be 0")
+	case r.TOS&^r.tosMask() != 0:
+		return errors.New("invalid tos: IPv4 rules see its lower five bits only")
 	case r.Sport.From > r.Sport.To, r.Dport.From > r.Dport.To:
 		return errors.New("port range is upside down")
 	case r.IIF != "" && !validDevName(r.IIF), r.OIF != "" && !validDevName(r.OIF):
 		return errors.New("invalid device name")
 	}
 	return r.checkAction()
+}
+
+// tosMask are the bits of a packet's type of service that a rule sees: those of RFC
+// 1349 in IPv4 (IPTOS_RT_MASK), those of RFC 2474 in IPv6.
+func (r *Rule) tosMask() uint8 {
+	if r.is6() {
+		return 0xfc
+	}
+	return 0x1c
 }
 
 func (r *Rule) checkAction() error {

@@ -95,7 +95,7 @@ func (s *step) applies(q *Query, a *addresses) bool {
 // carries reports whether the packet has the rule's type of service, protocol and
 // ports.
 func (r *Rule) carries(q *Query) bool {
-	return meant(r.TOS, q.TOS&^3) && meant(r.Proto, q.Proto) && r.Sport.has(q.Sport) && r.Dport.has(q.Dport)
+	return meant(r.TOS, q.TOS&r.tosMask()) && meant(r.Proto, q.Proto) && r.Sport.has(q.Sport) && r.Dport.has(q.Dport)
 }
 
 // compileRules makes the steps of a family's rules.

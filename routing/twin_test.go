@@ -66,7 +66,7 @@ func (w *twin) selects(r *Rule, q *Query) bool {
 	}
 	is(q.Mark&r.Mask == r.Mark)
 	if r.TOS != 0 {
-		is(r.TOS>>2 == q.TOS>>2)
+		is(r.TOS == q.TOS&map[bool]uint8{false: 0x1c, true: 0xfc}[q.Dst.Is6()])
 	}
 	if r.Proto != 0 {
 		is(r.Proto == q.Proto)
