@@ -86,7 +86,7 @@ func newEditor(t *txn, namespace string, built *sets) (*editor, error) {
 		t: t, st: t.state, space: name, failed: []api.CommandFault{}, touched: make(map[leafKey]bool),
 		networks: make(map[string]bool), attachments: make(map[string]bool), records: make(map[string]bool), spaces: make(map[string]bool),
 	}
-	e.set, err = built.of(e.st, name, "")
+	e.set, err = built.of(e.st, name)
 	return e, err
 }
 
@@ -388,6 +388,17 @@ func (e *editor) finish() error {
 			return err
 		}
 	}
+	if err := e.write(); err != nil {
+		return err
+	}
+	if err := e.st.snapshot("").Validate(); err != nil {
+		return refuse(api.CodeInvalid, "", "%s", err)
+	}
+	return nil
+}
+
+// write writes the records that have changed.
+func (e *editor) write() error {
 	for name := range e.records {
 		if err := e.t.putNamespace(e.record(name)); err != nil {
 			return err
@@ -403,9 +414,6 @@ func (e *editor) finish() error {
 		if err := e.t.putAttachment(rec); err != nil {
 			return err
 		}
-	}
-	if err := e.st.snapshot("").Validate(); err != nil {
-		return refuse(api.CodeInvalid, "", "%s", err)
 	}
 	return nil
 }

@@ -58,17 +58,20 @@ func (e *editor) station(words []string) error {
 		return err
 	}
 	is := func(s iproute.Station) bool { return s.MAC == c.MAC && s.VLAN == c.VLAN }
-	here := func(s iproute.Station) bool { return is(s) && (s.Dev == m.name() || s.Dev == "") }
-	switch c.Op {
-	case routing.OpFlush:
+	if c.Op == routing.OpFlush {
 		e.dropStations(m, func(iproute.Station) bool { return true })
 		return nil
-	case routing.OpDelete:
-		if !e.dropStations(m, here) {
+	}
+	if c.Op == routing.OpDelete {
+		if !e.dropStations(m, is) {
 			return routing.ErrNoEnt
 		}
 		return nil
 	}
+	return e.addStation(m, &c, is)
+}
+
+func (e *editor) addStation(m member, c *iproute.StationChange, is func(iproute.Station) bool) error {
 	all := e.stations(m.network)
 	switch {
 	case m.attachment == nil:
@@ -173,6 +176,10 @@ func (e *editor) group(words []string) error {
 	case m.network.Name != c.Bridge:
 		return noDevice(c.Port)
 	}
+	return e.changeGroup(m, &c)
+}
+
+func (e *editor) changeGroup(m member, c *iproute.GroupChange) error {
 	own := iproute.Group{Group: c.Group.Group, VLAN: c.VLAN}
 	declared := own
 	declared.Port = m.name()

@@ -27,8 +27,12 @@ func (e *editor) neighbour(words []string) error {
 			return (c.Dev == "" || c.Dev == n.Dev) && (!c.To.IsValid() || c.To.Contains(n.Addr))
 		}))
 	}
-	at := slices.IndexFunc(own, func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev })
-	switch there := at >= 0; {
+	return e.changeNeighbour(own, &c)
+}
+
+func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourChange) error {
+	is := func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev }
+	switch there := slices.ContainsFunc(own, is); {
 	case e.attachedAt(c.Dev, c.Addr):
 		return errNotPermitted // a container's, which is known
 	case there && c.Op == routing.OpAdd:
@@ -38,7 +42,7 @@ func (e *editor) neighbour(words []string) error {
 	case !there && len(own) >= config.MaxEntries:
 		return fmt.Errorf("neighbours: %w at %d", routing.ErrLimit, config.MaxEntries)
 	}
-	next := slices.DeleteFunc(slices.Clone(own), func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev })
+	next := slices.DeleteFunc(slices.Clone(own), is)
 	if c.Op != routing.OpDelete {
 		next = append(next, c.Neighbour)
 	}

@@ -141,11 +141,11 @@ func (d *desk) shown(space string) string {
 	if err := st.snapshot("").Validate(); err != nil {
 		d.t.Error(err)
 	}
-	built, err := new(sets).of(st, space, "")
+	built, err := new(sets).of(st, space)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	kept, err := d.sets.of(st, space, "")
+	kept, err := d.sets.of(st, space)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func TestManyRoutes(t *testing.T) {
 	d.sets = sets{}
 	begin = time.Now()
 	st := mustRead(t, d.store)
-	if _, err := d.sets.of(st, "shop", ""); err != nil || st.routes["shop"].len() != 1 {
+	if _, err := d.sets.of(st, "shop"); err != nil || st.routes["shop"].len() != 1 {
 		t.Errorf("%d routes, %v", st.routes["shop"].len(), err)
 	}
 	lap("read again", begin)
@@ -199,7 +199,7 @@ func TestOldStateFile(t *testing.T) {
 	if p.Guard != iproute.Settings(nil).Guard() || p.Guard == 0 || p.Flags != iproute.Settings(nil).Flags() || p.VLAN.Aware() || p.Device != "red" {
 		t.Errorf("port: %+v", p)
 	}
-	set, err := new(sets).of(st, ns.Name, "")
+	set, err := new(sets).of(st, ns.Name)
 	if err != nil || set.Len() == 0 {
 		t.Fatalf("routing: %v, %v", set, err)
 	}

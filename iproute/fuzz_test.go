@@ -38,19 +38,19 @@ func FuzzCommands(f *testing.F) {
 			}
 		}
 		if err1 == nil && !station.MAC.IsZero() {
-			again, err := iproute.ParseStation(strings.Fields(station.Station.String()))
+			again, err := iproute.ParseStation(strings.Fields(station.String()))
 			if err != nil || again != station.Station {
 				t.Fatalf("%v is %v, %v", station.Station, again, err)
 			}
 		}
 		if err2 == nil && !neighbour.MAC.IsZero() && neighbour.Addr.IsValid() {
-			text := strings.Fields(strings.TrimSuffix(neighbour.Neighbour.String(), " PERMANENT"))
+			text := strings.Fields(strings.TrimSuffix(neighbour.String(), " PERMANENT"))
 			if again, err := iproute.ParseStaticNeighbour(text); err != nil || again != neighbour.Neighbour {
 				t.Fatalf("%v is %v, %v", neighbour.Neighbour, again, err)
 			}
 		}
 		if err3 == nil {
-			if again, err := iproute.ParseGroup(strings.Fields(group.Group.String())); err != nil || again != group.Group {
+			if again, err := iproute.ParseGroup(strings.Fields(group.String())); err != nil || again != group.Group {
 				t.Fatalf("%v is %v, %v", group.Group, again, err)
 			}
 		}
