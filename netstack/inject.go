@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -252,10 +253,27 @@ func (t *turn) reflect(p *port, i int) {
 	f := &t.frames[i]
 	reason := inspect(f)
 	if reason == trace.None {
+		plainUnreachable(f)
 		reason = p.link.deliver(f, bridge.Tag{})
 	}
 	if reason != trace.None {
 		drop(p, reason, 1)
+	}
+}
+
+// plainUnreachable makes of every ICMPv6 error that says that a destination is not
+// to be reached, but for that of a port, the one kind that gVisor listens to: that
+// there is no route.
+func plainUnreachable(f *packet.Frame) {
+	v := &f.View
+	if v.Proto != packet.ProtoICMPv6 || !v.Is(packet.ViewHasL4) || v.SrcPort>>8 != packet.ICMP6Unreach {
+		return
+	}
+	if code := v.SrcPort & 0xff; code != packet.ICMP6NoRoute && code != packet.ICMP6PortUnreach {
+		b := f.Bytes()[v.L4:]
+		b[1] = packet.ICMP6NoRoute
+		sum := uint32(binary.BigEndian.Uint16(b[2:])) + uint32(code)
+		binary.BigEndian.PutUint16(b[2:], uint16(sum+sum>>16)) // RFC 1624
 	}
 }
 

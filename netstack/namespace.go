@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"sluice/neigh"
 	"sluice/routing"
 	"sluice/trace"
 )
@@ -294,7 +295,7 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	defer wq.EventUnregister(&entry)
 	if err := await(ctx, ep, ep.Connect(e.full()), done); err != nil {
 		ep.Close()
-		return nil, err
+		return nil, e.plainer(err)
 	}
 	if e.tcp() {
 		return newConn(e.ns.host, ep, wq), nil
@@ -305,6 +306,20 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// plainer says host unreachable where gVisor, which knows no such error of IPv6, says
+// that the network is: the next hop did not answer.
+func (e *endpoint) plainer(err error) error {
+	space := e.ns.space()
+	if space == nil || !errors.Is(err, unix.ENETUNREACH) {
+		return err
+	}
+	a, ask := space.router.Ask(&routing.Question{Query: routing.Query{Dst: e.addr.Addr()}})
+	if ask != nil || a.Neighbour != neigh.Failed {
+		return err
+	}
+	return fmt.Errorf("connect: %w", unix.EHOSTUNREACH)
 }
 
 // await turns the result of Connect into that of the connection.

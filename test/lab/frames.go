@@ -11,7 +11,7 @@ import (
 	"sluice/test/traffic/report"
 )
 
-// Send sends frames from the container's interface, byte for byte, two
+// Send sends frames from the container's interface, byte for byte, four
 // milliseconds apart: below every limit of rate that the kernel has by default.
 func (n *NS) Send(frames ...[]byte) {
 	n.lab.t.Helper()

@@ -23,8 +23,8 @@ type Space struct {
 	Name  string
 	Nets  []Net
 	Links []Link
-	// Routes and Rules are in ip(8)'s words, without family and verb; networks and
-	// links are devices.
+	// Routes and Rules are in ip(8)'s words, without the verb; networks and links are
+	// devices. Rules of IPv6 begin with -6.
 	Routes, Rules []string
 }
 
@@ -183,8 +183,7 @@ func (l *Lab) Kernel(p *Plan, like *World) *World {
 	}
 	for i := range p.Spaces {
 		s := &p.Spaces[i]
-		w.Routers[s.Name].Batch(verbs("rule", s.Rules)...)
-		w.Routers[s.Name].Batch(verbs("route", s.Routes)...)
+		w.Routers[s.Name].Batch(Adds(s)...)
 	}
 	for i := range p.Hosts {
 		w.Hosts[p.Hosts[i].Name] = l.plug(p, w, &p.Hosts[i])
@@ -192,23 +191,67 @@ func (l *Lab) Kernel(p *Plan, like *World) *World {
 	return w
 }
 
-// verbs puts `route add` before lines.
+// verbs puts `route add` before lines, behind the option of family.
 func verbs(object string, lines []string) []string {
 	var out []string
 	for _, l := range lines {
-		out = append(out, object+" add "+l)
+		rest, six := strings.CutPrefix(l, "-6 ")
+		l = object + " add " + rest
+		if six {
+			l = "-6 " + l
+		}
+		out = append(out, l)
 	}
 	return out
 }
 
-// Batch carries out lines by `ip -batch`.
+// Adds are the lines of a batch that gives a space its routes and rules: a rule
+// can make a gateway unreachable.
+func Adds(s *Space) []string { return append(verbs("route", s.Routes), verbs("rule", s.Rules)...) }
+
+// batch is a file of lines.
+func (l *Lab) batch(lines []string) string {
+	l.t.Helper()
+	return l.File(fmt.Sprintf("batch-%d", l.count()), strings.Join(lines, "\n")+"\n")
+}
+
+// Batch carries out lines by `ip -batch`, which knows no option in a line: those
+// that begin with -6 come last, by themselves.
 func (n *NS) Batch(lines ...string) {
 	n.lab.t.Helper()
-	if len(lines) == 0 {
-		return
+	var any, six []string
+	for _, l := range lines {
+		if rest, ok := strings.CutPrefix(l, "-6 "); ok {
+			six = append(six, rest)
+		} else {
+			any = append(any, l)
+		}
 	}
-	file := n.lab.File(fmt.Sprintf("batch-%s-%d", n.name, n.lab.count()), strings.Join(lines, "\n")+"\n")
-	n.Run("ip", "-batch", file)
+	if len(any) > 0 {
+		n.Run("ip", "-batch", n.lab.batch(any))
+	}
+	if len(six) > 0 {
+		n.Run("ip", "-6", "-batch", n.lab.batch(six))
+	}
+}
+
+// TryBatch carries out all lines, also after one that fails, and prints each answer
+// in a line.
+func (n *NS) TryBatch(lines ...string) Result {
+	n.lab.t.Helper()
+	return n.Try("ip", "-oneline", "-force", "-batch", n.lab.batch(lines))
+}
+
+// Batch carries out lines by `sluice -batch`, in a namespace.
+func (d *Daemon) Batch(space string, lines ...string) {
+	d.lab.t.Helper()
+	d.CLI("-n", space, "-batch", d.lab.batch(lines)).ok()
+}
+
+// TryBatch is as for a namespace of the kernel.
+func (d *Daemon) TryBatch(space string, lines ...string) Result {
+	d.lab.t.Helper()
+	return d.CLI("-n", space, "-oneline", "-force", "-batch", d.lab.batch(lines))
 }
 
 // router makes a namespace that forwards, with a bridge for each network.

@@ -24,7 +24,7 @@ func frames(ctx context.Context, args []string) (any, error) {
 	f := flags("frames")
 	ifname := f.String("i", "eth0", "interface")
 	file := f.String("file", "", "the frames")
-	pace := f.Duration("pace", 2*time.Millisecond, "time between two frames")
+	pace := f.Duration("pace", 4*time.Millisecond, "time between two frames")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
