@@ -31,6 +31,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
 			return err
 		}
+		e.learned = func(network string) []netip.Addr { return a.learned(ctx, e.space, network) }
 		if err := e.run(r.Commands, r.Force); err != nil {
 			return err
 		}
@@ -40,13 +41,13 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		return nil, err
 	}
 	reply := &api.CommandReply{Done: len(r.Commands) - len(e.failed), Failed: e.failed}
-	if len(e.t.undo) == 0 {
-		return reply, nil
+	if len(e.t.undo) > 0 {
+		if err := a.tell(ctx, undo); err != nil {
+			return nil, err
+		}
+		e.note(a)
 	}
-	if err := a.tell(ctx, undo); err != nil {
-		return nil, err
-	}
-	e.note(a)
+	a.forget(ctx, e.space, e.forgotten)
 	a.log.Info("commands carried out", "namespace", e.space, "done", reply.Done, "failed", len(reply.Failed))
 	return reply, nil
 }
@@ -71,6 +72,10 @@ type editor struct {
 	all, ruled bool
 
 	failed []api.CommandFault
+	// learned asks the dataplane for the neighbours of a network that were not set;
+	// forgotten are those that it is to forget.
+	learned   func(network string) []netip.Addr
+	forgotten []forgotten
 	// pending are changes of routes and rules to be made at once, of the commands
 	// pendingOf.
 	pending   []routing.Change
@@ -83,7 +88,7 @@ func newEditor(t *txn, namespace string, built *sets) (*editor, error) {
 		return nil, err
 	}
 	e := &editor{
-		t: t, st: t.state, space: name, failed: []api.CommandFault{}, touched: make(map[leafKey]bool),
+		t: t, st: t.state, space: name, failed: []api.CommandFault{}, learned: func(string) []netip.Addr { return nil }, touched: make(map[leafKey]bool),
 		networks: make(map[string]bool), attachments: make(map[string]bool), records: make(map[string]bool), spaces: make(map[string]bool),
 	}
 	e.set, err = built.of(e.st, name)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +95,34 @@ func (l *lab) command1(line string) {
 	words := strings.Fields(line)
 	if _, err := l.api.Command(l.t.Context(), &api.CommandRequest{Namespace: "shop", Commands: []api.Command{{Object: words[0], Words: words[1:]}}}); err != nil {
 		l.t.Fatalf("%s: %v", line, err)
+	}
+}
+
+// TestNeighboursAreForgotten deletes what was learned and what was set.
+func TestNeighboursAreForgotten(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.apply(crashShop)
+	web := l.netns()
+	l.attach(api.AttachRequest{Netns: web, Network: "web", Name: "cart"})
+	l.pings(web, "fd77::1")
+	learned := func() (out []string) {
+		all, err := l.api.Neigh(t.Context(), api.ShowQuery{Namespace: "shop", Words: []string{"to", "fe80::/10"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range all {
+			out = append(out, n.Dst)
+		}
+		return out
+	}
+	l.eventually("the gateway has learned the container's link-local address", func() bool {
+		_ = exec.Command("ip", "netns", "exec", web, "ping", "-n", "-c", "1", "-W", "1", "-I", "eth0", "ff02::2").Run()
+		return len(learned()) == 1
+	})
+	l.command1("neigh del " + learned()[0] + " dev web")
+	if left := learned(); len(left) != 0 {
+		t.Errorf("left are %v", left)
 	}
 }
 

@@ -174,9 +174,26 @@ func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[s
 	return netstack.PortSpec{
 		Index: a.Port, Name: a.Name, Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
-		Guard: set.Guard(), GuardAddrs: set.Allowed(), ClampMSS: set.MSS(),
+		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
 		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),
 	}
+}
+
+// selfMade are the addresses that a container may make itself of its MAC (RFC 4862),
+// if it configures itself.
+func (a *attachmentRecord) selfMade(n *networkRecord) (out []netip.Prefix) {
+	if !a.Bare {
+		return nil
+	}
+	for _, s := range n.Subnets {
+		if !s.Addr().Is6() || s.Bits() != 64 {
+			continue
+		}
+		b, m := s.Addr().As16(), a.MAC
+		copy(b[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+		out = append(out, netip.PrefixFrom(netip.AddrFrom16(b), 128))
+	}
+	return out
 }
 
 // mirror is the container's port that gets copies; 0 if it isn't there, or is the

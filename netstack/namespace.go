@@ -134,20 +134,26 @@ func (ns *Namespace) endpoint(network, address string) (endpoint, error) {
 	if host == "" {
 		return e, nil
 	}
+	return e, e.at(space, host, address)
+}
+
+// at sets the host's address, and for a link-local one the interface.
+func (e *endpoint) at(s *space, host, address string) error {
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		return e, &net.AddrError{Err: "not an IP address", Addr: address}
+		return &net.AddrError{Err: "not an IP address", Addr: address}
 	}
-	e.addr = netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
-	if ip.IsLinkLocalUnicast() && ip.Is6() {
-		if e.link = space.zone(ip.Zone()); e.link == nil {
-			return e, &net.AddrError{Err: "link-local address without the network as its zone", Addr: address}
+	a := ip.Unmap().WithZone("")
+	e.addr = netip.AddrPortFrom(a, e.addr.Port())
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		if e.link = s.zone(ip.Zone()); e.link == nil {
+			return &net.AddrError{Err: "link-local address without the network as its zone", Addr: address}
 		}
 	}
-	if e.only4() && !e.addr.Addr().Is4() || e.only6() && !e.addr.Addr().Is6() {
-		return e, &net.AddrError{Err: "address of another family than " + network, Addr: address}
+	if e.only4() && !a.Is4() || e.only6() && !a.Is6() {
+		return &net.AddrError{Err: "address of another family than " + e.network, Addr: address}
 	}
-	return e, nil
+	return nil
 }
 
 // zone is the interface that a link-local address is on: that of the network which
@@ -264,7 +270,7 @@ func (s *space) owner(a netip.Addr) *hostLink {
 // routeErrno is what connect(2) says when a route leads nowhere (fib_props); 0 if
 // it leads somewhere.
 func routeErrno(r trace.Reason) unix.Errno {
-	switch r {
+	switch r { //nolint:exhaustive // the others are no answer of a route
 	case trace.NoRoute:
 		return unix.ENETUNREACH
 	case trace.Unreachable:
