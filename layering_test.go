@@ -33,7 +33,6 @@ func layers() map[string]edges {
 		"packet/packettest": {"packet": "it builds and checks frames"},
 		"trace":             {},
 		"api":               {},
-		"config":            {},
 
 		// Row 0½: needs the parsed view, nothing else.
 		"flow": {"packet": "the key is made from a parsed frame"},
@@ -68,7 +67,14 @@ func layers() map[string]edges {
 			"trace":  "what it gives up is dropped with a reason",
 		},
 
-		// Row 2: what a namespace does with an IP packet.
+		// Row 2: the words of users, and what a namespace does with an IP packet.
+		"iproute": {
+			"routing":      "it leaves routes and rules to it, and names its tables",
+			"bridge":       "settings of ports and VLANs are the bridge's",
+			"bridge/guard": "the guards have names",
+			"bridge/snoop": "mcast_router is the snooping's",
+			"packet":       "MAC addresses",
+		},
 		"router": {
 			"routing":  "which way a packet takes",
 			"neigh":    "where its next hop is",
@@ -97,8 +103,17 @@ func layers() map[string]edges {
 			"netstack": "it is what runs in the sandbox",
 			"veth":     "the sockets that it is given",
 			"trace":    "the counter file that it maps",
+
+			"routing":      "it reads what a packet's way is asked with",
+			"bridge/snoop": "it lists the members of groups",
 		},
 		"ipam": {},
+		"config": {
+			"iproute":  "neighbours, settings and entries are in its words",
+			"routing":  "routes and rules are in its words",
+			"autoconf": "the services of a network are its",
+			"packet":   "the MAC address of a link that is checked",
+		},
 
 		// Row 6: everything that needs a privilege.
 		"agent": {
@@ -110,6 +125,12 @@ func layers() map[string]edges {
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",
 			"api":       "it serves it",
+
+			"iproute":      "commands are in its words",
+			"routing":      "the state file has routes and rules",
+			"router":       "it sees whether routes are right as the dataplane will",
+			"autoconf":     "the state file has the services of a network",
+			"bridge/snoop": "the snapshot says how a bridge snoops",
 		},
 
 		// Row 7: programs.

@@ -201,7 +201,7 @@ func TestQueriesTellEverything(t *testing.T) {
 	if kinds["blue"] != "own" || kinds[red] != "static" {
 		t.Errorf("fdb %v", fdb)
 	}
-	neigh, err := l.api.Neighbours(ctx, "")
+	neigh, err := l.api.Neigh(ctx, api.ShowQuery{Words: []string{"nud", "permanent"}})
 	if err != nil || len(neigh) != 1 || neigh[0].MAC != at.MAC {
 		t.Errorf("neighbours %v, %v", neigh, err)
 	}

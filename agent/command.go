@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sluice/api"
+	"sluice/config"
 	"sluice/iproute"
 	"sluice/router"
 	"sluice/routing"
@@ -30,6 +31,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
 			return err
 		}
+		e.learned = func(network string) []netip.Addr { return a.learned(ctx, e.space, network) }
 		if err := e.run(r.Commands, r.Force); err != nil {
 			return err
 		}
@@ -39,13 +41,13 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		return nil, err
 	}
 	reply := &api.CommandReply{Done: len(r.Commands) - len(e.failed), Failed: e.failed}
-	if len(e.t.undo) == 0 {
-		return reply, nil
+	if len(e.t.undo) > 0 {
+		if err := a.tell(ctx, undo); err != nil {
+			return nil, err
+		}
+		e.note(a)
 	}
-	if err := a.tell(ctx, undo); err != nil {
-		return nil, err
-	}
-	e.note(a)
+	a.forget(ctx, e.space, e.forgotten)
 	a.log.Info("commands carried out", "namespace", e.space, "done", reply.Done, "failed", len(reply.Failed))
 	return reply, nil
 }
@@ -70,6 +72,10 @@ type editor struct {
 	all, ruled bool
 
 	failed []api.CommandFault
+	// learned asks the dataplane for the neighbours of a network that were not set;
+	// forgotten are those that it is to forget.
+	learned   func(network string) []netip.Addr
+	forgotten []forgotten
 	// pending are changes of routes and rules to be made at once, of the commands
 	// pendingOf.
 	pending   []routing.Change
@@ -82,10 +88,10 @@ func newEditor(t *txn, namespace string, built *sets) (*editor, error) {
 		return nil, err
 	}
 	e := &editor{
-		t: t, st: t.state, space: name, failed: []api.CommandFault{}, touched: make(map[leafKey]bool),
+		t: t, st: t.state, space: name, failed: []api.CommandFault{}, learned: func(string) []netip.Addr { return nil }, touched: make(map[leafKey]bool),
 		networks: make(map[string]bool), attachments: make(map[string]bool), records: make(map[string]bool), spaces: make(map[string]bool),
 	}
-	e.set, err = built.of(e.st, name, "")
+	e.set, err = built.of(e.st, name)
 	return e, err
 }
 
@@ -244,6 +250,9 @@ func (e *editor) flush() (at int, err error) {
 // an attachment.
 var errNotPermitted = errors.New("operation not permitted")
 
+// errNotSupported is what is said of a change that has no meaning here.
+var errNotSupported = errors.New("operation not supported")
+
 // permitted refuses changes that took away what is not the user's; i is the first of
 // them.
 func (e *editor) permitted(was, next *routing.Set, changes []routing.Change) (i int, err error) {
@@ -367,17 +376,34 @@ func (e *editor) finish() error {
 		return err
 	}
 	e.saveRules()
+	if rec := e.own(); slices.Equal(rec.Rules, firstRules(e.st.inVRF(rec))) {
+		rec.Rules = nil
+	}
 	if e.all {
 		e.touched = nil
 	}
 	if err := e.t.putRoutes(e.space, set, e.touched); err != nil {
 		return err
 	}
+	if n := e.st.routeCount(); n > config.MaxRoutes {
+		return refuse(api.CodeExhausted, "commands", "Error: %d routes in all; at most %d are supported.", n, config.MaxRoutes)
+	}
 	for name := range e.spaces {
 		if err := e.rewired(name); err != nil {
 			return err
 		}
 	}
+	if err := e.write(); err != nil {
+		return err
+	}
+	if err := e.st.snapshot("").Validate(); err != nil {
+		return refuse(api.CodeInvalid, "", "%s", err)
+	}
+	return nil
+}
+
+// write writes the records that have changed.
+func (e *editor) write() error {
 	for name := range e.records {
 		if err := e.t.putNamespace(e.record(name)); err != nil {
 			return err
@@ -393,9 +419,6 @@ func (e *editor) finish() error {
 		if err := e.t.putAttachment(rec); err != nil {
 			return err
 		}
-	}
-	if err := e.st.snapshot("").Validate(); err != nil {
-		return refuse(api.CodeInvalid, "", "%s", err)
 	}
 	return nil
 }
@@ -442,6 +465,7 @@ func wording(err error) string {
 		{routing.ErrExist, "RTNETLINK answers: File exists"},
 		{routing.ErrNoEnt, "RTNETLINK answers: No such file or directory"},
 		{routing.ErrNoRoute, "RTNETLINK answers: No such process"},
+		{errNotSupported, "RTNETLINK answers: Operation not supported"},
 		{errNotPermitted, "RTNETLINK answers: Operation not permitted"},
 		{routing.ErrGateway, "Error: Nexthop has invalid gateway."},
 		{routing.ErrPrefSrc, "Error: Invalid prefsrc address."},

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -57,19 +58,24 @@ func (e *editor) station(words []string) error {
 		return err
 	}
 	is := func(s iproute.Station) bool { return s.MAC == c.MAC && s.VLAN == c.VLAN }
-	here := func(s iproute.Station) bool { return is(s) && (s.Dev == m.name() || s.Dev == "") }
-	switch c.Op {
-	case routing.OpFlush:
+	if c.Op == routing.OpFlush {
 		e.dropStations(m, func(iproute.Station) bool { return true })
 		return nil
-	case routing.OpDelete:
-		if !e.dropStations(m, here) {
+	}
+	if c.Op == routing.OpDelete {
+		if !e.dropStations(m, is) {
 			return routing.ErrNoEnt
 		}
 		return nil
 	}
+	return e.addStation(m, &c, is)
+}
+
+func (e *editor) addStation(m member, c *iproute.StationChange, is func(iproute.Station) bool) error {
 	all := e.stations(m.network)
 	switch {
+	case m.attachment == nil:
+		return errNotSupported // the gateway has one address
 	case e.st.macTaken(m.network.Name)(c.MAC):
 		return routing.ErrExist // a container's or the gateway's, which is known
 	case slices.ContainsFunc(all, is) && c.Op != routing.OpReplace:
@@ -78,11 +84,7 @@ func (e *editor) station(words []string) error {
 		return fmt.Errorf("static entries: %w at %d", routing.ErrLimit, config.MaxEntries)
 	}
 	e.dropFromAll(m.network, is)
-	if m.attachment != nil {
-		m.attachment.Stations = append(slices.Clone(m.attachment.Stations), iproute.Station{MAC: c.MAC, VLAN: c.VLAN})
-	} else {
-		m.network.Stations = append(slices.Clone(m.network.Stations), iproute.Station{MAC: c.MAC, VLAN: c.VLAN, Dev: m.network.Name})
-	}
+	m.attachment.Stations = append(slices.Clone(m.attachment.Stations), iproute.Station{MAC: c.MAC, VLAN: c.VLAN})
 	e.changed(m)
 	return nil
 }
@@ -141,8 +143,11 @@ func (e *editor) vlan(words []string) error {
 		was = m.attachment.vlan(m.network)
 	}
 	next, err := was.With(c)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case m.attachment == nil && next.Aware() && next.PVID == 0:
+		return errors.New("the gateway needs a pvid, since it knows no tags")
 	}
 	e.changed(m)
 	switch {
@@ -171,11 +176,17 @@ func (e *editor) group(words []string) error {
 	case m.network.Name != c.Bridge:
 		return noDevice(c.Port)
 	}
+	return e.changeGroup(m, &c)
+}
+
+func (e *editor) changeGroup(m member, c *iproute.GroupChange) error {
 	own := iproute.Group{Group: c.Group.Group, VLAN: c.VLAN}
 	declared := own
 	declared.Port = m.name()
 	there := slices.Contains(m.network.Groups, declared) || m.attachment != nil && slices.Contains(m.attachment.Groups, own)
 	switch {
+	case m.network.Snooping == nil:
+		return errNotSupported
 	case c.Op == routing.OpDelete && !there:
 		return routing.ErrNoEnt
 	case c.Op == routing.OpDelete:

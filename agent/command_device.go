@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,26 +24,92 @@ func (e *editor) neighbour(words []string) error {
 	}
 	own := e.own().Neighbours
 	if c.Op == routing.OpFlush {
+		e.forgetAll(c.Dev, c.To)
 		return e.setNeighbours(slices.DeleteFunc(slices.Clone(own), func(n iproute.Neighbour) bool {
 			return (c.Dev == "" || c.Dev == n.Dev) && (!c.To.IsValid() || c.To.Contains(n.Addr))
 		}))
 	}
-	at := slices.IndexFunc(own, func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev })
-	switch there := at >= 0; {
+	return e.changeNeighbour(own, &c)
+}
+
+func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourChange) error {
+	is := func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev }
+	switch there := slices.ContainsFunc(own, is); {
 	case e.attachedAt(c.Dev, c.Addr):
 		return errNotPermitted // a container's, which is known
 	case there && c.Op == routing.OpAdd:
 		return routing.ErrExist
+	case !there && c.Op == routing.OpDelete && slices.Contains(e.learned(c.Dev), c.Addr):
+		e.forgotten = append(e.forgotten, forgotten{c.Dev, c.Addr})
+		return nil
 	case !there && (c.Op == routing.OpChange || c.Op == routing.OpDelete):
 		return routing.ErrNoEnt
 	case !there && len(own) >= config.MaxEntries:
 		return fmt.Errorf("neighbours: %w at %d", routing.ErrLimit, config.MaxEntries)
 	}
-	next := slices.DeleteFunc(slices.Clone(own), func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev })
+	next := slices.DeleteFunc(slices.Clone(own), is)
 	if c.Op != routing.OpDelete {
 		next = append(next, c.Neighbour)
 	}
 	return e.setNeighbours(next)
+}
+
+// forgotten is a neighbour that the dataplane has learned.
+type forgotten struct {
+	network string
+	addr    netip.Addr
+}
+
+// forgetAll notes the learned neighbours of a network, or of all, that a prefix has,
+// or all.
+func (e *editor) forgetAll(network string, to netip.Prefix) {
+	for _, n := range e.st.in(e.space) {
+		if network != "" && network != n.Name {
+			continue
+		}
+		for _, a := range e.learned(n.Name) {
+			if !to.IsValid() || to.Contains(a) {
+				e.forgotten = append(e.forgotten, forgotten{n.Name, a})
+			}
+		}
+	}
+}
+
+// learned are the neighbours of a network that were not set, as far as the dataplane
+// answers.
+func (a *Agent) learned(ctx context.Context, space, network string) (out []netip.Addr) {
+	c := a.plane.client.Load()
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	all, err := c.Neighbours(ctx, space, network)
+	if err != nil {
+		return nil
+	}
+	for _, n := range all {
+		if n.State != "permanent" {
+			out = append(out, n.Addr)
+		}
+	}
+	return out
+}
+
+// forget lets the dataplane forget neighbours. What it has forgotten by itself, or
+// with its life, is no fault.
+func (a *Agent) forget(ctx context.Context, space string, all []forgotten) {
+	c := a.plane.client.Load()
+	for _, f := range all {
+		if c == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+		if _, err := c.Forget(ctx, space, f.network, f.addr); err != nil {
+			a.log.Warn("neighbour not forgotten", "network", f.network, "err", err)
+		}
+		cancel()
+	}
 }
 
 func (e *editor) setNeighbours(all []iproute.Neighbour) error {
@@ -233,7 +300,7 @@ func (e *editor) setPort(a *attachmentRecord, c *iproute.LinkChange) error {
 	}
 	for _, word := range []string{"mirror_in", "mirror_out"} {
 		to := s.Mirror(word)
-		if to == "" || to == iproute.Default || to == a.Network {
+		if to == "" || to == iproute.Default {
 			continue
 		}
 		if other := e.attachment(to); other == nil || other.Network != a.Network || other.ID == a.ID {

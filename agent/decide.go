@@ -231,11 +231,8 @@ func decideRouting(st *state, r *api.AttachRequest, n *networkRecord, rec *attac
 	if rec.Settings, err = iproute.ParseSettings(iproute.OfPort, r.Set, names); err != nil {
 		return refuse(api.CodeInvalid, "set", "%s", err)
 	}
-	for _, word := range []string{"mirror_in", "mirror_out"} {
-		to := rec.Settings.Mirror(word)
-		if a := st.find(func(a *attachmentRecord) bool { return a.Name == to }); to != "" && to != n.Name && (a == nil || a.Network != n.Name) {
-			return refuse(api.CodeNotFound, "set", "%s: no port %q in network %s", word, to, n.Name)
-		}
+	if err := decideMirrors(st, n, rec); err != nil {
+		return err
 	}
 	if r.Table != "" {
 		if err := rec.Settings.Check(iproute.OfPort, "table", r.Table, names); err != nil {
@@ -243,6 +240,22 @@ func decideRouting(st *state, r *api.AttachRequest, n *networkRecord, rec *attac
 		}
 	}
 	rec.Settings = rec.Settings.With(nil)
+	return decideConfigure(r, rec)
+}
+
+// decideMirrors wants the ports that get copies to be there.
+func decideMirrors(st *state, n *networkRecord, rec *attachmentRecord) error {
+	for _, word := range []string{"mirror_in", "mirror_out"} {
+		to := rec.Settings.Mirror(word)
+		if a := st.find(func(a *attachmentRecord) bool { return a.Name == to }); to != "" && (a == nil || a.Network != n.Name) {
+			return refuse(api.CodeNotFound, "set", "%s: no port %q in network %s", word, to, n.Name)
+		}
+	}
+	return nil
+}
+
+// decideConfigure takes how the container gets addresses and routes.
+func decideConfigure(r *api.AttachRequest, rec *attachmentRecord) error {
 	rec.RouteTable = r.RouteTable
 	switch {
 	case r.RouteTable >= uint32(routing.TableDefault) && r.RouteTable <= uint32(routing.TableLocal):

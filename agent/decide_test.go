@@ -209,3 +209,40 @@ func TestIfNames(t *testing.T) {
 		}
 	}
 }
+
+func TestDecideSettings(t *testing.T) {
+	for name, tt := range map[string]struct {
+		r    api.AttachRequest
+		want string // the error's field and message; else nothing
+	}{
+		"all": {r: api.AttachRequest{
+			Set: []string{"isolated", "on", "guard", "mac"}, VLAN: []string{"vid 10 pvid untagged", "vid 20-29"}, FDB: []string{"02:00:00:00:00:99"},
+			MDB: []string{"239.1.1.1"}, Table: "100", RouteTable: 7,
+		}},
+		"unknown setting":   {api.AttachRequest{Set: []string{"color", "red"}}, `set: "color": unknown word`},
+		"setting of nobody": {api.AttachRequest{Set: []string{"mirror_in", "nobody"}}, `set: mirror_in: no port "nobody" in network blue`},
+		"no table":          {api.AttachRequest{Table: "nowhere"}, `table: "nowhere": no value of table: want a table or off`},
+		"VLAN":              {api.AttachRequest{VLAN: []string{"10"}}, `vlan: "10": "10": unknown word`},
+		"VLAN of another":   {api.AttachRequest{VLAN: []string{"vid 10 dev x"}}, `vlan: "vid 10 dev x": the port is known`},
+		"FDB":               {api.AttachRequest{FDB: []string{"10"}}, `fdb: "10": want MAC [vlan V]`},
+		"MDB":               {api.AttachRequest{MDB: []string{"10"}}, `mdb: "10": want GROUP [vid V]`},
+		"main table inside": {api.AttachRequest{RouteTable: 254}, "route_table: 254 is one of the tables default, main and local"},
+		"configure":         {api.AttachRequest{Configure: "dhcp"}, `configure: "dhcp": want static or none`},
+		"table and none":    {api.AttachRequest{Configure: "none", RouteTable: 7}, "route_table: the container makes its routes itself"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.r.Netns = "new"
+			rec, _, err := decide(oneNetwork(), &tt.r, nsIdentity{Cookie: 99}, "id")
+			got := ""
+			if e, ok := errors.AsType[*api.Error](err); ok {
+				got = e.Field + ": " + e.Message
+			}
+			if got != tt.want {
+				t.Fatalf("got %v, want %s", err, tt.want)
+			}
+			if err == nil && (rec.Settings["table"] != "100" || rec.Settings["guard"] != "mac" || rec.VLAN.Tagged.String() != "20-29" || len(rec.Stations) != 1 || len(rec.Groups) != 1) {
+				t.Errorf("%+v", rec)
+			}
+		})
+	}
+}

@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"sluice/api"
 	"sluice/config"
@@ -33,9 +35,7 @@ func (t *txn) declare(c *config.Config, built *sets) ([]api.Change, error) {
 	d := &declaration{t: t, c: c, was: t.state, is: *t.state, taken: t.state.numbers(), changes: []api.Change{}}
 	d.is.networks, d.is.namespaces = nil, nil
 	d.is.routes = make(map[string]*routeList)
-	for name, list := range t.state.routes {
-		d.is.routes[name] = list
-	}
+	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
 	for _, step := range []func() error{d.networks, d.namespaces, d.routing, d.forget} {
 		if err := step(); err != nil {
@@ -300,7 +300,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 // check builds everything as the dataplane will.
 func (d *declaration) check(built *sets) error {
 	for _, name := range d.is.spaces() {
-		if _, err := built.of(&d.is, name, ""); err != nil {
+		if _, err := built.of(&d.is, name); err != nil {
 			return refuse(api.CodeInvalid, "namespaces", "namespace %s: %s", name, err)
 		}
 	}
@@ -405,8 +405,5 @@ func (l linkRecord) String() string {
 	if l.VRF != "" {
 		text += " vrf " + l.VRF
 	}
-	for _, w := range l.Device.Words() {
-		text += " " + w
-	}
-	return text
+	return strings.Join(append([]string{text}, l.Device.Words()...), " ")
 }

@@ -35,10 +35,21 @@
 // If anything else is in the way the attachment is failed: it keeps what it has,
 // and is tried again (mend.go) until it is ready or its namespace is gone.
 //
+// # What was declared, and what was commanded
+//
+// Networks and namespaces are what the file says (declare.go), and what commands in
+// the words of ip(8) have changed since (command.go): one record, changed by one
+// transaction each, all of it or nothing. Whether routes are right is seen by building
+// the routing with what the dataplane builds it with (wiring.go), before anything is
+// written. Then the dataplane is told; if it refuses, the transaction is taken back
+// (store.go:store.attempt). Killed in between, the next start tells the dataplane what
+// is written. Routes are not in the records, since they are many (routestore.go).
+//
 // # Locks
 //
 // Agent.mu serialises mutations and is held while the kernel works, for
 // milliseconds. plane.mu serialises what is told to the dataplane and its
 // replacement. sockets.mu guards the table of packet sockets for moments. They
-// are taken in this order; queries take only the last.
+// are taken in this order; queries take only the last. The caches of routes and of
+// what was built of them (routeCache.mu, sets.mu) are leaves.
 package agent

@@ -69,7 +69,7 @@ func TestAPassingErrorDropsNothing(t *testing.T) {
 	point("/run/netns/" + hidden)
 	l.sh("ip", "-n", taken, "link", "del", "eth0")
 	l.sh("ip", "netns", "del", lost)
-	l.eventually("two are ready and one is gone", func() bool { return l.status().Failed == 0 })
+	l.eventually("two are ready and one is gone", func() bool { s := l.status(); return s.Failed == 0 && s.Attachments == 2 })
 	if link := l.link("place"); link.MAC != was.MAC || link.Port != was.Port || link.Fault != "" {
 		t.Errorf("was %+v, is %+v", was, link)
 	}

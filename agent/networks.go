@@ -187,7 +187,10 @@ func (n *networkRecord) fields() []field {
 		{"ports", orNone(strings.Join(n.Settings.Words(), " "))},
 		{"ports.vlan", vlanText(n.PortVLAN)},
 		{"vlan", vlanText(n.VLAN)},
-		{"snooping", snoopingText(n.Snooping)},
+		{"snooping", jsonOrOff(n.Snooping == nil, n.Snooping)},
+		{"advertise", jsonOrOff(n.Services.Advert == nil, n.Services.Advert)},
+		{"dhcp", jsonOrOff(n.Services.DHCP4 == nil, n.Services.DHCP4)},
+		{"dhcp6", jsonOrOff(n.Services.DHCP6 == nil, n.Services.DHCP6)},
 		{"fdb.static", orNone(words(n.Stations))},
 		{"mdb.static", orNone(words(n.Groups))},
 	}
@@ -211,8 +214,9 @@ func vlanText(v *iproute.VLAN) string {
 	return text
 }
 
-func snoopingText(c *config.Snooping) string {
-	if c == nil {
+// jsonOrOff is a group of settings as text.
+func jsonOrOff(off bool, c any) string {
+	if off {
 		return "off"
 	}
 	text, err := json.Marshal(c)

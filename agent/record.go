@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/api"
+	"sluice/autoconf"
 	"sluice/config"
 	"sluice/ipam"
 	"sluice/iproute"
@@ -44,6 +45,8 @@ type networkRecord struct {
 	Snooping *config.Snooping  `json:"snooping,omitempty"`
 	Stations []iproute.Station `json:"stations,omitempty"`
 	Groups   []iproute.Group   `json:"groups,omitempty"`
+	// Services are those by which containers configure themselves.
+	Services autoconf.Config `json:"services,omitzero"`
 }
 
 // space is the name of the network's namespace.
@@ -68,7 +71,7 @@ func (n *networkRecord) declare(c *config.Network) {
 	}
 	n.VRF, n.Device = c.VRF, c.Device
 	n.Settings, n.PortVLAN, n.VLAN, n.Snooping = c.Ports, c.PortVLAN, c.VLAN, c.Snooping
-	n.Stations, n.Groups = c.Stations, c.Groups
+	n.Stations, n.Groups, n.Services = c.Stations, c.Groups, c.Services
 }
 
 func (n *networkRecord) pool(i int) ipam.Pool {

@@ -76,11 +76,11 @@ func (c *routeCache) prime(lists map[string]*routeList) {
 func (c *routeCache) read(tx *bbolt.Tx) (map[string]*routeList, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make(map[string]*routeList)
+	out, lists := make(map[string]*routeList), c.lists
 	all := tx.Bucket([]byte(bucketRoutes))
 	err := all.ForEachBucket(func(name []byte) error {
 		b := all.Bucket(name)
-		if old := c.lists[string(name)]; old != nil && old.version == b.Sequence() {
+		if old := lists[string(name)]; old != nil && old.version == b.Sequence() {
 			out[string(name)] = old
 			return nil
 		}
@@ -196,6 +196,14 @@ func (t *txn) dropRoutes(namespace string) error {
 		return nil
 	}
 	return t.putRoutes(namespace, routing.New(routing.Limits{}), nil)
+}
+
+// routeCount is the number of routes of all namespaces.
+func (s *state) routeCount() (n int) {
+	for _, l := range s.routes {
+		n += l.len()
+	}
+	return n
 }
 
 func (l *routeList) len() int {

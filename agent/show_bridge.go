@@ -58,26 +58,23 @@ func fdbLine(e *api.FDBEntry) string {
 
 // neighbours is `ip neigh show`: what the namespaces know of who is on their networks.
 func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error) {
-	sel, err := readSelection(q.words, "dev", "to", "nud", "state", "NAME")
+	sel, err := readSelection(q.words, "dev", "to", "nud", "state", "PREFIX")
 	if err != nil {
 		return nil, badWords(err)
-	}
-	if sel.name != "" && !slices.Contains(q.words, "dev") { // a prefix without `to`
-		if err := sel.set("to", sel.name); err != nil {
-			return nil, badWords(err)
-		}
-		sel.name = ""
 	}
 	_, all, err := a.look(q)
 	if err != nil {
 		return nil, err
 	}
 	out, err := ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
-	v4, v6 := slices.Contains(q.words, "-4"), slices.Contains(q.words, "-6")
-	return slices.DeleteFunc(out, func(n api.Neighbour) bool {
-		return sel.name != "" && n.Dev != sel.name || sel.to.IsValid() && !sel.to.Contains(n.Addr) ||
-			sel.state != "" && sel.state != "all" && n.State != sel.state || v4 && n.Addr.Is6() || v6 && n.Addr.Is4()
-	}), err
+	return slices.DeleteFunc(out, func(n api.Neighbour) bool { return !sel.hasNeighbour(&n) }), err
+}
+
+// hasNeighbour reports whether a neighbour is selected.
+func (s *selection) hasNeighbour(n *api.Neighbour) bool {
+	family := s.family == 0 || n.Addr.Is6() == (s.family == 6)
+	return family && (s.name == "" || s.name == n.Dev) && (!s.to.IsValid() || s.to.Contains(n.Addr)) &&
+		(s.state == "" || s.state == "all" || s.state == n.State)
 }
 
 // neighbourLine is the neighbour as `ip neigh show` writes it.
@@ -196,23 +193,30 @@ func (a *Agent) live(ctx context.Context, st *state, space string, res *routing.
 	if err != nil {
 		return live{}
 	}
-	for i := range res.Route.NextHops {
-		h := &res.Route.NextHops[i]
-		if h.Index == r.Device && (!h.Via.IsValid() || h.Via == r.Gateway) {
-			res.NextHop = h
-		}
-	}
+	out.chosen(res, &r)
 	if src := r.Src.WithZone(""); st.isOwn(space, src) {
 		out.src = src
 	}
 	if r.MTU > 0 && r.MTU <= config.MaxMTU {
 		out.mtu = uint32(r.MTU)
 	}
-	if state := word(r.Neighbour, neighStates()); state != "none" && state != unknownWord && r.Gateway.IsValid() {
-		n := api.Neighbour{Namespace: space, Network: res.NextHop.Dev, Addr: r.Gateway.WithZone(""), State: state}
-		n.Dst, n.Dev = n.Addr.String(), n.Network
-		n.Line = neighbourLine(&n)
-		out.neighbour = &n
-	}
 	return out
+}
+
+// chosen takes over the next hop, and what is known of its neighbour.
+func (l *live) chosen(res *routing.Result, r *dataplane.Route) {
+	for i := range res.Route.NextHops {
+		h := &res.Route.NextHops[i]
+		if h.Index == r.Device && (!h.Via.IsValid() || h.Via == r.Gateway) {
+			res.NextHop = h
+		}
+	}
+	state := word(r.Neighbour, neighStates())
+	if state == "none" || state == unknownWord || !r.Gateway.IsValid() {
+		return
+	}
+	n := api.Neighbour{Network: res.NextHop.Dev, Addr: r.Gateway.WithZone(""), State: state}
+	n.Dst, n.Dev = n.Addr.String(), n.Network
+	n.Line = neighbourLine(&n)
+	l.neighbour = &n
 }

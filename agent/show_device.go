@@ -56,41 +56,58 @@ func (s *state) slaves(rec *namespaceRecord, vrf string) []string {
 	return out
 }
 
-// selection is what follows `ip link show` and the lists of bridge(8).
+// selection is what follows `ip link show`, `ip neigh show` and the lists of
+// bridge(8).
 type selection struct {
 	name, kind, master string
 	vid                uint16
 	state              string // of entries: dynamic, static or permanent
 	to                 netip.Prefix
+	family             int // 4 or 6; 0: both
 }
 
-// readSelection reads words of which some may be left out; others are none here.
+// readSelection reads words of which those that are known may be there. NAME or
+// PREFIX among them means that one may stand without a word before it.
 func readSelection(words []string, known ...string) (s selection, err error) {
-	for i := 0; i < len(words); i++ {
-		word, arg := words[i], ""
-		if i+1 < len(words) {
-			arg = words[i+1]
-		}
-		switch {
-		case word == "show" || word == "list" || word == "-4" || word == "-6":
-			continue
-		case !slices.Contains(known, word) && slices.Contains(known, "NAME") && s.name == "":
-			s.name = word
-			continue
-		case !slices.Contains(known, word):
-			return s, &routing.ParseError{Word: word, Reason: "unknown word"}
-		case word == "dynamic" || word == "static" || word == "permanent":
-			s.state = word
-			continue
-		case arg == "":
-			return s, &routing.ParseError{Word: word, Reason: "needs an argument"}
-		}
-		if err := s.set(word, arg); err != nil {
+	for len(words) > 0 {
+		n, err := s.read(words, known)
+		if err != nil {
 			return s, err
 		}
-		i++
+		words = words[n:]
 	}
 	return s, nil
+}
+
+// read takes one or two words and returns how many.
+func (s *selection) read(words, known []string) (int, error) {
+	word := words[0]
+	switch word {
+	case "show", "list":
+		return 1, nil
+	case "-4", "-6":
+		s.family = int(word[1] - '0')
+		return 1, nil
+	}
+	if !slices.Contains(known, word) {
+		switch {
+		case slices.Contains(known, "NAME") && s.name == "":
+			s.name = word
+			return 1, nil
+		case slices.Contains(known, "PREFIX") && !s.to.IsValid():
+			return 1, s.set("to", word)
+		}
+		return 0, &routing.ParseError{Word: word, Reason: "unknown word"}
+	}
+	switch word {
+	case "dynamic", "static", "permanent":
+		s.state = word
+		return 1, nil
+	}
+	if len(words) == 1 {
+		return 0, &routing.ParseError{Word: word, Reason: "needs an argument"}
+	}
+	return 2, s.set(word, words[1])
 }
 
 func (s *selection) set(word, arg string) error {

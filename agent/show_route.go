@@ -74,7 +74,7 @@ func (a *Agent) routeList(q query) ([]api.Route, error) {
 		if err != nil {
 			return nil, badWords(err)
 		}
-		set, err := a.sets.of(st, space, "")
+		set, err := a.sets.of(st, space)
 		if err != nil {
 			return nil, err
 		}
@@ -195,7 +195,7 @@ func (a *Agent) ruleList(q query) ([]api.Rule, error) {
 	}
 	out := []api.Rule{}
 	for _, space := range spaces {
-		set, err := a.sets.of(st, space, "")
+		set, err := a.sets.of(st, space)
 		if err != nil {
 			return nil, err
 		}
@@ -307,7 +307,7 @@ func (a *Agent) routeGet(ctx context.Context, q query) (*api.RouteGet, error) {
 	if err != nil {
 		return nil, badWords(err)
 	}
-	set, err := a.sets.of(st, space, "")
+	set, err := a.sets.of(st, space)
 	if err != nil {
 		return nil, err
 	}

@@ -77,10 +77,11 @@ func deviceSpec(d iproute.Settings, reverse routing.ReverseMode) netstack.Device
 
 func (s *state) networkSpec(n *networkRecord, devices map[string]string, also string) netstack.NetworkSpec {
 	spec := netstack.NetworkSpec{
-		Name:   n.Name,
-		Echo:   n.Echo,
-		VRF:    n.VRF,
-		Device: deviceSpec(n.Device, routing.ReverseStrict),
+		Name:     n.Name,
+		Echo:     n.Echo,
+		VRF:      n.VRF,
+		Device:   deviceSpec(n.Device, routing.ReverseStrict),
+		Autoconf: n.Services,
 		Bridge: netstack.BridgeSpec{
 			Index: n.Port, MAC: n.MAC, MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, MaxEntries: n.FDBMax, MaxPerPort: n.FDBMaxPerPort,
@@ -102,6 +103,9 @@ func (s *state) networkSpec(n *networkRecord, devices map[string]string, also st
 		}
 	}
 	spec.Bridge.Static, spec.Bridge.Groups = s.entries(n, ports)
+	if n.Snooping == nil { // the members wait for it
+		spec.Bridge.Groups = nil
+	}
 	return spec
 }
 
@@ -120,10 +124,11 @@ func snooping(c *config.Snooping) *snoop.Config {
 // those that were declared for a port by its name, as far as it is there.
 func (s *state) entries(n *networkRecord, ports map[string]uint16) (static []netstack.StationSpec, groups []netstack.GroupSpec) {
 	taken := s.macTaken(n.Name)
+	gateway := n.Port
 	seen := make(map[iproute.Station]bool)
 	put := func(e iproute.Station, port uint16) {
 		e.Dev = ""
-		if port != 0 && !seen[e] && !taken(e.MAC) {
+		if port != 0 && port != gateway && !seen[e] && !taken(e.MAC) {
 			seen[e] = true
 			static = append(static, netstack.StationSpec{MAC: e.MAC, VLAN: e.VLAN, Port: port})
 		}
@@ -169,14 +174,32 @@ func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[s
 	return netstack.PortSpec{
 		Index: a.Port, Name: a.Name, Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
-		Guard: set.Guard(), GuardAddrs: set.Allowed(), ClampMSS: set.MSS(),
-		MirrorIn: mirror(a, ports, set.Mirror("mirror_in")), MirrorOut: mirror(a, ports, set.Mirror("mirror_out")),
+		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
+		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),
 	}
 }
 
-// mirror is the port that gets copies; 0 if it isn't there, or is the port itself.
-func mirror(a *attachmentRecord, ports map[string]uint16, to string) uint16 {
-	if port := ports[to]; port != a.Port {
+// selfMade are the addresses that a container may make itself of its MAC (RFC 4862),
+// if it configures itself.
+func (a *attachmentRecord) selfMade(n *networkRecord) (out []netip.Prefix) {
+	if !a.Bare {
+		return nil
+	}
+	for _, s := range n.Subnets {
+		if !s.Addr().Is6() || s.Bits() != 64 {
+			continue
+		}
+		b, m := s.Addr().As16(), a.MAC
+		copy(b[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+		out = append(out, netip.PrefixFrom(netip.AddrFrom16(b), 128))
+	}
+	return out
+}
+
+// mirror is the container's port that gets copies; 0 if it isn't there, or is the
+// port itself.
+func mirror(a *attachmentRecord, n *networkRecord, ports map[string]uint16, word string) uint16 {
+	if port := ports[a.settings(n).Mirror(word)]; port != a.Port && port != n.Port {
 		return port
 	}
 	return 0

@@ -117,8 +117,8 @@ type builtSet struct {
 }
 
 // of returns the routing of a namespace.
-func (c *sets) of(s *state, namespace, also string) (*routing.Set, error) {
-	spec := s.namespaceSpec(namespace, also)
+func (c *sets) of(s *state, namespace string) (*routing.Set, error) {
+	spec := s.namespaceSpec(namespace, "")
 	w, routes := wiring(&spec), s.routes[namespace]
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"sluice/autoconf"
 	"sluice/iproute"
 	"sluice/routing"
 )
@@ -43,9 +44,10 @@ const (
 	// MaxEntries bounds the neighbours of a namespace, its rules, its tables with a
 	// name, and the static entries of a network's FDB and MDB, each list by itself.
 	MaxEntries = 65536
-	// MaxRoutes bounds the routes of a file.
-	MaxRoutes = 1 << 20
-	// MaxSize bounds the text, in bytes: some 500,000 routes.
+	// MaxRoutes bounds the routes of all namespaces together, by what one message to
+	// the dataplane can say.
+	MaxRoutes = 250_000
+	// MaxSize bounds the text, in bytes.
 	MaxSize = 32 << 20
 )
 
@@ -156,6 +158,8 @@ type Network struct {
 	// Stations and Groups are static entries; their ports need not be there.
 	Stations []iproute.Station
 	Groups   []iproute.Group
+	// Services are those by which containers configure themselves.
+	Services autoconf.Config
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

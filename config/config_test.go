@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"sluice/config"
+	"sluice/iproute"
 )
 
 func TestReferenceFile(t *testing.T) {
@@ -23,22 +24,35 @@ func TestReferenceFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &config.Config{Networks: []config.Network{
+	want := []config.Network{
 		{
-			Name:     "blue",
+			Name: "blue", Namespace: "blue", Device: iproute.Settings{},
 			Subnets:  []netip.Prefix{netip.MustParsePrefix("10.44.0.0/24"), netip.MustParsePrefix("fd44::/64")},
 			Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
 			MTU:      1500, Ageing: 300 * time.Second, FDBMax: 4096, FDBMaxPerPort: 1024,
 		},
 		{
-			Name:     "red",
+			Name: "red", Namespace: "red", Device: iproute.Settings{},
 			Subnets:  []netip.Prefix{netip.MustParsePrefix("192.168.7.0/24")},
 			Gateways: []netip.Addr{netip.MustParseAddr("192.168.7.1")},
 			MTU:      1500, Ageing: 300 * time.Second, FDBMax: 4096, FDBMaxPerPort: 1024,
 		},
-	}}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+	}
+	if diff := cmp.Diff(want, got.Networks[:2], cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("reference.yaml (-want +got):\n%s", diff)
+	}
+	web, db := got.Networks[2], got.Networks[3]
+	switch {
+	case web.Namespace != "shop" || web.Ports["guard"] != "on" || web.Ports["storm_multicast"] != "1000/200":
+		t.Errorf("web is %+v", web)
+	case web.PortVLAN.Tagged.String() != "10,20-29" || web.VLAN.PVID != 1 || !web.Snooping.Querier || web.Services.DHCP4.Lease != 3600:
+		t.Errorf("web is %+v", web)
+	case db.VRF != "red" || len(db.Stations) != 1 || db.Stations[0].Dev != "store" || len(db.Groups) != 1:
+		t.Errorf("db is %+v", db)
+	}
+	shop := got.Namespaces[0]
+	if len(shop.Routes) != 5 || len(shop.Rules) != 3 || len(shop.Neighbours) != 1 || shop.Routes[0].Table != 100 || shop.Links[0].Device["clamp_mss"] != "pmtu" {
+		t.Errorf("shop is %+v", shop)
 	}
 }
 
@@ -49,7 +63,14 @@ func TestReferenceNamesEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, at := range []string{"x: 1", "networks: [{x: 1}]", "networks: [{fdb: {x: 1}}]"} {
+	for _, at := range []string{
+		"x: 1", "networks: [{x: 1}]", "networks: [{fdb: {x: 1}}]", "networks: [{mdb: {x: 1}}]", "networks: [{vlan: {x: 1}}]",
+		"networks: [{snooping: {x: 1}}]", "networks: [{ports: {x: 1}}]", "networks: [{ports: {storm: {x: 1}}}]",
+		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
+		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
+		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
+		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{links: [{peer: {x: 1}}]}]",
+	} {
 		_, err := config.Parse([]byte(at))
 		_, fields, ok := strings.Cut(fmt.Sprint(err), "expected ")
 		if !ok {
@@ -82,12 +103,13 @@ func TestFaults(t *testing.T) {
 		"deep nesting":      {strings.Repeat("- ", 1000), "line 1: nested deeper than 16 or beyond column 512"},
 		"field given twice": {"networks: []\nnetworks: []\n", `line 2: mapping key "networks" already defined at [1:1]`},
 
-		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected networks"},
+		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
-			"line 4: networks[0].mtuu: unknown field; expected name, subnets, gateways, mtu, ageing, fdb, echo",
+			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
+				"vrf, forwarding, rpFilter, redirects, clampMSS, vlan, snooping, ports, advertise, dhcp, dhcp6",
 		},
-		"unknown field of fdb": {one(v4, "fdb: {max: 4096, ports: 3}"), "line 4: networks[0].fdb.ports: unknown field; expected max, maxPerPort"},
+		"unknown field of fdb": {one(v4, "fdb: {max: 4096, ports: 3}"), "line 4: networks[0].fdb.ports: unknown field; expected max, maxPerPort, static"},
 		"text for a number":    {one(v4, "mtu: big"), "line 4: networks[0].mtu: must be a whole number"},
 		"number for a switch":  {one(v4, "echo: 3"), "line 4: networks[0].echo: must be true or false"},
 		"one prefix, no list":  {one("subnets: 10.44.0.0/24"), "line 3: networks[0].subnets: must be a list"},
@@ -138,6 +160,100 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// shop returns a file of two namespaces with the given lines in the first one.
+func shop(lines ...string) string {
+	return "namespaces:\n  - name: shop\n    " + strings.Join(lines, "\n    ") + "\n  - name: edge\n" +
+		"networks:\n  - {name: web, namespace: shop, subnets: [10.50.0.0/24]}\n"
+}
+
+func TestFaultsOfNamespaces(t *testing.T) {
+	const v4 = "subnets: [10.44.0.0/24]"
+	long := strings.Repeat("a", 16)
+	tests := map[string]struct{ text, want string }{
+		"namespace not declared":  {one(v4, "namespace: shop"), `line 4: networks[0].namespace: no namespace "shop" is declared`},
+		"VRF of no namespace":     {one(v4, "vrf: red"), `line 4: networks[0].vrf: no VRF "red": the network's namespace is not declared`},
+		"namespace twice":         {shop() + "namespaces: []", `line 7: mapping key "namespaces" already defined at [1:1]`},
+		"namespace without name":  {"namespaces: [{tables: {}}]\nnetworks: []", "line 1: namespaces[0].name: missing"},
+		"route":                   {shop("routes: [default via 10.50.0.300]"), `line 3: namespaces[0].routes[0]: "default via 10.50.0.300": "10.50.0.300": not an address`},
+		"second route":            {shop("routes:", "  - 10.0.0.0/8 dev web", "  - 10.0.0.0/8 dev web encap mpls"), `line 5: namespaces[0].routes[1]: "10.0.0.0/8 dev web encap mpls": "encap": not supported`},
+		"route of an unknown VRF": {shop("routes: [default via 10.50.0.9 vrf red]"), `line 3: namespaces[0].routes[0]: "default via 10.50.0.9 vrf red": "red": no VRF of that name`},
+		"route with a verb":       {shop("routes: [add 10.0.0.0/8 dev web]"), `line 3: namespaces[0].routes[0]: "add 10.0.0.0/8 dev web": "add": not a prefix`},
+		"rule":                    {shop("rules: [from 10.0.0.0/8 lookup blue]"), `line 3: namespaces[0].rules[0]: "from 10.0.0.0/8 lookup blue": "blue": no such table name`},
+		"no rules at all":         {shop("defaultRules: false"), "line 3: namespaces[0].defaultRules: without any rule nothing is routed; give rules"},
+		"table out of range":      {shop("tables: {blue: 0}"), "line 3: namespaces[0].tables.blue: 0 is out of range; expected 1 to 4294967295"},
+		"reserved table":          {shop("tables: {main: 7}"), `line 3: namespaces[0].tables: table 7, name "main": reserved`},
+		"neighbour":               {shop("neighbours: [10.50.0.9 dev web]"), `line 3: namespaces[0].neighbours[0]: "10.50.0.9 dev web": needs lladdr`},
+		"neighbour elsewhere":     {shop("neighbours: [10.50.0.9 dev db lladdr 02:00:00:00:00:09]"), `line 3: namespaces[0].neighbours[0]: no network "db" in the namespace`},
+		"neighbour twice":         {shop("neighbours:", "  - 10.50.0.9 dev web lladdr 02:00:00:00:00:09", "  - 10.50.0.9 dev web lladdr 02:00:00:00:00:08"), "line 5: namespaces[0].neighbours[1]: 10.50.0.9 dev web is neighbours[0] already"},
+		"VRF name too long":       {shop("vrfs: [{name: " + long + ", table: 7}]"), `line 3: namespaces[0].vrfs[0].name: "` + long + `": 1 to 15 printable characters without space, / and :`},
+		"VRF without table":       {shop("vrfs: [{name: red}]"), "line 3: namespaces[0].vrfs[0].table: missing"},
+		"VRF with main":           {shop("vrfs: [{name: red, table: main}]"), "line 3: namespaces[0].vrfs[0].table: table main is everybody's"},
+		"VRFs with one table":     {shop("vrfs: [{name: red, table: 7}, {name: blue, table: 7}]"), "line 3: namespaces[0].vrfs[1].table: table 7 is that of VRF red"},
+		"VRF of nothing":          {shop("vrfs: [{name: red, table: 7, devices: [x]}]"), `line 3: namespaces[0].vrfs[0].devices[0]: no network or link "x" in the namespace`},
+		"name of a network":       {shop("vrfs: [{name: web, table: 7}]"), `line 6: networks[0].name: "web" is already the name of a device of the namespace, see namespaces[0].vrfs[0].name`},
+		"in two VRFs":             {shop("vrfs: [{name: red, table: 7, devices: [web]}, {name: blue, table: 8, devices: [web]}]"), "line 3: namespaces[0].vrfs[1].devices[0]: web is in VRF red already"},
+		"link without peer":       {shop("links: [{name: a}]"), "line 3: namespaces[0].links[0].peer: missing: the namespace and the link of the other end"},
+		"link to nothing":         {shop("links: [{name: a, peer: {namespace: edge, link: b}}]"), `line 3: namespaces[0].links[0].peer: no link "b" in a namespace "edge"`},
+		"link to itself":          {shop("links: [{name: a, peer: {namespace: shop, link: a}}]"), "line 3: namespaces[0].links[0].peer: the other end must be in another namespace"},
+		"link with a group":       {shop("links: [{name: a, peer: {namespace: edge, link: b}, addresses: [224.0.0.1/24]}]"), "line 3: namespaces[0].links[0].addresses[0]: 224.0.0.1/24 is not an address that a link can have, or there twice"},
+		"link MTU":                {shop("links: [{name: a, peer: {namespace: edge, link: b}, mtu: 1279}]"), "line 3: namespaces[0].links[0].mtu: 1279 is out of range; expected 1280 to 65535"},
+
+		"rpFilter":            {one(v4, "rpFilter: on"), `line 4: networks[0].rpFilter: "on": no value of rp_filter: want off, strict or loose`},
+		"clampMSS":            {one(v4, "clampMSS: 20"), `line 4: networks[0].clampMSS: "20": no value of clamp_mss: want off, pmtu or 88 to 65495`},
+		"guard":               {one(v4, "ports: {guard: [mac, x]}"), `line 4: networks[0].ports.guard: "mac,x": no value of guard: want on, off or a list of mac,ip,arp,nd,ra,dhcp,dhcp6,query`},
+		"guardAllow":          {one(v4, "ports: {guardAllow: [ten]}"), `line 4: networks[0].ports.guardAllow: "ten": no value of guard_allow: want prefixes, as 10.9.0.0/16,fd09::/64, or off`},
+		"storm":               {one(v4, "ports: {storm: {broadcast: 0}}"), `line 4: networks[0].ports.storm.broadcast: "0": no value of storm_broadcast: want off, or frames in a second, as 100 or 100/50 with a burst`},
+		"mcastRouter":         {one(v4, "ports: {mcastRouter: 3}"), `line 4: networks[0].ports.mcastRouter: "3": no value of mcast_router: want 0 (never), 1 (if one is heard) or 2 (always)`},
+		"VLAN out of range":   {one(v4, "ports: {vlan: {tagged: [4095]}}"), `line 4: networks[0].ports.vlan.tagged: "4095": want VLANs from 1 to 4094, as 10 or 20-29`},
+		"no VLAN":             {one(v4, "vlan: {}"), "line 4: networks[0].vlan: names no VLAN; leave it out for a port that carries all"},
+		"pvid":                {one(v4, "vlan: {pvid: 4095}"), "line 4: networks[0].vlan.pvid: 4095 is out of range; expected 1 to 4094, or 0 for none"},
+		"snooping":            {one(v4, "snooping: {igmpVersion: 1}"), "line 4: networks[0].snooping.igmpVersion: 1 is out of range; expected 2 to 3"},
+		"query interval":      {one(v4, "snooping: {queryInterval: 2h}"), "line 4: networks[0].snooping.queryInterval: 2h is out of range; expected 1s to 1h0m0s"},
+		"station":             {one(v4, `fdb: {static: ["02:00:00:00:00:09 vlan 10"]}`), `line 4: networks[0].fdb.static[0]: "02:00:00:00:00:09 vlan 10": needs dev`},
+		"station twice":       {one(v4, `fdb: {static: ["02:00:00:00:00:09 dev a", "02:00:00:00:00:09 dev b"]}`), "line 4: networks[0].fdb.static[1]: 02:00:00:00:00:09 has an entry already, static[0]"},
+		"group":               {one(v4, "mdb: {static: [port a grp 224.0.0.1]}"), `line 4: networks[0].mdb.static[0]: "port a grp 224.0.0.1": "224.0.0.1": not a multicast group that is forwarded by membership`},
+		"adverts without v6":  {one(v4, "advertise: {mtu: 1400, preference: best}"), `line 4: networks[0].advertise.preference: preference "best": not low, medium or high`},
+		"lease in fractions":  {one(v4, "dhcp: {lease: 1500ms}"), "line 4: networks[0].dhcp.lease: 1500ms is out of range; expected whole seconds, 1s to 1193046h28m14s"},
+		"resolver":            {one(v4, "dhcp: {dns: [ns]}"), `line 4: networks[0].dhcp.dns[0]: "ns" is not an IP address`},
+		"domain is no domain": {one(v4, "dhcp: {domain: -x-}"), `line 4: networks[0].dhcp: dhcp4: domain: "-x-" is no domain name`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse([]byte(tt.text))
+			if diff := cmp.Diff(tt.want, fmt.Sprint(err)); diff != "" {
+				t.Errorf("text:\n%s\nerror (-want +got):\n%s", tt.text, diff)
+			}
+		})
+	}
+}
+
+// TestFault puts a line to faults that show later.
+func TestFault(t *testing.T) {
+	c, err := config.Parse([]byte(shop("routes:", "  - 10.0.0.0/8 dev web", "  - 10.0.0.0/8 dev web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Fault("namespaces[0].routes[1]", "file exists").Error(), "line 5: namespaces[0].routes[1]: file exists"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestManyRoutes(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("networks: [{name: web, subnets: [10.50.0.0/24]}]\nnamespaces:\n  - name: web\n    routes:\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "      - 11.%d.%d.%d/32 via 10.50.0.9 metric 5 table 100\n", i>>16, i>>8&255, i&255)
+	}
+	begin := time.Now()
+	c, err := config.Parse([]byte(b.String()))
+	if err != nil || len(c.Namespaces[0].Routes) != 100_000 {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("100,000 routes took %v", took)
+	}
+}
+
 func TestAccepted(t *testing.T) {
 	tests := map[string]string{
 		"no networks":                    "networks: []\n",
@@ -170,7 +286,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	_, err = config.Parse(make([]byte, config.MaxSize+1))
-	if want := "the file is larger than 1048576 bytes"; fmt.Sprint(err) != want {
+	if want := "the file is larger than 33554432 bytes"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -184,7 +300,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config.Load(path)
-	if want := path + ": line 1: x: unknown field; expected networks"; fmt.Sprint(err) != want {
+	if want := path + ": line 1: x: unknown field; expected namespaces, networks"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -35,6 +35,9 @@ func FuzzParse(f *testing.F) {
 			names[n.Name] = true
 			checkNetwork(t, &n)
 		}
+		for i := range c.Namespaces {
+			checkNamespace(t, &c.Namespaces[i])
+		}
 	})
 }
 
@@ -53,5 +56,26 @@ func checkNetwork(t *testing.T, n *config.Network) {
 	}
 	if n.FDBMax < config.MinFDBMax || n.FDBMaxPerPort < 1 || n.FDBMaxPerPort > n.FDBMax {
 		t.Fatalf("FDB %d, %d", n.FDBMax, n.FDBMaxPerPort)
+	}
+}
+
+func checkNamespace(t *testing.T, n *config.Namespace) {
+	t.Helper()
+	vrfs := make(map[string]bool)
+	for _, v := range n.VRFs {
+		if v.Table == 0 || vrfs[v.Name] {
+			t.Fatalf("VRF %+v", v)
+		}
+		vrfs[v.Name] = true
+	}
+	for _, l := range n.Links {
+		if l.VRF != "" && !vrfs[l.VRF] || l.MTU < config.MinMTU6 || l.PeerNamespace == n.Name {
+			t.Fatalf("link %+v", l)
+		}
+	}
+	for _, r := range n.Routes {
+		if !r.Prefix.IsValid() {
+			t.Fatalf("route %+v", r)
+		}
 	}
 }

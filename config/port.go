@@ -167,7 +167,25 @@ func (v *validator) snooping(field string, r *rawSnooping) *Snooping {
 	c.QueryInterval = v.duration(field+".queryInterval", r.QueryInterval, time.Second, time.Hour)
 	c.ResponseInterval = v.duration(field+".responseInterval", r.ResponseInterval, time.Second, 25*time.Second)
 	c.LastMember = v.duration(field+".lastMember", r.LastMember, 100*time.Millisecond, 25*time.Second)
+	if c.QueryInterval != 0 || c.ResponseInterval != 0 {
+		v.intervals(field, c)
+	}
 	return c
+}
+
+// intervals checks that hosts have answered before they are asked again.
+func (v *validator) intervals(field string, c *Snooping) {
+	const query, response = 125 * time.Second, 10 * time.Second // RFC 2236 §8.2, §8.3
+	q, r := c.QueryInterval, c.ResponseInterval
+	if q == 0 {
+		q = query
+	}
+	if r == 0 {
+		r = response
+	}
+	if r >= q {
+		v.fault(field+".responseInterval", "%s is not less than queryInterval, %s", r, q)
+	}
 }
 
 // between is a number that is given within its bounds, or 0.

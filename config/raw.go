@@ -67,6 +67,10 @@ type rawNetwork struct {
 	VLAN       *rawVLAN     `yaml:"vlan"`
 	Snooping   *rawSnooping `yaml:"snooping"`
 	Ports      rawPorts     `yaml:"ports"`
+
+	Advertise *rawAdvertise `yaml:"advertise"`
+	DHCP      *rawDHCP      `yaml:"dhcp"`
+	DHCP6     *rawDHCP6     `yaml:"dhcp6"`
 }
 
 type rawFDB struct {

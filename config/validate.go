@@ -84,10 +84,21 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
 	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
-	n.VLAN = v.vlan(field+".vlan", r.VLAN)
+	if n.VLAN = v.vlan(field+".vlan", r.VLAN); n.VLAN.Aware() && n.VLAN.PVID == 0 {
+		v.fault(field+".vlan", "needs a pvid, since the gateway knows no tags")
+	}
 	n.Snooping = v.snooping(field+".snooping", r.Snooping)
 	n.Stations = v.stations(field+".fdb.static", r.FDB.Static)
 	n.Groups = v.groups(field+".mdb.static", r.MDB.Static)
+	if len(n.Groups) > 0 && n.Snooping == nil {
+		v.fault(field+".mdb.static", "needs snooping, which is off")
+	}
+	for i, s := range n.Stations {
+		if s.Dev == n.Name {
+			v.fault(fmt.Sprintf("%s.fdb.static[%d]", field, i), "the gateway has one address")
+		}
+	}
+	n.Services = v.services(field, r, &n)
 	return n
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -192,6 +193,12 @@ func (c *Client) Sockets(ctx context.Context, namespace string) ([]Socket, error
 // Groups returns the multicast database of a network.
 func (c *Client) Groups(ctx context.Context, namespace, network string) ([]Group, error) {
 	return table[[]Group](ctx, c, query{What: queryGroups, Namespace: namespace, Network: network})
+}
+
+// Forget forgets dynamic neighbours of a network, one or, if addr is not valid, all,
+// and returns how many there were.
+func (c *Client) Forget(ctx context.Context, namespace, network string, addr netip.Addr) (int, error) {
+	return table[int](ctx, c, query{What: queryForget, Namespace: namespace, Network: network, Addr: addr})
 }
 
 // Route returns where a packet would go, in the words of `ip route get`.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
@@ -19,8 +20,8 @@ const (
 	// tieProtocol is the first version that knows tie and free.
 	tieProtocol = 2
 	// MaxBody bounds a message's body in bytes. A snapshot of 65534 ports with
-	// two addresses each has 13 MB.
-	MaxBody = 16 << 20
+	// two addresses each has 13 MB, one of 250,000 routes another 30 MB.
+	MaxBody = 64 << 20
 	// maxInline is the largest body that travels in the message itself; a larger
 	// one travels in a memfd.
 	maxInline = 64 << 10
@@ -164,7 +165,9 @@ const (
 	querySockets    = "sockets"
 	queryGroups     = "groups"
 	queryRoute      = "route"
-	queryStatus     = "status"
+	// queryForget is no question: dynamic neighbours are forgotten.
+	queryForget = "forget"
+	queryStatus = "status"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -174,6 +177,8 @@ type query struct {
 	Network   string `json:"network,omitempty"`
 	// Words are what follows `ip route get`.
 	Words string `json:"words,omitempty"`
+	// Addr is which neighbour to forget; not valid: all of Network.
+	Addr netip.Addr `json:"addr,omitzero"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/netstack"
+	"sluice/routing"
 )
 
 func TestHeader(t *testing.T) {
@@ -79,6 +81,13 @@ func TestLargestSnapshotFits(t *testing.T) {
 		}
 	}
 	s := snapshot(1, all...)
+	for i := range 250_000 { // config.MaxRoutes
+		c, err := routing.ParseRoute(fmt.Sprintf("add 2001:db8:1234:%x:%x::/80 via 2001:db8:ffff:ffff:ffff:ffff:ffff:9 dev blue metric 1024 table 100", i>>16, i&0xffff))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Namespaces[0].Routing.Routes = append(s.Namespaces[0].Routing.Routes, *c.Route)
+	}
 	b := encode(s)
 	if len(b) > MaxBody*9/10 {
 		t.Errorf("%d ports make a body of %d bytes, %d are allowed", len(all), len(b), MaxBody)

@@ -33,6 +33,8 @@ func (s *session) query(body []byte) (message, error) {
 		return list(sockets(ns))
 	case queryGroups:
 		return list(groups(ns, q.Network))
+	case queryForget:
+		return message{body: encode(forget(ns, &q))}, nil
 	case queryRoute:
 		return route(ns, q.Words)
 	default:
@@ -108,6 +110,15 @@ func groups(ns *netstack.Namespace, network string) []Group {
 		}
 	}
 	return rows
+}
+
+// forget forgets dynamic neighbours and returns how many.
+func forget(ns *netstack.Namespace, q *query) int {
+	index := ns.Index(q.Network)
+	if index == 0 {
+		return 0
+	}
+	return ns.FlushNeighbours(index, q.Addr)
 }
 
 func route(ns *netstack.Namespace, words string) (message, error) {

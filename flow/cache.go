@@ -53,6 +53,7 @@ type Cache[V any] struct {
 	sets  []set
 	slots []slot[V] // of set i: slots[ways*i : ways*i+ways]
 	n     int       // slots in use, of any generation
+	last  int       // slot of the last Insert
 	stats Stats
 }
 
@@ -116,11 +117,16 @@ func (c *Cache[V]) Insert(k *Key, h uint64, gen uint64) *V {
 	s.tags = s.tags&^(0xff<<(8*w)) | h>>tagShift<<(8*w)
 	s.used |= 1 << w
 	s.marked &^= 1 << w
-	e := &c.slots[i*ways+w]
+	c.last = int(i*ways + w)
+	e := &c.slots[c.last]
 	*e = slot[V]{key: *k, gen: gen}
 	c.stats.Inserts++
 	return &e.val
 }
+
+// Slot is the number of the slot that the last Insert took, below Cap: for what the
+// caller keeps beside the values.
+func (c *Cache[V]) Slot() int { return c.last }
 
 // find returns the slot within its set that holds k, of any generation.
 func (c *Cache[V]) find(k *Key, h uint64) (w uint64, ok bool) {

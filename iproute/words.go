@@ -77,13 +77,6 @@ func (w *words) device(to *string) error {
 	return err
 }
 
-func (w *words) address(to *netip.Addr) error {
-	if _, err := w.argument(); err != nil {
-		return err
-	}
-	return w.thisAddress(to)
-}
-
 // thisAddress reads the word that was just taken.
 func (w *words) thisAddress(to *netip.Addr) error {
 	a, err := netip.ParseAddr(w.word)

@@ -24,6 +24,12 @@ type device struct {
 	*clock
 }
 
+// speaks6 reports whether IPv6 is on: the device has an address of it. One that
+// does not takes no part in neighbour discovery.
+func (d *device) speaks6() bool {
+	return slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
 // clock is what a device keeps while it is there: the reachable times of its two
 // families, in ticks, which are thrown anew now and then (RFC 4861 §6.3.2). It is
 // used under Table.mu.

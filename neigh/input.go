@@ -23,7 +23,7 @@ func (t *Table) Input(dev uint16, f *packet.Frame, own func(netip.Addr) bool, no
 	switch {
 	case f.View.Is(packet.ViewARP):
 		h.arp()
-	case f.View.IsND():
+	case f.View.IsND() && h.d.speaks6():
 		h.nd()
 	}
 	h.out.send(sink)

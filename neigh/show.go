@@ -4,7 +4,6 @@ package neigh
 
 import (
 	"net/netip"
-	"slices"
 
 	"sluice/packet"
 	"sluice/trace"
@@ -65,7 +64,8 @@ func (t *Table) Flush(dev uint16, addr netip.Addr) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
-	for _, e := range slices.Backward(t.all) { // see collect
+	for i := len(t.all) - 1; i >= 0; i-- { //nolint:modernize // see collect
+		e := t.all[i]
 		if dev != 0 && dev != e.key.dev || addr.IsValid() && keyOf(e.key.dev, addr) != e.key {
 			continue
 		}

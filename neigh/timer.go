@@ -144,7 +144,10 @@ func (t *Table) lose(e *entry, why trace.Reason) {
 // +checklocks:t.mu
 func (t *Table) collect(now Tick) {
 	many := len(t.all) >= t.limits.Collect
-	for _, e := range slices.Backward(t.all) { // remove puts the last one, seen already, in the place of another
+	// Backwards, since remove puts the last one, seen already, in the place of
+	// another; without an iterator, which the analysis of locks can't follow.
+	for i := len(t.all) - 1; i >= 0; i-- { //nolint:modernize // see above
+		e := t.all[i]
 		switch e.state() {
 		case Failed:
 			age := now.since(e.updated)

@@ -154,6 +154,8 @@ func (c *change) leave() {
 	for _, k := range c.old.sockets() {
 		if c.next.socket(k.index) != k {
 			c.retired = append(c.retired, k.unwatch, k.close)
+			// Whoever has the port next begins anew.
+			c.swaps = append(c.swaps, func() { c.old.ports[k.index].space.router.RemovePort(k.index) })
 		}
 	}
 	for name, was := range c.old.spaces {

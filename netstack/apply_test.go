@@ -86,12 +86,13 @@ func TestPortKeepsFDAndStationsOverApply(t *testing.T) {
 
 func TestChangedPortChangesAtOnce(t *testing.T) {
 	l := stillLab(t, blue(2))
-	l.send(1, segment(1, 2, 1400))
+	l.send(1, whole(1, 2, 1400))
 	l.got(2)
 	l.snap.Namespaces[0].Networks[0].Ports[1].MTU = 1000
 	l.apply()
-	l.send(1, segment(1, 2, 1400)) // was a hit, and would be too long
+	l.send(1, whole(1, 2, 1400)) // was a hit, and would be too long
 	l.silent(2)
+	pt.Check(t, l.got(1), pt.ICMP(pt.ICMPType(3, 4)))
 	if got := l.drops(1, trace.TooBig); got != 1 {
 		t.Errorf("%d frames too big, want 1", got)
 	}

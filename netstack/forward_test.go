@@ -28,6 +28,13 @@ func segment(i, j, n int) []byte {
 	})
 }
 
+// whole is a segment that must not be fragmented, as kernels send them.
+func whole(i, j, n int) []byte {
+	return pt.Build(
+		pt.EtherHdr{Src: mac(i), Dst: mac(j)}, pt.IPv4Hdr{Src: addr4(i), Dst: addr4(j), DF: true},
+		pt.TCPHdr{SrcPort: 40000, DstPort: 80, Flags: pt.ACK}, pt.Bytes(n))
+}
+
 func TestKnownStationGetsTheFrameAlone(t *testing.T) {
 	l := stillLab(t, blue(3))
 	for n, want := range []trace.PortStats{
@@ -167,19 +174,22 @@ func TestDropsHaveAReason(t *testing.T) {
 		"gateway's source":       {pt.Frame(pt.UDP4(pt.Packet{SrcMAC: gatewayMAC()})), trace.SourceOwnMAC},
 		"spanning tree":          {pt.Frame(pt.UDP4(pt.Packet{DstMAC: pt.HW("01:80:c2:00:00:00")})), trace.ReservedMulticast},
 		"to itself":              {pt.Frame(datagram(1, 1, "")), trace.SamePort},
-		"too long":               {pt.Frame(segment(1, 2, 1500)), trace.TooBig},
-		"segments too long":      {pt.GSO(segment(1, 2, 4000), 1480), trace.TooBig},
+		"too long":               {pt.Frame(whole(1, 2, 1500)), trace.TooBig},
+		"segments too long":      {pt.GSO(whole(1, 2, 4000), 1480), trace.TooBig},
 		"too long and not IP":    {pt.Frame(pt.Build(pt.EtherHdr{Dst: mac(2), Type: new(uint16(0x88b5))}, pt.Bytes(1501))), trace.TooBig},
 		"to the host, not IP":    {pt.Frame(pt.Build(pt.EtherHdr{Dst: gatewayMAC(), Type: new(uint16(0x88b5))}, pt.Bytes(50))), trace.LocalProtocol},
 		"to the host, wrong sum": {wrongSum(pt.UDP4(pt.Packet{DstMAC: gatewayMAC(), Dst: gateway4()})), trace.LocalChecksum},
 		"to the host, wrong header sum": {
 			pt.Frame(pt.Build(pt.EtherHdr{Dst: gatewayMAC()}, pt.IPv4Hdr{Dst: gateway4(), Checksum: new(uint16(1))}, pt.UDPHdr{})),
-			trace.LocalChecksum,
+			trace.IPChecksum,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := stillLab(t, blue(2))
 			l.sendFrame(1, tc.frame)
+			if tc.want == trace.TooBig && tc.frame.View.Is(packet.ViewIP) {
+				pt.Check(t, l.got(1), pt.EtherSrc(gatewayMAC()), pt.IPv4(pt.Src(gateway4())), pt.ICMP(pt.ICMPType(3, 4)))
+			}
 			l.silent(1, 2)
 			at := uint16(1)
 			if tc.want == trace.LocalProtocol || tc.want == trace.LocalChecksum {

@@ -49,8 +49,13 @@ func (k kind) room() int {
 // ringSize has a place for all of them.
 const ringSize = 512 + 512 + 1024 + 128 + 1024
 
-// maxFrameBytes bounds the frames of the router that wait, by their bytes.
-const maxFrameBytes = 4 << 20
+// Frames of the router are bounded by their bytes too: one takes a place for each
+// frameBytes that it has begun. The ports that caused them share the places, so that
+// one that floods cannot keep back what the router has to say to others.
+const (
+	framePlaces = 1024
+	frameBytes  = 4 << 10
+)
 
 // hostLink is the wire between a bridge's local port and the namespace's host
 // stack: a gVisor link endpoint. It does not own a goroutine.
@@ -93,7 +98,7 @@ type hostLink struct {
 	// +checklocks:mu
 	kinds [numKinds]int // packets in the ring, by kind
 	// +checklocks:mu
-	bytes int // of those that are frames
+	frames shares // of the places for frames
 	// +checklocks:mu
 	head int // the packets are ring[head], ring[head+1]…, modulo its size
 	// +checklocks:mu
@@ -113,6 +118,7 @@ type waiting struct {
 	port  uint16     // of toPort
 	tag   bridge.Tag // of toPort: what is done to the frame's tag
 	kind  kind
+	from  uint16 // the port that caused a frame; 0: none
 }
 
 // destination is where a frame of the ring goes.
@@ -123,6 +129,9 @@ const (
 	toStack                     // to the host stack itself
 	toPort                      // to one port of the bridge
 )
+
+// places is the number that a frame takes.
+func (w *waiting) places() int { return 1 + len(w.frame)/frameBytes }
 
 // release gives up the packet.
 func (w *waiting) release() {
@@ -140,6 +149,9 @@ func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hos
 	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
 	l.mtu.Store(uint32(b.MTU))
 	l.broadcasts.Store(new([]tcpip.Address))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frames = newShares(framePlaces)
 	return l
 }
 
@@ -172,21 +184,19 @@ func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int, closed bool) {
 }
 
 // emit queues a copy of a frame for the link's worker. It may be called from any
-// goroutine, a worker's included, without a lock of the stack. A frame for which
-// there is no room is dropped and counted.
-func (l *hostLink) emit(w waiting) {
+// goroutine, a worker's included, without a lock of the stack. It reports false if
+// there is no room: the frame is to be counted as dropped.
+func (l *hostLink) emit(w waiting) bool {
 	w.kind = kindFrame
 	l.mu.Lock()
-	room := l.kinds[kindFrame] < kindFrame.room() && l.bytes+len(w.frame) <= maxFrameBytes
 	closed := l.closed
-	if room && !closed {
+	room := !closed && l.frames.takeMany(w.from, w.places())
+	if room {
 		w.frame = bytes.Clone(w.frame)
 		l.put(w)
 	}
 	l.unlockAndPost()
-	if !room && !closed {
-		l.counters.Drop(trace.LocalFull, 1)
-	}
+	return room || closed
 }
 
 // put appends to the ring. Preconditions: there is room.
@@ -195,7 +205,6 @@ func (l *hostLink) emit(w waiting) {
 func (l *hostLink) put(w waiting) {
 	l.ring[(l.head+l.n)%ringSize] = w
 	l.kinds[w.kind]++
-	l.bytes += len(w.frame)
 	l.n++
 }
 
@@ -245,7 +254,9 @@ func (l *hostLink) pop() waiting {
 	l.ring[l.head] = waiting{}
 	l.head = (l.head + 1) % ringSize
 	l.kinds[first.kind]--
-	l.bytes -= len(first.frame)
+	if first.kind == kindFrame {
+		l.frames.putMany(first.from, first.places())
+	}
 	l.n--
 	return first
 }

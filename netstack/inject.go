@@ -3,6 +3,9 @@
 package netstack
 
 import (
+	"encoding/binary"
+	"slices"
+
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -53,7 +56,7 @@ func wants(v *packet.View, tag bridge.Tag) bool {
 // is not called from within WritePackets.
 func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	ep := l.entrance(&f.View, tag)
-	if ep == nil {
+	if ep == nil || l.asksEverybody(f) {
 		return trace.LocalProtocol
 	}
 	summed, ok := vouch(f)
@@ -71,6 +74,18 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
+}
+
+// asksEverybody reports an echo request to a broadcast address, which gVisor would
+// answer and a host had better not (icmp_echo_ignore_broadcasts; RFC 1122
+// §3.2.2.6 leaves it open).
+func (l *hostLink) asksEverybody(f *packet.Frame) bool {
+	v := &f.View
+	if v.Proto != packet.ProtoICMP || !v.Is(packet.ViewHasL4) || f.Bytes()[v.L4] != 8 {
+		return false
+	}
+	dst := v.DstAddr(f.Bytes())
+	return dst.IsMulticast() || slices.Contains(*l.broadcasts.Load(), tcpip.AddrFromSlice(dst.AsSlice()))
 }
 
 // hand delivers a frame from a port to the host stack behind local port p, and
@@ -201,7 +216,7 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 	case toStack:
 		t.reflect(p, i)
 	default:
-		if p.peer != 0 {
+		if p.peer != 0 && w.kind == kindFrame {
 			t.release(p, i)
 			return
 		}
@@ -238,10 +253,27 @@ func (t *turn) reflect(p *port, i int) {
 	f := &t.frames[i]
 	reason := inspect(f)
 	if reason == trace.None {
+		plainUnreachable(f)
 		reason = p.link.deliver(f, bridge.Tag{})
 	}
 	if reason != trace.None {
 		drop(p, reason, 1)
+	}
+}
+
+// plainUnreachable makes of every ICMPv6 error that says that a destination is not
+// to be reached, but for that of a port, the one kind that gVisor listens to: that
+// there is no route.
+func plainUnreachable(f *packet.Frame) {
+	v := &f.View
+	if v.Proto != packet.ProtoICMPv6 || !v.Is(packet.ViewHasL4) || v.SrcPort>>8 != packet.ICMP6Unreach {
+		return
+	}
+	if code := v.SrcPort & 0xff; code != packet.ICMP6NoRoute && code != packet.ICMP6PortUnreach {
+		b := f.Bytes()[v.L4:]
+		b[1] = packet.ICMP6NoRoute
+		sum := uint32(binary.BigEndian.Uint16(b[2:])) + uint32(code)
+		binary.BigEndian.PutUint16(b[2:], uint16(sum+sum>>16)) // RFC 1624
 	}
 }
 

@@ -22,11 +22,11 @@ type decision struct {
 	tag      bridge.Tag
 	mirror   uint16 // gets a copy of what leaves; 0: nobody
 	mirrorIn uint16 // gets a copy of the frame as it came; 0: nobody
-	hop      hop    // what routers do before; not of what is plain
+	hop      *hop   // what routers do before; nil for what is bridged
 }
 
 func (d *decision) valid() bool {
-	return d.src.Valid() && d.dst.Valid() && (d.plain || d.hop.valid())
+	return d.src.Valid() && d.dst.Valid() && (d.hop == nil || d.hop.valid())
 }
 
 // train is the frame that the next one of the turn may join: it waits on an
@@ -39,6 +39,7 @@ type train struct {
 // flows is a worker's flow cache and what look-ups in it need.
 type flows struct {
 	cache *flow.Cache[decision]
+	hops  []hop // of the decisions in the slots of the cache that are routed
 	seed  maphash.Seed
 	key   flow.Key // of the frame at hand
 	hash  uint64
@@ -60,6 +61,15 @@ func (c *flows) find(f *packet.Frame, gen uint64) (d *decision, cacheable bool) 
 
 // keep remembers a decision for the frame that find was called for.
 func (c *flows) keep(d *decision, gen uint64) { *c.cache.Insert(&c.key, c.hash, gen) = *d }
+
+// keepHop is keep for one that rests upon routers. What they do lies apart: the
+// slots of the cache stay small, which is what a look-up is fast by.
+func (c *flows) keepHop(d *decision, h *hop, gen uint64) {
+	v := c.cache.Insert(&c.key, c.hash, gen)
+	*v = *d
+	v.plain, v.hop = false, &c.hops[c.cache.Slot()]
+	*v.hop = *h
+}
 
 // decisionOf is what is remembered of a verdict.
 func decisionOf(v *bridge.Verdict) decision {
@@ -94,6 +104,7 @@ func (t *turn) judge(in *port, i int) {
 // remembered.
 func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
+	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
 	if in.link != nil && f.DstMAC() == f.SrcMAC() {
 		t.route(in, i, keep)
@@ -317,7 +328,7 @@ func (t *turn) admits(in, out *port, tag bridge.Tag, i int) bool {
 		drop(in, trace.PortRemoved, 1)
 		return false
 	}
-	if ipLen(f) > out.mtu {
+	if out.link == nil && ipLen(f) > out.mtu { // of the host stack it limits what that sends
 		t.tooBig(in, out, tag, i)
 		return false
 	}

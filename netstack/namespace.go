@@ -20,7 +20,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"sluice/neigh"
 	"sluice/routing"
+	"sluice/trace"
 )
 
 // Namespace is a live namespace: sockets in its host stack, which the kernel does
@@ -132,20 +134,26 @@ func (ns *Namespace) endpoint(network, address string) (endpoint, error) {
 	if host == "" {
 		return e, nil
 	}
+	return e, e.at(space, host, address)
+}
+
+// at sets the host's address, and for a link-local one the interface.
+func (e *endpoint) at(s *space, host, address string) error {
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		return e, &net.AddrError{Err: "not an IP address", Addr: address}
+		return &net.AddrError{Err: "not an IP address", Addr: address}
 	}
-	e.addr = netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
-	if ip.IsLinkLocalUnicast() && ip.Is6() {
-		if e.link = space.zone(ip.Zone()); e.link == nil {
-			return e, &net.AddrError{Err: "link-local address without the network as its zone", Addr: address}
+	a := ip.Unmap().WithZone("")
+	e.addr = netip.AddrPortFrom(a, e.addr.Port())
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		if e.link = s.zone(ip.Zone()); e.link == nil {
+			return &net.AddrError{Err: "link-local address without the network as its zone", Addr: address}
 		}
 	}
-	if e.only4() && !e.addr.Addr().Is4() || e.only6() && !e.addr.Addr().Is6() {
-		return e, &net.AddrError{Err: "address of another family than " + network, Addr: address}
+	if e.only4() && !a.Is4() || e.only6() && !a.Is6() {
+		return &net.AddrError{Err: "address of another family than " + e.network, Addr: address}
 	}
-	return e, nil
+	return nil
 }
 
 // zone is the interface that a link-local address is on: that of the network which
@@ -233,12 +241,46 @@ func (e *endpoint) egress() error {
 	if err != nil {
 		return err
 	}
-	if a.Result.NextHop != nil {
+	if errno := routeErrno(a.Reason); errno != 0 {
+		return fmt.Errorf("connect: %w", errno)
+	}
+	if e.link = space.owner(a.Src); e.link == nil && a.Result.NextHop != nil {
 		if p := space.devices[a.Result.NextHop.Index]; p != nil {
 			e.link = p.link
 		}
 	}
 	return nil
+}
+
+// owner is the interface that has an address, nil if there is none.
+func (s *space) owner(a netip.Addr) *hostLink {
+	for _, n := range s.networks {
+		if hasAddr(n.spec.hostAddresses(), a) {
+			return n.link
+		}
+	}
+	for _, l := range s.links {
+		if hasAddr(l.spec.Addresses, a) {
+			return l.link
+		}
+	}
+	return nil
+}
+
+// routeErrno is what connect(2) says when a route leads nowhere (fib_props); 0 if
+// it leads somewhere.
+func routeErrno(r trace.Reason) unix.Errno {
+	switch r { //nolint:exhaustive // the others are no answer of a route
+	case trace.NoRoute:
+		return unix.ENETUNREACH
+	case trace.Unreachable:
+		return unix.EHOSTUNREACH
+	case trace.Prohibit:
+		return unix.EACCES
+	case trace.Blackhole:
+		return unix.EINVAL
+	}
+	return 0
 }
 
 // dial connects. The wait ends with the context.
@@ -259,7 +301,7 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	defer wq.EventUnregister(&entry)
 	if err := await(ctx, ep, ep.Connect(e.full()), done); err != nil {
 		ep.Close()
-		return nil, err
+		return nil, e.plainer(err)
 	}
 	if e.tcp() {
 		return newConn(e.ns.host, ep, wq), nil
@@ -270,6 +312,20 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// plainer says host unreachable where gVisor, which knows no such error of IPv6, says
+// that the network is: the next hop did not answer.
+func (e *endpoint) plainer(err error) error {
+	space := e.ns.space()
+	if space == nil || !errors.Is(err, unix.ENETUNREACH) {
+		return err
+	}
+	a, ask := space.router.Ask(&routing.Question{Query: routing.Query{Dst: e.addr.Addr()}})
+	if ask != nil || a.Neighbour != neigh.Failed {
+		return err
+	}
+	return fmt.Errorf("connect: %w", unix.EHOSTUNREACH)
 }
 
 // await turns the result of Connect into that of the connection.

@@ -204,7 +204,7 @@ func (n *Netstack) everySecond() {
 			net.advertise(uint32(now))
 			net.question()
 		}
-		s.router.Tick(neigh.Tick(now), int64(since), s)
+		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
 	}
 	n.collectOverruns()

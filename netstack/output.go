@@ -8,6 +8,7 @@ import (
 	"sluice/bridge"
 	"sluice/neigh"
 	"sluice/packet"
+	"sluice/router"
 	"sluice/trace"
 	"sluice/veth"
 )
@@ -84,6 +85,14 @@ type output struct {
 	handed int        // frames given to host stacks since their last turn
 	tick   neigh.Tick // of the round
 	clock  clock
+	asked  router.Packet // what a router is asked about just now
+	outlet outlet        // of that router
+}
+
+// sink is where a router's frames go, on account of a port.
+func (o *output) sink(s *space, from uint16) *outlet {
+	o.outlet = outlet{s, from}
+	return &o.outlet
 }
 
 func (o *output) open() (err error) {
@@ -321,12 +330,15 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 // hand gives a frame to those at local port p who have a use for it: the neighbour
 // table, autoconfiguration, and the host stack.
 func (o *output) hand(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
-	if heard(&f.View) {
-		p.space.router.Hear(p.index, f, o.tick, p.space)
+	if o.from.local == p { // what came by another network's router says nothing of this one
+		if heard(&f.View) {
+			p.space.router.Hear(p.index, f, o.tick, o.sink(p.space, o.from.index))
+		}
+		if o.configures(p, f) {
+			return
+		}
 	}
-	if !o.configures(p, f) {
-		p.link.hand(o.from, p, f, tag, sum)
-	}
+	p.link.hand(o.from, p, f, tag, sum)
 }
 
 // datagrams hands a train of UDP datagrams to a host stack one by one: gVisor

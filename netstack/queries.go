@@ -94,6 +94,15 @@ func (ns *Namespace) Neighbours(network string) []neigh.Entry {
 	return all
 }
 
+// Index is that of a network as a device; 0 if it is gone.
+func (ns *Namespace) Index(network string) uint16 {
+	n := ns.space().network(network)
+	if n == nil {
+		return 0
+	}
+	return n.spec.Bridge.Index
+}
+
 // FlushNeighbours forgets dynamic neighbours and returns their number: those of a
 // device, or of all for 0; one address, or all if it is not valid.
 func (ns *Namespace) FlushNeighbours(device uint16, addr netip.Addr) int {

@@ -24,16 +24,16 @@ import (
 // costs it a hop, and the worker time.
 const maxCrossings = 8
 
-// hop is what a router does to each packet of a flow. Zero: the flow is bridged.
+// hop is what routers do to each packet of a flow.
 type hop struct {
-	epochs  [2]router.Epoch // of the routers that said so
+	epochs  [4]router.Epoch // of the routers that said so
 	neigh   neigh.Ref       // zero for what is delivered
 	dst     packet.MAC
 	src     packet.MAC
 	mtu     uint16 // of forwarded packets: the largest
 	mss     uint16 // for packet.Frame.ClampMSS; 0: none
 	hops    uint8  // what the hop limit loses
-	routers uint8  // epochs in use; 0: no router
+	routers uint8  // epochs in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
 }
@@ -73,14 +73,13 @@ func (h *hop) apply(f *packet.Frame) {
 // rewrite does to frame i what the routers of a remembered flow did; false if this
 // packet is not for them to let pass like the others.
 func (t *turn) rewrite(d *decision, i int) bool {
-	h, f := &d.hop, &t.frames[i]
+	h, f := d.hop, &t.frames[i]
 	switch {
-	case h.routers == 0:
+	case h == nil:
 		return true
 	case !h.fits(f):
 		return false
 	}
-	t.alone()
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
 	return true
@@ -148,27 +147,42 @@ func (c *crossing) add(v *router.Verdict) {
 	h.dst, h.src, h.neigh, h.rewrite = v.Dst, v.Src, v.Neigh, !v.Link
 }
 
+// routeWork is what it costs to ask a router, in the units of work.
+const routeWork = 4
+
 // packetAt is frame i as it comes to the router by device at. limit is the MTU of
-// what is behind its next hop; 0: not known.
-func (t *turn) packetAt(c *crossing, at *port, i, limit int) router.Packet {
-	p := router.Packet{
+// what is behind its next hop; 0: not known. It is good for one question.
+func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
+	p := &t.out.asked
+	*p = router.Packet{
 		Frame: &t.frames[i], Device: at.index, Limit: limit,
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
-	if c.links == 0 {
-		p.Local = c.in == at
-		if c.in.sock != nil {
-			p.Port = c.in.index
-		}
+	switch {
+	case c.links > 0:
+		p.Port = at.index // what comes by one link has an account of its own
+	case c.in == at:
+		p.Local = true
+	default:
+		p.Port = c.in.index
 	}
 	return p
 }
 
 // ask does what the router of device at says.
 func (t *turn) ask(c *crossing, at *port, i int) {
-	p := t.packetAt(c, at, i, 0)
-	v := at.space.router.Input(&p, at.space)
+	if t.tally.work+routeWork > maxWork {
+		drop(c.in, trace.OutputBudget, 1)
+		return
+	}
+	t.tally.work += routeWork
+	v := t.input(c, at, i, 0)
 	t.follow(c, at, &v, i)
+}
+
+func (t *turn) input(c *crossing, at *port, i, limit int) router.Verdict {
+	p := t.packetAt(c, at, i, limit)
+	return at.space.router.Input(p, t.out.sink(at.space, c.in.index))
 }
 
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
@@ -180,7 +194,9 @@ func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 		t.deliver(c, t.view.port(v.Device), i)
 	case router.Forward:
 		t.forwardBy(c, at, v, i)
-	case router.Consumed:
+	case router.Consumed: // it was copied, and may have been cut
+		n, bytes := t.frames[i].Segments()
+		t.tally.work += n + bytes/minMTU
 	}
 }
 
@@ -190,8 +206,8 @@ func (t *turn) deliver(c *crossing, out *port, i int) {
 		drop(c.in, trace.PortRemoved, 1)
 		return
 	}
-	if c.keep {
-		t.flows.keep(&decision{src: c.src, dst: c.src, out: out.index, hop: c.hop}, t.view.gen)
+	if c.keep && c.src.Valid() {
+		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, &c.hop, t.view.gen)
 	}
 	t.send(c.in, out, i)
 }
@@ -203,19 +219,22 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 		drop(c.in, trace.PortRemoved, 1)
 		return
 	}
-	if limit := t.limit(out, v); limit > 0 {
-		c.hop.mtu = uint16(limit)
-		if f.L3Len() > limit {
-			p := t.packetAt(c, at, i, limit)
-			again := at.space.router.Input(&p, at.space)
+	to := t.behind(out, v)
+	if to != nil && to.mtu < v.MTU {
+		if v.MTU = to.mtu; f.L3Len() > to.mtu {
+			again := t.input(c, at, i, to.mtu)
 			if again.Action != router.Forward {
 				t.follow(c, at, &again, i)
 				return
 			}
 		}
 	}
+	if f.View.Proto == packet.ProtoTCP {
+		clamp(c, at, out, to, v, f)
+	}
 	c.add(v)
-	step(v).apply(f)
+	h := step(v)
+	h.apply(f)
 	if v.Link {
 		t.cross(c, out, i)
 	} else {
@@ -223,22 +242,53 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	}
 }
 
-// limit is the MTU of the port behind which a packet's next hop is, if that is
-// less than the device's; else 0.
-func (t *turn) limit(out *port, v *router.Verdict) int {
+// behind is the port of the bridge where a packet's next hop is; nil if that is not
+// known, or there is no bridge.
+func (t *turn) behind(out *port, v *router.Verdict) *port {
 	if v.Link {
-		return 0
+		return nil
 	}
 	index, _, ok := out.bridge.Lookup(v.Dst, out.pvid)
-	if to := t.view.port(index); ok && to != nil && to.mtu < out.mtu {
-		return to.mtu
+	if !ok {
+		return nil
 	}
-	return 0
+	return t.view.port(index)
 }
 
+// clamp adds the limits that ports set to TCP's MSS to those of the routers, which
+// know devices only. What fits the way is what fits its ports.
+func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
+	fits := v.MTU
+	ports := [...]*port{c.in, at, out, to}
+	if c.in == at { // the host stack's: it came in nowhere
+		ports[0], ports[1] = nil, nil
+	} else if c.in.sock != nil {
+		fits = min(fits, c.in.mtu) // of what comes back
+	}
+	headers := packet.IPv4MinLen + packet.TCPMinLen
+	if f.View.Is(packet.ViewIPv6) {
+		headers = packet.IPv6Len + packet.TCPMinLen
+	}
+	for _, p := range ports {
+		if p == nil || p.clamp == 0 {
+			continue
+		}
+		limit := p.clamp
+		if limit == clampToMTU {
+			limit = uint16(max(1, fits-headers))
+		}
+		if v.MSS == 0 || limit < v.MSS {
+			v.MSS = limit
+		}
+	}
+}
+
+// clampToMTU as ClampMSS means what fits the way.
+const clampToMTU = 1
+
 // step is what one router does to a packet.
-func step(v *router.Verdict) *hop {
-	h := &hop{dst: v.Dst, src: v.Src, mss: v.MSS, rewrite: !v.Link}
+func step(v *router.Verdict) hop {
+	h := hop{dst: v.Dst, src: v.Src, mss: v.MSS, rewrite: !v.Link}
 	if v.TTL {
 		h.hops = 1
 	}
@@ -263,38 +313,40 @@ func (t *turn) emerge(c *crossing, out *port, i int) {
 	v := decide(out, &t.frames[i], t.now, &t.out.clock)
 	if c.keep && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid() {
 		d := decisionOf(&v)
-		d.hop, d.plain = c.hop, false
-		if c.src.Valid() {
+		if c.in.sock != nil {
 			d.src = c.src
 		}
-		t.flows.keep(&d, t.view.gen)
+		t.flows.keepHop(&d, &c.hop, t.view.gen)
 	}
 	t.apply(out, &v, i)
 }
 
-// tooBig ends a frame that is larger than the MTU of an output port, or of the
-// port behind a bridge. An IP packet is not lost without a word, as it would be on
-// a bridge: its sender hears of the MTU from the gateway, or it is fragmented.
+// tooBig ends a frame that is larger than the MTU of a port. An IP packet is not
+// lost without a word, as it would be on a bridge: its sender hears of the MTU from
+// the gateway, or it is fragmented.
 func (t *turn) tooBig(in, out *port, tag bridge.Tag, i int) {
 	f := &t.frames[i]
 	if in.sock == nil || !f.View.Is(packet.ViewIP) {
 		drop(in, trace.TooBig, 1)
 		return
 	}
-	c := crossing{in: in}
-	p := t.packetAt(&c, in.local, i, out.mtu)
-	if out.link != nil || in.space.router.TooBig(&p, out.mtu, in.space) {
+	t.tally.work += routeWork
+	p := t.packetAt(&crossing{in: in}, in.local, i, out.mtu)
+	if in.space.router.TooBig(p, out.mtu, t.out.sink(in.space, in.index)) {
 		drop(in, trace.TooBig, 1)
 		return
 	}
-	t.fragment(in, out, tag, i)
+	t.fragment(in, out, tag, f)
 }
 
-// fragment sends the fragments of frame i, which may be, to a port of its bridge,
+// fragment sends the fragments of a frame, which may be, to a port of its bridge,
 // each datagram of a train by itself.
-func (t *turn) fragment(in, out *port, tag bridge.Tag, i int) {
+func (t *turn) fragment(in, out *port, tag bridge.Tag, f *packet.Frame) {
+	if n := f.Len() / out.mtu * 2; t.tally.work+n > maxWork {
+		drop(in, trace.OutputBudget, 1)
+		return
+	}
 	t.flush() // the buffers for segments are free
-	f := &t.frames[i]
 	if !f.Vnet.IsGSO() {
 		t.pieces(in, out, tag, f)
 		return
@@ -308,14 +360,21 @@ func (t *turn) fragment(in, out *port, tag bridge.Tag, i int) {
 	}
 }
 
-// pieces sends the fragments of one packet.
+// pieces sends the fragments of one packet. Preconditions: the send list is empty,
+// and so are the buffers for segments behind the first.
 func (t *turn) pieces(in, out *port, tag bridge.Tag, f *packet.Frame) {
 	var g packet.Fragmenter
 	if !g.Init(f, out.mtu) {
 		drop(in, trace.TooBig, 1)
 		return
 	}
-	for s := &t.out.cut.Frames[1]; g.Next(s); {
-		in.local.link.emit(waiting{frame: s.Bytes(), vnet: s.Vnet, to: toPort, port: out.index, tag: tag})
+	o, n := &t.out, 1
+	for ; g.Next(&o.cut.Frames[n]); t.tally.work++ {
+		o.appendAs(out, &o.cut.Frames[n], tag)
+		if n++; n == len(o.cut.Frames) {
+			o.push(out)
+			n = 1
+		}
 	}
+	o.push(out)
 }

@@ -15,19 +15,25 @@ type shares struct {
 func newShares(places int) shares { return shares{free: places, by: make(map[uint16]int)} }
 
 // take gives a port a place, or reports false.
-func (s *shares) take(port uint16) bool {
-	if s.by[port] >= s.free {
+func (s *shares) take(port uint16) bool { return s.takeMany(port, 1) }
+
+// takeMany gives a port n places, or none.
+func (s *shares) takeMany(port uint16, n int) bool {
+	if s.by[port]+n > s.free {
 		return false
 	}
-	s.by[port]++
-	s.free--
+	s.by[port] += n
+	s.free -= n
 	return true
 }
 
 // put takes back a place that the port has.
-func (s *shares) put(port uint16) {
-	if s.by[port]--; s.by[port] == 0 {
+func (s *shares) put(port uint16) { s.putMany(port, 1) }
+
+// putMany takes back n places that the port has.
+func (s *shares) putMany(port uint16, n int) {
+	if s.by[port] -= n; s.by[port] == 0 {
 		delete(s.by, port)
 	}
-	s.free++
+	s.free += n
 }

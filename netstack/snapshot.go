@@ -46,7 +46,7 @@ type NamespaceSpec struct {
 // local routes of its devices, which are made of their addresses.
 type RoutingSpec struct {
 	// Routes are complete (routing.OpRestore): they were checked when they came.
-	Routes []routing.Route `json:"routes,omitempty"`
+	Routes RouteList `json:"routes,omitempty"`
 	// Rules replace those of both families; nil means the three that a new
 	// network namespace has, in each.
 	Rules []routing.Rule `json:"rules,omitempty"`

@@ -39,23 +39,37 @@ func linkMAC(index uint16) packet.MAC {
 	return packet.MAC{2, 's', 'l', 0, byte(index >> 8), byte(index)}
 }
 
+// outlet is where a namespace's router sends its frames, on account of a port.
+type outlet struct {
+	space *space
+	from  uint16 // 0: nobody's
+}
+
 // Emit implements router.Sink: the frame enters the network by its local port.
-func (s *space) Emit(device uint16, vnet packet.Vnet, frame []byte) {
-	if p := s.devices[device]; p != nil {
-		p.link.emit(waiting{frame: frame, vnet: vnet})
-	}
+func (o *outlet) Emit(device uint16, vnet packet.Vnet, frame []byte) {
+	o.emit(device, waiting{frame: frame, vnet: vnet})
 }
 
 // Local implements router.Sink: the frame is for the host stack that caused it.
-func (s *space) Local(device uint16, vnet packet.Vnet, frame []byte) {
-	if p := s.devices[device]; p != nil {
-		p.link.emit(waiting{frame: frame, vnet: vnet, to: toStack})
+func (o *outlet) Local(device uint16, vnet packet.Vnet, frame []byte) {
+	o.emit(device, waiting{frame: frame, vnet: vnet, to: toStack})
+}
+
+func (o *outlet) emit(device uint16, w waiting) {
+	w.from = o.from
+	p := o.space.devices[device]
+	if p == nil || p.link.emit(w) {
+		return
 	}
+	if from := o.space.ports[o.from]; from != nil {
+		p = from // who has caused too many
+	}
+	drop(p, trace.LocalFull, 1)
 }
 
 // Drop implements router.Sink.
-func (s *space) Drop(port uint16, reason trace.Reason, frames int) {
-	if p := s.ports[port]; p != nil {
+func (o *outlet) Drop(port uint16, reason trace.Reason, frames int) {
+	if p := o.space.ports[port]; p != nil {
 		drop(p, reason, frames)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"sluice/packet"
+	"sluice/routing"
 )
 
 // closeLimit bounds the wait for a stack's goroutines; it takes milliseconds.
@@ -215,11 +216,15 @@ func (h *host) stopServices(a netip.Addr) {
 	}
 }
 
+// maxHints bounds the routes that the stack knows, which it walks one by one.
+const maxHints = 256
+
 // setRoutes replaces the routes: everything is behind each of the interfaces,
 // which means that the namespace's router is asked. gVisor takes the first whose
-// interface has the source address.
+// interface has the source address; those of the router before them are there for
+// sockets that have none, which get the one that goes with their first.
 func (h *host) setRoutes(s *space) {
-	var routes []tcpip.Route
+	routes := s.hints()
 	for _, n := range s.networks {
 		n.link.broadcasts.Store(n.spec.broadcasts())
 	}
@@ -231,13 +236,39 @@ func (h *host) setRoutes(s *space) {
 	h.stack.SetRouteTable(routes)
 }
 
+// hints are the most particular routes of the main table, with the source address
+// of each.
+func (s *space) hints() (all []tcpip.Route) {
+	var known []*routing.Route
+	for r := range s.router.Set().Routes(routing.TableMain) {
+		if r.Type == routing.Unicast && s.devices[r.NextHops[0].Index] != nil {
+			known = append(known, r)
+		}
+	}
+	slices.SortStableFunc(known, func(a, b *routing.Route) int { return b.Prefix.Bits() - a.Prefix.Bits() })
+	for _, r := range known[:min(len(known), maxHints)] {
+		l := s.owner(r.Src)
+		if l == nil {
+			l = s.devices[r.NextHops[0].Index].link
+		}
+		hint := tcpip.Route{Destination: subnetOf(r.Prefix), NIC: l.nic}
+		if r.Src.IsValid() {
+			hint.SourceHint = tcpip.AddrFromSlice(r.Src.AsSlice())
+		}
+		all = append(all, hint)
+	}
+	return all
+}
+
+func subnetOf(p netip.Prefix) tcpip.Subnet { return protocolAddress(p).AddressWithPrefix.Subnet() }
+
 // broadcasts are the broadcast addresses of the subnets, which gVisor leaves to
 // the link.
 func (s *NetworkSpec) broadcasts() *[]tcpip.Address {
 	all := []tcpip.Address{header.IPv4Broadcast}
 	for _, p := range s.Addresses {
 		if p.Addr().Is4() && p.Bits() < 31 {
-			subnet := protocolAddress(p).AddressWithPrefix.Subnet()
+			subnet := subnetOf(p)
 			all = append(all, subnet.Broadcast())
 		}
 	}

@@ -82,12 +82,25 @@ func TestTrainNeverJoinsALostFrame(t *testing.T) {
 	s := blue(2)
 	s.Ports[1].MTU = 1400
 	l := stillLab(t, s)
-	big := string(pt.Bytes(1450))
-	l.inject(1, partial(1, 2, 0, "0000"))
+	datagram := func(n int, df bool) *packet.Frame {
+		return pt.Partial(pt.Build(
+			pt.EtherHdr{Src: mac(1), Dst: mac(2)}, pt.IPv4Hdr{Src: addr4(1), Dst: addr4(2), DF: df},
+			pt.UDPHdr{SrcPort: 1000, DstPort: 2000}, pt.Bytes(n)))
+	}
+	l.inject(1, datagram(4, true))
 	l.got(2)
-	l.inject(1, partial(1, 2, 1, big), partial(1, 2, 2, big), partial(1, 2, 3, "small"))
-	pt.Check(t, l.got(2), pt.UDP(), pt.Data("small"))
+	l.inject(1, datagram(1450, true), datagram(1450, true), datagram(5, true))
+	pt.Check(t, l.got(2), pt.UDP(), pt.Data(pt.Bytes(5)))
+	l.silent(2)
 	if n := l.drops(1, trace.TooBig); n != 2 {
 		t.Errorf("%d frames dropped as too big, want 2", n)
 	}
+	// What may be fragmented is, and in its order.
+	l.inject(1, datagram(1450, false), datagram(1450, false), datagram(5, false))
+	for range 2 {
+		pt.Check(t, l.got(2), pt.Len(14+1396), pt.IPv4(pt.Flags(packet.ViewFragFirst)))
+		pt.Check(t, l.got(2), pt.Len(14+20+1458-1376), pt.IPv4(pt.Flags(packet.ViewFragLater)))
+	}
+	pt.Check(t, l.got(2), pt.UDP(), pt.Data(pt.Bytes(5)))
+	l.silent(2)
 }

@@ -47,18 +47,28 @@ func (s *NamespaceSpec) validateDevices(indices map[uint16]string, taken names, 
 	}
 	for i := range s.Networks {
 		n := &s.Networks[i]
-		if n.VRF != "" && !vrfs[n.VRF] {
-			return fmt.Errorf("network %q: there is no VRF %q", n.Name, n.VRF)
-		}
-		for j := range n.Ports {
-			if p := &n.Ports[j]; p.Device != "" {
-				if err := taken.claim(p.Device, "port"); err != nil {
-					return fmt.Errorf("network %q: port %d: device %q: %w", n.Name, p.Index, p.Device, err)
-				}
-			}
+		if err := n.validateDevices(vrfs, taken); err != nil {
+			return fmt.Errorf("network %q: %w", n.Name, err)
 		}
 	}
 	return s.validateNeighbours(taken)
+}
+
+// validateDevices checks what a network is and has as devices.
+func (s *NetworkSpec) validateDevices(vrfs map[string]bool, taken names) error {
+	if s.VRF != "" && !vrfs[s.VRF] {
+		return fmt.Errorf("there is no VRF %q", s.VRF)
+	}
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		if p.Device == "" {
+			continue
+		}
+		if err := taken.claim(p.Device, "port"); err != nil {
+			return fmt.Errorf("port %d: device %q: %w", p.Index, p.Device, err)
+		}
+	}
+	return nil
 }
 
 func (v *VRFSpec) validate(indices map[uint16]string, taken names) error {

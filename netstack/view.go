@@ -43,6 +43,7 @@ type port struct {
 	space    *space
 	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
 	peer     uint16 // of a link's: the other end
+	clamp    uint16 // of TCP's MSS, see DeviceSpec
 
 	conf   *autoconf.Server // of a network's local port
 	client *autoconf.Client // of a container's port: who is behind it
@@ -91,7 +92,7 @@ func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *so
 	for _, l := range s.links {
 		l.port = &port{
 			index: l.spec.Index, offload: true, mtu: l.spec.MTU, counters: counters.Port(l.spec.Index),
-			link: l.link, space: s, peer: l.spec.Peer,
+			link: l.link, space: s, peer: l.spec.Peer, clamp: l.spec.Device.ClampMSS,
 		}
 		l.port.local = l.port
 		v.add(l.port)
@@ -105,6 +106,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
 		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf,
+		clamp: n.spec.Device.ClampMSS,
 	}
 	n.local.local = n.local
 	v.add(n.local)
@@ -113,7 +115,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		p := &n.spec.Ports[i]
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
-			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s,
+			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS,
 			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
 		}
 		v.add(port)

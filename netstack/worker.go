@@ -92,6 +92,7 @@ func (t *turn) open(n *Netstack, m *mailbox) (err error) {
 	t.net, t.mail, t.view = n, m, n.view.Load()
 	t.flows.seed = maphash.MakeSeed()
 	t.flows.cache = flow.NewCache[decision](n.opts.FlowEntries)
+	t.flows.hops = make([]hop, t.flows.cache.Cap())
 	if err = t.rx.open(); err != nil {
 		return err
 	}

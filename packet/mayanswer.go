@@ -25,14 +25,20 @@ func MayAnswerWithICMP(f *Frame, e ICMPError) bool {
 	case src.IsUnspecified() || src.IsLoopback() || src.IsMulticast():
 		return false
 	case v.Is(ViewIPv4):
-		return !group && !reserved4(src) && !reserved4(dst) && !v.Is(ViewFragLater) && !f.isICMPError()
+		return !group && !reserved4(src) && !everybody4(dst) && !v.Is(ViewFragLater) && !f.isICMPError()
 	case v.Is(ViewIPv6):
 		return (!group || f.answersGroup(e)) && !f.isICMP6Error()
 	}
 	return false
 }
 
-// reserved4 reports whether no host can have the address: 0.0.0.0/8, and
+// everybody4 reports whether an address is that of all hosts on a link, RFC 919
+// §7 and its older form.
+func everybody4(a netip.Addr) bool {
+	return a.IsUnspecified() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// reserved4 reports whether no host can send from the address: 0.0.0.0/8, and
 // 240.0.0.0/4 with the broadcast address (RFC 1122 §3.2.1.3).
 func reserved4(a netip.Addr) bool {
 	first := a.As4()[0]

@@ -73,6 +73,8 @@ route add prohibit 10.72.2.0/24
 route add 10.72.3.0/24 via 10.71.1.9
 route add 10.72.4.0/24 via 10.71.2.2
 route add 10.73.0.0/16 via 10.71.1.2
+route add 240.0.0.0/4 via 10.71.2.2
+route add 0.1.2.0/24 via 10.71.2.2
 route add unreachable fd72:1::/64
 route add prohibit fd72:2::/64
 route add fd72:3::/64 via fe80::9 dev slt-r1

@@ -117,7 +117,9 @@ func (w *passage) cacheable() bool {
 // ask looks the packet up in rules and tables.
 func (w *passage) ask() {
 	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.Frame.View.Proto, Port: w.Port}
-	if !w.Local {
+	if w.Local {
+		w.query.L3mdev = w.Device // what leaves by a VRF's device is looked up in its table
+	} else {
 		w.query.IIF = w.Device
 	}
 	if w.v6 && w.dst.IsLinkLocalUnicast() {

@@ -21,7 +21,7 @@ type wayBack struct {
 // report sends an ICMP error about the packet to its sender, if there may be one
 // and the rates allow it: icmp_send, icmp6_send.
 func (w *passage) report(e packet.ICMPError) {
-	if !packet.MayAnswerWithICMP(w.Frame, e) {
+	if w.res.Type == routing.Broadcast || !packet.MayAnswerWithICMP(w.Frame, e) {
 		return
 	}
 	limited := !w.st.icmp.Off && w.limited(e)

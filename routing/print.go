@@ -250,7 +250,8 @@ func (n *Names) Decision(q *Question, res *Result, src netip.Addr) string {
 	}
 	if r := res.Route; r != nil {
 		l.add("table", n.TableName(r.Table))
-		if src = orElse(src, r.Src); src.IsValid() {
+		// Of what is forwarded the kernel tells IPv6's only (rt_fill_info, rt6_fill_node).
+		if src = orElse(src, r.Src); src.IsValid() && (q.From == "" || q.Dst.Is6()) {
 			l.add("src", src.String())
 		}
 		l.sizes(r)

@@ -152,3 +152,12 @@ func EchoID(want uint16) Checker {
 		equal(s, "echo_id", s.v.DstPort, want)
 	}
 }
+
+// NextMTU wants the MTU that an ICMP error about a packet which is too big tells.
+// Inside ICMP or ICMPv6.
+func NextMTU(want uint32) Checker {
+	return func(s *subject) {
+		s.t.Helper()
+		equal(s, "mtu", s.u32(s.v.L4+4), want)
+	}
+}

@@ -45,6 +45,7 @@ type Lab struct {
 	spaces []*NS
 	daemon *Daemon
 	before footprint
+	serial int // of scratch files
 
 	mu    sync.Mutex
 	procs []*Proc // +checklocks:mu
@@ -106,6 +107,12 @@ func (l *Lab) File(name, text string) string {
 		l.t.Fatalf("lab: %v", err)
 	}
 	return path
+}
+
+// count is a number that no scratch file of the lab has yet.
+func (l *Lab) count() int {
+	l.serial++
+	return l.serial
 }
 
 // close takes down what is left, the youngest first, and then looks for what

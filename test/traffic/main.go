@@ -44,6 +44,8 @@ func commands() map[string]command {
 		"pingall":  {"ICMP echo to many addresses at once", pingAll},
 		"capture":  {"verify each frame's checksum on an interface", capture},
 		"hostile":  {"random and mutated frames from an interface", hostile},
+		"frames":   {"the frames of a file, as they are", frames},
+		"record":   {"print what arrives at an interface", record},
 		"vlan":     {"a VLAN sub-interface in user space", vlan},
 	}
 }

@@ -88,3 +88,13 @@ type Reach struct {
 	Sent    int      `json:"sent"`
 	Seconds float64  `json:"seconds"`
 }
+
+// Frames is how many ready-made frames were sent.
+type Frames struct {
+	Sent int `json:"sent"`
+}
+
+// Recording is the end of a recording, whose frames were printed as they came.
+type Recording struct {
+	Lost uint64 `json:"lost"` // the kernel could not queue for us
+}

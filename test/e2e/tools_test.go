@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"sluice/test/lab"
+)
+
+// toolsPlan has all that ping and its like can find on a way.
+//
+//	a -- n0 (1500) --.          .-- n2 (1500) -- c
+//	b -- n1 (1400) --+ core === edge
+//	     hub on n1   '  (1300)
+//	      `- 192.168.8.0/24, fdee:8::/64
+func toolsPlan() *lab.Plan {
+	return &lab.Plan{
+		Spaces: []lab.Space{
+			{
+				Name: "core",
+				Nets: []lab.Net{
+					{Name: "n0", Subnets: []string{"10.80.0.0/24", "fd80::/64"}},
+					{Name: "n1", Subnets: []string{"10.81.0.0/24", "fd81::/64"}, MTU: 1400},
+				},
+				Links: []lab.Link{{Name: "to-edge", Peer: "edge", PeerLink: "to-core", Addrs: []string{"10.255.0.0/31", "fdff::1/64"}, MTU: 1300}},
+				Routes: []string{
+					"10.82.0.0/24 via 10.255.0.1", "fd82::/64 via fdff::2",
+					"192.168.8.0/24 via 10.81.0.24", "fdee:8::/64 via fd81::18",
+					"unreachable 192.168.9.0/25", "prohibit 192.168.9.128/25", "unreachable fdee:9::/64", "prohibit fdee:a::/64",
+				},
+			},
+			{
+				Name:   "edge",
+				Nets:   []lab.Net{{Name: "n2", Subnets: []string{"10.82.0.0/24", "fd82::/64"}}},
+				Links:  []lab.Link{{Name: "to-core", Peer: "core", PeerLink: "to-edge", Addrs: []string{"10.255.0.1/31", "fdff::2/64"}, MTU: 1300}},
+				Routes: []string{"default via 10.255.0.0", "default via fdff::1"},
+			},
+		},
+		Hosts: []lab.Host{
+			{Name: "a", Net: "n0", Number: 10}, {Name: "b", Net: "n1", Number: 11}, {Name: "c", Net: "n2", Number: 12},
+			{Name: "hub", Net: "n1", Number: 24, Behind: []string{"192.168.8.0/24", "fdee:8::/64"}},
+		},
+	}
+}
+
+var times = regexp.MustCompile(`\d+(\.\d+)? ?ms`)
+
+// tools are what host a runs.
+func tools() []string {
+	return []string{
+		"ping -n -c 2 -i 0.1 -W 1 10.82.0.12",
+		"ping -n -c 2 -i 0.1 -W 1 fd82::c",
+		"ping -n -c 1 -W 1 -t 1 10.82.0.12",
+		"ping -n -c 1 -W 1 -t 2 10.82.0.12",
+		"ping -n -c 1 -W 1 -t 1 fd82::c",
+		"ping -n -c 1 -W 1 -M do -s 1400 10.81.0.11",
+		"ping -n -c 1 -W 1 -M do -s 1300 10.82.0.12",
+		"ping -n -c 1 -W 1 -M do -s 1300 fd82::c",
+		"ping -n -c 1 -W 1 -M dont -s 8000 10.82.0.12",
+		"ping -n -c 2 -i 0.2 -W 1 -s 8000 fd82::c",
+		"ping -n -c 1 -W 1 192.168.8.77",
+		"ping -n -c 1 -W 1 fdee:8::77",
+		"ping -n -c 1 -W 1 192.168.9.1",
+		"ping -n -c 1 -W 1 192.168.9.129",
+		"ping -n -c 1 -W 1 172.31.0.1",
+		"ping -n -c 1 -W 1 fdee:9::1",
+		"ping -n -c 1 -W 1 fdee:a::1",
+		"ping -n -c 1 -W 1 2001:db8::1",
+		"traceroute -n -q 1 -N 1 -w 1 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 1 -I 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 1 -T -p 81 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 1 192.168.8.7",
+		"traceroute -n -q 1 -N 1 -w 1 192.168.9.129",
+		"traceroute -6 -n -q 1 -N 1 -w 1 fd82::c",
+		"traceroute -6 -n -q 1 -N 1 -w 1 -I fdee:8::7",
+		"tracepath -n -m 6 10.82.0.12",
+		"tracepath -6 -n -m 6 fd82::c",
+		"ip route get 10.82.0.12",
+		"ip route get fd82::c",
+		"mtr -n -r -c 1 -i 0.1 -G 0.3 -o LSR 10.82.0.12",
+		"mtr -6 -n -r -c 1 -i 0.1 -G 0.3 -o LSR fd82::c",
+	}
+}
+
+// TestTools runs what people look at networks with in Sluice and behind routers of
+// the kernel: but for times, what is printed is the same.
+func TestTools(t *testing.T) {
+	l := lab.New(t)
+	p := toolsPlan()
+	for i := range tools() {
+		p.Hosts[0].More = append(p.Hosts[0].More, 100+i)
+	}
+	ours := l.Sluice(p)
+	theirs := l.Kernel(p, ours)
+	var printed [2][]string
+	var done sync.WaitGroup
+	for i, w := range []*lab.World{ours, theirs} {
+		done.Go(func() { printed[i] = runTools(p, w.Hosts["a"]) })
+	}
+	done.Wait()
+	for i, line := range tools() {
+		if printed[0][i] != printed[1][i] {
+			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, printed[0][i], printed[1][i])
+		}
+	}
+}
+
+// runTools runs each from another address, since routers limit what errors one
+// address is sent.
+func runTools(p *lab.Plan, a *lab.NS) (printed []string) {
+	for i, line := range tools() {
+		for _, f := range both() {
+			a.Run("ip", "route", "replace", "default", "via", p.Addr("n0", f, 1).String(), "dev", "eth0",
+				"src", p.Addr("n0", f, 100+i).String())
+		}
+		r := a.Try(strings.Fields(line)...)
+		text := plainTool(times.ReplaceAllString(r.Out+r.Err, "T"))
+		printed = append(printed, strings.ReplaceAll(text, a.Name(), "a")+exitWord(r.Code))
+	}
+	return printed
+}
+
+func exitWord(code int) string {
+	if code == 0 {
+		return "done"
+	}
+	return "failed"
+}
+
+// plainTool leaves out how long it took: expiry of a route, and the header of mtr.
+func plainTool(text string) string {
+	var keep []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "Start:") || strings.HasPrefix(line, "HOST:") || strings.HasPrefix(line, "rtt ") {
+			continue
+		}
+		if before, _, ok := strings.Cut(line, " expires "); ok {
+			line = before
+		}
+		keep = append(keep, strings.TrimRight(line, " \n"))
+	}
+	return strings.Join(keep, "\n")
+}
