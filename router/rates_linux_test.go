@@ -149,11 +149,13 @@ func TestSameRatesAsTheKernel(t *testing.T) {
 // average.
 func TestSameTotalRateAsTheKernel(t *testing.T) {
 	v := newRateRivals(t)
+	begin := time.Now()
 	theirs, ours := v.errors(400, 0, func(i int) []byte {
 		return pt.Build(pt.EtherHdr{Dst: v.devs[0].MAC}, pt.IPv4Hdr{Src: netip.AddrFrom4([4]byte{10, 64, 2, byte(i)}), Dst: pt.IP("20.0.0.1"), TTL: 1}, pt.UDPHdr{})
 	})
 	t.Logf("of 400: the kernel sends %d, the router %d", theirs, ours)
-	if ours < theirs-60 || ours > theirs+60 || ours > 250 {
-		t.Errorf("of 400 the kernel sends %d, the router %d", theirs, ours)
+	most := 150 + int(time.Since(begin).Milliseconds()) // 1000 a second beside the burst
+	if ours < theirs-60 || ours > theirs+60 || ours > most {
+		t.Errorf("of 400 the kernel sends %d, the router %d, want %d at most", theirs, ours, most)
 	}
 }
