@@ -34,15 +34,16 @@ func (e *editor) neighbour(words []string) error {
 
 func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourChange) error {
 	is := func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev }
-	switch there := slices.ContainsFunc(own, is); {
-	case e.attachedAt(c.Dev, c.Addr):
+	if e.attachedAt(c.Dev, c.Addr) {
 		return errNotPermitted // a container's, which is known
+	}
+	switch there := slices.ContainsFunc(own, is); {
 	case there && c.Op == routing.OpAdd:
 		return routing.ErrExist
 	case !there && c.Op == routing.OpDelete && slices.Contains(e.learned(c.Dev), c.Addr):
 		e.forgotten = append(e.forgotten, forgotten{c.Dev, c.Addr})
 		return nil
-	case !there && (c.Op == routing.OpChange || c.Op == routing.OpDelete):
+	case !there && c.Op != routing.OpAdd && c.Op != routing.OpReplace:
 		return routing.ErrNoEnt
 	case !there && len(own) >= config.MaxEntries:
 		return fmt.Errorf("neighbours: %w at %d", routing.ErrLimit, config.MaxEntries)
