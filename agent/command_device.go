@@ -48,11 +48,15 @@ func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourCh
 	case !there && len(own) >= config.MaxEntries:
 		return fmt.Errorf("neighbours: %w at %d", routing.ErrLimit, config.MaxEntries)
 	}
-	next := slices.DeleteFunc(slices.Clone(own), is)
-	if c.Op != routing.OpDelete {
-		next = append(next, c.Neighbour)
+	return e.setNeighbours(withNeighbour(slices.DeleteFunc(slices.Clone(own), is), c))
+}
+
+// withNeighbour adds what a change brings.
+func withNeighbour(all []iproute.Neighbour, c *iproute.NeighbourChange) []iproute.Neighbour {
+	if c.Op == routing.OpDelete {
+		return all
 	}
-	return e.setNeighbours(next)
+	return append(all, c.Neighbour)
 }
 
 // forgotten is a neighbour that the dataplane has learned.
