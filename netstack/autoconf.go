@@ -61,15 +61,15 @@ func (o *output) configures(p *port, f *packet.Frame) bool {
 	if r := verdict.Reason(); r != trace.None {
 		drop(o.from, r, 1)
 	}
-	if len(o.reply) > 0 {
-		p.link.emit(waiting{frame: o.reply, from: o.from.index})
+	if len(o.reply) > 0 && !p.link.emit(waiting{frame: o.reply, from: o.from.index}) {
+		drop(o.from, trace.LocalFull, 1)
 	}
 	return true
 }
 
 // advertise sends what the network has to say now, once a second.
 func (n *network) advertise(now uint32) {
-	if b := n.conf.Tick(nil, now); len(b) > 0 {
-		n.link.emit(waiting{frame: b})
+	if b := n.conf.Tick(nil, now); len(b) > 0 && !n.link.emit(waiting{frame: b}) {
+		n.link.counters.Drop(trace.LocalFull, 1)
 	}
 }

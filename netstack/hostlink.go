@@ -184,9 +184,9 @@ func (l *hostLink) push(pkts []*stack.PacketBuffer) (n int, closed bool) {
 }
 
 // emit queues a copy of a frame for the link's worker. It may be called from any
-// goroutine, a worker's included, without a lock of the stack. A frame for which
-// there is no room is dropped and counted.
-func (l *hostLink) emit(w waiting) {
+// goroutine, a worker's included, without a lock of the stack. It reports false if
+// there is no room: the frame is to be counted as dropped.
+func (l *hostLink) emit(w waiting) bool {
 	w.kind = kindFrame
 	l.mu.Lock()
 	closed := l.closed
@@ -196,9 +196,7 @@ func (l *hostLink) emit(w waiting) {
 		l.put(w)
 	}
 	l.unlockAndPost()
-	if !room && !closed {
-		l.counters.Drop(trace.LocalFull, 1)
-	}
+	return room || closed
 }
 
 // put appends to the ring. Preconditions: there is room.

@@ -57,9 +57,14 @@ func (o *outlet) Local(device uint16, vnet packet.Vnet, frame []byte) {
 
 func (o *outlet) emit(device uint16, w waiting) {
 	w.from = o.from
-	if p := o.space.devices[device]; p != nil {
-		p.link.emit(w)
+	p := o.space.devices[device]
+	if p == nil || p.link.emit(w) {
+		return
 	}
+	if from := o.space.ports[o.from]; from != nil {
+		p = from // who has caused too many
+	}
+	drop(p, trace.LocalFull, 1)
 }
 
 // Drop implements router.Sink.

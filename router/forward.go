@@ -102,7 +102,7 @@ func (w *passage) tooBig(mtu int) Verdict {
 	}
 	w.report(w.family(
 		packet.ICMPError{Type: packet.ICMPUnreach, Code: packet.ICMPFragNeeded, Info: uint32(mtu)},
-		packet.ICMPError{Type: packet.ICMP6TooBig, Info: uint32(mtu)},
+		packet.ICMPError{Type: packet.ICMP6TooBig, Info: uint32(max(mtu, minMTU6))},
 	))
 	return drop(trace.FragNeeded)
 }

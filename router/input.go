@@ -95,6 +95,9 @@ func (w *passage) deliverGroup() Verdict {
 	if reason := w.checkSource(nil); reason != trace.None && !w.src.IsUnspecified() {
 		return drop(reason)
 	}
+	if fault := w.options(); fault != nil {
+		return drop(fault.reason)
+	}
 	return w.deliver(w.Device)
 }
 
@@ -172,13 +175,17 @@ func (w *passage) byType() Verdict {
 	case routing.Local, routing.Broadcast, routing.Anycast:
 		return w.toOwn()
 	}
-	if w.in != nil && w.in.NoForward {
+	forward := w.in == nil || !w.in.NoForward
+	if forward && w.res.Type == routing.Unicast {
+		return w.onward()
+	}
+	if fault := w.options(); fault != nil {
+		return w.optionFault(fault)
+	}
+	if !forward {
 		return drop(trace.NoForward)
 	}
-	if w.res.Type != routing.Unicast {
-		return w.refuse()
-	}
-	return w.onward()
+	return w.refuse()
 }
 
 // toOwn delivers to an own address, if the source may be there.
@@ -187,7 +194,9 @@ func (w *passage) toOwn() Verdict {
 		if reason := w.checkSource(nil); reason != trace.None {
 			return drop(reason)
 		}
-		if fault := w.options(); fault != nil {
+		if fault := w.options(); fault != nil && w.res.Type == routing.Broadcast {
+			return drop(fault.reason) // all who heard it would answer
+		} else if fault != nil {
 			return w.optionFault(fault)
 		}
 	}
@@ -199,9 +208,6 @@ func (w *passage) toOwn() Verdict {
 
 // refuse answers for a route that leads nowhere: ip_error, ip6_pkt_drop.
 func (w *passage) refuse() Verdict {
-	if fault := w.options(); fault != nil {
-		return w.optionFault(fault)
-	}
 	e, reason := packet.ICMPError{Type: packet.ICMPUnreach}, trace.NoRoute
 	code6 := uint8(packet.ICMP6NoRoute)
 	switch {

@@ -116,25 +116,22 @@ func wrongAt(o []byte) int {
 // wrongTime is wrongAt for a timestamp, whose fourth byte counts those who found
 // no room, and says whether addresses stand beside the times.
 func wrongTime(o []byte) int {
-	const timeOnly, withAddr, prespecified = 0, 1, 3
+	const withAddr, prespecified = 1, 3
 	switch {
 	case len(o) < 4:
 		return 1
 	case o[2] < 5:
 		return 2
 	case int(o[2]) > len(o):
-		if o[3]>>4 == 15 {
+		if o[3]>>4 == 15 && o[3]&0xf != prespecified {
 			return 3
 		}
 		return 0
 	}
 	room := 3
 	switch o[3] & 0xf {
-	case timeOnly:
 	case withAddr, prespecified:
 		room = 7
-	default:
-		return 3
 	}
 	if int(o[2])+room > len(o) {
 		return 2
@@ -207,6 +204,8 @@ func recordAt(h []byte) int {
 		switch {
 		case h[i] == opt4Nop:
 			i++
+		case i+2 >= len(h) || h[i+1] < 2:
+			return 0
 		case h[i] == opt4Record:
 			if p := int(h[i+2]); p+3 <= int(h[i+1]) {
 				return i

@@ -92,10 +92,11 @@ func (r *Router) Neigh() *neigh.Table { return r.neigh }
 func (r *Router) Set() *routing.Set { return r.state.Load().set }
 
 // RemovePort forgets what is kept on account of an ingress port, whose index may
-// be used again.
-func (r *Router) RemovePort(port uint16) {
-	r.fragments.RemovePort(port)
+// be used again. What it returns is the number of frames that were held, to be
+// counted as trace.PortRemoved.
+func (r *Router) RemovePort(port uint16) (lost int) {
 	r.rates.removePort(port)
+	return r.fragments.RemovePort(port)
 }
 
 // epoch is the time in which one state is in effect.
