@@ -159,13 +159,15 @@ func (c *change) alter(n *network) {
 }
 
 // abandon notes that interfaces which the next state does not have go, and that
-// the host stack's routes are those of the others.
+// the host stack's routes are those of the others. A new stack gets them at once:
+// it must be able to answer the first frame that a worker hands to it.
 func (c *change) abandon(next, was *space) {
 	h := next.ns.host
-	c.retired = append(c.retired, func() { h.setRoutes(next) })
 	if was == nil {
+		h.setRoutes(next)
 		return
 	}
+	c.retired = append(c.retired, func() { h.setRoutes(next) })
 	stay := next.interfaces()
 	for _, l := range was.interfaces() {
 		if !slices.Contains(stay, l) {
