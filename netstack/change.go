@@ -163,11 +163,11 @@ func (c *change) alter(n *network) {
 // it must be able to answer the first frame that a worker hands to it.
 func (c *change) abandon(next, was *space) {
 	h := next.ns.host
+	c.retired = append(c.retired, func() { h.setRoutes(next) }) // as the router has them then
 	if was == nil {
 		h.setRoutes(next)
 		return
 	}
-	c.retired = append(c.retired, func() { h.setRoutes(next) })
 	stay := next.interfaces()
 	for _, l := range was.interfaces() {
 		if !slices.Contains(stay, l) {
