@@ -81,7 +81,7 @@ func (p *Plan) YAML() string {
 	b.WriteString("networks:\n")
 	for _, s := range p.Spaces {
 		for _, n := range s.Nets {
-			fmt.Fprintf(&b, "  - name: %s\n    namespace: %s\n    subnets: [%s]\n    mtu: %d\n",
+			fmt.Fprintf(&b, "  - name: %s\n    namespace: %s\n    subnets: [%s]\n    mtu: %d\n    rpFilter: \"off\"\n",
 				n.Name, s.Name, strings.Join(n.Subnets, ", "), mtuOf(n.MTU))
 		}
 	}
