@@ -3,8 +3,8 @@
 package neigh
 
 import (
-	"errors"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
