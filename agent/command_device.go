@@ -34,24 +34,29 @@ func (e *editor) neighbour(words []string) error {
 
 func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourChange) error {
 	is := func(n iproute.Neighbour) bool { return n.Addr == c.Addr && n.Dev == c.Dev }
-	switch there := slices.ContainsFunc(own, is); {
-	case e.attachedAt(c.Dev, c.Addr):
+	if e.attachedAt(c.Dev, c.Addr) {
 		return errNotPermitted // a container's, which is known
+	}
+	switch there := slices.ContainsFunc(own, is); {
 	case there && c.Op == routing.OpAdd:
 		return routing.ErrExist
 	case !there && c.Op == routing.OpDelete && slices.Contains(e.learned(c.Dev), c.Addr):
 		e.forgotten = append(e.forgotten, forgotten{c.Dev, c.Addr})
 		return nil
-	case !there && (c.Op == routing.OpChange || c.Op == routing.OpDelete):
+	case !there && c.Op != routing.OpAdd && c.Op != routing.OpReplace:
 		return routing.ErrNoEnt
 	case !there && len(own) >= config.MaxEntries:
 		return fmt.Errorf("neighbours: %w at %d", routing.ErrLimit, config.MaxEntries)
 	}
-	next := slices.DeleteFunc(slices.Clone(own), is)
-	if c.Op != routing.OpDelete {
-		next = append(next, c.Neighbour)
+	return e.setNeighbours(withNeighbour(slices.DeleteFunc(slices.Clone(own), is), c))
+}
+
+// withNeighbour adds what a change brings.
+func withNeighbour(all []iproute.Neighbour, c *iproute.NeighbourChange) []iproute.Neighbour {
+	if c.Op == routing.OpDelete {
+		return all
 	}
-	return e.setNeighbours(next)
+	return append(all, c.Neighbour)
 }
 
 // forgotten is a neighbour that the dataplane has learned.

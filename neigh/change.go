@@ -4,7 +4,6 @@ package neigh
 
 import (
 	"net/netip"
-	"slices"
 
 	"sluice/packet"
 	"sluice/trace"
@@ -117,8 +116,8 @@ func (c *Change) Commit() {
 	if len(c.left) == 0 && len(c.fresh) == 0 {
 		return
 	}
-	for _, e := range slices.Backward(t.all) { // see collect
-		c.retire(e)
+	for i := len(t.all) - 1; i >= 0; i-- { //nolint:modernize // see collect
+		c.retire(t.all[i])
 	}
 }
 

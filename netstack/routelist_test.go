@@ -26,7 +26,7 @@ func TestRoutesTravelAsText(t *testing.T) {
 		t.Fatal(err)
 	}
 	var changes []routing.Change
-	for _, line := range strings.Split(strings.TrimSpace(`
+	for line := range strings.SplitSeq(strings.TrimSpace(`
 		add default via 10.1.0.9
 		add 10.2.0.0/16 via 10.1.0.9 metric 5 table 100 mtu lock 1400 advmss 1300 src 10.1.0.1 proto static
 		append 10.2.0.0/16 via 10.1.0.8 metric 5 table 100
