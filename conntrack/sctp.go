@@ -222,8 +222,8 @@ func (m *sctpMachine) begin(body []byte) bool {
 			}
 			*m.vtag(Reply) = initTag(c.body)
 		case chunkHeartbeat:
-			*m.vtag(Original) = m.tag
-		default:
+			*m.vtag(Original) = m.tag // a path of an association that is known elsewhere
+		case chunkShutdownAck:
 			*m.vtag(Reply) = m.tag // its answer carries the same (RFC 9260 §8.4)
 		}
 	}
@@ -322,10 +322,12 @@ func (m *sctpMachine) initiate(c *chunks) bool {
 		other.end = tag
 		return true
 	}
-	if own.flags&other.flags&initSeen != 0 {
-		other.flags &^= initSeen
+	if m.from == sctpNone || other.end != tag { // else it is repeated, or stale
+		if own.flags&other.flags&initSeen != 0 {
+			other.flags &^= initSeen
+		}
+		own.flags |= initSeen
 	}
-	own.flags |= initSeen
 	other.end = tag
 	if m.from == sctpClosed && m.to == sctpClosed && !m.fresh {
 		m.ignore = true // as of a SYN that is repeated

@@ -302,7 +302,7 @@ func (m *tcpMachine) reset() action {
 // connection, which was let through and ignored.
 func (m *tcpMachine) answersIgnored() bool {
 	t := m.track
-	replied := m.status&SeenReply != 0 && t.last == classSYN
+	replied := m.status&SeenReply != 0 && t.last == classSYN && t.lastDir != m.dir
 	half := m.status&Assured == 0 && t.last == classACK
 	return (replied || half) && m.ack == t.lastEnd
 }
