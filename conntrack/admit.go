@@ -118,29 +118,24 @@ func (t *Table) admit(port uint16, expiry, now uint32) (uint32, Outcome) {
 			return 0, Full
 		}
 	}
-	return t.take(port, u, expiry), Inserted
+	return t.take(port, expiry), Inserted
 }
 
-// makeRoom ends a connection that may give way: of the port itself, or of the
-// one of some others that is furthest beyond its reserve.
+// makeRoom ends a connection that may give way: of the port itself or of the one
+// of some others that is furthest beyond its reserve. So a port that has little
+// finds room however much the others have.
 //
 // +checklocks:t.mu
 func (t *Table) makeRoom(u *portUse, now uint32) *lost {
-	if u.excess() > 0 {
-		if l := t.sacrifice(u, now); l != nil {
-			return l
-		}
-	}
 	const tries = 16 // of perhaps thousands: the next packet tries others
-	var most *portUse
+	most := u
 	for range min(tries, len(t.byUse)) {
 		t.turn = (t.turn + 1) % len(t.byUse)
-		v := t.byUse[t.turn]
-		if v.excess() > 0 && t.young.linked(v.young) && (most == nil || v.excess() > most.excess()) {
+		if v := t.byUse[t.turn]; t.young.linked(v.young) && (v.excess() > most.excess() || !t.young.linked(most.young)) {
 			most = v
 		}
 	}
-	if most == nil {
+	if most.excess() <= 0 {
 		return nil
 	}
 	return t.sacrifice(most, now)
@@ -184,7 +179,8 @@ func (t *Table) mayGiveWay(r *record) bool {
 // less than the table holds.
 //
 // +checklocks:t.mu
-func (t *Table) take(port uint16, u *portUse, expiry uint32) uint32 {
+func (t *Table) take(port uint16, expiry uint32) uint32 {
+	u := t.use(port) // anew: who gave way may have been the last of this port
 	var i uint32
 	// Records that were never used go first only as long as few are free: a freed
 	// one rests for a while, and the file's pages are touched no earlier than needed.

@@ -149,7 +149,7 @@ func redirected(b []byte, l4 int) int {
 
 func (q *Quote) read4(b []byte) bool {
 	h := b[q.L3:]
-	if len(h) < packet.IPv4MinLen || h[0]>>4 != 4 {
+	if len(h) < packet.IPv4MinLen { // its version is not asked: it is that of what quotes it
 		return false
 	}
 	n := int(h[0]&0xf) * 4
@@ -164,7 +164,7 @@ func (q *Quote) read4(b []byte) bool {
 
 func (q *Quote) read6(b []byte) bool {
 	h := b[q.L3:]
-	if len(h) < packet.IPv6Len || h[0]>>4 != 6 {
+	if len(h) < packet.IPv6Len {
 		return false
 	}
 	q.Tuple = Tuple{Src: netip.AddrFrom16([16]byte(h[8:])), Dst: netip.AddrFrom16([16]byte(h[24:]))}
