@@ -82,16 +82,16 @@ const (
 )
 
 // Append appends the entry as conntrack -L has it, without a newline.
-func (e *Entry) Append(dst []byte, fl ListFlags) []byte { return e.append(dst, fl, true) }
+func (e *Entry) Append(dst []byte, fl ListFlags) []byte { return e.append(dst, fl, true, true) }
 
 // Append appends the event as conntrack -E has it, without a newline. What is
 // over has no timeout and no state.
 func (ev *Event) Append(dst []byte, fl ListFlags) []byte {
 	dst = fmt.Appendf(dst, "%9s ", "["+ev.Kind.String()+"]")
-	return ev.Entry.append(dst, fl, ev.Kind != EventDestroy)
+	return ev.Entry.append(dst, fl, ev.Kind != EventDestroy, false)
 }
 
-func (e *Entry) append(dst []byte, fl ListFlags, alive bool) []byte {
+func (e *Entry) append(dst []byte, fl ListFlags, alive, listed bool) []byte {
 	if fl&ListExtended != 0 {
 		name, family := "ipv4", 2
 		if e.Original.Src.Is6() {
@@ -114,23 +114,23 @@ func (e *Entry) append(dst []byte, fl ListFlags, alive bool) []byte {
 	if e.Status&Assured != 0 {
 		dst = append(dst, "[ASSURED] "...)
 	}
-	return e.appendRest(dst, fl, alive)
-}
-
-func (e *Entry) appendRest(dst []byte, fl ListFlags, alive bool) []byte {
-	if fl&ListTimestamp != 0 {
-		dst = fmt.Appendf(dst, "delta-time=%d ", e.Age)
-	}
 	if alive || e.Mark != 0 {
 		dst = fmt.Appendf(dst, "mark=%d ", e.Mark)
 	}
+	return e.appendRest(dst, fl, listed)
+}
+
+func (e *Entry) appendRest(dst []byte, fl ListFlags, listed bool) []byte {
 	if e.Zone != 0 {
 		dst = fmt.Appendf(dst, "zone=%d ", e.Zone)
+	}
+	if fl&ListTimestamp != 0 {
+		dst = fmt.Appendf(dst, "delta-time=%d ", e.Age)
 	}
 	if fl&ListLabels != 0 && e.Label != (Label{}) {
 		dst = fmt.Appendf(dst, "labels=0x%x ", e.Label)
 	}
-	if alive {
+	if listed {
 		dst = append(dst, "use=1 "...)
 	}
 	if fl&ListID != 0 {

@@ -383,3 +383,6 @@ func (k *kernelTracker) remove(tu Tuple) {
 	_, _ = k.ask(ctDelete, unix.NLM_F_ACK, tu.Src.Is6(), tupleAttr(ctaTupleOrig, tu))
 }
 
+func writeSysctl(name, value string) error {
+	return os.WriteFile("/proc/sys/net/netfilter/"+name, []byte(value), 0)
+}
