@@ -5,11 +5,19 @@ package conntrack
 import "sync"
 
 // A node is one of the two tuples of a record: number<<1 | direction. Nodes of
-// one hash bucket are a chain, singly linked, that is read without a lock. A
-// chain ends with its own bucket's number, marked; a reader that meets another
-// bucket's was led astray by a record that was freed and used again, and begins
-// anew.
+// one hash bucket are a chain, singly linked, that is read without a lock. A link
+// has the hash of the node that it leads to in its upper half, so that a chain is
+// followed without a look at records that don't matter. A chain ends with its own
+// bucket's number, marked; a reader that meets another bucket's was led astray by
+// a record that was freed and used again, and begins anew.
 const endOfChain = 1 << 31
+
+// linkTo makes a link to a node.
+func linkTo(node, hash uint32) uint64 { return uint64(hash)<<32 | uint64(node) }
+
+// nodeOf and hashOf are the halves of a link.
+func nodeOf(l uint64) uint32 { return uint32(l) }
+func hashOf(l uint64) uint32 { return uint32(l >> 32) }
 
 // stripes are the locks of the chains: bucket b is changed under stripe b modulo
 // their number.
@@ -25,16 +33,19 @@ type stripe struct {
 func (t *Table) find(k *key, h uint32) (Conn, Dir, bool) {
 	bucket := h & t.mask
 	for range 8 {
-		n := t.heads[bucket].Load()
-		for n&endOfChain == 0 {
+		l := t.heads[bucket].Load()
+		for ; l&endOfChain == 0; l = t.next[nodeOf(l)].Load() {
+			if hashOf(l) != h {
+				continue
+			}
+			n := nodeOf(l)
 			r := &t.recs[n>>1]
 			life := r.life.Load()
 			if life&phaseMask == phaseLive && r.keys[n&1].equal(k) && r.life.Load() == life {
 				return Conn{t, n >> 1, life}, Dir(n & 1), true
 			}
-			n = t.next[n].Load()
 		}
-		if n == bucket|endOfChain {
+		if nodeOf(l) == bucket|endOfChain {
 			return Conn{}, 0, false
 		}
 		t.stats.restart.Add(1)
@@ -85,25 +96,35 @@ func (t *Table) link(i uint32, keys *[2]key, h [2]uint32, now uint32) (out Outco
 		return Clash, Conn{} // its answers would be taken for itself
 	}
 	r := &t.recs[i]
-	for d := range uint32(2) {
-		bucket, n := h[d]&t.mask, i<<1|d
-		t.next[n].Store(t.heads[bucket].Load())
-		t.heads[bucket].Store(n)
-	}
+	t.chainUp(i, h)
 	r.life.Store(r.life.Load()&^phaseMask | phaseLive)
 	return Inserted, Conn{}
+}
+
+// chainUp puts both nodes of a record at the heads of their chains, whose stripes
+// are locked.
+func (t *Table) chainUp(i uint32, h [2]uint32) {
+	for d := range uint32(2) {
+		head, n := &t.heads[h[d]&t.mask], i<<1|d
+		t.next[n].Store(head.Load())
+		head.Store(linkTo(n, h[d]))
+	}
 }
 
 // holder is the live connection that has a tuple, and whether its chain is as
 // long as one may be. Its stripe is locked.
 func (t *Table) holder(k *key, h uint32) (c Conn, long bool) {
 	length := 0
-	for n := t.heads[h&t.mask].Load(); n&endOfChain == 0; n = t.next[n].Load() {
+	for l := t.heads[h&t.mask].Load(); l&endOfChain == 0; l = t.next[nodeOf(l)].Load() {
+		length++
+		if hashOf(l) != h {
+			continue
+		}
+		n := nodeOf(l)
 		r := &t.recs[n>>1]
 		if life := r.life.Load(); life&phaseMask == phaseLive && r.keys[n&1].equal(k) {
 			return Conn{t, n >> 1, life}, false
 		}
-		length++
 	}
 	return Conn{}, length >= t.chain
 }
@@ -114,13 +135,13 @@ func (t *Table) unlink(i uint32) {
 	s := t.lockBoth(h)
 	defer unlockBoth(s)
 	for d := range uint32(2) {
-		link := &t.heads[h[d]&t.mask]
-		for n := link.Load(); n&endOfChain == 0; n = link.Load() {
-			if n == i<<1|d {
-				link.Store(t.next[n].Load())
+		from := &t.heads[h[d]&t.mask]
+		for l := from.Load(); l&endOfChain == 0; l = from.Load() {
+			if nodeOf(l) == i<<1|d {
+				from.Store(t.next[nodeOf(l)].Load())
 				break
 			}
-			link = &t.next[n]
+			from = &t.next[nodeOf(l)]
 		}
 	}
 }

@@ -173,10 +173,14 @@ func Open(f *os.File, cfg Config, now uint32) (*Table, Report, error) {
 	if err != nil {
 		return nil, Report{}, err
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(fileSize(h.entries)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(fileSize(h.entries)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return nil, Report{}, mapError(err)
 	}
-	t := newTable(mem, h.entries, h.secret, cfg)
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // only where shmem_enabled says "advise"
+	t, err := newTable(mem, h.entries, h.secret, cfg)
+	if err != nil {
+		return nil, Report{}, err
+	}
 	return t, t.rebuild(now), nil
 }

@@ -13,18 +13,19 @@ func sound(tb testing.TB, t *Table) {
 	seen := make([]int, 2*len(t.recs))
 	for b := range t.heads {
 		length := 0
-		n := t.heads[b].Load()
-		for ; n&endOfChain == 0; n = t.next[n].Load() {
+		l := t.heads[b].Load()
+		for ; l&endOfChain == 0; l = t.next[nodeOf(l)].Load() {
+			n := nodeOf(l)
 			seen[n]++
 			if length++; length > 2*len(t.recs) {
 				tb.Fatalf("bucket %d: the chain has a loop", b)
 			}
-			if h := t.recs[n>>1].hash[n&1]; h&t.mask != uint32(b) {
+			if h := t.recs[n>>1].hash[n&1]; h&t.mask != uint32(b) || h != hashOf(l) {
 				tb.Errorf("bucket %d has record %d of bucket %d", b, n>>1, h&t.mask)
 			}
 		}
-		if n != uint32(b)|endOfChain {
-			tb.Errorf("bucket %d ends in %#x", b, n)
+		if l != uint64(b)|endOfChain {
+			tb.Errorf("bucket %d ends in %#x", b, l)
 		}
 	}
 	live, free := 0, 0

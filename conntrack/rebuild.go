@@ -68,11 +68,7 @@ func (t *Table) takeOver(i uint32, r *record, now uint32, rep *Report) bool {
 	if t.mayGiveWay(r) {
 		t.young.push(u.young, i)
 	}
-	for d := range uint32(2) {
-		bucket, n := r.hash[d]&t.mask, i<<1|d
-		t.next[n].Store(t.heads[bucket].Load())
-		t.heads[bucket].Store(n)
-	}
+	t.chainUp(i, r.hash)
 	return true
 }
 

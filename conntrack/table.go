@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"errors"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -38,11 +39,12 @@ type Config struct {
 type Table struct {
 	recs   []record
 	mem    []byte // the mapping that recs lies in
+	index  []byte // that of heads and next
 	secret hashKey
 
 	mask    uint32          // hash & mask is a bucket
-	heads   []atomic.Uint32 // first node of each bucket's chain
-	next    []atomic.Uint32 // next node after each node
+	heads   []atomic.Uint64 // link to the first node of each bucket's chain
+	next    []atomic.Uint64 // link from each node to the next
 	stripes [numStripes]stripe
 	chain   int
 
@@ -98,25 +100,41 @@ func NewTable(cfg Config) (*Table, error) {
 	if err := checkEntries(n); err != nil {
 		return nil, err
 	}
-	mem, err := unix.Mmap(-1, 0, int(fileSize(n)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	secret, err := newSecret()
+	if err != nil {
+		return nil, err
+	}
+	mem, err := private(int(fileSize(n)))
+	if err != nil {
+		return nil, err
+	}
+	return newTable(mem, n, secret, cfg)
+}
+
+// private maps memory of this process: in large pages, if there are any, since
+// what is looked up by a hash is all over it.
+func private(size int) ([]byte, error) {
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, mapError(err)
 	}
-	secret, err := newSecret()
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
+	return mem, nil
+}
+
+// newTable makes an empty table over mapped memory, which is its own from now on.
+func newTable(mem []byte, n int, secret hashKey, cfg Config) (*Table, error) {
+	buckets := 1 << bits.Len(uint(max(n, numStripes)*2-1)) // at least one for each tuple
+	index, err := private(8 * (buckets + 2*n))
 	if err != nil {
 		_ = unix.Munmap(mem)
 		return nil, err
 	}
-	return newTable(mem, n, secret, cfg), nil
-}
-
-// newTable makes an empty table over mapped memory.
-func newTable(mem []byte, n int, secret hashKey, cfg Config) *Table {
-	buckets := 1 << bits.Len(uint(max(n, numStripes)*2-1)) // at least one for each tuple
+	words := wordsOf(index, buckets+2*n)
 	t := &Table{
-		recs: recordsOf(mem, n), mem: mem, secret: secret,
+		recs: recordsOf(mem, n), mem: mem, index: index, secret: secret,
 		mask:  uint32(buckets - 1),
-		heads: make([]atomic.Uint32, buckets), next: make([]atomic.Uint32, 2*n),
+		heads: words[:buckets], next: words[buckets:],
 		chain: cfg.Chain, otherZone: Kernel(),
 		endpoints: make([]atomic.Uint32, maxPorts), backends: make([]atomic.Uint32, maxPorts),
 		confirmed: cfg.Confirmed, removed: cfg.Removed, nobody: new(lost),
@@ -131,23 +149,23 @@ func newTable(mem []byte, n int, secret hashKey, cfg Config) *Table {
 		t.otherZone = *cfg.Zone
 	}
 	for b := range t.heads {
-		t.heads[b].Store(uint32(b) | endOfChain)
+		t.heads[b].Store(uint64(b) | endOfChain)
 	}
 	for s := range uint32(slots) {
 		t.wheel.reset(t.slotAt(s))
 	}
 	t.wheel.reset(t.freeList())
-	return t
+	return t, nil
 }
 
 // Close unmaps the table. Nothing of it may be in use any more, nor any Conn.
 func (t *Table) Close() error {
-	mem := t.mem
-	t.recs, t.mem = nil, nil
+	mem, index := t.mem, t.index
+	t.recs, t.heads, t.next, t.mem, t.index = nil, nil, nil, nil, nil
 	if mem == nil {
 		return nil
 	}
-	if err := unix.Munmap(mem); err != nil {
+	if err := errors.Join(unix.Munmap(mem), unix.Munmap(index)); err != nil {
 		return mapError(err)
 	}
 	return nil
