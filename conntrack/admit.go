@@ -225,7 +225,7 @@ func (t *Table) free(i uint32) {
 	u := t.use(r.port)
 	t.count(u, -1)
 	t.forget(r.port, u)
-	r.life.Store((r.life.Load()&^phaseMask + lifeStep) | phaseFree)
+	r.life.Store(nextUse(r.life.Load()))
 	t.wheel.push(t.freeList(), i)
 	t.numFree++
 }

@@ -66,12 +66,10 @@ func answerTo(proto, typ uint8) (uint8, bool) {
 // mayBegin reports whether a query of the type begins a connection: a question
 // does, an answer does not.
 func mayBegin(proto, typ uint8) bool {
-	switch {
-	case proto == packet.ProtoICMPv6:
+	if proto == packet.ProtoICMPv6 {
 		return typ == icmp6Echo || typ == icmp6NodeQuery
-	default:
-		return typ == icmpEcho || typ == icmpTimestamp || typ == icmpInfo || typ == icmpMask
 	}
+	return typ == icmpEcho || typ == icmpTimestamp || typ == icmpInfo || typ == icmpMask
 }
 
 // isError reports whether an ICMP message of the type is about another packet,

@@ -72,6 +72,7 @@ const (
 // Reason is why the packet is dropped; None if it isn't.
 func (o Outcome) Reason() trace.Reason {
 	switch o {
+	case Inserted, Raced:
 	case Clash:
 		return trace.CTClash
 	case Full:

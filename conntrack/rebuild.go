@@ -31,7 +31,7 @@ func (t *Table) rebuild(now uint32) (rep Report) {
 			continue
 		}
 		r.lock.Store(0)
-		r.life.Store((r.life.Load()&^phaseMask + lifeStep) | phaseFree)
+		r.life.Store(nextUse(r.life.Load()))
 		t.wheel.reset(i)
 		t.young.reset(i)
 		t.wheel.push(t.freeList(), i)

@@ -97,6 +97,9 @@ type peer struct {
 	_      uint16
 }
 
+// nextUse is the life of a free record whose life was that.
+func nextUse(life uint32) uint32 { return life&^phaseMask + lifeStep }
+
 // acquire locks what follows a packet. The lock is held for some tens of
 // nanoseconds, by two workers at most: those of the two directions.
 func (r *record) acquire() {

@@ -315,22 +315,33 @@ func (m *sctpMachine) initiate(c *chunks) bool {
 	own, other := &m.track.peer[m.dir], &m.track.peer[m.dir.Other()]
 	tag := initTag(c.body)
 	if c.typ == chunkInitAck {
-		both := own.flags&other.flags&initSeen != 0
-		if tag != other.end && (both || other.flags&initSeen == 0 && other.end != 0) {
+		if tag != other.end && collides(own, other) {
 			return false
 		}
 		other.end = tag
 		return true
 	}
 	if m.from == sctpNone || other.end != tag { // else it is repeated, or stale
-		if own.flags&other.flags&initSeen != 0 {
-			other.flags &^= initSeen
-		}
-		own.flags |= initSeen
+		noteInit(own, other)
 	}
 	other.end = tag
 	if m.from == sctpClosed && m.to == sctpClosed && !m.fresh {
 		m.ignore = true // as of a SYN that is repeated
 	}
 	return true
+}
+
+// collides reports whether another tag than the known one is none: the other side
+// sent no INIT that this answers, or both sides did and this answers the loser's.
+func collides(own, other *peer) bool {
+	both := own.flags&other.flags&initSeen != 0
+	return both || other.flags&initSeen == 0 && other.end != 0
+}
+
+// noteInit remembers which side sent an INIT; a third one begins anew.
+func noteInit(own, other *peer) {
+	if own.flags&other.flags&initSeen != 0 {
+		other.flags &^= initSeen
+	}
+	own.flags |= initSeen
 }

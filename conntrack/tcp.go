@@ -167,20 +167,26 @@ func (s *subject) tcp(b []byte, v *packet.View) action {
 		return action{}
 	}
 	m.to = transition(s.dir, m.class, m.from)
+	again := m.to == tcpSynSent && m.from >= tcpTimeWait // a SYN after the end
 	switch {
 	case m.to == tcpInvalid:
 		return action{}
-	case m.to == tcpSynSent && m.from >= tcpTimeWait && m.reopens():
+	case again && m.reopens():
 		return action{verdict: reopen}
 	case m.to == tcpIgnore && m.resyncs():
 		m.from, m.to = tcpSynSent, tcpSynRecv
-	case m.to == tcpIgnore, m.to == tcpSynSent && m.from >= tcpTimeWait:
+	case m.to == tcpIgnore || again:
 		m.note()
 		return m.pass()
 	case m.isChallenge():
 		m.track.lastFlag &^= expectChallenge
 		return m.pass()
 	}
+	return m.step()
+}
+
+// step is for a segment that has a place in the state machine.
+func (m *tcpMachine) step() action {
 	if m.to == tcpClose && m.class == classRST {
 		return m.reset()
 	}
@@ -274,28 +280,42 @@ func (m *tcpMachine) openBoth() {
 // reset judges a segment with RST. In a connection that is closing its ports may
 // be those of another already, whose numbers nobody knows.
 func (m *tcpMachine) reset() action {
-	t, other := m.track, &m.track.peer[m.dir.Other()]
 	if tcpClosing(m.from) {
 		return m.advance()
 	}
-	if other.flags&maxAckSet != 0 && t.last != classSYN {
-		established := m.from == tcpEstablished && m.status&Assured != 0
-		if m.seq == 0 && !established {
-			return m.windowed()
+	other := &m.track.peer[m.dir.Other()]
+	if other.flags&maxAckSet != 0 && m.track.last != classSYN {
+		if a, done := m.doubt(other.maxAck); done {
+			return a
 		}
-		if before(m.seq, other.maxAck) && !m.cfg.IgnoreInvalidRST {
-			return action{}
-		}
-		train := t.last == classACK && t.lastDir == m.dir && m.seq == t.lastEnd
-		if !established || m.seq == other.maxAck || train {
-			return m.windowed()
-		}
-		m.to = m.from // it does not fit exactly: leave room for a challenge (RFC 5961 §3)
 	}
 	if m.answersIgnored() || m.answersChallenge() {
 		return m.advance()
 	}
 	return m.windowed()
+}
+
+// doubt compares a reset with what the other side has acknowledged. done: that
+// settled it.
+func (m *tcpMachine) doubt(acked uint32) (a action, done bool) {
+	established := m.from == tcpEstablished && m.status&Assured != 0
+	switch {
+	case m.seq == 0 && !established:
+		return m.windowed(), true
+	case before(m.seq, acked) && !m.cfg.IgnoreInvalidRST:
+		return action{}, true
+	case !established || m.seq == acked || m.endsTrain():
+		return m.windowed(), true
+	}
+	m.to = m.from // it does not fit exactly: leave room for a challenge (RFC 5961 §3)
+	return action{}, false
+}
+
+// endsTrain reports whether a segment follows right after the last one of its
+// side.
+func (m *tcpMachine) endsTrain() bool {
+	t := m.track
+	return t.last == classACK && t.lastDir == m.dir && m.seq == t.lastEnd
 }
 
 // answersIgnored reports whether a reset answers a SYN, or an ACK of a half-open

@@ -51,16 +51,12 @@ func (m *tcpMachine) window() fit {
 	if m.meet(snd, rcv, &w) {
 		return in
 	}
-	if !m.has(flagACK) || m.has(flagRST) && w.ack == 0 {
-		w.ack, w.sack = rcv.end, rcv.end
-	}
-	if m.has(flagRST) && w.seq == 0 && m.state == tcpSynSent {
-		w.seq, w.end = snd.end, snd.end // a reset that answers a SYN
-	}
-	if f := w.fits(snd, rcv); f != in && snd.flags&liberal == 0 && !m.cfg.Liberal {
+	m.excuse(snd, rcv, &w)
+	if f := w.fits(snd, rcv); f != in {
+		if snd.flags&liberal != 0 || m.cfg.Liberal {
+			return in
+		}
 		return f
-	} else if f != in {
-		return in
 	}
 	if !m.has(flagSYN) {
 		w.size <<= snd.scale
@@ -70,6 +66,18 @@ func (m *tcpMachine) window() fit {
 		m.repeated(&w)
 	}
 	return in
+}
+
+// excuse fills in what segments of some kinds don't say: without ACK, and in the
+// resets of some systems, an acknowledgement; in a reset that answers a SYN, a
+// sequence number.
+func (m *tcpMachine) excuse(snd, rcv *peer, w *win) {
+	if !m.has(flagACK) || m.has(flagRST) && w.ack == 0 {
+		w.ack, w.sack = rcv.end, rcv.end
+	}
+	if m.has(flagRST) && w.seq == 0 && m.state == tcpSynSent {
+		w.seq, w.end = snd.end, snd.end
+	}
 }
 
 // win is a segment as the window sees it.
