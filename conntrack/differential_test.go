@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"testing"
+	"time"
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
@@ -126,6 +127,8 @@ func newTalk(r *rand.Rand, proto uint8, port uint16, v6 bool) *talk {
 		tu.DstPort = 8 << 8
 	case packet.ProtoICMPv6:
 		tu.DstPort = 128 << 8
+	case protoGRE, 99:
+		tu.SrcPort, tu.DstPort = 0, 0
 	}
 	return &talk{r: r, tu: tu, next: [2]uint32{r.Uint32(), r.Uint32()}, tag: [2]uint32{r.Uint32(), r.Uint32()}}
 }
@@ -152,6 +155,13 @@ func (k *talk) plain(d Dir, step int) []byte {
 		return k.tcp(d, step)
 	case packet.ProtoSCTP:
 		return k.sctp(d, step)
+	case protoGRE, 99:
+		k.describe = fmt.Sprintf("protocol %d %v", k.tu.Proto, d)
+		body := pt.Payload{0, 0, 8, 0, 1, 2, 3, 4}
+		if tu := k.from(d); tu.Src.Is6() {
+			return pt.Build(pt.EtherHdr{}, pt.IPv6Hdr{Src: tu.Src, Dst: tu.Dst, Next: &k.tu.Proto}, body)
+		}
+		return pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: k.from(d).Src, Dst: k.from(d).Dst, Proto: &k.tu.Proto}, body)
 	case packet.ProtoUDP:
 		tu := k.from(d)
 		h := pt.UDPHdr{SrcPort: tu.SrcPort, DstPort: tu.DstPort}
@@ -178,7 +188,9 @@ func (k *talk) icmpError(d Dir) []byte {
 	case 0:
 		quoted = quoted[:k.r.IntN(len(quoted))]
 	case 1:
-		quoted[len(quoted)-1-k.r.IntN(len(quoted))] ^= 1 << k.r.IntN(8)
+		// Not of the first byte: the kernel takes a header of less than 20 bytes for
+		// one, and so its end for ports.
+		quoted[1+k.r.IntN(len(quoted)-1)] ^= 1 << k.r.IntN(8)
 	case 2:
 		quoted = quoted[:min(len(quoted), 28)]
 	}
@@ -339,7 +351,7 @@ func TestConversationsAgainstTheKernel(t *testing.T) {
 		talks = 200
 	}
 	profiles := settings()
-	protos := []uint8{packet.ProtoTCP, packet.ProtoTCP, packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP, packet.ProtoSCTP}
+	protos := []uint8{packet.ProtoTCP, packet.ProtoTCP, packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP, packet.ProtoSCTP, protoGRE, 99}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -407,4 +419,32 @@ func (s setting) apply(t *testing.T, tab *Table) {
 	c := Kernel()
 	s.config(&c)
 	tab.SetZone(0, c)
+}
+
+// TestStreamsAgainstTheKernel waits until a conversation is older than two seconds.
+func TestStreamsAgainstTheKernel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits two seconds")
+	}
+	k := newKernelTracker(t)
+	tab := table(t, Config{Entries: 64})
+	tu := Tuple{Src: ends(false)[0], Dst: ends(false)[1], SrcPort: 9, DstPort: 53, Proto: packet.ProtoUDP}
+	back, _ := tu.Inverse()
+	frames := [2][]byte{}
+	for d, of := range []Tuple{tu, back} {
+		frames[d] = pt.Build(pt.EtherHdr{}, ipHdr(of), pt.UDPHdr{SrcPort: of.SrcPort, DstPort: of.DstPort})
+	}
+	now := uint32(testSecond)
+	for step, wait := range []time.Duration{0, 0, 1, 2, 0} {
+		time.Sleep(wait * 1050 * time.Millisecond)
+		now += uint32(wait)
+		d := Dir(step % 2)
+		want := k.send(t, d, frames[d])
+		if v := look(t, tab, frames[d], now); v.State != want {
+			t.Errorf("step %d: %v, the kernel says %v", step, v.State, want)
+		}
+		if diff := differ(k.get(t, tu), ours(tab, tu, now)); diff != "" {
+			t.Errorf("step %d: %s", step, diff)
+		}
+	}
 }
