@@ -99,26 +99,36 @@ func (t *Table) forget(port uint16, u *portUse) {
 func (t *Table) youngOf(port uint16) uint32 { return uint32(len(t.recs)) + uint32(port) }
 
 // admit takes a record for a connection of a port, over at expiry, and makes room
-// for it if it has to: of the port's own connections first.
+// for it if it has to.
 func (t *Table) admit(port uint16, expiry, now uint32) (uint32, Outcome) {
 	t.mu.Lock()
-	var lost *lost
-	defer func() {
-		t.mu.Unlock()
-		t.mourn(lost)
-	}()
-	u := t.use(port)
+	l, out := t.room(t.use(port), now)
+	var i uint32
+	if out == Inserted {
+		i = t.take(port, expiry)
+	}
+	t.mu.Unlock()
+	t.mourn(l)
+	return i, out
+}
+
+// room sees to it that a port may have one more, and returns who gave way.
+//
+// +checklocks:t.mu
+func (t *Table) room(u *portUse, now uint32) (*lost, Outcome) {
 	if q := u.limits.Quota; q > 0 && u.used >= q {
-		if lost = t.sacrifice(u, now); lost == nil {
-			return 0, Quota
+		if l := t.sacrifice(u, now); l != nil {
+			return l, Inserted
 		}
+		return nil, Quota
 	}
-	if u.excess() >= 0 && t.used+t.unmet >= len(t.recs) && lost == nil {
-		if lost = t.makeRoom(u, now); lost == nil {
-			return 0, Full
+	if u.excess() >= 0 && t.used+t.unmet >= len(t.recs) {
+		if l := t.makeRoom(u, now); l != nil {
+			return l, Inserted
 		}
+		return nil, Full
 	}
-	return t.take(port, expiry), Inserted
+	return nil, Inserted
 }
 
 // makeRoom ends a connection that may give way: of the port itself or of the one

@@ -53,7 +53,8 @@ type Table struct {
 	endpoints []atomic.Uint32 // generations
 	backends  []atomic.Uint32
 
-	confirmed, removed func(*Entry)
+	confirmed func(*Entry)
+	removed   func(*Entry)
 
 	clock    atomic.Uint32 // the second of the last turn, for who has no better one
 	nobody   *lost
