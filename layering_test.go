@@ -66,6 +66,10 @@ func layers() map[string]edges {
 			"packet": "it reads and makes ARP and neighbour discovery",
 			"trace":  "what it gives up is dropped with a reason",
 		},
+		"conntrack": {
+			"packet": "it reads the headers of a frame",
+			"trace":  "a connection that finds no room is dropped with a reason",
+		},
 
 		// Row 2: the words of users, and what a namespace does with an IP packet.
 		"iproute": {
