@@ -19,7 +19,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 )
@@ -248,7 +247,7 @@ func TestRewritingAgreesWithKernel(t *testing.T) {
 		arrived := through(t, k.near, k.far, sent)
 		src, dst := endsOf(pt.Frame(sent))
 		toSrc, toDst := endsOf(pt.Frame(arrived))
-		there, back := nat.Between(src, dst, toSrc, toDst), nat.Between(toDst, toSrc, dst, src)
+		there, back := between(src, dst, toSrc, toDst), between(toDst, toSrc, dst, src)
 		same(t, "first packet", sent, ours(t, k.far, sent, there.Apply), arrived)
 
 		reply := replyTo(r, arrived)

@@ -39,7 +39,7 @@ func IsError(proto, icmpType uint8) bool {
 func (r *Rewrite) ApplyError(f *packet.Frame) bool {
 	v, b := &f.View, f.Bytes()
 	q, ok := quoteOf(f)
-	if !ok || q.v6 != r.v6 || !packet.VerifyL4(b, v) {
+	if !ok || r.family || q.v6 != r.v6 || !packet.VerifyL4(b, v) {
 		return false
 	}
 	inner := r.quoted()

@@ -50,7 +50,7 @@ func TestErrorsQuoteWhatTheirReceiverSent(t *testing.T) {
 		v := f.View
 		src, dst := endsOf(f)
 		toSrc, toDst := newEnds(r, f)
-		there, back := nat.Between(src, dst, toSrc, toDst), nat.Between(toDst, toSrc, dst, src)
+		there, back := between(src, dst, toSrc, toDst), between(toDst, toSrc, dst, src)
 		there.Apply(f)
 
 		room := v.L4 - v.L3 + 8 + r.IntN(700)
@@ -86,7 +86,7 @@ func TestErrorsKeepTheirExtensions(t *testing.T) {
 	f := pt.Frame(sent)
 	src, dst := endsOf(f)
 	to := netip.MustParseAddrPort("203.0.113.9:61000")
-	there, back := nat.Between(src, dst, to, dst), nat.Between(dst, to, dst, src)
+	there, back := between(src, dst, to, dst), between(dst, to, dst, src)
 	there.Apply(f)
 	quote := make([]byte, 128) // padded to 128 as RFC 4884 §5.1 wants
 	copy(quote, f.Bytes()[f.View.L3:f.View.End])
@@ -104,7 +104,7 @@ func TestErrorsKeepTheirExtensions(t *testing.T) {
 func TestErrorsThatAreDropped(t *testing.T) {
 	sent := pt.UDP4(pt.Packet{})
 	src, dst := endsOf(pt.Frame(sent))
-	back := nat.Between(dst, src, dst, netip.MustParseAddrPort("10.0.0.1:5"))
+	back := between(dst, src, dst, netip.MustParseAddrPort("10.0.0.1:5"))
 	router := pt.IP("192.0.2.1")
 	good := errorAbout(sent, router, 28)
 	l4 := packet.EthernetLen + packet.IPv4MinLen
@@ -145,8 +145,8 @@ func TestErrorRewriteAllocatesNothing(t *testing.T) {
 	sent := pt.Frame(pt.TCP6(pt.Packet{Payload: pt.Bytes(300)}))
 	src, dst := endsOf(sent)
 	to := netip.AddrPortFrom(src.Addr().Next(), 61000)
-	back, there := nat.Between(dst, to, dst, src), nat.Between(dst, src, dst, to)
-	first := nat.Between(src, dst, to, dst)
+	back, there := between(dst, to, dst, src), between(dst, src, dst, to)
+	first := between(src, dst, to, dst)
 	first.Apply(sent)
 	e := pt.Frame(errorAbout(sent.Bytes(), dst.Addr(), 400))
 	if n := testing.AllocsPerRun(100, func() {
@@ -182,7 +182,7 @@ func FuzzRewrite(f *testing.F) {
 		}
 		trailer := bytes.Clone(f.Bytes()[f.View.End:])
 		l3, l4 := packet.VerifyL3(f.Bytes(), &f.View), packet.VerifyL4(f.Bytes(), &f.View)
-		rw := nat.Between(src, dst, to, dst)
+		rw := between(src, dst, to, dst)
 		if rw.Apply(f) && (packet.VerifyL3(f.Bytes(), &f.View) != l3 || l4 && !packet.VerifyL4(f.Bytes(), &f.View)) {
 			t.Fatal("a sum is not as right as it was")
 		}

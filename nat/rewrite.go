@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"sluice/conntrack"
 	"sluice/packet"
 )
 
@@ -30,21 +31,27 @@ type Rewrite struct {
 	src, dst     [16]byte // IPv4 in the first four
 	sport, dport uint16
 	parts        Parts
-	v6           bool
+	v6           bool // what it becomes
+	family       bool // it was the other
 }
 
-// Between is the rewriting that makes of a packet from src to dst one from
-// newSrc to newDst. All have the same family. Of an ICMP query, the port of each
-// is the identifier.
-func Between(src, dst, newSrc, newDst netip.AddrPort) Rewrite {
-	r := Rewrite{sport: newSrc.Port(), dport: newDst.Port(), v6: newSrc.Addr().Is6()}
-	r.src, r.dst = bytesOf(newSrc.Addr()), bytesOf(newDst.Addr())
-	r.parts.set(SrcAddr, src.Addr() != newSrc.Addr())
-	r.parts.set(SrcPort, src.Port() != newSrc.Port())
-	r.parts.set(DstAddr, dst.Addr() != newDst.Addr())
-	r.parts.set(DstPort, dst.Port() != newDst.Port())
+// Of is the rewriting that makes of a packet of one tuple one of another: of a
+// connection c and a direction d, c.Tuple(d) and c.Out(d). If they are of two
+// families, the packet is translated from one to the other, see Translates.
+func Of(from, to conntrack.Tuple) Rewrite {
+	r := Rewrite{sport: to.SrcPort, dport: to.DstPort, v6: to.Src.Is6()}
+	r.src, r.dst = bytesOf(to.Src), bytesOf(to.Dst)
+	r.family = from.Src.Is4() != to.Src.Is4()
+	r.parts.set(SrcAddr, from.Src != to.Src)
+	r.parts.set(SrcPort, from.SrcPort != to.SrcPort)
+	r.parts.set(DstAddr, from.Dst != to.Dst)
+	r.parts.set(DstPort, from.DstPort != to.DstPort && !isICMP(to.Proto)) // there it is type and code
 	return r
 }
+
+// Translates reports whether the packet becomes one of the other family, by RFC
+// 7915: for Translate, not for Apply.
+func (r *Rewrite) Translates() bool { return r.family }
 
 func (p *Parts) set(part Parts, on bool) {
 	if on {
@@ -89,7 +96,7 @@ func (r *Rewrite) quoted() Rewrite {
 // Preconditions: f.View was parsed without fault and f.CheckVnet() holds.
 func (r *Rewrite) Apply(f *packet.Frame) bool {
 	v, b := &f.View, f.Bytes()
-	if !v.Is(packet.ViewIP) || v.Is(packet.ViewIPv6) != r.v6 {
+	if r.family || !v.Is(packet.ViewIP) || v.Is(packet.ViewIPv6) != r.v6 {
 		return false
 	}
 	if r.parts == 0 {

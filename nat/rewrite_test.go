@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
@@ -26,6 +27,14 @@ func addrPort(r *rand.Rand, v6 bool) netip.AddrPort {
 	var a [4]byte
 	binary.BigEndian.PutUint32(a[:], r.Uint32())
 	return netip.AddrPortFrom(netip.AddrFrom4(a), port)
+}
+
+// between is the rewriting from one pair of ends to another, ports of ICMP being
+// the identifier.
+func between(src, dst, newSrc, newDst netip.AddrPort) nat.Rewrite {
+	return nat.Of(
+		conntrack.Tuple{Src: src.Addr(), SrcPort: src.Port(), Dst: dst.Addr(), DstPort: dst.Port()},
+		conntrack.Tuple{Src: newSrc.Addr(), SrcPort: newSrc.Port(), Dst: newDst.Addr(), DstPort: newDst.Port()})
 }
 
 // endsOf are the two ends of a parsed packet, ports of ICMP being the identifier.
@@ -155,7 +164,7 @@ func TestRewriteIsWhatComputingAnewGives(t *testing.T) {
 		before := bytes.Clone(f.Bytes())
 		want := bytes.Clone(before)
 		slowRewrite(want, toSrc, toDst)
-		rw := nat.Between(src, dst, toSrc, toDst)
+		rw := between(src, dst, toSrc, toDst)
 		if !rw.Apply(f) {
 			t.Fatalf("refused %s", pt.Describe(before))
 		}
@@ -166,7 +175,7 @@ func TestRewriteIsWhatComputingAnewGives(t *testing.T) {
 		if v.Parse(want); v != f.View {
 			t.Fatalf("view: got %+v, want %+v", f.View, v)
 		}
-		back := nat.Between(toSrc, toDst, src, dst)
+		back := between(toSrc, toDst, src, dst)
 		if !back.Apply(f) || !bytes.Equal(f.Bytes(), before) {
 			t.Fatalf("there and back: %s:\n got %x\nwant %x", pt.Describe(before), f.Bytes(), before)
 		}
@@ -192,7 +201,7 @@ func TestWrongSumsStayWrong(t *testing.T) {
 		}
 		src, dst := endsOf(f)
 		toSrc, toDst := newEnds(r, f)
-		rw := nat.Between(src, dst, toSrc, toDst)
+		rw := between(src, dst, toSrc, toDst)
 		if !rw.Apply(f) || packet.VerifyL4(f.Bytes(), v) {
 			t.Fatalf("%s became right", pt.Describe(f.Bytes()))
 		}
@@ -212,7 +221,7 @@ func TestPartialSumsFollow(t *testing.T) {
 		partial := pt.Partial(f.Bytes())
 		src, dst := endsOf(f)
 		toSrc, toDst := newEnds(r, f)
-		rw := nat.Between(src, dst, toSrc, toDst)
+		rw := between(src, dst, toSrc, toDst)
 		if !rw.Apply(partial) {
 			t.Fatal("refused")
 		}
@@ -234,7 +243,7 @@ func TestSegmentsOfOffloadFramesAreRight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := pt.GSO(b, 1400)
 			src, dst := endsOf(f)
-			rw := nat.Between(src, dst, to, dst)
+			rw := between(src, dst, to, dst)
 			if !rw.Apply(f) || !f.CheckVnet() {
 				t.Fatal("refused")
 			}
@@ -267,7 +276,7 @@ func TestFragmentsAreThoseOfTheRewrittenPacket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := pt.Frame(b)
 			src, dst := endsOf(f)
-			rw := nat.Between(src, dst, netip.MustParseAddrPort("203.0.113.9:61000"), netip.AddrPortFrom(dst.Addr(), dst.Port()))
+			rw := between(src, dst, netip.MustParseAddrPort("203.0.113.9:61000"), netip.AddrPortFrom(dst.Addr(), dst.Port()))
 			got := fragments(t, b)
 			if len(got) < 4 {
 				t.Fatalf("%d fragments", len(got))
@@ -300,7 +309,7 @@ func fragments(t *testing.T, b []byte) (all []*packet.Frame) {
 }
 
 func TestRefusals(t *testing.T) {
-	v4 := nat.Between(netip.MustParseAddrPort("10.44.0.10:1"), netip.MustParseAddrPort("10.44.0.11:2"),
+	v4 := between(netip.MustParseAddrPort("10.44.0.10:1"), netip.MustParseAddrPort("10.44.0.11:2"),
 		netip.MustParseAddrPort("10.44.0.12:3"), netip.MustParseAddrPort("10.44.0.11:2"))
 	fragment := pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{MF: true}, pt.SCTPHdr{SrcPort: 1, DstPort: 2}, pt.Bytes(64))
 	for name, b := range map[string][]byte{
@@ -326,7 +335,7 @@ func TestTunnelsWithinUDP(t *testing.T) {
 	f := pt.Frame(b)
 	f.Vnet = packet.Vnet{Flags: packet.FlagNeedsCsum, CsumStart: uint16(f.View.L4 + 50), CsumOffset: 16}
 	src, dst := endsOf(f)
-	rw := nat.Between(src, dst, netip.MustParseAddrPort("203.0.113.9:61000"), dst)
+	rw := between(src, dst, netip.MustParseAddrPort("203.0.113.9:61000"), dst)
 	if !rw.Apply(f) || !packet.VerifyL4(f.Bytes(), &f.View) {
 		t.Error("the outer sum is wrong")
 	}
@@ -340,7 +349,7 @@ func TestRewriteAllocatesNothing(t *testing.T) {
 		src, dst := endsOf(f)
 		r := rand.New(rand.NewPCG(3, 4))
 		to, _ := newEnds(r, f)
-		there, back := nat.Between(src, dst, to, dst), nat.Between(to, dst, src, dst)
+		there, back := between(src, dst, to, dst), between(to, dst, src, dst)
 		if n := testing.AllocsPerRun(100, func() { there.Apply(f); back.Apply(f) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
@@ -356,7 +365,7 @@ func BenchmarkRewrite(b *testing.B) {
 			f := pt.Frame(frame)
 			src, dst := endsOf(f)
 			to := netip.AddrPortFrom(src.Addr().Next(), 61000)
-			there, back := nat.Between(src, dst, to, dst), nat.Between(to, dst, src, dst)
+			there, back := between(src, dst, to, dst), between(to, dst, src, dst)
 			b.ReportAllocs()
 			for b.Loop() {
 				there.Apply(f)
