@@ -65,6 +65,7 @@ type NAT struct {
 	zones    atomic.Pointer[map[uint16]*ZoneConfig]
 	services atomic.Pointer[map[uint16]*service]
 	stats    stats
+	ids      atomic.Uint32 // of IPv4 headers
 
 	mu       sync.Mutex // below it, conntrack's own locks
 	random   *rand.Rand // +checklocks:mu
@@ -76,6 +77,7 @@ type NAT struct {
 // New makes a NAT without rules. It is of no use before Attach.
 func New(c Config) *NAT {
 	n := &NAT{seed: binary.LittleEndian.Uint64(c.Seed[:]), random: rand.New(rand.NewChaCha8(c.Seed))}
+	n.ids.Store(n.random.Uint32())
 	n.zones.Store(&map[uint16]*ZoneConfig{})
 	n.services.Store(&map[uint16]*service{})
 	n.bindings = newBindings(or(c.Bindings, DefaultBindings))
