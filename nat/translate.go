@@ -220,6 +220,9 @@ func (r *Rewrite) upperLayer(p *parcel, h *header) bool {
 	if p.proto == packet.ProtoICMP || p.proto == packet.ProtoICMPv6 {
 		return r.query(p, h)
 	}
+	if !transport(p.proto) {
+		return false // RFC 6146 §3.4; and in IPv6 it might be an extension header
+	}
 	at, ports := p.portFields(r)
 	if p.proto == packet.ProtoSCTP {
 		if ports && !p.whole && !p.quote {
