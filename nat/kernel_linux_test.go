@@ -198,9 +198,12 @@ func question(r *rand.Rand, v6 bool) []pt.Layer {
 
 // l4Of is a packet that begins a connection, or answers the one that did.
 func l4Of(r *rand.Rand, kind int, v6 bool, src, dst uint16, reply bool) []pt.Layer {
-	data := pt.Bytes(r.IntN(1000))
+	data := pt.Bytes(1000)
+	if r != nil {
+		data = data[:r.IntN(1000)]
+	}
 	for i := range data {
-		data[i] = byte(r.Uint32())
+		data[i] = byte(i * 7)
 	}
 	switch kind {
 	case 0:
@@ -211,7 +214,7 @@ func l4Of(r *rand.Rand, kind int, v6 bool, src, dst uint16, reply bool) []pt.Lay
 		return []pt.Layer{h}
 	case 1:
 		h := pt.UDPHdr{SrcPort: src, DstPort: dst}
-		if zero := uint16(0); !v6 && r.IntN(4) == 0 {
+		if zero := uint16(0); !v6 && r != nil && r.IntN(4) == 0 {
 			h.Checksum = &zero
 		}
 		return []pt.Layer{h, data}
