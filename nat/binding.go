@@ -17,9 +17,9 @@ import (
 // Nothing of it is kept in a file: Attach makes it again of the connections.
 //
 // In the RFC profile each translated source has one, and its outside endpoint is
-// nobody else's. In the kernel's there may be many of a source, only those which
-// can't be found without: of another port than the source's, or of a range of
-// addresses.
+// nobody else's. In the kernel's there may be many of a source, and those are left
+// out which would be found without: of a source whose connections have all kept
+// their port, behind one address.
 
 // endpoint is one end of connections in a zone, without pointers: there are many.
 type endpoint struct {
@@ -77,13 +77,18 @@ func newBindings(limit int) bindings {
 
 func (b *bindings) len() int { return len(b.all) - 1 - len(b.free) }
 
-// find is the binding of a pair; 0: there is none.
-func (b *bindings) find(inside, outside endpoint) uint32 {
-	i := b.inside[inside]
-	for i != 0 && b.all[i].outside != outside {
+// maxBindings bounds those of one source in the kernel's profile: each of its
+// connections looks through them.
+const maxBindings = 16
+
+// find is the binding of a pair, 0 if there is none, and how many its source has
+// before it.
+func (b *bindings) find(inside, outside endpoint) (i uint32, before int) {
+	i = b.inside[inside]
+	for ; i != 0 && b.all[i].outside != outside; before++ {
 		i = b.all[i].next
 	}
-	return i
+	return i, before
 }
 
 // add makes a binding without connections; 0 if there is no room.
@@ -166,20 +171,37 @@ func (b *bindings) expire(now uint32) {
 // its confirmation, which happen in one go.
 const unconfirmed = 2
 
-func (b *bindings) remove(i uint32) {
+// lead makes the binding the first of its source's.
+func (b *bindings) lead(i uint32) {
 	e := &b.all[i]
-	if first := b.inside[e.inside]; first == i {
-		if e.next == 0 {
-			delete(b.inside, e.inside)
-		} else {
-			b.inside[e.inside] = e.next
-		}
-	} else {
+	if b.inside[e.inside] == i {
+		return
+	}
+	b.unlink(i)
+	e.next = b.inside[e.inside]
+	b.inside[e.inside] = i
+}
+
+// unlink takes the binding out of the list of its source's.
+func (b *bindings) unlink(i uint32) {
+	e := &b.all[i]
+	first := b.inside[e.inside]
+	switch {
+	case first != i:
 		for b.all[first].next != i {
 			first = b.all[first].next
 		}
 		b.all[first].next = e.next
+	case e.next == 0:
+		delete(b.inside, e.inside)
+	default:
+		b.inside[e.inside] = e.next
 	}
+}
+
+func (b *bindings) remove(i uint32) {
+	e := &b.all[i]
+	b.unlink(i)
 	if e.owned {
 		b.disown(i)
 	}
@@ -215,6 +237,7 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.held.forget(e)
 	z := (*n.zones.Load())[e.Zone]
 	owned, linger := false, uint32(0)
 	if z != nil && z.Profile == RFC {
@@ -222,12 +245,16 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 	}
 	b := &n.bindings
 	inside, outside := ends(e)
-	i := b.find(inside, outside)
+	i, others := b.find(inside, outside)
 	if i == 0 {
+		if !owned && others >= maxBindings {
+			return
+		}
 		if i = b.add(inside, outside, owned && b.outside[outside] == 0, linger, n.now); i == 0 {
 			return
 		}
 	}
+	b.lead(i)
 	b.all[i].refs++
 	b.count(i, e.Reply.Src, +1)
 }
@@ -240,7 +267,7 @@ func (n *NAT) Removed(e *conntrack.Entry) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := &n.bindings
-	i := b.find(ends(e))
+	i, _ := b.find(ends(e))
 	if i == 0 || b.all[i].refs == 0 {
 		return
 	}

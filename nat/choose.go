@@ -37,7 +37,7 @@ func (c *choice) set() Verdict {
 	if !ok {
 		return Verdict{Reason: trace.NATExhausted}
 	}
-	if c.source && c.pool && (c.portOf(&t) != c.portOf(&c.cur) || c.to.Addrs.Min != c.to.Addrs.Max) {
+	if c.source && !c.random && hasPort(t.Proto) && (t.SrcPort != c.cur.SrcPort || c.to.Addrs.Min != c.to.Addrs.Max || c.n.bindings.inside[c.inside()] != 0) {
 		c.f.Pending.Aux |= auxBound // for earlier to find
 	}
 	c.write(t)
@@ -100,8 +100,8 @@ func (c *choice) inRange(t *conntrack.Tuple) bool {
 	return !c.to.Ports.given() || c.to.Ports.contains(c.portOf(t))
 }
 
-// earlier is the mapping that another connection of the same source has, if it is
-// within the rule's range: find_appropriate_src.
+// earlier is the mapping that another connection of the same source has, the latest
+// first, if it is within the rule's range: find_appropriate_src.
 func (c *choice) earlier() (conntrack.Tuple, bool) {
 	b := &c.n.bindings
 	for i := b.inside[c.inside()]; i != 0; i = b.all[i].next {

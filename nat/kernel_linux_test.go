@@ -49,6 +49,9 @@ func newKernelNAT(t *testing.T, ruleset string) *kernelNAT {
 		t.Skip("needs nft")
 	}
 	runtime.LockOSThread()
+	var one unix.CPUSet // what two have in their queues changes places
+	one.Set(anyCPU(t))
+	must(t, "affinity", unix.SchedSetaffinity(0, &one))
 	must(t, "unshare", unix.Unshare(unix.CLONE_NEWNET))
 	for _, name := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/default/forwarding"} {
 		must(t, name, os.WriteFile("/proc/sys/net/"+name, []byte("1"), 0))
@@ -68,6 +71,20 @@ func newKernelNAT(t *testing.T, ruleset string) *kernelNAT {
 	run(t, set.String(), "ip", "-batch", "-")
 	run(t, ruleset, "nft", "-f", "-")
 	return &kernelNAT{near: newLink(t, 1), far: newLink(t, 2)}
+}
+
+// anyCPU is one that the thread may use.
+func anyCPU(t *testing.T) int {
+	t.Helper()
+	var all unix.CPUSet
+	must(t, "affinity", unix.SchedGetaffinity(0, &all))
+	for i := range 1024 {
+		if all.IsSet(i) {
+			return i
+		}
+	}
+	t.Fatal("no CPU")
+	return 0
 }
 
 func run(t *testing.T, input string, words ...string) {
@@ -118,10 +135,21 @@ func newLink(t *testing.T, n int) link {
 // other.
 func through(t *testing.T, from, to link, b []byte) []byte {
 	t.Helper()
+	send(t, from, b)
+	return receive(t, to, b)
+}
+
+func send(t *testing.T, from link, b []byte) {
+	t.Helper()
 	f := pt.Frame(b)
 	f.SetMACs(from.router, from.station)
 	_, err := unix.Write(from.fd, f.Bytes())
 	must(t, "send", err)
+}
+
+// receive is the next packet that the router sends by a link; about is what was sent.
+func receive(t *testing.T, to link, about []byte) []byte {
+	t.Helper()
 	got := make([]byte, packet.BufLen)
 	for {
 		n, err := unix.Read(to.fd, got)
@@ -129,7 +157,7 @@ func through(t *testing.T, from, to link, b []byte) []byte {
 			continue
 		}
 		if err != nil {
-			t.Fatalf("%s: nothing came through: %v", pt.Describe(b), err)
+			t.Fatalf("%s: nothing came through: %v", pt.Describe(about), err)
 		}
 		if packet.MAC(got) == to.station {
 			return bytes.Clone(got[:n])

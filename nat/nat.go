@@ -71,6 +71,7 @@ type NAT struct {
 	random   *rand.Rand // +checklocks:mu
 	bindings bindings   // +checklocks:mu
 	clients  clients    // +checklocks:mu
+	held     held       // +checklocks:mu
 	now      uint32     // +checklocks:mu; last heard, in seconds
 }
 
@@ -81,6 +82,7 @@ func New(c Config) *NAT {
 	n.zones.Store(&map[uint16]*ZoneConfig{})
 	n.services.Store(&map[uint16]*service{})
 	n.bindings = newBindings(or(c.Bindings, DefaultBindings))
+	n.held.at = map[heldKey]heldSYN{}
 	n.clients = newClients(or(c.Clients, DefaultClients))
 	return n
 }

@@ -280,3 +280,69 @@ func TestBindingsAreBounded(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestUnsolicitedSYN: RFC 5382 REQ-4.
+func TestUnsolicitedSYN(t *testing.T) {
+	w := newWorld(t, rfcZone(nat.AddressAndPort), masquerade())
+	src, _ := w.tcp("10.1.0.2:5000", "192.0.2.1:80")
+	told := map[string]int{}
+	wait := func(seconds int) {
+		for range seconds {
+			w.pass(1)
+			w.n.Unanswered(w.now, func(s nat.HeldSYN) {
+				var v packet.View
+				v.Parse(s.Frame)
+				told[v.SrcAddr(s.Frame).String()]++
+				if s.Zone != zone || s.In != outside {
+					t.Errorf("held %+v", s)
+				}
+			})
+		}
+	}
+	hold := func(from string) bool {
+		f, _ := w.begin(tuple(packet.ProtoTCP, from, src))
+		return w.n.Hold(f, firstPacket(f.Pending.Original))
+	}
+	if !hold("192.0.2.8:81") || !hold("192.0.2.9:81") || !hold("192.0.2.8:81") {
+		t.Fatal("not held")
+	}
+	wait(5)
+	if len(told) > 0 {
+		t.Errorf("after 5 seconds: %v", told)
+	}
+	w.tcp("10.1.0.2:5000", "192.0.2.9:81") // crosses
+	wait(2)
+	if len(told) != 1 || told["192.0.2.8"] != 1 {
+		t.Errorf("after 7 seconds: %v", told)
+	}
+	if wait(20); len(told) != 1 {
+		t.Errorf("at the end: %v", told)
+	}
+	k := newWorld(t, nat.ZoneConfig{}, masquerade())
+	f, _ := k.begin(tuple(packet.ProtoTCP, "192.0.2.8:81", "203.0.113.1:80"))
+	if k.n.Hold(f, firstPacket(f.Pending.Original)) {
+		t.Error("the kernel's profile holds none")
+	}
+}
+
+// TestErrorsFromAnyone: RFC 4787 REQ-12a, RFC 5508 REQ-4 and REQ-6: whoever reports
+// it, an error about a mapping's packet arrives, and the mapping stays.
+func TestErrorsFromAnyone(t *testing.T) {
+	for _, z := range []nat.ZoneConfig{{}, rfcZone(nat.AddressAndPort)} {
+		w := newWorld(t, z, masquerade())
+		w.udp("10.1.0.9:5000", "192.0.2.1:53")
+		src, _ := w.udp("10.1.0.2:5000", "192.0.2.1:53")
+		c := w.conns[tuple(packet.ProtoUDP, "10.1.0.2:5000", "192.0.2.1:53")]
+		out := c.Out(conntrack.Original)
+		left := pt.UDP4(pt.Packet{Src: out.Src, Dst: out.Dst, SrcPort: out.SrcPort, DstPort: out.DstPort})
+		e := pt.Frame(errorAbout(left, pt.IP("198.51.100.7"), 28))
+		v := w.table.Look(&conntrack.Packet{Frame: e, Zone: zone, Now: w.now}, new(conntrack.Pending))
+		back := nat.Of(c.Tuple(v.Dir), c.Out(v.Dir))
+		if v.Conn != c || !v.Error || !back.ApplyError(e) || e.View.DstAddr(e.Bytes()) != pt.IP("10.1.0.2") {
+			t.Fatalf("%+v, %s", v, pt.Describe(e.Bytes()))
+		}
+		if again, _ := w.udp("10.1.0.2:5000", "192.0.2.99:53"); again != src {
+			t.Errorf("after the error the mapping is %s", again)
+		}
+	}
+}

@@ -51,6 +51,14 @@ func (w *world) restart(z nat.ZoneConfig, t *conntrack.Table, rules ...nat.Rule)
 	w.n.SetZone(zone, z)
 	if t == nil {
 		t = conntrack.New(conntrack.Config{Entries: 1 << 18, Confirmed: func(e *conntrack.Entry) { w.n.Confirmed(e) }, Removed: func(e *conntrack.Entry) { w.n.Removed(e) }})
+		t, err = conntrack.NewTable(conntrack.Config{
+			Entries:   1 << 16,
+			Confirmed: func(e *conntrack.Entry) { w.n.Confirmed(e) },
+			Removed:   func(e *conntrack.Entry) { w.n.Removed(e) },
+		})
+		if err != nil {
+			w.tb.Fatal(err)
+		}
 	}
 	w.table = t
 	w.n.Attach(t, w.now)
