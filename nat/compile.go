@@ -260,7 +260,8 @@ func (c *Rules) translating(f *Flow, t *conntrack.Tuple) *Rule {
 		if g.Out = 0; len(m.Out) > 0 && !m.NotOut {
 			g.Out = m.Out[0]
 		}
-		if any := (Match{In: m.In, NotIn: m.NotIn, Out: m.Out, NotOut: m.NotOut, Src: m.Src, NotSrc: m.NotSrc, Protos: m.Protos}); any.matches(&g, t) {
+		source := Match{In: m.In, NotIn: m.NotIn, Out: m.Out, NotOut: m.NotOut, Src: m.Src, NotSrc: m.NotSrc, Protos: m.Protos}
+		if source.matches(&g, t) {
 			return r
 		}
 	}

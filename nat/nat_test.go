@@ -164,13 +164,17 @@ func TestRules(t *testing.T) {
 			"192.0.2.1:4000", "203.0.113.1:443", "192.0.2.1:4000", "10.1.0.4:8443", "", "",
 		},
 		"shifted range": {
-			[]nat.Rule{{Hook: nat.Prerouting, Kind: nat.DNAT, Shift: true, Match: nat.Match{Protos: tcp, DstPorts: []nat.PortRange{{Min: 5000, Max: 5099}}},
-				Target: nat.Target{Addrs: nat.One(netip.MustParseAddr("10.1.0.4")), Ports: nat.PortRange{Min: 6000, Max: 6099}}}},
+			[]nat.Rule{{
+				Hook: nat.Prerouting, Kind: nat.DNAT, Shift: true, Match: nat.Match{Protos: tcp, DstPorts: []nat.PortRange{{Min: 5000, Max: 5099}}},
+				Target: nat.Target{Addrs: nat.One(netip.MustParseAddr("10.1.0.4")), Ports: nat.PortRange{Min: 6000, Max: 6099}},
+			}},
 			"192.0.2.1:4000", "203.0.113.1:5042", "192.0.2.1:4000", "10.1.0.4:6042", "", "",
 		},
 		"redirect": {
-			[]nat.Rule{{Hook: nat.Prerouting, Kind: nat.Redirect, Match: nat.Match{Protos: tcp, DstPorts: []nat.PortRange{{Min: 80, Max: 80}}},
-				Target: nat.Target{Ports: nat.PortRange{Min: 3128, Max: 3128}}}},
+			[]nat.Rule{{
+				Hook: nat.Prerouting, Kind: nat.Redirect, Match: nat.Match{Protos: tcp, DstPorts: []nat.PortRange{{Min: 80, Max: 80}}},
+				Target: nat.Target{Ports: nat.PortRange{Min: 3128, Max: 3128}},
+			}},
 			"10.1.0.2:4000", "192.0.2.1:80", "10.1.0.2:4000", "10.1.0.1:3128", "", "",
 		},
 		"port only": {

@@ -111,28 +111,33 @@ func (p *parcel) parse6() bool {
 		return false
 	}
 	p.v6, p.l4, p.proto = true, packet.IPv6Len, h[6]
-	total := packet.IPv6Len + int(binary.BigEndian.Uint16(h[4:]))
 	frag := false
 	for n := 0; !p.later && isExtHdr(p.proto); n++ {
 		if n == maxQuotedExtHdrs || len(h) < p.l4+8 {
 			return false
 		}
-		e := h[p.l4:]
-		switch p.proto {
-		case packet.ProtoFragment:
-			field := binary.BigEndian.Uint16(e[2:])
-			p.later = field&^7 != 0
-			frag = frag || field&^6 != 0
-		case packet.ProtoRouting:
-			p.routed = p.routed || e[3] != 0
-		}
-		p.proto, p.l4 = e[0], p.l4+extHdrLen(p.proto, e[1])
+		frag = p.skip(h[p.l4:]) || frag
 	}
+	total := packet.IPv6Len + int(binary.BigEndian.Uint16(h[4:]))
 	if p.l4 > len(h) || total < p.l4 || !p.cut(total) {
 		return false
 	}
 	p.whole = p.whole && !frag
 	return true
+}
+
+// skip moves p.l4 behind the extension header e; true if it makes a fragment of the
+// packet.
+func (p *parcel) skip(e []byte) (frag bool) {
+	switch p.proto {
+	case packet.ProtoFragment:
+		field := binary.BigEndian.Uint16(e[2:])
+		p.later, frag = field&^7 != 0, field&^6 != 0
+	case packet.ProtoRouting:
+		p.routed = p.routed || e[3] != 0
+	}
+	p.proto, p.l4 = e[0], p.l4+extHdrLen(p.proto, e[1])
+	return frag
 }
 
 // isExtHdr reports whether an IPv6 next header is one to skip.

@@ -148,19 +148,15 @@ type parcel struct {
 // rewrite does to the packet what r says.
 func (p *parcel) rewrite(r *Rewrite) bool {
 	at, ports := p.portFields(r)
-	if p.proto == packet.ProtoSCTP && ports && !p.whole && !p.quote {
-		return false
-	}
-	addrs := p.addresses(r)
-	if p.later {
+	if p.proto == packet.ProtoSCTP {
+		if ports && !p.sctp(r, at) {
+			return false
+		}
+		p.addresses(r) // its CRC is not over them
 		return true
 	}
-	switch {
-	case p.proto == packet.ProtoSCTP:
-		if ports {
-			p.sctp(r, at)
-		}
-	default:
+	addrs := p.addresses(r)
+	if !p.later {
 		p.sum(addrs, p.ports(r, at))
 	}
 	return true
@@ -285,17 +281,22 @@ const (
 )
 
 // sctp writes the ports. A CRC is linear: what the change does to it is the same
-// whether or not it was right, so a wrong one stays wrong.
-func (p *parcel) sctp(r *Rewrite, at fields) {
+// whether or not it was right, so a wrong one stays wrong. False, and nothing is
+// changed, if the CRC is over more than is there; in a quote it stays as it is.
+func (p *parcel) sctp(r *Rewrite, at fields) bool {
 	h := p.b[p.l4:]
-	if p.partial || !p.whole || len(h) < packet.SCTPLen {
+	if p.partial || p.quote && !p.whole {
 		p.ports(r, at)
-		return
+		return true
+	}
+	if !p.whole || len(h) < packet.SCTPLen {
+		return false
 	}
 	before := packet.SCTPSum(h)
 	p.ports(r, at)
 	crc := binary.LittleEndian.Uint32(h[8:])
 	binary.LittleEndian.PutUint32(h[8:], crc^before^packet.SCTPSum(h))
+	return true
 }
 
 // IsQuery reports whether an ICMP or ICMPv6 message has an identifier that is

@@ -217,36 +217,30 @@ func (r *Rewrite) pseudoOf() diff {
 
 // upperLayer translates what is behind the IP header: ports, sums, ICMP.
 func (r *Rewrite) upperLayer(p *parcel, h *header) bool {
-	if p.proto == packet.ProtoICMP || p.proto == packet.ProtoICMPv6 {
+	at, ports := p.portFields(r)
+	switch p.proto {
+	case packet.ProtoICMP, packet.ProtoICMPv6:
 		return r.query(p, h)
-	}
-	if !transport(p.proto) {
+	case packet.ProtoSCTP:
+		return !ports || p.sctp(r, at)
+	case packet.ProtoUDP:
+		if r.v6 && !p.quote && p.lacksSum() {
+			return p.whole && r.sumUDP(p, at)
+		}
+	case packet.ProtoTCP:
+	default:
 		return false // RFC 6146 §3.4; and in IPv6 it might be an extension header
 	}
-	at, ports := p.portFields(r)
-	if p.proto == packet.ProtoSCTP {
-		if ports && !p.whole && !p.quote {
-			return false
-		}
-		if ports {
-			p.sctp(r, at)
-		}
-		return true
+	if !p.later {
+		p.sum(h.pseudo+r.pseudoOf(), p.ports(r, at))
 	}
-	if p.later {
-		return true
-	}
-	addrs := h.pseudo + r.pseudoOf()
-	if p.proto == packet.ProtoUDP && len(p.b) >= p.l4+packet.UDPLen && !p.partial && binary.BigEndian.Uint16(p.b[p.l4+6:]) == 0 {
-		if r.v6 && !p.quote {
-			if !p.whole {
-				return false
-			}
-			return r.sumUDP(p, at)
-		}
-	}
-	p.sum(addrs, p.ports(r, at))
 	return true
+}
+
+// lacksSum reports whether a UDP datagram, or the first fragment of one, has no
+// checksum.
+func (p *parcel) lacksSum() bool {
+	return !p.later && !p.partial && len(p.b) >= p.l4+packet.UDPLen && binary.BigEndian.Uint16(p.b[p.l4+6:]) == 0
 }
 
 // sumUDP gives a datagram the checksum that IPv6 wants and IPv4 didn't: RFC 7915
