@@ -54,6 +54,7 @@ type bindings struct {
 	inside  map[endpoint]uint32
 	outside map[endpoint]uint32   // those that are owned
 	ports   map[endpoint]*portSet // of an outside address and protocol, port 0
+	hosts   map[endpoint]int      // owned ones of an inside address, port and protocol 0
 	remotes map[remote]uint32     // connections of a binding to an address, for filtering by it
 	idle    queue[idleBinding]
 	max     int
@@ -71,7 +72,7 @@ func newBindings(limit int) bindings {
 	return bindings{
 		all: make([]binding, 1), max: limit,
 		inside: map[endpoint]uint32{}, outside: map[endpoint]uint32{},
-		ports: map[endpoint]*portSet{}, remotes: map[remote]uint32{},
+		ports: map[endpoint]*portSet{}, hosts: map[endpoint]int{}, remotes: map[remote]uint32{},
 	}
 }
 
@@ -122,6 +123,7 @@ func (b *bindings) own(i uint32) {
 		b.ports[out.host()] = s
 	}
 	s.add(out.port)
+	b.hosts[b.all[i].inside.address()]++
 }
 
 // disown is the inverse.
@@ -132,6 +134,16 @@ func (b *bindings) disown(i uint32) {
 	if s.remove(out.port); s.n == 0 {
 		delete(b.ports, out.host())
 	}
+	in := b.all[i].inside.address()
+	if b.hosts[in]--; b.hosts[in] == 0 {
+		delete(b.hosts, in)
+	}
+}
+
+// address is the endpoint without its port and protocol.
+func (e endpoint) address() endpoint {
+	e.port, e.proto = 0, 0
+	return e
 }
 
 // host is the endpoint without its port.
@@ -237,20 +249,20 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.held.forget(e)
+	n.memory.held.forget(e)
 	z := (*n.zones.Load())[e.Zone]
 	owned, linger := false, uint32(0)
 	if z != nil && z.Profile == RFC {
 		owned, linger = true, z.Linger
 	}
-	b := &n.bindings
+	b := &n.memory.bindings
 	inside, outside := ends(e)
 	i, others := b.find(inside, outside)
 	if i == 0 {
 		if !owned && others >= maxBindings {
 			return
 		}
-		if i = b.add(inside, outside, owned && b.outside[outside] == 0, linger, n.now); i == 0 {
+		if i = b.add(inside, outside, owned && b.outside[outside] == 0, linger, n.memory.now); i == 0 {
 			return
 		}
 	}
@@ -266,7 +278,7 @@ func (n *NAT) Removed(e *conntrack.Entry) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	b := &n.bindings
+	b := &n.memory.bindings
 	i, _ := b.find(ends(e))
 	if i == 0 || b.all[i].refs == 0 {
 		return
@@ -278,7 +290,7 @@ func (n *NAT) Removed(e *conntrack.Entry) {
 	if b.all[i].linger == 0 {
 		b.remove(i)
 	} else {
-		b.rest(i, n.now)
+		b.rest(i, n.memory.now)
 	}
 }
 
@@ -295,8 +307,8 @@ func (n *NAT) Bindings() []Binding {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var all []Binding
-	for i := range n.bindings.all[1:] {
-		e := &n.bindings.all[i+1]
+	for i := range n.memory.bindings.all[1:] {
+		e := &n.memory.bindings.all[i+1]
 		if e.inside == (endpoint{}) {
 			continue
 		}

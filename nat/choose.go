@@ -14,7 +14,8 @@ import (
 
 // choice is the search for what a connection's source or destination becomes.
 type choice struct {
-	n      *NAT // n.mu is held
+	n      *NAT
+	m      *memory // n's: its lock is held
 	z      *ZoneConfig
 	f      *Flow
 	cur    conntrack.Tuple // the packet as it is at this hook
@@ -37,7 +38,7 @@ func (c *choice) set() Verdict {
 	if !ok {
 		return Verdict{Reason: trace.NATExhausted}
 	}
-	if c.source && !c.random && hasPort(t.Proto) && (t.SrcPort != c.cur.SrcPort || c.to.Addrs.Min != c.to.Addrs.Max || c.n.bindings.inside[c.inside()] != 0) {
+	if c.source && !c.random && hasPort(t.Proto) && (t.SrcPort != c.cur.SrcPort || c.to.Addrs.Min != c.to.Addrs.Max || c.m.bindings.inside[c.inside()] != 0) {
 		c.f.Pending.Aux |= auxBound // for earlier to find
 	}
 	c.write(t)
@@ -103,7 +104,7 @@ func (c *choice) inRange(t *conntrack.Tuple) bool {
 // earlier is the mapping that another connection of the same source has, the latest
 // first, if it is within the rule's range: find_appropriate_src.
 func (c *choice) earlier() (conntrack.Tuple, bool) {
-	b := &c.n.bindings
+	b := &c.m.bindings
 	for i := b.inside[c.inside()]; i != 0; i = b.all[i].next {
 		t := c.cur
 		out := b.all[i].outside.addrPort()
@@ -192,7 +193,7 @@ func (c *choice) freePort(t conntrack.Tuple) (conntrack.Tuple, bool) {
 		return t, !c.source // a destination stays, whatever its source has to become then
 	}
 	size := uint32(ports.Max-ports.Min) + 1
-	off := c.n.random.Uint32N(1 << 16)
+	off := c.m.random.Uint32N(1 << 16)
 	switch {
 	case c.shift:
 		off = uint32(c.portOf(&t) - c.base)
@@ -210,7 +211,7 @@ func (c *choice) freePort(t conntrack.Tuple) (conntrack.Tuple, bool) {
 		if tries >= size || tries < minTries {
 			return t, !c.source
 		}
-		off = c.n.random.Uint32N(1 << 16)
+		off = c.m.random.Uint32N(1 << 16)
 	}
 }
 

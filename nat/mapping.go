@@ -27,7 +27,7 @@ func (c *choice) mapped() Verdict {
 
 // own is the mapping that the inside endpoint has within the rule's range.
 func (c *choice) own() (conntrack.Tuple, bool) {
-	b := &c.n.bindings
+	b := &c.m.bindings
 	for i := b.inside[c.inside()]; i != 0; i = b.all[i].next {
 		e := &b.all[i]
 		out := e.outside.addrPort()
@@ -54,13 +54,17 @@ func (c *choice) newMapping() (conntrack.Tuple, bool) {
 	if !hasPort(t.Proto) {
 		return t, !c.taken(&t)
 	}
+	in := c.inside()
+	if c.z.PerHost > 0 && c.m.bindings.hosts[in.address()] >= c.z.PerHost {
+		return t, false
+	}
 	port, ok := c.freeOutside(&t)
 	if !ok {
 		return t, false
 	}
 	t.SrcPort = port
-	in, out := c.inside(), endpointOf(c.f.Pending.Zone, t.Proto, t.Src, port)
-	return t, c.n.bindings.add(in, out, true, c.z.Linger, c.f.Now) != 0
+	out := endpointOf(c.f.Pending.Zone, t.Proto, t.Src, port)
+	return t, c.m.bindings.add(in, out, true, c.z.Linger, c.f.Now) != 0
 }
 
 // freeOutside is a port of the mapping's address that nobody has. It is the
@@ -101,8 +105,8 @@ const maxSearch = 64
 
 // search goes through the ports of the mask from a random one on.
 func (c *choice) search(t *conntrack.Tuple, ports PortRange, mask uint64) (uint16, bool) {
-	from := ports.Min + uint16(c.n.random.Uint32N(uint32(ports.Max-ports.Min)+1))
-	set := c.n.bindings.ports[endpointOf(c.f.Pending.Zone, t.Proto, t.Src, 0)]
+	from := ports.Min + uint16(c.m.random.Uint32N(uint32(ports.Max-ports.Min)+1))
+	set := c.m.bindings.ports[endpointOf(c.f.Pending.Zone, t.Proto, t.Src, 0)]
 	if set == nil {
 		set = &portSet{}
 	}
@@ -142,7 +146,7 @@ func (c *choice) besideNeighbour(t *conntrack.Tuple) (uint16, bool) {
 	}
 	in := c.inside()
 	in.port ^= 1
-	b := &c.n.bindings
+	b := &c.m.bindings
 	for i := b.inside[in]; i != 0; i = b.all[i].next {
 		if out := b.all[i].outside.addrPort(); out.Addr() == t.Src {
 			return out.Port() ^ 1, true
@@ -157,7 +161,7 @@ func (c *choice) freeEnd(t *conntrack.Tuple, port uint16) bool {
 	if port == 0 && !isICMP(t.Proto) {
 		return false
 	}
-	if c.n.bindings.outside[endpointOf(c.f.Pending.Zone, t.Proto, t.Src, port)] != 0 {
+	if c.m.bindings.outside[endpointOf(c.f.Pending.Zone, t.Proto, t.Src, port)] != 0 {
 		return false
 	}
 	if c.z.Rules.publishes(t.Proto, netip.AddrPortFrom(t.Src, port)) {
@@ -174,7 +178,7 @@ func (c *choice) inbound() Verdict {
 	if !transport(c.cur.Proto) {
 		return Verdict{}
 	}
-	b := &c.n.bindings
+	b := &c.m.bindings
 	i := b.outside[endpointOf(c.f.Pending.Zone, c.cur.Proto, c.cur.Dst, c.cur.DstPort)]
 	if i == 0 || !c.admits(i) {
 		return Verdict{}
@@ -200,7 +204,7 @@ func (c *choice) admits(i uint32) bool {
 	case Endpoint:
 		return true
 	case Address:
-		b := &c.n.bindings
+		b := &c.m.bindings
 		if b.remotes[remote{c.cur.Src.As16(), i}] > 0 {
 			return true
 		}
@@ -219,14 +223,14 @@ func (c *choice) admits(i uint32) bool {
 // spoken reports whether the source behind mapping i has a connection to the
 // other end u.
 func (c *choice) spoken(i uint32, u conntrack.Tuple) bool {
-	in := c.n.bindings.all[i].inside.addrPort()
+	in := c.m.bindings.all[i].inside.addrPort()
 	original := conntrack.Tuple{Src: in.Addr(), SrcPort: in.Port(), Dst: u.Src, DstPort: u.SrcPort, Proto: u.Proto}
 	return c.n.table.Taken(c.f.Pending.Zone, original)
 }
 
 // outsideOf is the mapping of the packet's own source.
 func (c *choice) outsideOf() (endpoint, bool) {
-	b := &c.n.bindings
+	b := &c.m.bindings
 	i := b.inside[endpointOf(c.f.Pending.Zone, c.cur.Proto, c.cur.Src, c.cur.SrcPort)]
 	if i == 0 {
 		return endpoint{}, false

@@ -42,6 +42,7 @@ type ZoneConfig struct {
 	Profile   Profile
 	Filtering Filtering // RFC only
 	Linger    uint32    // RFC only: seconds for which the port of a mapping without connections stays its source's, RFC 6888 REQ-8
+	PerHost   int       // RFC only: mappings that one inside address may have, RFC 6888 REQ-4; 0: as many as there are
 }
 
 // Config is what a NAT is made with.
@@ -67,23 +68,32 @@ type NAT struct {
 	stats    stats
 	ids      atomic.Uint32 // of IPv4 headers
 
-	mu       sync.Mutex // below it, conntrack's own locks
-	random   *rand.Rand // +checklocks:mu
-	bindings bindings   // +checklocks:mu
-	clients  clients    // +checklocks:mu
-	held     held       // +checklocks:mu
-	now      uint32     // +checklocks:mu; last heard, in seconds
+	mu     sync.Mutex // below it, conntrack's own locks
+	memory memory     // +checklocks:mu
+}
+
+// memory is what a NAT remembers of connections that it translated.
+type memory struct {
+	random   *rand.Rand
+	bindings bindings
+	clients  clients
+	held     held
+	now      uint32 // the last that was heard of it, in seconds
 }
 
 // New makes a NAT without rules. It is of no use before Attach.
 func New(c Config) *NAT {
-	n := &NAT{seed: binary.LittleEndian.Uint64(c.Seed[:]), random: rand.New(rand.NewChaCha8(c.Seed))}
-	n.ids.Store(n.random.Uint32())
+	n := &NAT{seed: binary.LittleEndian.Uint64(c.Seed[:])}
+	m := memory{
+		random:   rand.New(rand.NewChaCha8(c.Seed)),
+		bindings: newBindings(or(c.Bindings, DefaultBindings)),
+		clients:  newClients(or(c.Clients, DefaultClients)),
+		held:     held{at: map[heldKey]heldSYN{}},
+	}
+	n.ids.Store(m.random.Uint32())
 	n.zones.Store(&map[uint16]*ZoneConfig{})
 	n.services.Store(&map[uint16]*service{})
-	n.bindings = newBindings(or(c.Bindings, DefaultBindings))
-	n.held.at = map[heldKey]heldSYN{}
-	n.clients = newClients(or(c.Clients, DefaultClients))
+	n.memory = m
 	return n
 }
 
@@ -100,7 +110,7 @@ func or(x, otherwise int) int {
 func (n *NAT) Attach(t *conntrack.Table, now uint32) {
 	n.table = t
 	n.mu.Lock()
-	n.now = now
+	n.memory.now = now
 	n.mu.Unlock()
 	t.Entries(&conntrack.Filter{}, now, func(e *conntrack.Entry) bool {
 		n.Confirmed(e)
@@ -178,7 +188,7 @@ func (n *NAT) Translate(hook Hook, f *Flow) Verdict {
 	p.Status |= done
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.now = f.Now
+	n.memory.now = f.Now
 	v := n.translate(z, hook, f)
 	n.stats.count(v)
 	return v
@@ -188,7 +198,7 @@ func (n *NAT) Translate(hook Hook, f *Flow) Verdict {
 func (n *NAT) translate(z *ZoneConfig, hook Hook, f *Flow) Verdict {
 	cur := f.Pending.Out()
 	r, to := z.Rules.first(hook, f, &cur)
-	c := choice{n: n, z: z, f: f, cur: cur, to: to, source: hook.source()}
+	c := choice{n: n, m: &n.memory, z: z, f: f, cur: cur, to: to, source: hook.source()}
 	switch {
 	case r == nil || r.Kind == Accept:
 		return c.none()
@@ -256,7 +266,7 @@ func (n *NAT) again(f *Flow) Verdict {
 	if z == nil {
 		z = &ZoneConfig{}
 	}
-	c := choice{n: n, z: z, f: f, cur: f.Pending.Out(), source: true}
+	c := choice{n: n, m: &n.memory, z: z, f: f, cur: f.Pending.Out(), source: true}
 	if f.Pending.Aux&auxBound != 0 && z.Profile == RFC {
 		return Verdict{Reason: trace.NATExhausted} // the mapping is the source's: the tuple is a connection that is over, or its twin
 	}
@@ -301,7 +311,7 @@ func (n *NAT) Stats() Stats {
 	defer n.mu.Unlock()
 	return Stats{
 		Exhausted: n.stats.exhausted.Load(), NoAddress: n.stats.noAddress.Load(), NoBackend: n.stats.noBackend.Load(),
-		Bindings: n.bindings.len(), Clients: n.clients.len(), Forgotten: n.bindings.refused,
+		Bindings: n.memory.bindings.len(), Clients: n.memory.clients.len(), Forgotten: n.memory.bindings.refused,
 	}
 }
 
@@ -309,7 +319,7 @@ func (n *NAT) Stats() Stats {
 func (n *NAT) Expire(now uint32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.now = now
-	n.bindings.expire(now)
-	n.clients.expire(now)
+	n.memory.now = now
+	n.memory.bindings.expire(now)
+	n.memory.clients.expire(now)
 }

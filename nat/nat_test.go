@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sluice/conntrack"
@@ -359,5 +361,56 @@ func checkBindings(t *testing.T, w *world, alone bool) {
 	w.pass(3)
 	if left := w.n.Bindings(); len(left) != 0 {
 		t.Errorf("%d mappings are left without connections: %+v", len(left), left[:min(3, len(left))])
+	}
+}
+
+// TestManyAtOnce has several workers translate, confirm and end connections that
+// want the same ports, while rules change and time passes.
+func TestManyAtOnce(t *testing.T) {
+	for _, profile := range []nat.Profile{nat.Kernel, nat.RFC} {
+		z := nat.ZoneConfig{Profile: profile, Filtering: nat.Address}
+		rule := snat("203.0.113.1", "203.0.113.2", nat.PortRange{Min: 1024, Max: 1424})
+		w := newWorld(t, z, rule)
+		compiled, _ := nat.Compile([]nat.Rule{rule})
+		z.Rules = compiled
+		var group sync.WaitGroup
+		var confirmed atomic.Int64
+		for worker := range 4 {
+			group.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(worker), 8))
+				for i := range 1500 {
+					tu := tuple(packet.ProtoUDP, fmt.Sprintf("10.1.%d.%d:%d", worker, 1+r.IntN(4), 1000+r.IntN(40)), fmt.Sprintf("192.0.2.%d:53", r.IntN(3)))
+					f := &nat.Flow{Pending: new(conntrack.Pending), In: inside, Out: outside, Now: w.now}
+					v := w.table.Look(&conntrack.Packet{Frame: firstPacket(tu), Zone: zone, Now: w.now}, f.Pending)
+					switch {
+					case v.Conn.Valid() && r.IntN(3) == 0:
+						v.Conn.Delete(w.now)
+						confirmed.Add(-1)
+					case !v.Conn.Valid() && w.n.Translate(nat.Postrouting, f) == (nat.Verdict{}):
+						if c, v := w.n.Confirm(f); v.Reason == trace.None && c.Valid() {
+							confirmed.Add(1)
+						}
+					}
+					if i%100 == 0 {
+						w.n.SetZone(zone, z)
+						w.n.Expire(w.now)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if int(confirmed.Load()) != w.table.Len() {
+			t.Errorf("%d confirmed, %d there", confirmed.Load(), w.table.Len())
+		}
+		replies := map[conntrack.Tuple]bool{}
+		w.table.Entries(&conntrack.Filter{}, w.now, func(e *conntrack.Entry) bool {
+			if replies[e.Reply] {
+				t.Errorf("twice: %+v", e.Reply)
+			}
+			replies[e.Reply] = true
+			w.conns[e.Original] = e.Conn
+			return true
+		})
+		checkBindings(t, w, profile == nat.RFC)
 	}
 }

@@ -346,3 +346,21 @@ func TestErrorsFromAnyone(t *testing.T) {
 		}
 	}
 }
+
+// TestMappingsOfOneHostAreBounded: RFC 6888 REQ-4.
+func TestMappingsOfOneHostAreBounded(t *testing.T) {
+	z := rfcZone(nat.Endpoint)
+	z.PerHost = 10
+	w := newWorld(t, z, masquerade())
+	for i := range 10 {
+		w.udp(fmt.Sprintf("10.1.0.2:%d", 5000+i), "192.0.2.1:53")
+	}
+	if _, v := w.connect(tuple(packet.ProtoTCP, "10.1.0.2:9", "192.0.2.1:53")); v.Reason != trace.NATExhausted || v.Reject != nat.Prohibited {
+		t.Errorf("got %+v", v)
+	}
+	w.udp("10.1.0.2:5003", "192.0.2.2:53") // a mapping that is there
+	w.udp("10.1.0.3:5000", "192.0.2.1:53") // another host
+	w.end(packet.ProtoUDP, "10.1.0.2:5009", "192.0.2.1:53")
+	w.pass(130)
+	w.tcp("10.1.0.2:9", "192.0.2.1:53")
+}

@@ -140,14 +140,14 @@ func (c *choice) backend(s *service) *Backend {
 		return &s.spec.Backends[s.ready.lookup(h)]
 	}
 	k := client{addr: t.Src.As16(), zone: c.f.Pending.Zone, service: s.spec.ID}
-	if bind, ok := c.n.clients.find(k, c.f.Now); ok {
+	if bind, ok := c.m.clients.find(k, c.f.Now); ok {
 		if b := s.usable(bind); b != nil {
-			c.n.clients.keep(k, bind, c.f.Now, s.spec.Affinity)
+			c.m.clients.keep(k, bind, c.f.Now, s.spec.Affinity)
 			return b
 		}
 	}
 	b := &s.spec.Backends[s.ready.lookup(h)]
-	c.n.clients.keep(k, b.Bind, c.f.Now, s.spec.Affinity)
+	c.m.clients.keep(k, b.Bind, c.f.Now, s.spec.Affinity)
 	return b
 }
 

@@ -54,15 +54,15 @@ func (n *NAT) Hold(f *Flow, frame *packet.Frame) bool {
 	k := heldKey{p.Zone, p.Original}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, known := n.held.at[k]; known {
+	if _, known := n.memory.held.at[k]; known {
 		return true
 	}
-	if len(n.held.at) >= maxHeld {
+	if len(n.memory.held.at) >= maxHeld {
 		return false
 	}
 	b := frame.Bytes()
-	n.held.at[k] = heldSYN{HeldSYN{p.Zone, f.In, bytes.Clone(b[:min(len(b), heldBytes)])}, f.Now}
-	n.held.order.push(k)
+	n.memory.held.at[k] = heldSYN{HeldSYN{p.Zone, f.In, bytes.Clone(b[:min(len(b), heldBytes)])}, f.Now}
+	n.memory.held.order.push(k)
 	return true
 }
 
@@ -86,16 +86,16 @@ func (n *NAT) Unanswered(now uint32, tell func(HeldSYN)) {
 func (n *NAT) unanswered(now uint32) (HeldSYN, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	k, ok := n.held.order.first()
+	k, ok := n.memory.held.order.first()
 	if !ok {
 		return HeldSYN{}, false
 	}
-	s, known := n.held.at[k]
+	s, known := n.memory.held.at[k]
 	if known && now-s.since < holdSeconds {
 		return HeldSYN{}, false
 	}
-	n.held.order.pop()
-	delete(n.held.at, k)
+	n.memory.held.order.pop()
+	delete(n.memory.held.at, k)
 	return s.syn, true
 }
 
