@@ -53,7 +53,7 @@ func samples(r *rand.Rand) map[string]sample {
 	for i := range data {
 		data[i] = byte(r.Uint32())
 	}
-	tos, hops := uint8(r.Uint32()), uint8(1+r.IntN(255))
+	tos, hops := uint8(r.Uint32()), uint8(2+r.IntN(254))
 	ip6 := pt.IPv6Hdr{Src: pt.IP(client6), Dst: pt.IP(server6), TrafficClass: tos, HopLimit: hops}
 	ip4 := func(l4 int) pt.IPv4Hdr {
 		h := pt.IPv4Hdr{Src: pt.IP(pool4), Dst: pt.IP(server4), TOS: tos, TTL: hops, ID: 77}
