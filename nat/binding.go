@@ -17,7 +17,7 @@ import (
 // Nothing of it is kept in a file: Attach makes it again of the connections.
 //
 // In the RFC profile each translated source has one, and its outside endpoint is
-// nobody else's. In the kernel's there may be many of a source, and those are left
+// nobody else's; so has each source of NAT64. In the kernel's there may be many of a source, and those are left
 // out which would be found without: of a source whose connections have all kept
 // their port, behind one address.
 
@@ -250,9 +250,8 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.memory.held.forget(e)
-	z := (*n.zones.Load())[e.Zone]
-	owned, linger := false, uint32(0)
-	if z != nil && z.Profile == RFC {
+	owned, linger := e.Original.Src.Is4() != e.Reply.Src.Is4(), uint32(0) // NAT64
+	if z := (*n.zones.Load())[e.Zone]; z != nil && (owned || z.Profile == RFC) {
 		owned, linger = true, z.Linger
 	}
 	b := &n.memory.bindings

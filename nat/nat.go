@@ -269,6 +269,9 @@ func (n *NAT) again(f *Flow) Verdict {
 	c := choice{n: n, m: &n.memory, z: z, f: f, cur: f.Pending.Out(), source: true}
 	if f.Pending.Aux&auxBound != 0 && z.Profile == RFC {
 		return Verdict{Reason: trace.NATExhausted} // the mapping is the source's: the tuple is a connection that is over, or its twin
+	family := f.Pending.Original.Src.Is4() != c.cur.Src.Is4()
+	if f.Pending.Aux&auxBound != 0 && (z.Profile == RFC || family) {
+		return Verdict{Reason: trace.CTClash} // the mapping is the source's, and with it the tuple
 	}
 	c.to.Addrs = One(c.cur.Src)
 	v := c.set()

@@ -279,6 +279,10 @@ func TestNAT64Connections(t *testing.T) {
 			t.Errorf("%s: %v", bad, v)
 		}
 	}
+	w.restart(nat.ZoneConfig{}, w.table, rule) // in the kernel's profile, too
+	if again, _ = w.udp("[fd44::6]:4000", "[64:ff9b::192.0.2.36]:80"); again != other {
+		t.Errorf("mapping is %s after a restart, was %s", again, other)
+	}
 	if p := w.n.Prefix64(zone, pt.IP(server6)); p != prefix64() {
 		t.Errorf("prefix is %v", p)
 	}
