@@ -238,7 +238,9 @@ func (c *choice) none() Verdict {
 }
 
 // Confirm enters the connection into the table, when its first packet leaves. If
-// another took its reply's tuple in the meantime, it gets another port.
+// another took its reply's tuple in the meantime, it gets another port. Without
+// connection and reason, another packet of it was faster, and has its translation:
+// conntrack.Table.Look finds it.
 func (n *NAT) Confirm(f *Flow) (conntrack.Conn, Verdict) {
 	const tries = 8
 	for range tries {
@@ -267,8 +269,6 @@ func (n *NAT) again(f *Flow) Verdict {
 		z = &ZoneConfig{}
 	}
 	c := choice{n: n, m: &n.memory, z: z, f: f, cur: f.Pending.Out(), source: true}
-	if f.Pending.Aux&auxBound != 0 && z.Profile == RFC {
-		return Verdict{Reason: trace.NATExhausted} // the mapping is the source's: the tuple is a connection that is over, or its twin
 	family := f.Pending.Original.Src.Is4() != c.cur.Src.Is4()
 	if f.Pending.Aux&auxBound != 0 && (z.Profile == RFC || family) {
 		return Verdict{Reason: trace.CTClash} // the mapping is the source's, and with it the tuple

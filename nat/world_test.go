@@ -9,6 +9,7 @@ import (
 	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
+	pt "sluice/packet/packettest"
 	"sluice/trace"
 )
 
@@ -50,7 +51,6 @@ func (w *world) restart(z nat.ZoneConfig, t *conntrack.Table, rules ...nat.Rule)
 	w.n = nat.New(nat.Config{Seed: [32]byte{1, 2, 3}})
 	w.n.SetZone(zone, z)
 	if t == nil {
-		t = conntrack.New(conntrack.Config{Entries: 1 << 18, Confirmed: func(e *conntrack.Entry) { w.n.Confirmed(e) }, Removed: func(e *conntrack.Entry) { w.n.Removed(e) }})
 		t, err = conntrack.NewTable(conntrack.Config{
 			Entries:   1 << 16,
 			Confirmed: func(e *conntrack.Entry) { w.n.Confirmed(e) },
@@ -99,17 +99,40 @@ func own(dev uint16, v6 bool) netip.Addr {
 	return netip.MustParseAddr(map[uint16]string{inside: "10.1.0.1", inside2: "10.2.0.1", outside: "203.0.113.1"}[dev])
 }
 
+// firstPacket begins a connection.
+func firstPacket(t conntrack.Tuple) *packet.Frame {
+	p := pt.Packet{Src: t.Src, Dst: t.Dst, SrcPort: t.SrcPort, DstPort: t.DstPort, Flags: pt.SYN, ID: t.SrcPort}
+	four, six := pt.UDP4, pt.UDP6
+	switch t.Proto {
+	case packet.ProtoTCP:
+		four, six = pt.TCP4, pt.TCP6
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		four, six = pt.Ping4, pt.Ping6
+	case packet.ProtoSCTP:
+		four = func(p pt.Packet) []byte {
+			init := pt.Payload{1, 0, 0, 20, 0, 0, 0, 9, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1}
+			zero := pt.SCTPHdr{SrcPort: p.SrcPort, DstPort: p.DstPort}
+			return pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: p.Src, Dst: p.Dst}, zero, init)
+		}
+	}
+	if t.Src.Is4() {
+		return pt.Frame(four(p))
+	}
+	return pt.Frame(six(p))
+}
+
 // begin translates a first packet at all hooks.
 func (w *world) begin(t conntrack.Tuple) (*nat.Flow, nat.Verdict) {
 	w.tb.Helper()
-	reply, ok := t.Inverse()
-	if !ok {
-		w.tb.Fatalf("no connection: %+v", t)
+	f := &nat.Flow{Pending: new(conntrack.Pending), In: device(t.Src), Now: w.now}
+	first := firstPacket(t)
+	if v := w.table.Look(&conntrack.Packet{Frame: first, Zone: zone, Now: w.now}, f.Pending); v.State != conntrack.New || v.Conn.Valid() {
+		w.tb.Fatalf("%s is %v", pt.Describe(first.Bytes()), v.State)
 	}
-	f := &nat.Flow{
-		Pending: &conntrack.Pending{Original: t, Reply: reply, Zone: zone, Mark: w.mark},
-		In:      device(t.Src), Now: w.now,
+	if f.Pending.Original != t {
+		w.tb.Fatalf("%s is %+v", pt.Describe(first.Bytes()), f.Pending.Original)
 	}
+	f.Pending.Mark = w.mark
 	f.InAddr = own(f.In, t.Src.Is6())
 	f.Own = t.Dst == own(inside, t.Dst.Is6()) || t.Dst == own(inside2, t.Dst.Is6()) || t.Dst == own(outside, t.Dst.Is6())
 	if v := w.n.Translate(nat.Prerouting, f); v.Reason != trace.None {
