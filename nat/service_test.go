@@ -333,3 +333,12 @@ func BenchmarkBegin(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkService(b *testing.B) {
+	n := nat.New(nat.Config{})
+	for b.Loop() { // a table of 65521
+		if err := n.SetService(nat.Service{ID: 1, Backends: backends(200)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -286,3 +286,14 @@ func TestTranslationAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func BenchmarkTranslate(b *testing.B) {
+	out, back := pair(packet.ProtoTCP, packet.ProtoTCP)
+	f := pt.Frame(pt.TCP6(pt.Packet{Src: pt.IP(client6), Dst: pt.IP(server6), SrcPort: 4000, DstPort: 80, Payload: pt.Bytes(1400)}))
+	b.ReportAllocs()
+	for b.Loop() { // to IPv4, and to IPv6 again
+		if !out.Translate(f, 1) || !back.Translate(f, 1) {
+			b.Fatal("refused")
+		}
+	}
+}
