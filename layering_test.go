@@ -87,6 +87,12 @@ func layers() map[string]edges {
 			"trace":    "its verdict carries the drop reason",
 		},
 
+		"nat": {
+			"conntrack": "which tuples are taken, and what a connection is kept as",
+			"packet":    "it rewrites frames",
+			"trace":     "its verdict carries the drop reason",
+		},
+
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",

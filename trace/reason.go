@@ -87,6 +87,10 @@ const (
 	CTChain
 	CTClash
 	CTInvalid
+	NATExhausted
+	NATAddress
+	NATBackend
+	NATUntranslatable
 
 	numReasons // one past the last
 )
@@ -178,6 +182,10 @@ var reasonTable = [NumReasons]reasonText{
 	CTChain:            {"conntrack_chain", "too many connections with one hash"},
 	CTClash:            {"conntrack_clash", "answers would be taken for those of another connection"},
 	CTInvalid:          {"conntrack_invalid", "of no connection though it should be of one, or not in its window"},
+	NATExhausted:       {"nat_exhausted", "no port or identifier is left for another connection in the range that it is translated to"},
+	NATAddress:         {"nat_address", "to be masqueraded or redirected, but the device has no address of the packet's family"},
+	NATBackend:         {"nat_backend", "to a service that has no backend"},
+	NATUntranslatable:  {"nat_untranslatable", "packet of a translated connection that can't be translated, or an ICMP error with a wrong checksum"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line
