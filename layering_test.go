@@ -96,6 +96,9 @@ func layers() map[string]edges {
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
+			"fragment":     "which flow a fragment is of, for connections",
+			"conntrack":    "which connection a packet is of",
+			"nat":          "what its addresses become",
 			"routing":      "the snapshot has routes and rules",
 			"neigh":        "who is where, for the router",
 			"autoconf":     "router advertisements and DHCP of a network",
@@ -111,6 +114,10 @@ func layers() map[string]edges {
 		// Row 5: the sandboxed process; leases.
 		"dataplane": {
 			"netstack": "it is what runs in the sandbox",
+
+			"conntrack": "it lists connections",
+			"nat":       "it lists what addresses are translated to",
+
 			"veth":     "the sockets that it is given",
 			"trace":    "the counter file that it maps",
 
@@ -129,6 +136,7 @@ func layers() map[string]edges {
 		"agent": {
 			"dataplane": "it starts, feeds and replaces the dataplane",
 			"netstack":  "it builds the snapshot",
+			"conntrack": "it makes the file of connections",
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
 			"packet":    "MAC addresses",

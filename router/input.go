@@ -47,7 +47,7 @@ func (w *passage) judge() Verdict {
 		return w.deliverGroup()
 	}
 	w.ask()
-	if v := &w.Frame.View; w.res.Type != routing.Local && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
+	if v := &w.Frame.View; !w.Tracked && w.res.Type != routing.Local && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
 		if verdict, done := w.trackFragment(); done {
 			return verdict
 		}
@@ -127,6 +127,8 @@ func (w *passage) ask() {
 	}
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {
 		w.ports(fragment.Ports{Src: v.SrcPort, Dst: v.DstPort})
+	} else if w.Tracked {
+		w.ports(w.Packet.Ports)
 	}
 	w.lookup()
 }
