@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,10 @@ type Options struct {
 	// once after the last error. It is called by one goroutine, without any
 	// lock held, and may call Apply but not Close. nil means that nobody wants to know.
 	PortDown func(index uint16)
+	// Connections is the file of connections (conntrack.CreateFile). It must not be
+	// in use by another process. It is mapped, and may be closed after New. nil means
+	// private memory, if a namespace tracks connections at all.
+	Connections *os.File
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -68,6 +73,8 @@ type Netstack struct {
 	wg   sync.WaitGroup       // workers and housekeeping
 
 	serial atomic.Int32 // of the newest socket
+
+	conns atomic.Pointer[Connections] // nil: there are none
 
 	closing sync.Once
 
@@ -94,6 +101,13 @@ func build(o Options) (*Netstack, error) {
 	o.setDefaults()
 	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts()}
 	n.view.Store(new(view))
+	if o.Connections != nil {
+		c, err := openConnections(o.Connections)
+		if err != nil {
+			return nil, err
+		}
+		n.conns.Store(c)
+	}
 	for i := range o.Workers {
 		w, err := newWorker(n, i)
 		if err != nil {
@@ -148,6 +162,9 @@ func (n *Netstack) close() {
 		s.ns.host.close()
 	}
 	n.freeWorkers()
+	if c := n.conns.Swap(nil); c != nil {
+		_ = c.table.Close()
+	}
 }
 
 // freeWorkers releases what workers that do not run hold.
@@ -206,6 +223,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+	}
+	if c := n.conns.Load(); c != nil {
+		c.everySecond()
 	}
 	n.collectOverruns()
 }

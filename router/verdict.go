@@ -32,7 +32,7 @@ type Packet struct {
 	Ports               fragment.Ports
 	Hooks               Hooks
 
-	Nanos int64      // of a clock that only goes forward: for rates
+	Nanos int64 // of a clock that only goes forward: for rates
 }
 
 // Sink takes what a router makes itself. It copies what it keeps, and must not
