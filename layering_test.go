@@ -118,8 +118,8 @@ func layers() map[string]edges {
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
 
-			"veth":     "the sockets that it is given",
-			"trace":    "the counter file that it maps",
+			"veth":  "the sockets that it is given",
+			"trace": "the counter file that it maps",
 
 			"routing":      "it reads what a packet's way is asked with",
 			"bridge/snoop": "it lists the members of groups",

@@ -22,9 +22,11 @@ func (c *change) connections() error {
 	first := !c.old.tracks()
 	if conns == nil {
 		var err error
-		if conns, err = openConnections(nil); err != nil {
+		if conns, err = openConnections(c.net.opts.Connections); err != nil {
 			return err
 		}
+		c.net.opts.Log.Info("connections opened", "room", conns.table.Cap(), "kept", conns.report.Kept,
+			"expired", conns.report.Expired, "torn", conns.report.Torn, "bad", conns.report.Bad)
 		c.undos = append(c.undos, func() { _ = conns.table.Close() })
 	}
 	if err := c.limits(conns, first); err != nil {

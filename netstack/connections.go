@@ -139,8 +139,8 @@ func (c *Connections) NAT() *nat.NAT { return c.nat }
 // Now is the time of the table: seconds of CLOCK_BOOTTIME, as of this second.
 func (c *Connections) Now() uint32 { return c.now.Load() }
 
-// Connections are those of all namespaces; nil if there is no table, because none
-// tracks them and Options name no file.
+// Connections are those of all namespaces; nil if none has ever tracked them, or
+// the Netstack is closed: what was returned before is then not to be used.
 func (n *Netstack) Connections() *Connections { return n.conns.Load() }
 
 // Zone is the namespace's in the table of connections; false if it tracks none.

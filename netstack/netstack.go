@@ -51,9 +51,9 @@ type Options struct {
 	// once after the last error. It is called by one goroutine, without any
 	// lock held, and may call Apply but not Close. nil means that nobody wants to know.
 	PortDown func(index uint16)
-	// Connections is the file of connections (conntrack.CreateFile). It must not be
-	// in use by another process. It is mapped, and may be closed after New. nil means
-	// private memory, if a namespace tracks connections at all.
+	// Connections is the file of connections (conntrack.CreateFile). It is mapped by
+	// the first Apply with a namespace that tracks them: from then on no other process
+	// may work on it. It must outlive the Netstack. nil means private memory.
 	Connections *os.File
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
@@ -101,13 +101,6 @@ func build(o Options) (*Netstack, error) {
 	o.setDefaults()
 	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts()}
 	n.view.Store(new(view))
-	if o.Connections != nil {
-		c, err := openConnections(o.Connections)
-		if err != nil {
-			return nil, err
-		}
-		n.conns.Store(c)
-	}
 	for i := range o.Workers {
 		w, err := newWorker(n, i)
 		if err != nil {

@@ -322,8 +322,8 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 // TestConnectionsEnd with a container, an address, a zone.
 func TestConnectionsEnd(t *testing.T) {
 	for name, how := range map[string]func(*lab){
-		"tenure":  func(l *lab) { l.portOf(bob).Tenure = 2 },
-		"address": func(l *lab) { l.network(2).Addresses[0] = netip.MustParsePrefix("10.44.2.2/24") },
+		"tenure":    func(l *lab) { l.portOf(bob).Tenure = 2 },
+		"address":   func(l *lab) { l.network(2).Addresses[0] = netip.MustParsePrefix("10.44.2.2/24") },
 		"untracked": func(l *lab) { l.snap.Namespaces[0].Connections = ConnectionsSpec{} },
 	} {
 		t.Run(name, func(t *testing.T) {
