@@ -92,6 +92,12 @@ func layers() map[string]edges {
 			"packet":    "it rewrites frames",
 			"trace":     "its verdict carries the drop reason",
 		},
+		"natspec": {
+			"nat":       "its rules are what the words mean",
+			"conntrack": "options of conntrack(8) choose connections",
+			"routing":   "its errors are in ip(8)'s words",
+			"packet":    "protocols have numbers",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
@@ -130,6 +136,7 @@ func layers() map[string]edges {
 			"routing":  "routes and rules are in its words",
 			"autoconf": "the services of a network are its",
 			"packet":   "the MAC address of a link that is checked",
+			"natspec":  "translation and published ports are in its words",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -145,6 +152,9 @@ func layers() map[string]edges {
 			"api":       "it serves it",
 
 			"iproute":      "commands are in its words",
+			"natspec":      "so are those on connections",
+			"nat":          "the snapshot has its rules",
+			"conntrack":    "it lists connections",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/natspec"
 	"sluice/routing"
@@ -163,12 +164,46 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
+func TestConntrackOptions(t *testing.T) {
+	for line, want := range map[string]natspec.Request{
+		"-L": {Command: 'L'},
+		"-L conntrack -p tcp --dport 80 -s 10.0.0.0/8 -o extended,id": {Command: 'L', Flags: conntrack.ListExtended | conntrack.ListID, Filter: conntrack.Filter{
+			Proto: 6, Original: conntrack.TupleFilter{Src: netip.MustParsePrefix("10.0.0.0/8"), DstPort: 80},
+		}},
+		"-ptcp --sport=7 -D -m 0x1/0xff": {Command: 'D', Filter: conntrack.Filter{Proto: 6, Original: conntrack.TupleFilter{SrcPort: 7}, Mark: 1, MarkMask: 255}},
+		"-L -n -g fd00::1 -f ipv6 -u ASSURED": {Command: 'L', Filter: conntrack.Filter{
+			Family: 6, With: conntrack.SrcNAT | conntrack.DstNAT | conntrack.Assured, Reply: conntrack.TupleFilter{Src: netip.MustParsePrefix("fd00::1/128")},
+		}},
+		"-L -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 9": {Command: 'L', Filter: conntrack.Filter{Proto: 1, Original: conntrack.TupleFilter{SrcPort: 9, DstPort: 0x800}}},
+		"--dump --state established -w 3 -q 10.0.0.1 -i 5 -j": {Command: 'L', Filter: conntrack.Filter{
+			State: "ESTABLISHED", HasZone: true, Zone: 3, ID: 5, AnyNAT: true, Reply: conntrack.TupleFilter{Dst: netip.MustParsePrefix("10.0.0.1/32")},
+		}},
+	} {
+		got, err := natspec.ParseConntrack(strings.Fields(line))
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if got.Command != want.Command || got.Filter != want.Filter || got.Flags != want.Flags {
+			t.Errorf("%s: %+v, want %+v", line, got, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"": "need one of", "-L -D": "one command", "-L expect": "the only table", "-L -p frob": "want a protocol", "-L -z": "counters", "-L --dport": "needs an argument",
+		"-L --icmp-type 8": "needs -p icmp", "-L --frob": "no option", "-E -e NEW,OLD": "want NEW", "-L --sport 1-2": "want a port",
+	} {
+		if _, err := natspec.ParseConntrack(strings.Fields(line)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", line, err, want)
+		}
+	}
+}
+
 // FuzzWords: any words are refused, or understood again when they are written out.
 func FuzzWords(f *testing.F) {
 	for _, text := range []string{
 		"postrouting ip saddr { 10.0.0.0/8, 10.1.0.0/16 } oifname != wan snat to 192.0.2.1-192.0.2.4:1-9 random",
 		"prerouting fib daddr type local meta mark and 0xff == 1 tcp dport 80 dnat to [fd00::1]:80",
-		"prerouting ip daddr 10.9.0.0/24 dnat prefix to 10.8.0.0/24", "tcp [fd00::1]:80-90 to web:1-11", "udp 5 to a",
+		"prerouting ip daddr 10.9.0.0/24 dnat prefix to 10.8.0.0/24", "tcp [fd00::1]:80-90 to web:1-11", "udp 5 to a", "-L -p tcp --dport 80 -m 1/2 -o id",
 	} {
 		f.Add(text)
 	}
@@ -179,6 +214,7 @@ func FuzzWords(f *testing.F) {
 				t.Fatalf("%q is written %q: %v", text, s, err)
 			}
 		}
+		_, _ = natspec.ParseConntrack(strings.Fields(text))
 		if p, err := natspec.ParsePublish(text); err == nil {
 			if again, err := natspec.ParsePublish(p.String()); err != nil || again != p {
 				t.Fatalf("%q is written %q: %v", text, p, err)

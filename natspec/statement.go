@@ -80,11 +80,11 @@ func innermost(err error) error {
 }
 
 // Devices are the names of the devices that the statement speaks of.
-func (s *Statement) Devices() []string { return slices.Concat(s.in, s.out) }
+func (s Statement) Devices() []string { return slices.Concat(s.in, s.out) }
 
 // Rule is the rule, with the numbers of its devices. False if one of them is not
 // there: the rule then matches nothing, or means another thing.
-func (s *Statement) Rule(index func(string) (uint16, bool)) (nat.Rule, bool) {
+func (s Statement) Rule(index func(string) (uint16, bool)) (nat.Rule, bool) {
 	r, ok := s.rule, true
 	number := func(names []string) (out []uint16) {
 		for _, name := range names {
@@ -100,7 +100,7 @@ func (s *Statement) Rule(index func(string) (uint16, bool)) (nat.Rule, bool) {
 }
 
 // String is the statement in the one spelling.
-func (s *Statement) String() string {
+func (s Statement) String() string {
 	parts := []string{s.rule.Hook.String()}
 	add := func(more ...string) { parts = append(parts, more...) }
 	devices := func(word string, names []string, not bool) {
@@ -120,4 +120,16 @@ func notWord(not bool) string {
 		return "!= "
 	}
 	return ""
+}
+
+// MarshalText is the statement's text.
+func (s Statement) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the text.
+func (s *Statement) UnmarshalText(text []byte) error {
+	read, err := Parse(string(text))
+	if err == nil {
+		*s = *read
+	}
+	return err
 }
