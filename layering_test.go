@@ -143,7 +143,7 @@ func layers() map[string]edges {
 		"agent": {
 			"dataplane": "it starts, feeds and replaces the dataplane",
 			"netstack":  "it builds the snapshot",
-			"conntrack": "it makes the file of connections",
+			"conntrack": "it makes the file of connections, and lists them",
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
 			"packet":    "MAC addresses",
@@ -154,7 +154,6 @@ func layers() map[string]edges {
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
 			"nat":          "the snapshot has its rules",
-			"conntrack":    "it lists connections",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",

@@ -93,6 +93,7 @@ type Agent struct {
 	counters *trace.Counters
 	plane    *plane
 	sets     sets
+	watch    connWatch
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"sluice/conntrack"
-	"sluice/nat"
 	"sluice/packet"
 	"sluice/routing"
 )
@@ -338,8 +337,3 @@ func (r *Request) output(arg string) bool {
 
 // Filters reports whether the request chooses some connections of all.
 func (r *Request) Filters() bool { return r.Filter != conntrack.Filter{} }
-
-// BindingLine is a mapping of nat's in one line.
-func BindingLine(b *nat.Binding) string {
-	return protocolName(b.Proto) + " " + b.Inside.String() + " -> " + b.Outside.String() + " connections=" + strconv.Itoa(b.Connections)
-}

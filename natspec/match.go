@@ -197,9 +197,9 @@ func transportWords(m *nat.Match) (out []string) {
 	th := "th"
 	switch {
 	case len(m.SrcPorts)+len(m.DstPorts) > 0 && len(m.Protos) == 1 && transport(m.Protos[0]):
-		th = protocolName(m.Protos[0])
+		th = ProtocolName(m.Protos[0])
 	case len(m.Protos) > 0:
-		out = append(out, "meta l4proto", set(m.Protos, protocolName))
+		out = append(out, "meta l4proto", set(m.Protos, ProtocolName))
 	}
 	for _, p := range []struct {
 		word string

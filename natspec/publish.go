@@ -100,7 +100,7 @@ func (p *Publish) inside(w *words) error {
 
 // Outside is the text of what is published: "tcp 8080".
 func (p Publish) Outside() string {
-	text := protocolName(p.Proto) + " "
+	text := ProtocolName(p.Proto) + " "
 	if p.Addr.Is6() {
 		text += "[" + p.Addr.String() + "]:"
 	} else if p.Addr.IsValid() {

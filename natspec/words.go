@@ -110,8 +110,8 @@ func protocol(word string) (uint8, bool) {
 	return uint8(n), err == nil && n > 0
 }
 
-// protocolName is the word for a protocol.
-func protocolName(proto uint8) string {
+// ProtocolName is the word for a protocol, or its number.
+func ProtocolName(proto uint8) string {
 	for _, name := range []string{"tcp", "udp", "sctp", "icmp", "icmpv6"} {
 		if p, _ := protocol(name); p == proto {
 			return name
