@@ -411,3 +411,49 @@ func TestNobodyTracksUnasked(t *testing.T) {
 		t.Error("there is a table")
 	}
 }
+
+// TestTCPOverTranslation carries bytes by real stacks: masqueraded, to a published
+// port from outside and inside, from and to the namespace's own stack.
+func TestTCPOverTranslation(t *testing.T) {
+	const size = 4 << 20
+	s := translating(2)
+	s.Networks[1].Ports[0].Offload = false
+	s.Connections.Rules = append(s.Connections.Rules,
+		nat.Rule{
+			Name: "own port", Hook: nat.Prerouting, Kind: nat.Redirect,
+			Match:  nat.Match{Own: nat.Yes, Protos: []uint8{packet.ProtoTCP}, DstPorts: []nat.PortRange{{Min: 8081, Max: 8081}}},
+			Target: nat.Target{Ports: nat.PortRange{Min: 81, Max: 81}},
+		},
+		nat.Rule{
+			Name: "from the own stack", Hook: nat.Output, Kind: nat.DNAT,
+			Match:  nat.Match{Dst: []netip.Prefix{netip.MustParsePrefix("10.44.1.99/32")}},
+			Target: nat.Target{Addrs: nat.One(alice.addr4())},
+		})
+	w := newWorld(t, s)
+	host := w.outside.Namespace("lab")
+	for name, tc := range map[string]struct {
+		from    dialler
+		to      server
+		address string // where it is dialled
+		at      string // where it listens
+	}{
+		"masqueraded":           {w.inside[alice], w.inside[bob], "10.44.2.11:80", ""},
+		"masqueraded, IPv6":     {w.inside[alice], w.inside[bob], "[fd44:2::b]:80", ""},
+		"published":             {w.inside[bob], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"published, IPv6":       {w.inside[bob], w.inside[alice], "[fd44:2::1]:8080", "[fd44:1::b]:80"},
+		"hairpin":               {w.inside[party{1, 2}], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"hairpin to itself":     {w.inside[alice], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"redirected":            {w.inside[alice], host, "10.44.2.1:8081", "10.44.1.1:81"},
+		"to the own stack":      {w.inside[bob], host, "10.44.1.1:82", ""},
+		"from the own stack":    {host, w.inside[bob], "10.44.2.11:83", ""},
+		"own stack, translated": {host, w.inside[alice], "10.44.1.99:84", "10.44.1.11:84"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := tc.at
+			if at == "" {
+				at = tc.address
+			}
+			transferTo(t, tc.from, tc.to, tc.address, at, size)
+		})
+	}
+}
