@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"sluice/conntrack"
+	"sluice/nat"
 )
 
 // connections prepares what the next view needs of the table of connections: the
@@ -115,66 +116,87 @@ func (c *change) limits(conns *Connections, first bool) error {
 	if room := conns.table.Cap(); reserved > room {
 		return fmt.Errorf("%w: %d connections reserved for all ports, there is room for %d", ErrInvalid, reserved, room)
 	}
-	t := conns.table
 	c.swaps = append(c.swaps, func() {
 		if first {
 			for i := range uint16(MaxIndex) {
-				t.SetEndpoint(i+1, conntrack.Never)
+				conns.table.SetEndpoint(i+1, conntrack.Never)
 			}
+			had = nil
 		}
-		for i, h := range had {
-			if _, stays := has[i]; !stays || has[i] != h {
-				t.RemovePort(i)
-				t.SetEndpoint(i, conntrack.Never)
-			}
-		}
-		for i, h := range has {
-			if h == had[i] && !first {
-				continue
-			}
-			t.SetEndpoint(i, h.tenure)
-			if h.limits != (conntrack.PortLimits{}) {
-				_ = t.SetPort(i, h.limits) // there is room
-			}
-		}
+		conns.forget(had, has)
+		conns.admit(had, has)
 	})
 	return nil
 }
 
+// forget tells the table of ports that are gone, or are another container's.
+func (c *Connections) forget(had, has map[uint16]holder) {
+	for i, h := range had {
+		if next, stays := has[i]; !stays || next != h {
+			c.table.RemovePort(i)
+			c.table.SetEndpoint(i, conntrack.Never)
+		}
+	}
+}
+
+// admit tells the table of ports that are new. There is room for what is theirs.
+func (c *Connections) admit(had, has map[uint16]holder) {
+	for i, h := range has {
+		if was, known := had[i]; known && was == h {
+			continue
+		}
+		c.table.SetEndpoint(i, h.tenure)
+		if h.limits != (conntrack.PortLimits{}) {
+			_ = c.table.SetPort(i, h.limits)
+		}
+	}
+}
+
 // services tells the NAT what is new, and notes what goes.
 func (c *change) services(conns *Connections) error {
-	stay, backends := make(map[uint16]bool), make(map[uint16]bool)
-	for _, s := range c.next.spaces {
-		was := c.old.spaces[s.spec.Name]
+	had, has := c.old.services(), c.next.services()
+	backends := make(map[uint16]bool)
+	for _, v := range has {
+		for _, b := range v.Backends {
+			backends[b.Bind.ID] = true
+			conns.table.SetBackend(b.Bind.ID, b.Bind.Gen)
+		}
+	}
+	for id, v := range has {
+		if was, known := had[id]; known && reflect.DeepEqual(was, v) {
+			continue
+		}
+		if err := conns.nat.SetService(v); err != nil {
+			return fmt.Errorf("%w: service %d: %w", ErrInvalid, id, err)
+		}
+	}
+	c.swaps = append(c.swaps, func() { conns.withdraw(had, has, backends) })
+	return nil
+}
+
+// services are those of all namespaces of a view, by number.
+func (v *view) services() map[uint16]nat.Service {
+	all := make(map[uint16]nat.Service)
+	for _, s := range v.spaces {
 		for _, v := range s.spec.Connections.Services {
-			stay[v.ID] = true
-			for _, b := range v.Backends {
-				backends[b.Bind.ID] = true
-				conns.table.SetBackend(b.Bind.ID, b.Bind.Gen)
-			}
-			if was != nil && reflect.DeepEqual(was.spec.Connections.Services, s.spec.Connections.Services) {
-				continue
-			}
-			if err := conns.nat.SetService(v); err != nil {
-				return fmt.Errorf("%w: service %d: %w", ErrInvalid, v.ID, err)
+			all[v.ID] = v
+		}
+	}
+	return all
+}
+
+// withdraw takes away the services, and backends, that are gone.
+func (c *Connections) withdraw(had, has map[uint16]nat.Service, backends map[uint16]bool) {
+	for id, v := range had {
+		if _, stays := has[id]; !stays {
+			c.nat.RemoveService(id)
+		}
+		for _, b := range v.Backends {
+			if b.Bind.ID != 0 && !backends[b.Bind.ID] {
+				c.table.SetBackend(b.Bind.ID, conntrack.Never)
 			}
 		}
 	}
-	c.swaps = append(c.swaps, func() {
-		for _, s := range c.old.spaces {
-			for _, v := range s.spec.Connections.Services {
-				if !stay[v.ID] {
-					conns.nat.RemoveService(v.ID)
-				}
-				for _, b := range v.Backends {
-					if b.Bind.ID != 0 && !backends[b.Bind.ID] {
-						conns.table.SetBackend(b.Bind.ID, conntrack.Never)
-					}
-				}
-			}
-		}
-	})
-	return nil
 }
 
 // end notes which connections end with the change: those of namespaces that track

@@ -61,43 +61,46 @@ var _ router.Hooks = (*passing)(nil)
 func (t *turn) track(c *crossing, at *port, i int) bool {
 	c.passing, c.ported = false, c.ported && c.resumed
 	c.resumed = false
-	conns := at.space.conns
-	if conns == nil {
+	if at.space.conns == nil {
 		return true
 	}
 	c.keep = c.keep && !c.tracks // a hop has room for one
 	c.tracks = true
-	f := &t.frames[i]
-	if f.View.Is(packet.ViewFrag) && !c.ported && !t.gather(c, at, i) {
+	if f := &t.frames[i]; f.View.Is(packet.ViewFrag) && !c.ported && !t.gather(c, at, i) {
 		return false
 	}
-	asked := t.packetAt(c, at, i, 0)
-	p := &t.passing
-	p.space, p.conns, p.fresh, p.isError, p.moved = at.space, conns, false, false, false
-	p.look = conntrack.Packet{
-		Frame: f, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
-		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
-	}
-	v := conns.table.Look(&p.look, &p.pending)
-	reason := trace.None
-	switch {
-	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
-		c.keep = false // it is passed as it is, as Linux does, and so is nothing after it
-		return true
-	case v.Conn == (conntrack.Conn{}):
-		reason = t.commence(c, at, asked)
-	default:
-		reason = p.goOn(&v)
-	}
-	if reason == trace.None && !p.apply(f, nat.Destination) {
+	reason := t.recognise(c, at, i)
+	if reason == trace.None && c.passing && !t.passing.apply(&t.frames[i], nat.Destination) {
 		reason = trace.NATUntranslatable
 	}
 	if reason != trace.None {
 		drop(c.in, reason, 1)
 		return false
 	}
-	c.passing = true
 	return true
+}
+
+// recognise finds the connection of frame i, or begins one.
+func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
+	asked := t.packetAt(c, at, i, 0)
+	p, conns := &t.passing, at.space.conns
+	p.space, p.conns, p.fresh, p.isError, p.moved = at.space, conns, false, false, false
+	p.look = conntrack.Packet{
+		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
+		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
+	}
+	v := conns.table.Look(&p.look, &p.pending)
+	switch {
+	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
+		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
+		return trace.None
+	case v.Conn == (conntrack.Conn{}):
+		reason = t.commence(c, at, asked)
+	default:
+		reason = p.goOn(&v)
+	}
+	c.passing = reason == trace.None
+	return reason
 }
 
 // goOn is for a packet of a connection that is there.
@@ -219,13 +222,13 @@ func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
 }
 
 // leaves lets the namespace that frame i has passed see it once more; false if it has
-// come to its end. out is not needed for what is delivered.
+// come to its end.
 func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	if !c.passing {
 		return true
 	}
 	p, f := &t.passing, &t.frames[i]
-	reason := trace.None
+	var reason trace.Reason
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
 	} else {

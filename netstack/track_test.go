@@ -4,8 +4,11 @@ package netstack
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"sluice/conntrack"
@@ -409,5 +412,181 @@ func TestNobodyTracksUnasked(t *testing.T) {
 	l := stillSites(t, twoSites())
 	if l.n.Connections() != nil {
 		t.Error("there is a table")
+	}
+}
+
+// TestTCPOverTranslation carries bytes by real stacks: masqueraded, to a published
+// port from outside and inside, from and to the namespace's own stack.
+func TestTCPOverTranslation(t *testing.T) {
+	const size = 4 << 20
+	s := translating(2)
+	s.Networks[1].Ports[0].Offload = false
+	s.Connections.Rules = append(s.Connections.Rules,
+		nat.Rule{
+			Name: "own port", Hook: nat.Prerouting, Kind: nat.Redirect,
+			Match:  nat.Match{Own: nat.Yes, Protos: []uint8{packet.ProtoTCP}, DstPorts: []nat.PortRange{{Min: 8081, Max: 8081}}},
+			Target: nat.Target{Ports: nat.PortRange{Min: 81, Max: 81}},
+		},
+		nat.Rule{
+			Name: "from the own stack", Hook: nat.Output, Kind: nat.DNAT,
+			Match:  nat.Match{Dst: []netip.Prefix{netip.MustParsePrefix("10.44.1.99/32")}},
+			Target: nat.Target{Addrs: nat.One(alice.addr4())},
+		})
+	w := newWorld(t, s)
+	host := w.outside.Namespace("lab")
+	for name, tc := range map[string]struct {
+		from    dialler
+		to      server
+		address string // where it is dialled
+		at      string // where it listens
+	}{
+		"masqueraded":           {w.inside[alice], w.inside[bob], "10.44.2.11:80", ""},
+		"masqueraded, IPv6":     {w.inside[alice], w.inside[bob], "[fd44:2::b]:80", ""},
+		"published":             {w.inside[bob], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"published, IPv6":       {w.inside[bob], w.inside[alice], "[fd44:2::1]:8080", "[fd44:1::b]:80"},
+		"hairpin":               {w.inside[party{1, 2}], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"hairpin to itself":     {w.inside[alice], w.inside[alice], "10.44.2.1:8080", "10.44.1.11:80"},
+		"redirected":            {w.inside[alice], host, "10.44.2.1:8081", "10.44.1.1:81"},
+		"to the own stack":      {w.inside[bob], host, "10.44.1.1:82", ""},
+		"from the own stack":    {host, w.inside[bob], "10.44.2.11:83", ""},
+		"own stack, translated": {host, w.inside[alice], "10.44.1.99:84", "10.44.1.11:84"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := tc.at
+			if at == "" {
+				at = tc.address
+			}
+			transferTo(t, tc.from, tc.to, tc.address, at, size)
+		})
+	}
+}
+
+// TestTranslatedPacketThatIsTooLong is fragmented behind the translation, or its
+// sender hears of it, with what it sent in the quote.
+func TestTranslatedPacketThatIsTooLong(t *testing.T) {
+	l := stillSites(t, translating(1))
+	l.portOf(bob).MTU = 1300
+	l.portOf(alice).MTU = 1300
+	l.apply()
+	large := alice.to(bob)
+	large.Payload = pt.Bytes(1400)
+	for range 2 {
+		l.send(alice.port(), pt.UDP4(large))
+		l.arrived(bob, pt.IPv4(pt.Src(gate(2).addr4()), pt.Flags(packet.ViewFragFirst)))
+		l.arrived(bob, pt.IPv4(pt.Src(gate(2).addr4()), pt.Flags(packet.ViewFragLater)))
+	}
+	p := bob.to(alice)
+	p.Dst, p.DstPort = gate(2).addr4(), 8080
+	l.send(bob.port(), df(p, 1400))
+	f := l.got(bob.port())
+	pt.Check(t, f, pt.IPv4(pt.Src(gate(2).addr4())), pt.ICMP(pt.ICMPType(3, 4), pt.NextMTU(1300)))
+	if q, ok := conntrack.Quoted(f); !ok || q.Tuple.Dst != p.Dst || q.Tuple.DstPort != 8080 || q.Tuple.Src != p.Src {
+		t.Errorf("quotes %+v", q)
+	}
+	l.silent(11, 21)
+}
+
+// TestService spreads connections over backends, and keeps each where it is; one whose
+// backend goes ends.
+func TestService(t *testing.T) {
+	s := translating(2)
+	backends := []party{{1, 1}, {1, 2}}
+	service := nat.Service{ID: 3}
+	for i, b := range backends {
+		service.Backends = append(service.Backends, nat.Backend{Bind: conntrack.Bind{ID: uint16(1 + i), Gen: 1}, Addr: b.addr4(), Port: 80})
+	}
+	s.Connections.Services = []nat.Service{service}
+	s.Connections.Rules = []nat.Rule{{
+		Name: "service", Hook: nat.Prerouting, Kind: nat.DNAT, Match: nat.Match{Own: nat.Yes, Protos: []uint8{packet.ProtoUDP}, DstPorts: []nat.PortRange{{Min: 53, Max: 53}}},
+		Target: nat.Target{Service: 3},
+	}}
+	l := stillSites(t, s)
+	where := func(port uint16) (at party) {
+		t.Helper()
+		p := bob.to(alice)
+		p.Dst, p.SrcPort, p.DstPort = gate(2).addr4(), port, 53
+		l.send(bob.port(), pt.UDP4(p))
+		for _, b := range backends {
+			if f := l.got(b.port()); f != nil {
+				pt.Check(t, f, pt.IPv4(pt.Dst(b.addr4())), pt.UDP(pt.DstPort(80)))
+				at = b
+			}
+		}
+		return at
+	}
+	count := map[party]int{}
+	first := map[uint16]party{}
+	for i := range uint16(50) {
+		first[i] = where(3000 + i)
+		count[first[i]]++
+		if again := where(3000 + i); again != first[i] {
+			t.Errorf("connection %d moved from %v to %v", i, first[i], again)
+		}
+	}
+	if count[backends[0]] < 10 || count[backends[1]] < 10 {
+		t.Errorf("spread %v", count)
+	}
+	l.snap.Namespaces[0].Connections.Services = []nat.Service{{ID: 3, Backends: service.Backends[:1]}}
+	l.apply()
+	for i := range uint16(50) {
+		if at := where(3000 + i); at != backends[0] {
+			t.Errorf("connection %d goes to %v", i, at)
+		}
+	}
+	l.snap.Namespaces[0].Connections.Services = []nat.Service{{ID: 3}}
+	l.apply()
+	if at := where(4000); at != (party{}) {
+		t.Errorf("without a backend it went to %v", at)
+	}
+	l.arrived(bob, pt.IPv4(pt.Src(gate(2).addr4())), pt.ICMP(pt.ICMPType(3, 3)))
+}
+
+// TestWrongConnectionsAreRefused when a snapshot is checked.
+func TestWrongConnectionsAreRefused(t *testing.T) {
+	for name, wrong := range map[string]func(*Snapshot){
+		"rules without tracking": func(s *Snapshot) { s.Namespaces[0].Connections.Track = false },
+		"no zone":                func(s *Snapshot) { s.Namespaces[0].Connections.Zone = 0 },
+		"zone of another":        func(s *Snapshot) { s.Namespaces[1].Connections = ConnectionsSpec{Track: true, Zone: 7} },
+		"profile":                func(s *Snapshot) { s.Namespaces[0].Connections.Profile = "bsd" },
+		"filtering":              func(s *Snapshot) { s.Namespaces[0].Connections.Filtering = "none" },
+		"rule":                   func(s *Snapshot) { s.Namespaces[0].Connections.Rules[0].Hook = nat.Postrouting },
+		"nat64": func(s *Snapshot) {
+			s.Namespaces[0].Connections.Rules = []nat.Rule{{
+				Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: netip.MustParsePrefix("64:ff9b::/96"),
+				Target: nat.Target{Addrs: nat.One(gate(2).addr4())},
+			}}
+		},
+		"service twice": func(s *Snapshot) { s.Namespaces[0].Connections.Services = []nat.Service{{ID: 1}, {ID: 1}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Snapshot{Namespaces: []NamespaceSpec{translating(1), {Name: "other"}}}
+			if err := s.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			wrong(&s)
+			if err := s.Validate(); !errors.Is(err, ErrInvalid) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestRulesTravelAsJSON, maps among them.
+func TestRulesTravelAsJSON(t *testing.T) {
+	s := translating(1)
+	s.Connections.Rules = append(s.Connections.Rules, nat.Rule{
+		Name: "map", Hook: nat.Prerouting, Kind: nat.DNAT,
+		Map: &nat.Map{By: nat.ByDstAddr | nat.ByDstPort, Elements: map[nat.MapKey]nat.Target{
+			{Addr: gate(2).addr4(), Port: 80}: {Addrs: nat.One(alice.addr4())},
+			{Port: 81}:                        {Addrs: nat.One(alice.addr6())},
+		}},
+	})
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back NamespaceSpec
+	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back.Connections, s.Connections) {
+		t.Errorf("%v: %s", err, b)
 	}
 }

@@ -128,7 +128,7 @@ func (w *passage) ask() {
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {
 		w.ports(fragment.Ports{Src: v.SrcPort, Dst: v.DstPort})
 	} else if w.Tracked {
-		w.ports(w.Packet.Ports)
+		w.ports(w.Ports)
 	}
 	w.lookup()
 }

@@ -7,6 +7,7 @@ import (
 
 	"sluice/fragment"
 	"sluice/packet"
+	"sluice/trace"
 )
 
 // What those ask a router who track connections and translate addresses: they see a
@@ -22,10 +23,7 @@ func (r *Router) Fragment(p *Packet) (fragment.Ports, fragment.Verdict) {
 // there may be an answer at all.
 func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
 	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
-	if w.Local || w.st.byIndex[w.Device] == nil || w.src.IsMulticast() {
-		return
-	}
-	if reason := w.admit(); reason == 0 {
+	if w.admit() == trace.None {
 		w.report(w.family(e4, e6))
 	}
 }
