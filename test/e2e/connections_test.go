@@ -164,6 +164,47 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// TestStatements tries what a file can say beside masquerade: a range of sources, a
+// destination, prefix to prefix, a redirection to the gateway, and the profile rfc.
+func TestStatements(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon(`namespaces:
+  - name: shop
+    conntrack: {profile: rfc, filtering: endpoint}
+    nat:
+      - prerouting iifname web tcp dport 77 redirect to :7
+      - prerouting iifname wan tcp dport 2222 dnat to 10.50.0.2:7000
+      - prerouting iifname wan ip daddr 10.9.0.0/24 dnat prefix to 10.50.0.0/24
+      - postrouting oifname wan ip saddr 10.50.0.0/24 snat to 192.0.2.50-192.0.2.51 persistent
+networks:
+  - {name: wan, namespace: shop, subnets: [192.0.2.0/24]}
+  - {name: web, namespace: shop, subnets: [10.50.0.0/24], echo: true}
+`)
+	world := l.NS("world").Attach("--network", "wan", "--ip", "192.0.2.99")
+	world.Run("ip", "route", "add", "192.0.2.48/28", "via", "192.0.2.1")
+	world.Run("ip", "route", "replace", "10.9.0.0/24", "via", "192.0.2.1")
+	red := l.NS("red").Attach("--network", "web", "--name", "red", "--ip", "10.50.0.2")
+	red.Serve()
+	caps := []*lab.Capture{red.Capture(), world.Capture()}
+	red.Ping(world.IP(lab.V4))
+	lab.TCP(red, world, lab.V4, 2<<20)
+	send(t, world, netip.MustParseAddrPort("192.0.2.1:2222"))
+	send(t, world, netip.MustParseAddrPort("10.9.0.2:7000"))
+	world.Ping(netip.MustParseAddr("10.9.0.2"))
+	lab.Report[report.Stream](red.Traffic("echo", "-to", "198.51.100.1:77", "-bytes", "1000000"), time.Minute)
+	lab.Report[report.RoundTrips](red.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", world.At(lab.V4)), time.Minute)
+	for _, c := range caps {
+		c.ExpectClean()
+	}
+	for _, c := range conntrack(t, d, "-s", "10.50.0.2", "-d", "192.0.2.99") {
+		if a := c.Reply.Dst.String(); a != "192.0.2.50" && a != "192.0.2.51" {
+			t.Errorf("source of another range: %s", c.Line)
+		}
+	}
+	d.CLI("nat", "bindings").Expect(0, "udp 10.50.0.2:", " -> 192.0.2.5")
+	d.CLI("conntrack", "-L", "-p", "tcp", "--dport", "77", "-g").Expect(0, "src=10.50.0.1 dst=10.50.0.2 sport=7 ")
+}
+
 // flow is what must not change of a connection.
 type flow struct{ inside, outside netip.AddrPort }
 
