@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/api"
+	"sluice/conntrack"
 	"sluice/nat"
+	"sluice/natspec"
 )
 
 // shopNAT is shop with what is said of connections.
@@ -162,5 +166,58 @@ func TestConnectionsTakenBack(t *testing.T) {
 	after := mustRead(t, d.store)
 	if diff := cmp.Diff(before.namespace("shop").Connections.settings(), after.namespace("shop").Connections.settings()); diff != "" || after.namespace("shop").Connections.Zone != 0 {
 		t.Errorf("%+v", after.namespace("shop").Connections)
+	}
+}
+
+// TestConnectionsOfAHostileDataplane: what a table can't have is left out, and no text
+// passes that is not a word.
+func TestConnectionsOfAHostileDataplane(t *testing.T) {
+	a := netip.MustParseAddr("fe80::1%\x1b[2J")
+	e := conntrack.Entry{State: "\x1b[2J", Original: conntrack.Tuple{Src: a, Dst: a, Proto: 6}, Reply: conntrack.Tuple{Src: a, Dst: a, Proto: 6}}
+	if !tellable(&e) {
+		t.Fatal("left out")
+	}
+	pub := (&connRequest{Request: new(natspec.Request)}).public(&e)
+	text, err := json.Marshal(pub)
+	if err != nil || strings.Contains(pub.Line, "\x1b") || strings.Contains(string(text), "u001b") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if e.Reply.Src = (netip.Addr{}); tellable(&e) {
+		t.Error("an entry without an address is told")
+	}
+}
+
+// TestWatchNumbersEvents: a listener that comes too late hears how many it missed, and
+// one that comes again hears only what is new.
+func TestWatchNumbersEvents(t *testing.T) {
+	w := connWatch{next: 1}
+	r := &connRequest{Request: &natspec.Request{Kinds: [3]bool{true, false, true}}}
+	addr := netip.MustParseAddr("10.0.0.1")
+	tuple := conntrack.Tuple{Src: addr, Dst: addr, Proto: 17}
+	hear := func(kinds ...conntrack.EventKind) {
+		for _, k := range kinds {
+			w.ring = append(w.ring, watched{Event: conntrack.Event{Kind: k, Entry: conntrack.Entry{Original: tuple, Reply: tuple}}})
+			w.next++
+		}
+	}
+	ask := func(after uint64) *api.ConnectionEvents {
+		out := &api.ConnectionEvents{Next: after}
+		w.collect(r, out)
+		return out
+	}
+	hear(conntrack.EventNew)
+	if out := ask(0); len(out.Events) != 0 || out.Next != 2 {
+		t.Errorf("from now on: %+v", out)
+	}
+	hear(conntrack.EventNew, conntrack.EventUpdate, conntrack.EventDestroy)
+	if out := ask(2); len(out.Events) != 2 || out.Next != 5 || out.Lost != 0 || out.Events[1].Kind != "destroy" {
+		t.Errorf("after 2: %+v", out)
+	}
+	w.ring = w.ring[2:]
+	if out := ask(1); len(out.Events) != 1 || out.Lost != 2 {
+		t.Errorf("after 1: %+v", out)
+	}
+	if out := ask(99); len(out.Events) != 0 || out.Next != 5 {
+		t.Errorf("of another daemon's numbers: %+v", out)
 	}
 }

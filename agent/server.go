@@ -179,26 +179,34 @@ func list[Out any](a *Agent, f func(context.Context, query) ([]Out, error)) http
 func readQuery(values url.Values) (query, error) {
 	var q query
 	for name, v := range values {
-		switch {
-		case name == "network" && len(v) == 1:
-			q.network = v[0]
-		case name == "namespace" && len(v) == 1:
-			q.namespace = v[0]
-		case name == "words" && len(v) == 1 && len(v[0]) <= maxWords:
-			q.words = strings.Fields(v[0])
-		case name == "after" && len(v) == 1:
-			after, err := strconv.ParseUint(v[0], 10, 64)
-			if err != nil {
-				return q, refuse(api.CodeInvalid, name, "%q is no number of an event", v[0])
-			}
-			q.after = after
-		case name == "stats" && len(v) == 1 && v[0] == "1":
-			q.stats = true
-		default:
+		if len(v) != 1 || !q.set(name, v[0]) {
 			return q, refuse(api.CodeInvalid, name, "unknown parameter or value %s=%q", name, v)
 		}
 	}
 	return q, nil
+}
+
+// set takes a parameter; false if it is not known, or its value is wrong.
+func (q *query) set(name, value string) bool {
+	switch name {
+	case "network":
+		q.network = value
+	case "namespace":
+		q.namespace = value
+	case "words":
+		q.words = strings.Fields(value)
+		return len(value) <= maxWords
+	case "after":
+		var err error
+		q.after, err = strconv.ParseUint(value, 10, 64)
+		return err == nil
+	case "stats":
+		q.stats = true
+		return value == "1"
+	default:
+		return false
+	}
+	return true
 }
 
 func answer(w http.ResponseWriter, out any, err error) {

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -51,15 +52,15 @@ func (a *Agent) connEvents(ctx context.Context, q query) (*api.ConnectionEvents,
 		return nil, err
 	}
 	out := &api.ConnectionEvents{Next: q.after, Events: []api.ConnectionEvent{}}
-	for end := time.Now().Add(watchWait); ; {
+	for end := time.Now().Add(watchWait); ; pause(ctx, watchEvery) {
 		if err := a.watch.poll(ctx, a.plane); err != nil {
 			return nil, err
 		}
 		a.watch.collect(r, out)
-		if q.after == 0 || len(out.Events) > 0 || out.Lost > 0 || time.Now().After(end) || ctx.Err() != nil {
+		told := q.after == 0 || len(out.Events) > 0 || out.Lost > 0
+		if told || time.Now().After(end) || errors.Is(ctx.Err(), context.Canceled) {
 			return out, nil
 		}
-		pause(ctx, watchEvery)
 	}
 }
 

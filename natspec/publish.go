@@ -139,11 +139,11 @@ func (p Publish) Rules(container []netip.Addr) []nat.Rule {
 	var out []nat.Rule
 	var v4, v6 bool
 	for _, a := range container {
-		if have := map[bool]*bool{true: &v4, false: &v6}[a.Is4()]; *have || p.Addr.IsValid() && p.Addr.Is4() != a.Is4() {
+		have := map[bool]*bool{true: &v4, false: &v6}[a.Is4()]
+		if *have || p.Addr.IsValid() && p.Addr.Is4() != a.Is4() {
 			continue
-		} else {
-			*have = true
 		}
+		*have = true
 		for _, hook := range []nat.Hook{nat.Prerouting, nat.Output} {
 			out = append(out, p.rule(hook, a))
 		}

@@ -200,17 +200,13 @@ func (c *cli) connectionStats(ctx context.Context, letter byte) error {
 // watchConnections is -E, until it is interrupted.
 func (c *cli) watchConnections(ctx context.Context, words []string) error {
 	shown, after := 0, uint64(0)
-	for {
+	for ctx.Err() == nil {
 		e, err := c.nextEvents(ctx, words, after)
-		switch {
-		case ctx.Err() != nil:
-			c.remark("%d flow events have been shown.", shown)
-			return nil
-		case api.CodeOf(err) == api.CodeUnavailable: // the dataplane is being replaced
-			time.Sleep(eventsPause)
+		if err != nil {
+			if !passing(ctx, err) {
+				return err
+			}
 			continue
-		case err != nil:
-			return err
 		}
 		if e.Lost > 0 {
 			c.remark("%d events were lost.", e.Lost)
@@ -222,6 +218,21 @@ func (c *cli) watchConnections(ctx context.Context, words []string) error {
 		}
 		shown, after = shown+len(e.Events), e.Next
 	}
+	c.remark("%d flow events have been shown.", shown)
+	return nil
+}
+
+// passing waits if an error is one after which events go on: the dataplane is being
+// replaced, or the user has had enough.
+func passing(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	if api.CodeOf(err) != api.CodeUnavailable {
+		return false
+	}
+	time.Sleep(eventsPause)
+	return true
 }
 
 // eventsPause is between two tries to get events.
