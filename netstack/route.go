@@ -176,13 +176,12 @@ func (t *turn) ask(c *crossing, at *port, i int) {
 		return
 	}
 	t.tally.work += routeWork
-	v := t.input(c, at, i, 0)
+	v := t.input(c, at.space, t.packetAt(c, at, i, 0))
 	t.follow(c, at, &v, i)
 }
 
-func (t *turn) input(c *crossing, at *port, i, limit int) router.Verdict {
-	p := t.packetAt(c, at, i, limit)
-	return at.space.router.Input(p, t.out.sink(at.space, c.in.index))
+func (t *turn) input(c *crossing, s *space, p *router.Packet) router.Verdict {
+	return s.router.Input(p, t.out.sink(s, c.in.index))
 }
 
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
@@ -222,7 +221,9 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	to := t.behind(out, v)
 	if to != nil && to.mtu < v.MTU {
 		if v.MTU = to.mtu; f.L3Len() > to.mtu {
-			again := t.input(c, at, i, to.mtu)
+			p := t.packetAt(c, at, i, to.mtu)
+			p.Ports = v.Ports
+			again := t.input(c, at.space, p)
 			if again.Action != router.Forward {
 				t.follow(c, at, &again, i)
 				return

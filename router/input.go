@@ -26,7 +26,8 @@ type passage struct {
 	out   *device    // of a packet that leads somewhere
 	via   netip.Addr // its next hop
 
-	redirect bool // its sender has a shorter way
+	flow     fragment.Ports // of a fragment that was followed
+	redirect bool           // its sender has a shorter way
 }
 
 // Input decides what becomes of a packet. It never changes the frame, allocates
