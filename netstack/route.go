@@ -109,6 +109,20 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	t.ask(&c, in.local, i)
 }
 
+// heeds reports whether the host stack behind out is to hear of frame i, which is for
+// everybody: the router has no objections to its source.
+func (t *turn) heeds(in, out *port, i int) bool {
+	if !t.frames[i].View.Is(packet.ViewIP) {
+		return true
+	}
+	c := crossing{in: in}
+	v := t.input(&c, out.space, t.packetAt(&c, out, i, 0))
+	if v.Action != router.Deliver {
+		drop(in, v.Reason, 1)
+	}
+	return v.Action == router.Deliver
+}
+
 // route shows frame i, which the host stack behind in has sent, to the router.
 func (t *turn) route(in *port, i int, keep bool) {
 	c := crossing{in: in, keep: keep}

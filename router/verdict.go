@@ -11,7 +11,8 @@ import (
 
 // Packet is a frame that a router is asked about.
 type Packet struct {
-	// Frame is IP without a VLAN tag, as it was received, parsed without fault.
+	// Frame is IP, as it was received, parsed without fault; without a VLAN tag unless
+	// it was sent to a group, and so goes no further.
 	Frame *packet.Frame
 	// Device is where it came in. Of what the namespace's own stack sends it is
 	// the one that the stack chose.
