@@ -79,13 +79,7 @@ func (w *twin) set(r *record, s State, mac packet.MAC) {
 
 // share makes room on a port's account.
 func (w *twin) share(cause string, port uint16) bool {
-	limit := w.l.UnresolvedPerPort
-	switch cause {
-	case "spoke":
-		limit = w.l.LearnedPerPort
-	case "answered":
-		limit = w.l.AnsweredPerPort
-	}
+	limit := map[string]int{"asked": w.l.UnresolvedPerPort, "spoke": w.l.LearnedPerPort, "answered": w.l.AnsweredPerPort}[cause]
 	mine := func(r *record) bool { return r.cause == cause && r.port == port }
 	if w.count(mine) < limit {
 		return true
