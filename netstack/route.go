@@ -117,7 +117,7 @@ func (t *turn) heeds(in, out *port, i int) bool {
 	}
 	c := crossing{in: in}
 	v := t.input(&c, out.space, t.packetAt(&c, out, i, 0))
-	if v.Action != router.Deliver {
+	if v.Action == router.Drop {
 		drop(in, v.Reason, 1)
 	}
 	return v.Action == router.Deliver

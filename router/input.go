@@ -51,7 +51,7 @@ func (w *passage) judge() Verdict {
 	if w.toEverybody() && !own(w.res.Type) {
 		return drop(trace.NoForward)
 	}
-	if v := &w.Frame.View; w.res.Type != routing.Local && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
+	if v := &w.Frame.View; !own(w.res.Type) && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
 		if verdict, done := w.trackFragment(); done {
 			return verdict
 		}
