@@ -27,6 +27,7 @@ const maxCrossings = 8
 // hop is what routers do to each packet of a flow.
 type hop struct {
 	epochs  [4]router.Epoch // of the routers that said so
+	links   [3]transit      // between them
 	neigh   neigh.Ref       // zero for what is delivered
 	dst     packet.MAC
 	src     packet.MAC
@@ -34,8 +35,18 @@ type hop struct {
 	mss     uint16 // for packet.Frame.ClampMSS; 0: none
 	hops    uint8  // what the hop limit loses
 	routers uint8  // epochs in use
+	crossed uint8  // links in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
+}
+
+// transit counts what passes a link, at both of its ends.
+type transit struct{ out, in *trace.PortCounters }
+
+func (x transit) count(f *packet.Frame) {
+	n, bytes := f.Segments()
+	x.out.AddTx(uint64(n), uint64(bytes))
+	x.in.AddRx(uint64(n), uint64(bytes))
 }
 
 // valid reports whether the routers and the neighbour table would say the same.
@@ -82,6 +93,9 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	}
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
+	for i := range h.crossed {
+		h.links[i].count(f)
+	}
 	return true
 }
 
@@ -317,9 +331,12 @@ func (t *turn) cross(c *crossing, out *port, i int) {
 		drop(c.in, trace.LinkLoop, 1)
 		return
 	}
-	n, bytes := t.frames[i].Segments()
-	out.counters.AddTx(uint64(n), uint64(bytes))
-	peer.counters.AddRx(uint64(n), uint64(bytes))
+	x := transit{out.counters, peer.counters}
+	x.count(&t.frames[i])
+	if h := &c.hop; int(h.crossed) < len(h.links) {
+		h.links[h.crossed] = x
+		h.crossed++
+	}
 	t.ask(c, peer, i)
 }
 
