@@ -74,6 +74,15 @@ func rulesOf(set *routing.Set) []routing.Rule {
 	return out
 }
 
+// lessRules are the rules that are not among others. Both may be thousands.
+func lessRules(all, others []routing.Rule) []routing.Rule {
+	there := make(map[routing.Rule]bool, len(others))
+	for _, r := range others {
+		there[r] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(r routing.Rule) bool { return there[r] })
+}
+
 // ownedRules send what comes from a container to the table of its own, if it has one.
 func (s *state) ownedRules(namespace, also string) []routing.Rule {
 	var out []routing.Rule
