@@ -103,6 +103,15 @@ func TestFaults(t *testing.T) {
 		"deep nesting":      {strings.Repeat("- ", 1000), "line 1: nested deeper than 16 or beyond column 512"},
 		"field given twice": {"networks: []\nnetworks: []\n", `line 2: mapping key "networks" already defined at [1:1]`},
 
+		"name of the loopback": {"networks: [{name: lo, subnets: [10.44.0.0/24]}]\n", `line 1: networks[0].name: "lo" is the name of every namespace's own device`},
+		"two of one gateway": {
+			"namespaces: [{name: s}]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n  - {name: b, namespace: s, subnets: [10.44.0.0/16], gateways: [10.44.0.1]}\n",
+			"line 4: networks[1].gateways: 10.44.0.1 is the address of a already",
+		},
+		"neighbour that is the gateway": {
+			"namespaces:\n  - name: s\n    neighbours: [10.44.0.1 lladdr 02:00:00:00:00:09 dev a]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n",
+			"line 3: namespaces[0].neighbours[0]: 10.44.0.1 is the address of a itself",
+		},
 		"name that is octal": {"networks: [{name: 012, subnets: [10.44.0.0/24]}]\n", `line 1: "012" would be read as another number than it looks; quote it, or write it in decimal`},
 		"hexadecimal number": {one(v4, "mtu: 0x5dc"), `line 4: "0x5dc" would be read as another number than it looks; quote it, or write it in decimal`},
 
