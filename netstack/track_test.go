@@ -9,7 +9,9 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
+	"time"
 
 	"sluice/conntrack"
 	"sluice/nat"
@@ -588,5 +590,59 @@ func TestRulesTravelAsJSON(t *testing.T) {
 	var back NamespaceSpec
 	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back.Connections, s.Connections) {
 		t.Errorf("%v: %s", err, b)
+	}
+}
+
+// TestTranslationWhileEverythingChanges is for the race detector: connections begin,
+// go on and are listed, while snapshots are applied and time passes.
+func TestTranslationWhileEverythingChanges(t *testing.T) {
+	s := translating(2)
+	w := newWorld(t, s)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, from := range []party{alice, {1, 2}} {
+		for _, to := range []string{"10.44.2.11:9", "10.44.2.12:9", "10.44.2.1:8080"} {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					c, err := w.inside[from].DialContext(within(t), "udp", to)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for range 20 {
+						_, _ = c.Write(make([]byte, 100))
+					}
+					_ = c.Close()
+				}
+			})
+		}
+	}
+	for i := range 40 {
+		s.Networks[0].Ports[0].MTU = 1400 + i
+		s.Networks[1].Ports[1].Tenure = uint32(1 + i/4)
+		s.Connections.Linger = uint32(i / 10)
+		if err := w.outside.Apply(&Snapshot{Namespaces: []NamespaceSpec{s}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.outside.everySecond()
+		c := w.outside.Connections()
+		c.Table().Entries(nil, c.Now(), func(e *conntrack.Entry) bool {
+			if i%8 == 0 {
+				e.Conn.Delete(c.Now())
+			}
+			return true
+		})
+		c.NAT().Bindings()
+		time.Sleep(2 * time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	if n := w.outside.Connections().Table().Stats().Insert; n < 10 {
+		t.Errorf("%d connections", n)
 	}
 }
