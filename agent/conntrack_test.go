@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/api"
 	"sluice/conntrack"
+	"sluice/dataplane"
 	"sluice/nat"
 	"sluice/natspec"
 )
@@ -195,10 +197,13 @@ func TestWatchNumbersEvents(t *testing.T) {
 	addr := netip.MustParseAddr("10.0.0.1")
 	tuple := conntrack.Tuple{Src: addr, Dst: addr, Proto: 17}
 	hear := func(kinds ...conntrack.EventKind) {
+		var e dataplane.ConnEvents
 		for _, k := range kinds {
-			w.ring = append(w.ring, watched{Event: conntrack.Event{Kind: k, Entry: conntrack.Entry{Original: tuple, Reply: tuple}}})
-			w.next++
+			e.Events = append(e.Events, conntrack.Event{Kind: k, Entry: conntrack.Entry{Original: tuple, Reply: tuple}})
 		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.hear(&e, time.Time{})
 	}
 	ask := func(after uint64) *api.ConnectionEvents {
 		out := &api.ConnectionEvents{Next: after}
@@ -213,11 +218,14 @@ func TestWatchNumbersEvents(t *testing.T) {
 	if out := ask(2); len(out.Events) != 2 || out.Next != 5 || out.Lost != 0 || out.Events[1].Kind != "destroy" {
 		t.Errorf("after 2: %+v", out)
 	}
-	w.ring = w.ring[2:]
-	if out := ask(1); len(out.Events) != 1 || out.Lost != 2 {
-		t.Errorf("after 1: %+v", out)
+	w.mu.Lock()
+	w.hear(&dataplane.ConnEvents{Lost: 7}, time.Time{})
+	w.mu.Unlock()
+	hear(conntrack.EventNew)
+	if out := ask(2); len(out.Events) != 1 || out.Lost != 10 {
+		t.Errorf("after a loss: %+v", out)
 	}
-	if out := ask(99); len(out.Events) != 0 || out.Next != 5 {
+	if out := ask(99); len(out.Events) != 0 || out.Next != 13 {
 		t.Errorf("of another daemon's numbers: %+v", out)
 	}
 }

@@ -82,6 +82,14 @@ func (w *connWatch) poll(ctx context.Context, p *plane) error {
 	if err != nil {
 		return err
 	}
+	w.hear(&e, now)
+	return nil
+}
+
+// hear keeps the events of an answer.
+//
+// +checklocks:w.mu
+func (w *connWatch) hear(e *dataplane.ConnEvents, now time.Time) {
 	if e.Lost > 0 { // a gap in the numbers is what a listener has missed
 		w.ring = nil
 		w.next += min(e.Lost, 1<<32)
@@ -95,7 +103,6 @@ func (w *connWatch) poll(ctx context.Context, p *plane) error {
 	if n := len(w.ring) - watchRing; n > 0 {
 		w.ring = append([]watched(nil), w.ring[n:]...)
 	}
-	return nil
 }
 
 // end stops listening.
