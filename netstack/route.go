@@ -273,9 +273,7 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	if to != nil && to.mtu < v.MTU {
 		if v.MTU = to.mtu; f.L3Len() > to.mtu {
 			p := t.packetAt(c, at, i, to.mtu)
-			if !p.Tracked {
-				p.Ports = v.Ports
-			}
+			p.Ports = v.Ports
 			again := t.input(c, at.space, p)
 			if again.Action != router.Forward {
 				t.follow(c, at, &again, i)

@@ -141,6 +141,7 @@ func (w *passage) ask() {
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {
 		w.ports(fragment.Ports{Src: v.SrcPort, Dst: v.DstPort})
 	} else if w.Tracked {
+		w.flow = w.Ports
 		w.ports(w.Ports)
 	}
 	w.lookup()
