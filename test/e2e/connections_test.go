@@ -205,6 +205,30 @@ networks:
 	d.CLI("conntrack", "-L", "-p", "tcp", "--dport", "77", "-g").Expect(0, "src=10.50.0.1 dst=10.50.0.2 sport=7 ")
 }
 
+// TestQuota has a container begin more connections than it may: it keeps to its quota,
+// and its neighbour's are not touched.
+func TestQuota(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon(strings.Replace(natted, "    nat:\n", "    conntrack: {quotaPerPort: 40}\n    nat:\n", 1))
+	world := l.NS("world").Attach("--network", "wan", "--ip", "192.0.2.99")
+	red := l.NS("red").Attach("--network", "web", "--name", "red")
+	green := l.NS("green").Attach("--network", "web", "--name", "green")
+	p := lab.Probe(green, world, lab.V4)
+	red.Ping(world.IP(lab.V4))
+	red.Run("bash", "-c", "for i in $(seq 1001 1300); do echo x > /dev/udp/192.0.2.99/$i; done")
+	all := conntrack(t, d, "-p", "udp")
+	count := map[string]int{}
+	for _, c := range all {
+		count[c.Link]++
+	}
+	if count["red"] == 0 || count["red"] > 40 || count["green"] == 0 {
+		t.Errorf("connections by container: %v", count)
+	}
+	if r := p.Stop(); r.Lost > r.Count/10 {
+		t.Errorf("green's: %+v", r)
+	}
+}
+
 // flow is what must not change of a connection.
 type flow struct{ inside, outside netip.AddrPort }
 
@@ -270,6 +294,7 @@ func TestConntrackEvents(t *testing.T) {
 		red.Ping(world.IP(lab.V4))
 		return strings.Contains(watch.Output(), "[NEW] icmp")
 	})
+	d.CLI("conntrack", "-L", "-p", "icmp", "-o", "extended,id,timestamp").Expect(0, "ipv4     2 icmp     1 ", " delta-time=", " zone=1 ", " id=")
 	d.CLI("conntrack", "-D", "-p", "icmp").Expect(0)
 	d.Lab().Eventually("the end", 10*time.Second, func() bool { return strings.Contains(watch.Output(), "[DESTROY] icmp") })
 	watch.Kill()
