@@ -4,7 +4,10 @@ package natspec_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -16,10 +19,11 @@ import (
 	"sluice/routing"
 )
 
-func TestStatements(t *testing.T) {
-	for text, want := range map[string]string{
+// statements are some, and their one spelling if that is another.
+func statements() map[string]string {
+	return map[string]string{
 		"postrouting oifname wan masquerade":                                                         "",
-		"postrouting oifname wan masquerade to :1024-65535 fully-random,persistent":                  "postrouting oifname wan masquerade to :1024-65535 random persistent",
+		"postrouting oifname wan masquerade to :1024-65535 fully-random,persistent":                  "postrouting oifname wan masquerade to :1024-65535 random,persistent",
 		"postrouting ip saddr 10.44.0.7/24 oifname wan snat to 192.0.2.1-192.0.2.4":                  "postrouting oifname wan ip saddr 10.44.0.0/24 snat to 192.0.2.1-192.0.2.4",
 		"postrouting ip6 saddr != { fd00::/64,fd01::1 } snat ip6 to fd02::1":                         "postrouting ip6 saddr != { fd00::/64, fd01::1 } snat to [fd02::1]",
 		"prerouting iifname wan tcp dport 8080 dnat to 10.44.0.5:80":                                 "",
@@ -34,7 +38,11 @@ func TestStatements(t *testing.T) {
 		"prerouting tcp dport 80 dnat to fd00::5":                                                    "prerouting tcp dport 80 dnat to [fd00::5]",
 		"postrouting ip saddr 10.0.0.1 snat to 192.0.2.1:1024-2047 persistent":                       "",
 		"postrouting fib daddr type != local oifname wan ip daddr 10.0.0.0/8 snat to 192.0.2.1:7-7 ": "postrouting oifname wan ip daddr 10.0.0.0/8 fib daddr type != local snat to 192.0.2.1:7",
-	} {
+	}
+}
+
+func TestStatements(t *testing.T) {
+	for text, want := range statements() {
 		if want == "" {
 			want = text
 		}
@@ -45,6 +53,34 @@ func TestStatements(t *testing.T) {
 		}
 		if got := s.String(); got != want {
 			t.Errorf("%q\n is %q\nnot %q", text, got, want)
+		}
+	}
+}
+
+// TestNftReadsStatements has nft(8) read what String writes: the words are its own. It
+// wants a protocol where a port is translated, which Sluice does not.
+func TestNftReadsStatements(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and nft")
+	}
+	for text := range statements() {
+		s, err := natspec.Parse(text)
+		if err != nil {
+			continue // TestStatements says so
+		}
+		hook, rule, _ := strings.Cut(s.String(), " ")
+		family, priority := "ip", "-100"
+		if strings.Contains(rule, "fd0") {
+			family = "ip6"
+		}
+		if hook == "postrouting" || hook == "input" {
+			priority = "100"
+		}
+		chain := fmt.Sprintf("table %s t {\nchain c {\ntype nat hook %s priority %s;\n%s\n}\n}\n", family, hook, priority, rule)
+		cmd := exec.Command("nft", "-c", "-f", "-")
+		cmd.Stdin = strings.NewReader(chain)
+		if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "transport protocol mapping is only valid") {
+			t.Errorf("%s%s", chain, out)
 		}
 	}
 }

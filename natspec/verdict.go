@@ -170,13 +170,17 @@ func verdictWords(r *nat.Rule) (out []string) {
 }
 
 func flagWords(out []string, r *nat.Rule) []string {
+	var flags []string
 	if r.Random {
-		out = append(out, "random")
+		flags = append(flags, "random")
 	}
 	if r.Persistent {
-		out = append(out, "persistent")
+		flags = append(flags, "persistent")
 	}
-	return out
+	if len(flags) == 0 {
+		return out
+	}
+	return append(out, strings.Join(flags, ","))
 }
 
 func targetText(t *nat.Target) string {
