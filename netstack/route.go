@@ -67,6 +67,7 @@ func (h *hop) fits(f *packet.Frame) bool {
 
 // apply makes the packet what leaves the last router.
 func (h *hop) apply(f *packet.Frame) {
+	f.Trim()
 	if h.untag {
 		f.PopVLAN()
 	}
