@@ -75,3 +75,32 @@ func TestFragmentsForSmallerPorts(t *testing.T) {
 		t.Errorf("%d fragments arrived, want 4; drops %v", got, l.stats(alice.port()).Drops)
 	}
 }
+
+// TestTaggedNeighboursTeachNothing: the host stack is not in their VLAN.
+func TestTaggedNeighboursTeachNothing(t *testing.T) {
+	l := stillSites(t, sites("lab", site(1, 2)))
+	for i, tags := range [][]pt.VLANTag{{{TCI: 0}, {TCI: 5}}, {{TPID: packet.EtherTypeQinQ, TCI: 5}}, {{TCI: 0}}} {
+		p := alice.to(alice)
+		p.Src, p.Dst, p.DstMAC, p.Tags = party{1, 50 + i}.addr4(), gate(1).addr4(), gate(1).mac(), tags
+		b := pt.ARPRequest(p)
+		copy(b, p.DstMAC[:])
+		l.send(alice.port(), b)
+		if got := len(l.n.Namespace("lab").Neighbours("")) - 4; got != i/2 {
+			t.Errorf("%v: %d neighbours have been learned", tags, got)
+		}
+	}
+}
+
+// TestTrailersAreLeftBehind: what stands behind a packet is of the link that it came
+// by, and no MTU counts it.
+func TestTrailersAreLeftBehind(t *testing.T) {
+	l := stillSites(t, twoSites())
+	for range 2 {
+		for _, b := range [][]byte{pt.UDP4(alice.to(bob)), pt.TCP6(alice.to6(bob))} {
+			l.send(alice.port(), append(b, make([]byte, 3000)...))
+			if f := l.got(bob.port()); f == nil || f.Len() != len(b) {
+				t.Error("bob did not get the packet alone")
+			}
+		}
+	}
+}
