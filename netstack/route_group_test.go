@@ -5,6 +5,7 @@ package netstack
 import (
 	"testing"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
@@ -103,4 +104,22 @@ func TestTrailersAreLeftBehind(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNeighboursOfOtherVLANs are none of the gateway's, even if it knows their MACs: what
+// is sent to them is not flooded in its own VLAN.
+func TestNeighboursOfOtherVLANs(t *testing.T) {
+	two := site(2, 3)
+	two.Bridge.VLAN.PVID, two.Ports[0].VLAN.PVID, two.Ports[1].VLAN.PVID = 20, 20, 30
+	two.Ports[2].VLAN.Tagged = []bridge.VIDRange{{First: 10, Last: 25}}
+	l := stillSites(t, sites("lab", site(1, 1), two))
+	l.send(alice.port(), pt.UDP4(alice.to(party{2, 2})))
+	for _, at := range []party{bob, {2, 3}} {
+		if f := l.got(at.port()); f == nil || !f.View.Is(packet.ViewARP) {
+			t.Errorf("%v got no question", at)
+		}
+	}
+	l.silent(bob.port(), party{2, 2}.port(), party{2, 3}.port())
+	l.send(alice.port(), pt.UDP4(alice.to(bob)))
+	l.arrived(bob, pt.UDP())
 }
