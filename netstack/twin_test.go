@@ -147,7 +147,10 @@ func (l *lab) change(k, n int) {
 		a.Networks[1].Ports[0].MTU = 600 + n%900
 	case 1:
 		rules := []routing.Rule{
-			{IIF: "c12"}, {TOS: 0x10}, {Dport: routing.Ports{From: 2001, To: 2001}}, {Proto: packet.ProtoTCP},
+			{IIF: "c12"},
+			{TOS: 0x10},
+			{Dport: routing.Ports{From: 2001, To: 2001}},
+			{Proto: packet.ProtoTCP},
 			{From: netip.PrefixFrom(alice.addr4(), 32)},
 		}
 		rule := rules[n/500%len(rules)]
