@@ -345,6 +345,10 @@ func (e *editor) flushAll(c routing.Change) error {
 		return err
 	}
 	if c.Filter != nil {
+		if dev := c.Filter.Dev; dev != "" && dev != "lo" && !e.st.isDevice(e.space, dev) {
+			return noDevice(dev)
+		}
+		withFamily(c.Filter)
 		var kept []routing.Route
 		for r := range set.Routes(0) {
 			if users(r) && !c.Filter.Matches(r) {
