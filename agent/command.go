@@ -134,9 +134,13 @@ func (e *editor) run(all []api.Command, force bool) error {
 			continue
 		}
 		if !force {
+			// A change that waits may be at fault, too, and was before.
+			if first, earlier := e.flush(); earlier != nil {
+				at, err = first, earlier
+			}
 			return fault(at, err)
 		}
-		e.failed = append(e.failed, api.CommandFault{Index: at, Message: wording(err)})
+		e.failed = append(e.failed, api.CommandFault{Index: at, Message: api.Printable(wording(err))})
 	}
 	if at, err := e.flush(); err != nil {
 		return fault(at, err)

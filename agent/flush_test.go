@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/api"
 	"sluice/netstack"
 	"sluice/routing"
 )
@@ -249,5 +251,26 @@ func TestRouteListFamily(t *testing.T) {
 		if err != nil || !slices.Equal(f.Families, want) {
 			t.Errorf("%q: %v, %v, want %v", words, f.Families, err, want)
 		}
+	}
+}
+
+// TestFirstFaultIsTold: changes of routes are made many at once, but the line that is
+// told is the first that is wrong.
+func TestFirstFaultIsTold(t *testing.T) {
+	d := newDesk(t, shop)
+	for _, last := range []string{"route frobnicate", "neigh frobnicate", "route add proto kernel 10.9.0.0/16 dev web"} {
+		_, err := d.do(false, "route add 10.2.0.0/16 via 10.50.0.9", "route add 10.3.0.0/16 via 10.99.0.9", last)
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Index == nil || *e.Index != 1 {
+			t.Errorf("before %q: %v", last, err)
+		}
+	}
+}
+
+// TestFaultsArePrintable: a batch file may be anybody's, and its words come back.
+func TestFaultsArePrintable(t *testing.T) {
+	d := newDesk(t, shop)
+	e, err := d.do(true, "route add \x1b]0;x\a")
+	if err != nil || len(e.failed) != 1 || strings.ContainsAny(e.failed[0].Message, "\x1b\a") {
+		t.Errorf("%v, %+q", err, e.failed)
 	}
 }
