@@ -271,6 +271,6 @@ func TestFaultsArePrintable(t *testing.T) {
 	d := newDesk(t, shop)
 	e, err := d.do(true, "route add \x1b]0;x\a")
 	if err != nil || len(e.failed) != 1 || strings.ContainsAny(e.failed[0].Message, "\x1b\a") {
-		t.Errorf("%v, %+q", err, e.failed)
+		t.Errorf("%v, %+v", err, e.failed)
 	}
 }
