@@ -134,9 +134,13 @@ func (e *editor) run(all []api.Command, force bool) error {
 			continue
 		}
 		if !force {
+			// A change that waits may be at fault, too, and was before.
+			if first, earlier := e.flush(); earlier != nil {
+				at, err = first, earlier
+			}
 			return fault(at, err)
 		}
-		e.failed = append(e.failed, api.CommandFault{Index: at, Message: wording(err)})
+		e.failed = append(e.failed, api.CommandFault{Index: at, Message: api.Printable(wording(err))})
 	}
 	if at, err := e.flush(); err != nil {
 		return fault(at, err)
@@ -345,6 +349,10 @@ func (e *editor) flushAll(c routing.Change) error {
 		return err
 	}
 	if c.Filter != nil {
+		if dev := c.Filter.Dev; dev != "" && dev != "lo" && !e.st.isDevice(e.space, dev) {
+			return noDevice(dev)
+		}
+		withFamily(c.Filter)
 		var kept []routing.Route
 		for r := range set.Routes(0) {
 			if users(r) && !c.Filter.Matches(r) {

@@ -4,12 +4,15 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/api"
 	"sluice/netstack"
 	"sluice/routing"
 )
@@ -191,5 +194,83 @@ func TestDeviceNamedAsAPort(t *testing.T) {
 		if _, err := d.do(false, line); err == nil || !strings.Contains(err.Error(), "RTNETLINK answers: File exists") {
 			t.Errorf("%s: %v", line, err)
 		}
+	}
+}
+
+// TestUnknownDevices: what nobody has is no empty list, and no flush of nothing.
+func TestUnknownDevices(t *testing.T) {
+	d := newDesk(t, shop)
+	d.attach("web", "cart")
+	st := mustRead(t, d.store)
+	for _, name := range []string{"web", "to-edge", "cart", "lo", ""} {
+		if err := st.mustKnow(query{}, name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, err := range []error{st.mustKnow(query{}, "web", "nosuch"), st.mustKnow(query{namespace: "edge"}, "cart")} {
+		if err == nil || !strings.HasPrefix(err.Error(), "Cannot find device") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := d.do(false, "route flush dev nosuch"); err == nil {
+		t.Error("flushes the routes of no device")
+	}
+}
+
+// TestRouteFlushFamily: as ip(8) does it, a table is flushed of one family, IPv4 if the
+// line says none; all tables are flushed of both.
+func TestRouteFlushFamily(t *testing.T) {
+	const v4, v6 = "10.2.0.0/16 via 10.50.0.9 dev web table 7", "2001:db8::/32 via fd50::9 dev web table 7 metric 1024 pref medium"
+	for line, want := range map[string][]string{
+		"route flush table 7":               {v6},
+		"route -6 flush table 7":            {v4},
+		"route flush 2001:db8::/32 table 7": {v4},
+		"route flush table all proto boot":  nil,
+		"route flush table main":            {v4, v6},
+	} {
+		d := newDesk(t, shop)
+		d.must("route add 10.2.0.0/16 via 10.50.0.9 table 7", "route add 2001:db8::/32 via fd50::9 table 7")
+		d.must(line)
+		st := mustRead(t, d.store)
+		var got []string
+		for _, r := range st.routes["shop"].routes() {
+			got = append(got, st.namespace("shop").names().Route(&r))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", line, diff)
+		}
+	}
+}
+
+// TestRouteListFamily: likewise what is shown.
+func TestRouteListFamily(t *testing.T) {
+	for words, want := range map[string][]routing.Family{
+		"": {routing.IPv4}, "table 7": {routing.IPv4}, "table all": nil, "-6 table all": {routing.IPv6}, "2001:db8::/32": {routing.IPv6},
+	} {
+		f, err := new(namespaceRecord).filter(strings.Fields(words))
+		if err != nil || !slices.Equal(f.Families, want) {
+			t.Errorf("%q: %v, %v, want %v", words, f.Families, err, want)
+		}
+	}
+}
+
+// TestFirstFaultIsTold: changes of routes are made many at once, but the line that is
+// told is the first that is wrong.
+func TestFirstFaultIsTold(t *testing.T) {
+	d := newDesk(t, shop)
+	for _, last := range []string{"route frobnicate", "neigh frobnicate", "route add proto kernel 10.9.0.0/16 dev web"} {
+		_, err := d.do(false, "route add 10.2.0.0/16 via 10.50.0.9", "route add 10.3.0.0/16 via 10.99.0.9", last)
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Index == nil || *e.Index != 1 {
+			t.Errorf("before %q: %v", last, err)
+		}
+	}
+}
+
+// TestFaultsArePrintable: a batch file may be anybody's, and its words come back.
+func TestFaultsArePrintable(t *testing.T) {
+	d := newDesk(t, shop)
+	e, err := d.do(true, "route add \x1b]0;x\a")
+	if err != nil || len(e.failed) != 1 || strings.ContainsAny(e.failed[0].Message, "\x1b\a") {
+		t.Errorf("%v, %+v", err, e.failed)
 	}
 }

@@ -3,10 +3,36 @@
 package agent
 
 import (
+	"slices"
+
 	"sluice/api"
 	"sluice/iproute"
 	"sluice/routing"
 )
+
+// mustKnow refuses names of devices or ports of which no namespace that a query is
+// about has one, as ip(8) and bridge(8) do: a slip must not look like an empty list.
+func (s *state) mustKnow(q query, names ...string) error {
+	spaces := []string{q.namespace}
+	if q.namespace == "" {
+		spaces = s.spaces()
+	}
+	for _, name := range names {
+		has := func(space string) bool { return s.hasDevice(space, name) }
+		if name != "" && !slices.ContainsFunc(spaces, has) {
+			return refuse(api.CodeNotFound, "words", "%s", wording(noDevice(name)))
+		}
+	}
+	return nil
+}
+
+// hasDevice reports whether a namespace has a device or a port of a name.
+func (s *state) hasDevice(space, name string) bool {
+	return name == "lo" || s.isDevice(space, name) ||
+		slices.ContainsFunc(s.attachedIn(space), func(a *attachmentRecord) bool {
+			return a.Name == name || a.ID == name || a.hostIfName() == name
+		})
+}
 
 // publicSettings are the settings of a port that are in force.
 func (a *attachmentRecord) publicSettings(n *networkRecord, names *routing.Names) *api.PortSettings {

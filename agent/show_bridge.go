@@ -26,6 +26,9 @@ func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := st.mustKnow(q, sel.name, sel.master); err != nil {
+		return nil, err
+	}
 	names := st.portNames()
 	out, err := ask(ctx, a.plane, all, (*networkRecord).maxFDB, (*dataplane.Client).FDB, func(n *networkRecord, e *dataplane.FDBEntry) api.FDBEntry {
 		return publicFDB(n, names, e)
@@ -62,8 +65,11 @@ func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error
 	if err != nil {
 		return nil, badWords(err)
 	}
-	_, all, err := a.look(q)
+	st, all, err := a.look(q)
 	if err != nil {
+		return nil, err
+	}
+	if err := st.mustKnow(q, sel.name); err != nil {
 		return nil, err
 	}
 	out, err := ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
@@ -96,6 +102,9 @@ func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := st.mustKnow(q, sel.name); err != nil {
+		return nil, err
+	}
 	names := st.portNames()
 	var snooping []*networkRecord
 	for _, n := range all {
@@ -109,12 +118,15 @@ func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []api.MDBEntry{}
+	out, there := []api.MDBEntry{}, make(map[membership]bool)
 	for _, n := range all {
 		out = append(out, st.staticGroups(n)...)
 	}
+	for i := range out {
+		there[membershipOf(&out[i])] = true
+	}
 	for _, e := range heard {
-		if !slices.ContainsFunc(out, func(o api.MDBEntry) bool { return sameMember(&o, &e) }) {
+		if !there[membershipOf(&e)] {
 			out = append(out, e)
 		}
 	}
@@ -126,10 +138,13 @@ func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
 	}), nil
 }
 
-// sameMember compares what two entries are about.
-func sameMember(a, b *api.MDBEntry) bool {
-	return a.Dev == b.Dev && a.Port == b.Port && a.Group == b.Group && a.VID == b.VID
+// membership is what an entry is about.
+type membership struct {
+	dev, port, group string
+	vid              uint16
 }
+
+func membershipOf(e *api.MDBEntry) membership { return membership{e.Dev, e.Port, e.Group, e.VID} }
 
 // staticGroups are the static members of a network.
 func (s *state) staticGroups(n *networkRecord) (out []api.MDBEntry) {

@@ -119,6 +119,9 @@ func (s *selection) set(word, arg string) error {
 	case "br", "master":
 		s.master = arg
 	case "nud", "state":
+		if arg != "all" && !slices.Contains(neighStates(), arg) {
+			return &routing.ParseError{Word: arg, Reason: "no such state"}
+		}
 		s.state = arg
 	case "vlan", "vid":
 		n, err := strconv.ParseUint(arg, 10, 12)
@@ -236,6 +239,9 @@ func (a *Agent) vlanList(q query) ([]api.VLANPort, error) {
 	}
 	st, all, err := a.look(q)
 	if err != nil {
+		return nil, err
+	}
+	if err := st.mustKnow(q, sel.name); err != nil {
 		return nil, err
 	}
 	out := []api.VLANPort{}

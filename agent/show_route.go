@@ -61,18 +61,23 @@ func (a *Agent) namespaces(q query) ([]api.Namespace, error) {
 	return out, nil
 }
 
-// routeList is `ip route show`: without a family, IPv4.
+// routeList is `ip route show`.
 func (a *Agent) routeList(q query) ([]api.Route, error) {
 	st, spaces, err := a.spacesOf(q)
 	if err != nil {
 		return nil, err
 	}
 	out := []api.Route{}
-	for _, space := range spaces {
+	for i, space := range spaces {
 		rec := st.namespace(space)
 		f, err := rec.filter(q.words)
 		if err != nil {
 			return nil, badWords(err)
+		}
+		if i == 0 { // the device is the same for all
+			if err := st.mustKnow(q, f.Dev); err != nil {
+				return nil, err
+			}
 		}
 		set, err := a.sets.of(st, space)
 		if err != nil {
@@ -94,10 +99,18 @@ func (n *namespaceRecord) filter(words []string) (*routing.Filter, error) {
 		return nil, err
 	}
 	f, err := n.names().ParseFilter(strings.Join(words, " "))
-	if err == nil && len(f.Families) == 0 {
-		f.Families = []routing.Family{routing.IPv4}
+	if err == nil {
+		withFamily(f)
 	}
 	return f, err
+}
+
+// withFamily completes a filter that says no family as ip(8) does it: IPv4, or both if
+// all tables are meant.
+func withFamily(f *routing.Filter) {
+	if len(f.Families) == 0 && f.Table != 0 {
+		f.Families = []routing.Family{routing.IPv4}
+	}
 }
 
 func familyWord(v6 bool) string {

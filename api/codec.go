@@ -101,14 +101,14 @@ func WriteError(w http.ResponseWriter, err error) {
 	if e, ok := errors.AsType[*Error](err); ok {
 		out.Code, out.Field, out.Index = e.Code, e.Field, e.Index
 	}
-	out.Field, out.Message = printable(out.Field), printable(out.Message)
+	out.Field, out.Message = Printable(out.Field), Printable(out.Message)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(out.Code.Status())
 	_ = json.NewEncoder(w).Encode(&out)
 }
 
-// printable keeps what may be shown, and the ends of lines.
-func printable(s string) string {
+// Printable keeps what may be shown, and the ends of lines.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || r == '\n' || r == '\t' {
 			return r

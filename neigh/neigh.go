@@ -17,7 +17,7 @@ const (
 	DefaultCollect           = 128    // gc_thresh1
 	DefaultUnresolvedPerPort = 64     //
 	DefaultLearnedPerPort    = 256    //
-	DefaultAnsweredPerPort   = 256    //
+	DefaultAnsweredPerPort   = 512    // half of them
 	DefaultQueueBytes        = 212992 // unres_qlen_bytes
 	DefaultQueueBytesPerPort = 1 << 20
 )
@@ -71,7 +71,7 @@ type Limits struct {
 	LearnedPerPort int
 
 	// AnsweredPerPort bounds the entries that were wanted and are behind a port; more
-	// of them are on account of who wanted them. 0 means 256.
+	// of them are on account of who wanted them. 0 means 512.
 	AnsweredPerPort int
 
 	// QueueBytes bounds the packets that one entry holds, with queueOverhead for

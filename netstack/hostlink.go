@@ -85,6 +85,7 @@ type hostLink struct {
 	mtu      atomic.Uint32
 	attached atomic.Bool
 	asking   atomic.Bool // the worker is to send queries, see ask
+	released bucket      // of a link, its worker's: what host stacks take of what the router sends by it
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint
@@ -150,6 +151,7 @@ var (
 
 func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
 	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+	l.released.tokens = localBurst
 	l.mtu.Store(uint32(b.MTU))
 	l.broadcasts.Store(new([]tcpip.Address))
 	l.mu.Lock()

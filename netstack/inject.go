@@ -234,7 +234,7 @@ func (t *turn) release(p *port, i int) {
 		drop(p, reason, 1)
 		return
 	}
-	t.cross(&crossing{in: p}, p, i)
+	t.cross(&crossing{in: p, ration: &p.link.released}, p, i)
 }
 
 // direct sends frame i to one port, past the bridge.

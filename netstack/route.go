@@ -70,6 +70,7 @@ func (h *hop) fits(f *packet.Frame) bool {
 
 // apply makes the packet what leaves the last router.
 func (h *hop) apply(f *packet.Frame) {
+	f.Trim()
 	if h.untag {
 		f.PopVLAN()
 	}
@@ -155,7 +156,9 @@ type crossing struct {
 	src   bridge.Ref // its station's entry; zero for what the host stack sends
 	keep  bool       // the decision may be remembered
 	links int        // passed
-	hop   hop
+	// ration is that of a host stack, if not the port that the frame came from has one.
+	ration *bucket
+	hop    hop
 
 	// Of the namespaces that track connections:
 	tracks  bool           // it has been in one
@@ -254,6 +257,10 @@ func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 func (t *turn) deliver(c *crossing, out *port, i int) {
 	if out == nil {
 		drop(c.in, trace.PortRemoved, 1)
+		return
+	}
+	if c.ration != nil && !c.ration.take(price(&t.frames[i]), &t.out.clock) {
+		drop(c.in, trace.LocalRate, 1)
 		return
 	}
 	if c.keep && c.src.Valid() {

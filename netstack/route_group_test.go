@@ -5,6 +5,7 @@ package netstack
 import (
 	"testing"
 
+	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
@@ -74,4 +75,51 @@ func TestFragmentsForSmallerPorts(t *testing.T) {
 	if got != 4 {
 		t.Errorf("%d fragments arrived, want 4; drops %v", got, l.stats(alice.port()).Drops)
 	}
+}
+
+// TestTaggedNeighboursTeachNothing: the host stack is not in their VLAN.
+func TestTaggedNeighboursTeachNothing(t *testing.T) {
+	l := stillSites(t, sites("lab", site(1, 2)))
+	for i, tags := range [][]pt.VLANTag{{{TCI: 0}, {TCI: 5}}, {{TPID: packet.EtherTypeQinQ, TCI: 5}}, {{TCI: 0}}} {
+		p := alice.to(alice)
+		p.Src, p.Dst, p.DstMAC, p.Tags = party{1, 50 + i}.addr4(), gate(1).addr4(), gate(1).mac(), tags
+		b := pt.ARPRequest(p)
+		copy(b, p.DstMAC[:])
+		l.send(alice.port(), b)
+		if got := len(l.n.Namespace("lab").Neighbours("")) - 4; got != i/2 {
+			t.Errorf("%v: %d neighbours have been learned", tags, got)
+		}
+	}
+}
+
+// TestTrailersAreLeftBehind: what stands behind a packet is of the link that it came
+// by, and no MTU counts it.
+func TestTrailersAreLeftBehind(t *testing.T) {
+	l := stillSites(t, twoSites())
+	for range 2 {
+		for _, b := range [][]byte{pt.UDP4(alice.to(bob)), pt.TCP6(alice.to6(bob))} {
+			l.send(alice.port(), append(b, make([]byte, 3000)...))
+			if f := l.got(bob.port()); f == nil || f.Len() != len(b) {
+				t.Error("bob did not get the packet alone")
+			}
+		}
+	}
+}
+
+// TestNeighboursOfOtherVLANs are none of the gateway's, even if it knows their MACs: what
+// is sent to them is not flooded in its own VLAN.
+func TestNeighboursOfOtherVLANs(t *testing.T) {
+	two := site(2, 3)
+	two.Bridge.VLAN.PVID, two.Ports[0].VLAN.PVID, two.Ports[1].VLAN.PVID = 20, 20, 30
+	two.Ports[2].VLAN.Tagged = []bridge.VIDRange{{First: 10, Last: 25}}
+	l := stillSites(t, sites("lab", site(1, 1), two))
+	l.send(alice.port(), pt.UDP4(alice.to(party{2, 2})))
+	for _, at := range []party{bob, {2, 3}} {
+		if f := l.got(at.port()); f == nil || !f.View.Is(packet.ViewARP) {
+			t.Errorf("%v got no question", at)
+		}
+	}
+	l.silent(bob.port(), party{2, 2}.port(), party{2, 3}.port())
+	l.send(alice.port(), pt.UDP4(alice.to(bob)))
+	l.arrived(bob, pt.UDP())
 }

@@ -13,6 +13,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
+	"sluice/trace"
 )
 
 // assaults are what a container sends to make the router work: frame n of each.
@@ -217,5 +218,26 @@ func TestRoutingWhileEverythingChanges(t *testing.T) {
 		if string(b[:n]) == "still there?" {
 			return
 		}
+	}
+}
+
+// TestRationOverLinks: what the router sends over a link itself, since it records its
+// route or was fragmented, is rationed before the host stack behind it like the rest.
+func TestRationOverLinks(t *testing.T) {
+	l := stillSites(t, chain(2)...)
+	answers := 0
+	for range 40 {
+		for range 10 {
+			h := pt.IPv4Hdr{Src: alice.addr4(), Dst: gate(2).addr4(), Options: []byte{7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0}}
+			l.wires[alice.port()].Inject(packet.Vnet{}, pt.Build(
+				pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}, h, pt.ICMPHdr{Type: 8}))
+		}
+		l.round()
+		for l.got(alice.port()) != nil {
+			answers++
+		}
+	}
+	if got := int(l.drops(linkIndex(1, 2), trace.LocalRate)); answers < localBurst/costReply || got == 0 || answers+got != 400 {
+		t.Errorf("%d answers, %d beyond the ration, of 400; drops %v", answers, got, l.stats(alice.port()).Drops)
 	}
 }

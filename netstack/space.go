@@ -148,6 +148,9 @@ func (s *space) neighbours() []neigh.Static {
 		byName[n.Name] = n.Bridge.Index
 		for j := range n.Ports {
 			p := &n.Ports[j]
+			if !p.VLAN.Has(home(&n.Bridge.VLAN)) {
+				continue // nothing that the gateway sends reaches it
+			}
 			for _, a := range p.Addresses {
 				all = append(all, neigh.Static{Device: n.Bridge.Index, Addr: a, MAC: p.MAC})
 			}
