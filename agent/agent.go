@@ -39,6 +39,10 @@ type Options struct {
 	Config string
 	// Version is what Status shows.
 	Version string
+	// ConnEntries is how many connections there is room for in all namespaces, 256
+	// bytes of tmpfs each. 0: conntrack.DefaultEntries. A dataplane that is adopted
+	// keeps what it was started with.
+	ConnEntries int
 	// Workers is the number of packet threads. 0: one for each CPU. A dataplane
 	// that is adopted keeps the number it was started with.
 	Workers int
@@ -89,6 +93,7 @@ type Agent struct {
 	counters *trace.Counters
 	plane    *plane
 	sets     sets
+	watch    connWatch
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.
@@ -197,6 +202,9 @@ func (a *Agent) close() {
 	}
 	if a.plane != nil && a.plane.start.Counters != nil {
 		_ = a.plane.start.Counters.Close()
+	}
+	if a.plane != nil && a.plane.start.Connections != nil {
+		_ = a.plane.start.Connections.Close()
 	}
 	if a.hostNS.IsOpen() {
 		_ = a.hostNS.Close()

@@ -121,15 +121,17 @@ func (d *declaration) namespaces() error {
 			old = new(namespaceRecord)
 			d.change("add", "namespace", c.Name, "")
 		}
-		n := namespaceRecord{Name: c.Name, Tables: c.Tables, Neighbours: c.Neighbours}
+		n := namespaceRecord{Name: c.Name, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections}
 		if err := d.devices(&n, old, c); err != nil {
 			return err
 		}
+		n.Connections.declare(&c.Connections)
 		d.is.namespaces = append(d.is.namespaces, n)
 		d.compare("table", c.Name, tableLines(old.Tables), tableLines(n.Tables))
 		d.compare("neighbour", c.Name, lines(old.Neighbours), lines(n.Neighbours))
 		d.compare("vrf", c.Name, lines(old.VRFs), lines(n.VRFs))
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
+		d.compareConnections(c.Name, &old.Connections, &n.Connections)
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -167,6 +169,9 @@ func (d *declaration) routing() error {
 	for i := range d.c.Namespaces {
 		rec := d.is.namespace(d.c.Namespaces[i].Name)
 		if err := d.route(i, rec); err != nil {
+			return err
+		}
+		if err := d.t.zone(&rec.Connections); err != nil {
 			return err
 		}
 		if err := d.t.putNamespace(rec); err != nil {
@@ -294,6 +299,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("vrf", old.Name, lines(old.VRFs), nil)
 	e.compare("link", old.Name, lines(old.Links), nil)
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
+	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
 	return e.changes
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"sluice/api"
+	"sluice/conntrack"
 	"sluice/dataplane"
 	"sluice/netstack"
 	"sluice/trace"
@@ -34,6 +35,9 @@ func (a *Agent) restore(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.openCounters(); err != nil {
+		return err
+	}
+	if err := a.openConnections(); err != nil {
 		return err
 	}
 	found := a.findDataplane(ctx)
@@ -91,6 +95,7 @@ func (a *Agent) findDataplane(ctx context.Context) *dataplane.Client {
 		return nil
 	}
 	if sameBuild(c) && sameFile(c.Counters(), a.plane.start.Counters) {
+		a.adoptConnections(c)
 		return c
 	}
 	return a.handover(ctx, c)
@@ -104,7 +109,14 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 	defer cancel()
 	_, files := old.Adopted()
 	closeFiles(files) // the new one brings its own
-	c, err := dataplane.Handover(ctx, old, a.plane.start)
+	start, beside := a.plane.start, a.dir.connections()+besideConns
+	fresh, err := conntrack.CreateFile(beside, a.connEntries())
+	if err != nil {
+		a.log.Warn("connections begin anew", "err", err)
+	}
+	start.Connections = fresh
+	c, err := dataplane.Handover(ctx, old, start)
+	a.settleConnections(fresh, beside, err == nil)
 	if err != nil {
 		a.log.Warn("handover did not work, starting anew", "err", err)
 		_ = old.Kill()

@@ -21,6 +21,7 @@ var ErrLocked = errors.New("another sluiced is running here")
 //	sluiced.sock    the API
 //	dataplane.sock  where a later agent finds the running dataplane
 //	counters        the shared-memory table of port counters
+//	connections     the table of connections that outlives the dataplane
 //	netns/sluice    bind mount of the namespace of the host ends
 //	state-dir       the path of the state directory that belongs to all this
 type runDir string
@@ -32,6 +33,7 @@ const maxRunDir = 80
 func (d runDir) apiSocket() string       { return filepath.Join(string(d), "sluiced.sock") }
 func (d runDir) dataplaneSocket() string { return filepath.Join(string(d), "dataplane.sock") }
 func (d runDir) counters() string        { return filepath.Join(string(d), "counters") }
+func (d runDir) connections() string     { return filepath.Join(string(d), "connections") }
 func (d runDir) hostNS() string          { return filepath.Join(string(d), "netns", "sluice") }
 func (d runDir) stateNote() string       { return filepath.Join(string(d), "state-dir") }
 

@@ -79,6 +79,8 @@ type Namespace struct {
 	Neighbours []iproute.Neighbour
 	VRFs       []VRF
 	Links      []Link
+	// Connections is what is said of tracking, translation and published ports.
+	Connections Connections
 }
 
 // VRF is a table of its own for the devices that name it.

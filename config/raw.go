@@ -24,6 +24,9 @@ type rawNamespace struct {
 	Neighbours   []string       `yaml:"neighbours"`
 	VRFs         []rawVRF       `yaml:"vrfs"`
 	Links        []rawLink      `yaml:"links"`
+	Conntrack    *rawConntrack  `yaml:"conntrack"`
+	NAT          []string       `yaml:"nat"`
+	Publish      []string       `yaml:"publish"`
 }
 
 type rawVRF struct {

@@ -86,7 +86,7 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 		}
 		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
-	return nil
+	return c.connections()
 }
 
 // socket is what a port of the next view sends and receives by.

@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"sluice/bridge"
+	"sluice/fragment"
 	"sluice/packet"
 	"sluice/trace"
 )
@@ -116,8 +117,9 @@ type waiting struct {
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
 	to    destination
-	port  uint16     // of toPort
-	tag   bridge.Tag // of toPort: what is done to the frame's tag
+	port  uint16         // of toPort and toRouter
+	ports fragment.Ports // of toRouter
+	tag   bridge.Tag     // of toPort: what is done to the frame's tag
 	kind  kind
 	from  uint16 // the port that caused a frame; 0: none
 }
@@ -129,6 +131,7 @@ const (
 	toBridge destination = iota // as if the host stack had sent it
 	toStack                     // to the host stack itself
 	toPort                      // to one port of the bridge
+	toRouter                    // to the router, as what came from a port: a fragment
 )
 
 // places is the number that a frame takes.

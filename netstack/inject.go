@@ -215,6 +215,8 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 		t.direct(p, w, i)
 	case toStack:
 		t.reflect(p, i)
+	case toRouter:
+		t.resume(p, w, i)
 	default:
 		if p.peer != 0 && w.kind == kindFrame {
 			t.release(p, i)

@@ -4,6 +4,7 @@ package netstack
 
 import (
 	"sluice/bridge"
+	"sluice/fragment"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -38,6 +39,8 @@ type hop struct {
 	crossed uint8  // links in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
+
+	conn *tracked // of a namespace that tracks connections; nil: there is none
 }
 
 // transit counts what passes a link, at both of its ends.
@@ -90,6 +93,9 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	case h == nil:
 		return true
 	case !h.fits(f):
+		return false
+	}
+	if h.conn != nil && !h.conn.pass(f, t.seconds) {
 		return false
 	}
 	h.neigh.Touch(neigh.Tick(t.now))
@@ -153,6 +159,14 @@ type crossing struct {
 	// ration is that of a host stack, if not the port that the frame came from has one.
 	ration *bucket
 	hop    hop
+
+	// Of the namespaces that track connections:
+	tracks  bool           // it has been in one
+	passing bool           // it is in one, see there
+	resumed bool           // it was held, and ports are known
+	ported  bool           // it is a fragment, with
+	ports   fragment.Ports // of its flow
+	conn    tracked        // of the one that it has been in
 }
 
 // add joins what one router said to the hop.
@@ -197,6 +211,10 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 	default:
 		p.Port = c.in.index
 	}
+	p.Tracked, p.Ports = c.ported, c.ports
+	if c.passing {
+		p.Hooks, p.Translated = &t.passing, t.passing.moved
+	}
 	return p
 }
 
@@ -207,6 +225,9 @@ func (t *turn) ask(c *crossing, at *port, i int) {
 		return
 	}
 	t.tally.work += routeWork
+	if !t.track(c, at, i) {
+		return
+	}
 	v := t.input(c, at.space, t.packetAt(c, at, i, 0))
 	t.follow(c, at, &v, i)
 }
@@ -221,7 +242,9 @@ func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 		drop(c.in, v.Reason, 1)
 	case router.Deliver:
 		c.add(v)
-		t.deliver(c, t.view.port(v.Device), i)
+		if t.leaves(c, v, i) {
+			t.deliver(c, t.view.port(v.Device), i)
+		}
 	case router.Forward:
 		t.forwardBy(c, at, v, i)
 	case router.Consumed: // it was copied, and may have been cut
@@ -241,7 +264,7 @@ func (t *turn) deliver(c *crossing, out *port, i int) {
 		return
 	}
 	if c.keep && c.src.Valid() {
-		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, &c.hop, t.view.gen)
+		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
 	}
 	t.send(c.in, out, i)
 }
@@ -269,6 +292,9 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 		clamp(c, at, out, to, v, f)
 	}
 	c.add(v)
+	if !t.leaves(c, v, i) {
+		return
+	}
 	h := step(v)
 	h.apply(f)
 	if v.Link {
@@ -355,7 +381,7 @@ func (t *turn) emerge(c *crossing, out *port, i int) {
 		if c.in.sock != nil {
 			d.src = c.src
 		}
-		t.flows.keepHop(&d, &c.hop, t.view.gen)
+		t.flows.keepHop(&d, c, t.view.gen)
 	}
 	t.apply(out, &v, i)
 }

@@ -4,8 +4,10 @@ package netstack
 
 import (
 	"fmt"
+	"net/netip"
 
 	"sluice/bridge"
+	"sluice/conntrack"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -21,6 +23,9 @@ type space struct {
 	router   *router.Router
 	networks []*network // in the order of the spec
 	links    []*link    // the same
+
+	conns  *Connections                  // nil: it tracks none
+	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
 
 	// devices are the local ports of networks and links, by index; ports are they
 	// and the containers'.

@@ -73,6 +73,9 @@ func (w *passage) fragment(mtu int) Verdict {
 	if w.recordsRoute() {
 		w.recordRoute(f)
 	}
+	if reason := w.leave(f); reason != trace.None {
+		return drop(reason)
+	}
 	if w.redirect {
 		w.redirect4()
 	}

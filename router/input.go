@@ -51,7 +51,7 @@ func (w *passage) judge() Verdict {
 	if w.toEverybody() && !own(w.res.Type) {
 		return drop(trace.NoForward)
 	}
-	if v := &w.Frame.View; !own(w.res.Type) && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
+	if v := &w.Frame.View; !w.Tracked && !own(w.res.Type) && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
 		if verdict, done := w.trackFragment(); done {
 			return verdict
 		}
@@ -140,6 +140,9 @@ func (w *passage) ask() {
 	}
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {
 		w.ports(fragment.Ports{Src: v.SrcPort, Dst: v.DstPort})
+	} else if w.Tracked {
+		w.flow = w.Ports
+		w.ports(w.Ports)
 	}
 	w.lookup()
 }

@@ -3,6 +3,8 @@
 package router
 
 import (
+	"net/netip"
+
 	"sluice/fragment"
 	"sluice/neigh"
 	"sluice/packet"
@@ -25,7 +27,14 @@ type Packet struct {
 	Limit int
 	Ports fragment.Ports
 	Now   neigh.Tick // seconds
-	Nanos int64      // of a clock that only goes forward: for rates
+
+	// Tracked says that Ports are those of a fragment, which the caller had from
+	// Router.Fragment; Translated that the destination isn't what the sender wrote: it
+	// hears of no shorter way to it. Hooks may be nil.
+	Tracked, Translated bool
+	Hooks               Hooks
+
+	Nanos int64 // of a clock that only goes forward: for rates
 }
 
 // Sink takes what a router makes itself. It copies what it keeps, and must not
@@ -39,6 +48,16 @@ type Sink interface {
 	Local(device uint16, vnet packet.Vnet, frame []byte)
 	// Drop counts frames of an ingress port that were held and are lost now.
 	Drop(port uint16, reason trace.Reason, frames int)
+}
+
+// Hooks is who translates addresses, where a router makes frames of its own of a
+// packet, or about it.
+type Hooks interface {
+	// Leave makes of a copy of the packet what leaves by a device, to a next hop.
+	// A reason other than trace.None: it doesn't.
+	Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason
+	// Tell makes of an ICMP error about the packet what its sender understands.
+	Tell(f *packet.Frame)
 }
 
 // Action is what is to be done with a frame.
@@ -69,6 +88,7 @@ type Verdict struct {
 
 	// Of Forward.
 
+	Via      netip.Addr // the next hop
 	Dst, Src packet.MAC // for the Ethernet header; zero over a link
 	Link     bool       // Device is a link: the MAC addresses are left alone
 	TTL      bool       // take one from the hop limit

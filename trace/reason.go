@@ -82,6 +82,15 @@ const (
 	ConfMalformed
 	ConfRefused
 	LinkLoop
+	CTFull
+	CTQuota
+	CTChain
+	CTClash
+	CTInvalid
+	NATExhausted
+	NATAddress
+	NATBackend
+	NATUntranslatable
 
 	numReasons // one past the last
 )
@@ -168,6 +177,15 @@ var reasonTable = [NumReasons]reasonText{
 	ConfMalformed:      {"conf_malformed", "router solicitation, DHCP or DHCPv6 message to the gateway that is malformed or has a wrong checksum"},
 	ConfRefused:        {"conf_refused", "DHCP or DHCPv6 message that is not the container's own (MAC, relay), or of one that has no address to be given"},
 	LinkLoop:           {"link_loop", "passed more links between namespaces than a packet may, or the other end is gone"},
+	CTFull:             {"conntrack_full", "no room for another connection, and none that may give way"},
+	CTQuota:            {"conntrack_quota", "the input port has as many connections as it may, and none that may give way"},
+	CTChain:            {"conntrack_chain", "too many connections with one hash"},
+	CTClash:            {"conntrack_clash", "answers would be taken for those of another connection"},
+	CTInvalid:          {"conntrack_invalid", "of no connection though it should be of one, or not in its window"},
+	NATExhausted:       {"nat_exhausted", "no port or identifier is left for another connection in the range that it is translated to"},
+	NATAddress:         {"nat_address", "to be masqueraded or redirected, but the device has no address of the packet's family"},
+	NATBackend:         {"nat_backend", "to a service that has no backend"},
+	NATUntranslatable:  {"nat_untranslatable", "packet of a translated connection that can't be translated, or an ICMP error with a wrong checksum"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

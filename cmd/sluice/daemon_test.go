@@ -59,6 +59,7 @@ func (a *answers) mux() *http.ServeMux {
 	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
 	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
 	a.routing(mux)
+	a.connections(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
 	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
 	return mux

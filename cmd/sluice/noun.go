@@ -82,6 +82,8 @@ func objects() []object {
 		{"network", networkNoun},
 		{"netns", namespaceNoun},
 		{"namespace", namespaceNoun},
+		{"nat", natNoun},
+		{"publish", publishNoun},
 	}
 }
 

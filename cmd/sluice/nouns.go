@@ -8,6 +8,7 @@ func nouns() []noun {
 	return []noun{
 		routeNoun(), ruleNoun(), neighNoun(), addrNoun(), linkNoun(), vrfNoun(),
 		fdbNoun(), vlanNoun(), mdbNoun(), networkNoun(), namespaceNoun(),
+		natNoun(), publishNoun(),
 	}
 }
 
