@@ -67,6 +67,11 @@ func layers() map[string]edges {
 			"trace":  "what it gives up is dropped with a reason",
 		},
 
+		"uplink": {
+			"veth":   "it enters the host's network namespace",
+			"packet": "MAC addresses",
+		},
+
 		// Row 2: the words of users, and what a namespace does with an IP packet.
 		"iproute": {
 			"routing":      "it leaves routes and rules to it, and names its tables",
@@ -121,6 +126,7 @@ func layers() map[string]edges {
 			"netstack":  "it builds the snapshot",
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
+			"uplink":    "what the host has for an uplink",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",

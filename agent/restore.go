@@ -58,6 +58,9 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	r.announce()
+	if err := a.dress(ctx, st); err != nil {
+		a.log.Error("uplinks", "err", err)
+	}
 	a.log.Info("restored", "attachments", len(st.attachments), "networks", len(st.networks),
 		"dataplane_found", found != nil, "sockets_taken_over", len(r.carried), "pairs_made_again", len(r.again))
 	return nil
@@ -233,7 +236,7 @@ func (r *restorer) record(dropped, changed []*attachmentRecord) error {
 // and a container that lives keeps what it was promised.
 func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
-	if rec.State != api.StateReady && rec.State != api.StateFailed {
+	if rec.State == api.StateDeleting || rec.State == api.StateCreating && !rec.Uplink {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
 		r.a.dropRules(rec)
 		return false
@@ -258,7 +261,11 @@ var errNamespaceGone = errors.New("its namespace is gone")
 // ready restores the pair and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
 	end, there := r.ends[rec.hostIfName()]
-	if there && end.Alias == rec.ID {
+	whole, err := r.whole(rec, &end)
+	if err != nil {
+		return err
+	}
+	if there && end.Alias == rec.ID && whole {
 		if f := r.files[rec.Port]; f != nil && r.was[rec.Port].MAC == rec.MAC && boundTo(f, end.Index) {
 			r.carried[rec.Port] = f
 			delete(r.files, rec.Port)
@@ -271,7 +278,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 			return err
 		}
 	}
-	ns, same, err := sameNamespace(rec.Netns, rec.NS)
+	ns, same, err := r.a.placeOf(rec)
 	if err != nil {
 		return err
 	}
@@ -299,7 +306,7 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
-		ns, same, err := sameNamespace(rec.Netns, rec.NS)
+		ns, same, err := r.a.placeOf(rec)
 		if err == nil && same {
 			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.configured())
 			_ = ns.Close()
@@ -364,7 +371,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 // gateways are those by which an interface gets default routes.
 func (a *attachmentRecord) gateways(n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	switch {
-	case a.Bare:
+	case a.Bare, a.Uplink:
 		return []netip.Addr{}, nil
 	case a.RouteTable != 0: // which nobody else's are in
 		return n.Gateways, nil

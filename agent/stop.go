@@ -61,6 +61,9 @@ func Stop(ctx context.Context, o Options) error {
 	if err := stopOrphan(ctx, dir); err != nil {
 		return err
 	}
+	if err := lowerOrphans(ctx, o); err != nil {
+		return err
+	}
 	return cleanUp(o)
 }
 
@@ -135,7 +138,7 @@ func cleanUp(o Options) error {
 	return nil
 }
 
-// attachedIn counts the attachments in a state file, which is not made.
+// attachedIn counts the attachments of containers in a state file, which is not made.
 func attachedIn(path string) (int, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -149,7 +152,7 @@ func attachedIn(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(st.attachments), nil
+	return st.containers(), nil
 }
 
 // refuseStrangers refuses to go on if the host namespace has pairs, which the

@@ -69,7 +69,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
 		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
 		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
-		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{links: [{peer: {x: 1}}]}]",
+		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
 	} {
 		_, err := config.Parse([]byte(at))
 		_, fields, ok := strings.Cut(fmt.Sprint(err), "expected ")
@@ -103,7 +103,7 @@ func TestFaults(t *testing.T) {
 		"deep nesting":      {strings.Repeat("- ", 1000), "line 1: nested deeper than 16 or beyond column 512"},
 		"field given twice": {"networks: []\nnetworks: []\n", `line 2: mapping key "networks" already defined at [1:1]`},
 
-		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks"},
+		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
 			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
@@ -300,7 +300,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config.Load(path)
-	if want := path + ": line 1: x: unknown field; expected namespaces, networks"; fmt.Sprint(err) != want {
+	if want := path + ": line 1: x: unknown field; expected namespaces, networks, uplinks"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

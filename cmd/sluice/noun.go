@@ -82,6 +82,7 @@ func objects() []object {
 		{"network", networkNoun},
 		{"netns", namespaceNoun},
 		{"namespace", namespaceNoun},
+		{"uplink", uplinkNoun},
 	}
 }
 
