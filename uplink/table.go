@@ -99,12 +99,10 @@ func (h *Host) nft(table string, f func(knftables.Interface) error) error {
 	})
 }
 
-// ours reports whether the table is there. ErrConflict: there is another's.
+// ours reports whether the table is there, with its chains. ErrConflict: there is
+// another's.
 func ours(ctx context.Context, nft knftables.Interface, table string) (bool, error) {
 	chains, err := nft.List(ctx, "chains")
-	if knftables.IsNotFound(err) {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}
@@ -113,7 +111,7 @@ func ours(ctx context.Context, nft knftables.Interface, table string) (bool, err
 			return false, fmt.Errorf("%w: a table inet %s is there, with a chain %s that is not ours", ErrConflict, table, name)
 		}
 	}
-	return true, nil
+	return len(chains) > 0, nil
 }
 
 // fill is the transaction that makes the table anew.
