@@ -171,7 +171,7 @@ func open(o Options) (_ *Agent, err error) {
 			a.close()
 		}
 	}()
-	if a.lock, err = a.dir.lock(); err != nil {
+	if a.lock, err = a.dir.lockSoon(); err != nil {
 		return nil, err
 	}
 	if a.ownNS, err = openOwnNS(); err != nil {

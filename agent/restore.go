@@ -182,6 +182,9 @@ func (r *restorer) closeAll() {
 
 // attachments restores or drops each record, and removes what no record knows.
 func (r *restorer) attachments() error {
+	if err := r.clear(); err != nil {
+		return err
+	}
 	var dropped, changed []*attachmentRecord
 	kept := make(map[string]bool)
 	for i := range r.st.attachments {
@@ -207,6 +210,26 @@ func (r *restorer) attachments() error {
 	closeFiles(r.files) // what was not taken over
 	r.files = nil
 	return r.record(dropped, changed)
+}
+
+// clear removes the pairs that no record knows, and those of uplinks that are being
+// removed: another one may want the name of their interface.
+func (r *restorer) clear() error {
+	known := make(map[string]bool)
+	for i := range r.st.attachments {
+		rec := &r.st.attachments[i]
+		known[rec.hostIfName()] = !rec.Uplink || rec.State != api.StateDeleting
+	}
+	for name := range r.ends {
+		if known[name] {
+			continue
+		}
+		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+			return err
+		}
+		delete(r.ends, name)
+	}
+	return nil
 }
 
 // record writes down what became of the attachments.

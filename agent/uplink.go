@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -352,6 +353,9 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 			continue
 		}
 		next, err := set.Apply(defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF))
+		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
+			err = at.Err
+		}
 		if err != nil {
 			return nil, d.fault(fmt.Sprintf("uplinks[%d].defaultRoute", i), err)
 		}

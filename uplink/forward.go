@@ -34,10 +34,8 @@ func forward(nl *netlink.Handle, c *Config) error {
 		if isOn(name) {
 			continue
 		}
-		if end.Is6() {
-			if err := listensToRouters(nl); err != nil {
-				return err
-			}
+		if ifname := listens(nl); end.Is6() && ifname != "" {
+			return wouldForget(ifname)
 		}
 		if err := writeSysctl(name, "1"); err != nil {
 			return err
@@ -46,12 +44,19 @@ func forward(nl *netlink.Handle, c *Config) error {
 	return nil
 }
 
-// listensToRouters refuses to make a router of a host that has its own default route
-// from a router's advertisements: the kernel would forget it (accept_ra of 1, ip-sysctl).
-func listensToRouters(nl *netlink.Handle) error {
+// wouldForget refuses to make a router of a host that has its own default route from a
+// router's advertisements: the kernel would forget it (accept_ra of 1, ip-sysctl).
+func wouldForget(ifname string) error {
+	return fmt.Errorf("%w: IPv6 forwarding would make %s forget its default route, which it has from router advertisements; "+
+		"set net.ipv6.conf.%s.accept_ra=2 first", ErrConflict, ifname, ifname)
+}
+
+// listens is the interface that has a default route from a router's advertisements, and
+// would forget it; empty if there is none.
+func listens(nl *netlink.Handle) string {
 	all, err := nl.RouteList(nil, netlink.FAMILY_V6)
 	if err != nil {
-		return fmt.Errorf("routes: %w", err)
+		return ""
 	}
 	for _, r := range all {
 		if r.Protocol != unix.RTPROT_RA && r.Protocol != unix.RTPROT_KERNEL || prefixOf(r.Dst).Bits() > 0 {
@@ -61,13 +66,11 @@ func listensToRouters(nl *netlink.Handle) error {
 		if err != nil {
 			continue
 		}
-		name := link.Attrs().Name
-		if readSysctl("ipv6/conf/"+name+"/accept_ra") == "1" {
-			return fmt.Errorf("IPv6 forwarding would make %s forget its default route, which it has from router advertisements: "+
-				"set net.ipv6.conf.%s.accept_ra=2 first", name, name)
+		if readSysctl("ipv6/conf/"+link.Attrs().Name+"/accept_ra") == "1" {
+			return link.Attrs().Name
 		}
 	}
-	return nil
+	return ""
 }
 
 // Forwards tells whether the host forwards packets of the families.

@@ -21,6 +21,9 @@ type Survey struct {
 	Links  []string // by name
 	Addrs  []Held
 	Routes []Held // of the table main, without default routes
+	// Listens is the interface that forwarding of IPv6, which is off, would make forget
+	// its default route. Empty: none.
+	Listens string
 }
 
 // Held is an address or a route, and which interface has it.
@@ -41,6 +44,9 @@ func (h *Host) Survey() (*Survey, error) {
 		for _, l := range links {
 			names[l.Attrs().Index] = l.Attrs().Name
 			s.Links = append(s.Links, l.Attrs().Name)
+		}
+		if !isOn(forward6) {
+			s.Listens = listens(nl)
 		}
 		return s.read(nl, names)
 	})
@@ -73,9 +79,10 @@ func (s *Survey) read(nl *netlink.Handle, names map[int]string) error {
 func (s *Survey) Without(ifnames []string) *Survey {
 	ourOwn := func(h Held) bool { return slices.Contains(ifnames, h.IfName) }
 	return &Survey{
-		Links:  slices.DeleteFunc(slices.Clone(s.Links), func(l string) bool { return slices.Contains(ifnames, l) }),
-		Addrs:  slices.DeleteFunc(slices.Clone(s.Addrs), ourOwn),
-		Routes: slices.DeleteFunc(slices.Clone(s.Routes), ourOwn),
+		Links:   slices.DeleteFunc(slices.Clone(s.Links), func(l string) bool { return slices.Contains(ifnames, l) }),
+		Addrs:   slices.DeleteFunc(slices.Clone(s.Addrs), ourOwn),
+		Routes:  slices.DeleteFunc(slices.Clone(s.Routes), ourOwn),
+		Listens: s.Listens,
 	}
 }
 
@@ -91,6 +98,9 @@ func (s *Survey) Free(p netip.Prefix) bool {
 func (s *Survey) Conflict(c *Config) error {
 	if slices.Contains(s.Links, c.IfName) {
 		return fmt.Errorf("%w: it has an interface %s", ErrConflict, c.IfName)
+	}
+	if c.Forward && c.end(true).IsValid() && s.Listens != "" {
+		return wouldForget(s.Listens)
 	}
 	for _, p := range c.Addresses {
 		if !s.Free(p.Masked()) {

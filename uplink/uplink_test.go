@@ -252,6 +252,9 @@ func TestAHostThatListensToRouters(t *testing.T) {
 	if err := h.Apply(t.Context(), c); err == nil || !strings.Contains(err.Error(), "net.ipv6.conf.wan.accept_ra=2") {
 		t.Errorf("error is %v", err)
 	}
+	if s, err := h.Survey(); err != nil || !errors.Is(s.Without([]string{"sluice-x"}).Conflict(c), uplink.ErrConflict) {
+		t.Errorf("%+v sees no conflict (%v)", s, err)
+	}
 	if _, v6, _ := h.Forwards(); v6 {
 		t.Error("it forwards IPv6")
 	}
