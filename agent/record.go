@@ -279,5 +279,5 @@ func freeNumber(taken map[uint16]bool) uint16 {
 
 // errNoPort is what a request is told for which no number is left.
 func errNoPort() error {
-	return refuse(api.CodeExhausted, "", "no port number is left: %d networks, links, VRFs, uplinks (two each) and attachments", counterSlots-1)
+	return refuse(api.CodeExhausted, "", "no port number is left: %d networks, links, VRFs, uplinks and attachments", counterSlots-1)
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/api"
-	"sluice/bridge/guard"
 	"sluice/netstack"
 	"sluice/uplink"
 )
@@ -62,7 +61,8 @@ func TestDeclareUplink(t *testing.T) {
 	spec := st.namespaceSpec("shop", rec.ID)
 	i := slices.IndexFunc(spec.Networks, func(n netstack.NetworkSpec) bool { return n.Name == "out" })
 	n := spec.Networks[i]
-	if p := n.Ports[0]; p.Guard != guard.All&^guard.IP || fmt.Sprint(n.Addresses) != "[10.255.0.0/31 fd01::1/127]" || n.Device.ClampMSS != 1 {
+	if p := n.Ports[0]; p.Guard != 0b1111_1101 || // all but ip
+		fmt.Sprint(n.Addresses) != "[10.255.0.0/31 fd01::1/127]" || n.Device.ClampMSS != 1 {
 		t.Errorf("network is %+v", n)
 	}
 	c := st.hostConfig(rec)
