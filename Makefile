@@ -67,11 +67,11 @@ lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
 	$(TOOLS)/golangci-lint run ./...
 
 .PHONY: demo
-demo: setup build ## three containers on one network, beside a kernel bridge (as root)
+demo: setup build ## containers on two networks, beside a kernel bridge (as root)
 	demo/demo.sh
 
 .PHONY: bench
-bench: setup build ## Sluice beside a kernel bridge, as a table (as root; BENCHFLAGS)
+bench: setup build ## Sluice beside a kernel bridge and a Linux router, as tables (as root; BENCHFLAGS)
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench $(BENCHFLAGS)
 
 .PHONY: microbench

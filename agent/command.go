@@ -31,7 +31,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
 			return err
 		}
-		e.learned = func(network string) []netip.Addr { return a.learned(ctx, e.space, network) }
+		e.learned = a.listener(ctx, e.space)
 		if err := e.run(r.Commands, r.Force); err != nil {
 			return err
 		}
@@ -72,9 +72,10 @@ type editor struct {
 	all, ruled bool
 
 	failed []api.CommandFault
-	// learned asks the dataplane for the neighbours of a network that were not set;
-	// forgotten are those that it is to forget.
-	learned   func(network string) []netip.Addr
+	// learned asks the dataplane for the neighbours of a network that were not set, and
+	// heard is what it said; forgotten are those that it is to forget.
+	learned   func(network string) []learned
+	heard     map[string][]learned
 	forgotten []forgotten
 	// pending are changes of routes and rules to be made at once, of the commands
 	// pendingOf.
@@ -88,7 +89,7 @@ func newEditor(t *txn, namespace string, built *sets) (*editor, error) {
 		return nil, err
 	}
 	e := &editor{
-		t: t, st: t.state, space: name, failed: []api.CommandFault{}, learned: func(string) []netip.Addr { return nil }, touched: make(map[leafKey]bool),
+		t: t, st: t.state, space: name, failed: []api.CommandFault{}, learned: func(string) []learned { return nil }, heard: make(map[string][]learned), touched: make(map[leafKey]bool),
 		networks: make(map[string]bool), attachments: make(map[string]bool), records: make(map[string]bool), spaces: make(map[string]bool),
 	}
 	e.set, err = built.of(e.st, name)

@@ -59,7 +59,9 @@ func (e *editor) station(words []string) error {
 	}
 	is := func(s iproute.Station) bool { return s.MAC == c.MAC && s.VLAN == c.VLAN }
 	if c.Op == routing.OpFlush {
-		e.dropStations(m, func(iproute.Station) bool { return true })
+		e.dropStations(m, func(s iproute.Station) bool {
+			return (c.MAC.IsZero() || c.MAC == s.MAC) && (c.VLAN == 0 || c.VLAN == s.VLAN)
+		})
 		return nil
 	}
 	if c.Op == routing.OpDelete {

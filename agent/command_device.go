@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"sluice/config"
 	"sluice/iproute"
@@ -24,7 +25,10 @@ func (e *editor) neighbour(words []string) error {
 	}
 	own := e.own().Neighbours
 	if c.Op == routing.OpFlush {
-		e.forgetAll(c.Dev, c.To)
+		e.forgetAll(&c)
+		if !c.Flushes("permanent") {
+			return nil
+		}
 		return e.setNeighbours(slices.DeleteFunc(slices.Clone(own), func(n iproute.Neighbour) bool {
 			return (c.Dev == "" || c.Dev == n.Dev) && (!c.To.IsValid() || c.To.Contains(n.Addr))
 		}))
@@ -40,7 +44,7 @@ func (e *editor) changeNeighbour(own []iproute.Neighbour, c *iproute.NeighbourCh
 	switch there := slices.ContainsFunc(own, is); {
 	case there && c.Op == routing.OpAdd:
 		return routing.ErrExist
-	case !there && c.Op == routing.OpDelete && slices.Contains(e.learned(c.Dev), c.Addr):
+	case !there && c.Op == routing.OpDelete && slices.ContainsFunc(e.known(c.Dev), func(l learned) bool { return l.addr == c.Addr }):
 		e.forgotten = append(e.forgotten, forgotten{c.Dev, c.Addr})
 		return nil
 	case !there && c.Op != routing.OpAdd && c.Op != routing.OpReplace:
@@ -65,55 +69,78 @@ type forgotten struct {
 	addr    netip.Addr
 }
 
-// forgetAll notes the learned neighbours of a network, or of all, that a prefix has,
-// or all.
-func (e *editor) forgetAll(network string, to netip.Prefix) {
+// forgetAll notes the learned neighbours that a flush means.
+func (e *editor) forgetAll(c *iproute.NeighbourChange) {
 	for _, n := range e.st.in(e.space) {
-		if network != "" && network != n.Name {
+		if c.Dev != "" && c.Dev != n.Name {
 			continue
 		}
-		for _, a := range e.learned(n.Name) {
-			if !to.IsValid() || to.Contains(a) {
-				e.forgotten = append(e.forgotten, forgotten{n.Name, a})
+		for _, l := range e.known(n.Name) {
+			if (!c.To.IsValid() || c.To.Contains(l.addr)) && c.Flushes(l.state) {
+				e.forgotten = append(e.forgotten, forgotten{n.Name, l.addr})
 			}
 		}
 	}
 }
 
-// learned are the neighbours of a network that were not set, as far as the dataplane
-// answers.
-func (a *Agent) learned(ctx context.Context, space, network string) (out []netip.Addr) {
-	c := a.plane.client.Load()
-	if c == nil {
-		return nil
+// known are the learned neighbours of a network as they were when this was asked
+// first: a batch may ask for each of its lines.
+func (e *editor) known(network string) []learned {
+	all, asked := e.heard[network]
+	if !asked {
+		all = e.learned(network)
+		e.heard[network] = all
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	all, err := c.Neighbours(ctx, space, network)
-	if err != nil {
-		return nil
-	}
-	for _, n := range all {
-		if n.State != "permanent" {
-			out = append(out, n.Addr)
+	return all
+}
+
+// learned is a neighbour of which the dataplane knows more than was set.
+type learned struct {
+	addr  netip.Addr
+	state string
+}
+
+// listener returns what asks for the neighbours of a network that were not set, as
+// far as the dataplane answers. Everybody waits for the caller, so all its answers
+// together may take as long as one.
+func (a *Agent) listener(ctx context.Context, space string) func(network string) []learned {
+	left := queryTimeout
+	return func(network string) (out []learned) {
+		c := a.plane.client.Load()
+		if c == nil || left <= 0 {
+			return nil
 		}
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, left)
+		defer cancel()
+		all, err := c.Neighbours(ctx, space, network)
+		left -= time.Since(begin)
+		if err != nil || len(all) > maxTold {
+			return nil
+		}
+		for _, n := range all {
+			if state := word(n.State, neighStates()); state != "permanent" {
+				out = append(out, learned{n.Addr, state})
+			}
+		}
+		return out
 	}
-	return out
 }
 
 // forget lets the dataplane forget neighbours. What it has forgotten by itself, or
-// with its life, is no fault.
+// with its life, is no fault. As in listener, it all takes no longer than one answer.
 func (a *Agent) forget(ctx context.Context, space string, all []forgotten) {
 	c := a.plane.client.Load()
-	for _, f := range all {
-		if c == nil {
+	if c == nil || len(all) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	for i, f := range all {
+		if _, err := c.Forget(ctx, space, f.network, f.addr); err != nil {
+			a.log.Warn("neighbours not forgotten", "network", f.network, "left", len(all)-i, "err", err)
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-		if _, err := c.Forget(ctx, space, f.network, f.addr); err != nil {
-			a.log.Warn("neighbour not forgotten", "network", f.network, "err", err)
-		}
-		cancel()
 	}
 }
 
@@ -393,6 +420,21 @@ func (e *editor) setPointToPoint(c *iproute.LinkChange) error {
 	return nil
 }
 
+// ownerOf is the network or link that has an address; "" if none has.
+func (e *editor) ownerOf(a netip.Addr) string {
+	for _, n := range e.st.in(e.space) {
+		if slices.Contains(n.Gateways, a) {
+			return n.Name
+		}
+	}
+	for _, l := range e.own().Links {
+		if slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return l.Name
+		}
+	}
+	return ""
+}
+
 // maxAddresses bounds those of a link.
 const maxAddresses = 64
 
@@ -408,6 +450,11 @@ func (e *editor) address(words []string) error {
 		return &routing.ParseError{Word: c.Dev, Reason: "the addresses of a network are declared in the file, see apply"}
 	case l == nil:
 		return noDevice(c.Dev)
+	}
+	if c.Op == routing.OpAdd {
+		if dev := e.ownerOf(c.Prefix.Addr()); dev != "" && dev != c.Dev {
+			return &routing.ParseError{Word: c.Prefix.String(), Reason: "the address of " + dev}
+		}
 	}
 	at := slices.Index(l.Addresses, c.Prefix)
 	switch {

@@ -279,7 +279,7 @@ func TestCommandsTakeBack(t *testing.T) {
 		t.Errorf("after the link is gone:\n%s", got)
 	}
 	d.must(
-		"route del 10.0.0.0/8", "route flush 10.2.0.0/16", "rule del pref 5", "neigh flush dev web", "link set cart table default isolated default",
+		"route del 10.0.0.0/8", "route flush 10.2.0.0/16", "rule del pref 5", "neigh flush dev web nud permanent", "link set cart table default isolated default",
 		"fdb flush dev cart", "mdb del dev web port cart grp 239.1.1.1", "vlan flush dev cart", "link del red type vrf", "rule del pref 1000", "rule -6 del pref 1000",
 	)
 	if diff := cmp.Diff(sorted(before), sorted(d.shown("shop"))); diff != "" {

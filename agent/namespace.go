@@ -19,8 +19,8 @@ type namespaceRecord struct {
 	Name   string                     `json:"name"`
 	Tables map[string]routing.TableID `json:"tables,omitempty"`
 	// Rules are those of both families; nil: those that a namespace has from the
-	// beginning.
-	Rules      []routing.Rule      `json:"rules,omitempty"`
+	// beginning. None at all is something else, so it is not omitted.
+	Rules      []routing.Rule      `json:"rules"`
 	Neighbours []iproute.Neighbour `json:"neighbours,omitempty"`
 	VRFs       []vrfRecord         `json:"vrfs,omitempty"`
 	Links      []linkRecord        `json:"links,omitempty"`

@@ -63,9 +63,9 @@ func firstRules(vrf bool) []routing.Rule {
 	return rulesOf(set)
 }
 
-// rulesOf are the rules of a Set, of both families.
+// rulesOf are the rules of a Set, of both families; not nil.
 func rulesOf(set *routing.Set) []routing.Rule {
-	var out []routing.Rule
+	out := []routing.Rule{}
 	for _, f := range []routing.Family{routing.IPv4, routing.IPv6} {
 		for _, r := range set.Rules(f) {
 			out = append(out, *r)

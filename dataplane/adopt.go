@@ -257,10 +257,34 @@ func (a answer) snapshot() (s *netstack.Snapshot, counters bool, err error) {
 	if err := decode(inv.Snapshot, s); err != nil {
 		return nil, false, err
 	}
+	if err := readFormer(inv.Snapshot, s); err != nil {
+		return nil, false, err
+	}
 	if err := s.Validate(); err != nil {
 		return nil, false, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return s, inv.Counters, nil
+}
+
+// readFormer fills the namespaces of a snapshot as the first builds have it: there a
+// namespace is one network, which has the fields. Without this an upgrade could not
+// take over the ports of their dataplane, and would kill it.
+func readFormer(text []byte, s *netstack.Snapshot) error {
+	if slices.ContainsFunc(s.Namespaces, func(n netstack.NamespaceSpec) bool { return len(n.Networks) > 0 }) {
+		return nil
+	}
+	var former struct {
+		Namespaces []netstack.NetworkSpec `json:"namespaces"`
+	}
+	if err := decode(text, &former); err != nil {
+		return err
+	}
+	for i := range s.Namespaces {
+		if n := former.Namespaces[i]; n.Bridge.Index != 0 {
+			s.Namespaces[i].Networks = []netstack.NetworkSpec{n}
+		}
+	}
+	return nil
 }
 
 // sockets returns dups of the sockets in the parts of an inventory: exactly one

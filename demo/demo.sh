@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Three containers on one network, and what can be seen of it; beside a kernel
-# bridge between the same containers, in the same run.
+# bridge between the same containers, in the same run. Then a fourth one on another
+# network, to which is routed.
 #
-#      demo-red      demo-green      demo-blue        network namespaces
-#     eth0  kern0    eth0  kern0       eth0
-#      |      |       |      |          |
-#      |      +-------|--kernel bridge--|---          in demo-bridge
-#      |              |                 |
-#      +-----------sluiced--------------+             10.44.0.0/24, fd44::/64
+#      demo-red      demo-green      demo-blue      demo-orange     network namespaces
+#     eth0  kern0    eth0  kern0       eth0            eth0
+#      |      |       |      |          |               |
+#      |      +-------|--kernel bridge--|---            |           in demo-bridge
+#      |              |                 |               |
+#      +-----------sluiced--------------+----router-----+
+#            10.44.0.0/24, fd44::/64          10.46.0.0/24, fd46::/64
 #
 # It belongs to nobody else: namespaces named demo-*, and one directory under
 # /run/sluice-demo. A daemon in use is not touched. What an interrupted run left
@@ -141,12 +143,13 @@ start_daemon() {
 }
 
 make_containers() {
-  title "a network and three containers"
+  title "two networks, and three containers on one of them"
   cat > "$dir/sluice.yaml" <<'END'
+namespaces:
+  - name: shop
 networks:
-  - name: demo
-    subnets: [10.44.0.0/24, fd44::/64]
-    echo: true
+  - {name: front, namespace: shop, subnets: [10.44.0.0/24, "fd44::/64"], echo: true}
+  - {name: back, namespace: shop, subnets: [10.46.0.0/24, "fd46::/64"]}
 END
   show cat "$dir/sluice.yaml"
   show sluice apply -f "$dir/sluice.yaml"
@@ -155,7 +158,7 @@ END
     ns=${containers[$i]}
     add_netns "$ns"
     ip -n "$ns" link set lo up
-    show sluice attach "$ns" --ip "10.44.0.$((i + 11))" --ip6 "fd44::$((i + 11))"
+    show sluice attach "$ns" --network front --ip "10.44.0.$((i + 11))" --ip6 "fd44::$((i + 11))"
   done
 }
 
@@ -248,6 +251,28 @@ tables() {
   wait "$held"
 }
 
+routing() {
+  title "a container on the other network: the way there"
+  add_netns demo-orange
+  ip -n demo-orange link set lo up
+  show sluice attach demo-orange --network back --ip 10.46.0.11 --ip6 fd46::11
+  show sluice route
+  show sluice route get 10.46.0.11 from 10.44.0.11 iif demo-red
+  show ip netns exec demo-red ping -n -q -c 3 -i 0.2 -W 2 10.46.0.11
+  show ip netns exec demo-red ping -n -q -c 3 -i 0.2 -W 2 fd46::11
+  title "what is behind it, in a batch, and who may go there"
+  ip -n demo-orange addr add 192.0.2.1/32 dev lo
+  cat > "$dir/batch" <<'END'
+link set demo-orange guard_allow 192.0.2.0/24
+route add 192.0.2.0/24 via 10.46.0.11
+rule add iif demo-blue to 192.0.2.0/24 prohibit
+END
+  show cat "$dir/batch"
+  show sluice -batch "$dir/batch"
+  show ip netns exec demo-red ping -n -q -c 3 -i 0.2 -W 2 192.0.2.1
+  show ip netns exec demo-blue ping -n -c 1 -W 2 192.0.2.1 || true
+}
+
 main() {
   local begin=$SECONDS
   prepare
@@ -257,9 +282,10 @@ main() {
   transfer
   throughput
   tables
+  routing
   title "cleaning up"
   local ns
-  for ns in "${containers[@]}"; do show sluice detach "$ns"; done
+  for ns in "${containers[@]}" demo-orange; do show sluice detach "$ns"; done
   echo "done in $((SECONDS - begin)) s"
 }
 

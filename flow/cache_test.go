@@ -22,6 +22,25 @@ type model map[Key]struct {
 	val int
 }
 
+// TestSlotsAreTheirs: what lies beside the values by slot belongs to the same key
+// for as long as the value does.
+func TestSlotsAreTheirs(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	seed := maphash.MakeSeed()
+	c := NewCache[int](64)
+	beside := make([]Key, c.Cap())
+	for range 20_000 {
+		k := named(rnd.IntN(300))
+		h := k.Hash(seed)
+		if v := c.Lookup(&k, h, 1); v == nil {
+			*c.Insert(&k, h, 1) = c.Slot()
+			beside[c.Slot()] = k
+		} else if beside[*v] != k {
+			t.Fatalf("slot %d has %v, want %v", *v, beside[*v], k)
+		}
+	}
+}
+
 func TestCacheIsRightOrAbsent(t *testing.T) {
 	const keys = 300
 	rnd := rand.New(rand.NewPCG(1, 2))

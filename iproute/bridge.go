@@ -33,7 +33,7 @@ func (s Station) String() string {
 }
 
 // StationChange is a line of `bridge fdb`. Op is add, append, replace, del or
-// flush; flush names a port only.
+// flush; flush names a port, and what is zero is not compared.
 type StationChange struct {
 	Op routing.Op
 	Station

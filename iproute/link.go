@@ -180,8 +180,14 @@ func (w *words) deleteLink() (LinkChange, error) {
 	if err := w.device(&c.Name); err != nil {
 		return c, err
 	}
-	if w.more() && w.take() == "type" {
-		c.Type = LinkType(w.take())
+	if !w.more() {
+		return c, nil
+	}
+	if w.take() != "type" {
+		return c, w.wrong("unknown word")
+	}
+	if c.Type = LinkType(w.take()); c.Type != TypeVRF && c.Type != TypeVeth {
+		return c, w.wrong("want type vrf or veth")
 	}
 	return c, w.finish(nil)
 }

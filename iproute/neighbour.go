@@ -4,6 +4,8 @@ package iproute
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"sluice/packet"
 	"sluice/routing"
@@ -28,9 +30,21 @@ type NeighbourChange struct {
 	// Neighbour is what is changed; MAC is zero in del. In flush what is zero is not
 	// compared.
 	Neighbour
-	// To selects, in flush, the addresses in it.
-	To netip.Prefix
+	// To selects, in flush, the addresses in it, and State the entries that are in
+	// it. Without a state it is all that were learned, as there; "all" is really all.
+	To    netip.Prefix
+	State string
 }
+
+// Flushes reports whether a flush is about what is in a state.
+func (c *NeighbourChange) Flushes(state string) bool {
+	if c.State == "" {
+		return state != permanent
+	}
+	return c.State == "all" || c.State == state
+}
+
+const permanent = "permanent"
 
 // neighbourLine is a neighbour while it is read.
 type neighbourLine struct {
@@ -47,6 +61,12 @@ func ParseNeighbour(list []string) (NeighbourChange, error) {
 	}
 	l := neighbourLine{filter: op == routing.OpFlush}
 	l.Op = op
+	if l.filter {
+		if !w.more() {
+			return NeighbourChange{}, w.wrong("needs arguments") // it would forget them all
+		}
+		l.To = w.everything()
+	}
 	if err := neighbourWords().each(w, &l, plainNeighbour); err != nil {
 		return NeighbourChange{}, err
 	}
@@ -64,21 +84,31 @@ func neighbourWords() keywords[neighbourLine] {
 		"to":     func(w *words, l *neighbourLine) error { w.take(); return plainNeighbour(w, l) },
 		"dev":    func(w *words, l *neighbourLine) error { return w.device(&l.Dev) },
 		"lladdr": func(w *words, l *neighbourLine) error { w.take(); return w.thisMAC(&l.MAC) },
-		"nud":    permanentOnly,
-		"state":  permanentOnly,
+		"nud":    neighbourState,
+		"state":  neighbourState,
 		"permanent": func(w *words, _ *neighbourLine) error {
 			return w.wrong("want nud permanent")
 		},
 	}
 }
 
-// permanentOnly accepts the one state that can be set.
-func permanentOnly(w *words, l *neighbourLine) error {
+// neighbourState reads the one state that can be set, or one that is to be flushed.
+func neighbourState(w *words, l *neighbourLine) error {
 	arg, err := w.argument()
-	if err == nil && arg != "permanent" && !l.filter {
-		err = w.wrong("only permanent neighbours can be set")
+	switch {
+	case err != nil:
+		return err
+	case !l.filter && arg != permanent:
+		return w.wrong("only permanent neighbours can be set")
+	case l.filter && !slices.Contains(neighbourStates(), arg):
+		return w.wrong("want " + strings.Join(neighbourStates(), ", "))
 	}
-	return err
+	l.State = arg
+	return nil
+}
+
+func neighbourStates() []string {
+	return []string{"all", permanent, "reachable", "stale", "delay", "probe", "incomplete", "failed"}
 }
 
 func plainNeighbour(w *words, l *neighbourLine) error {
@@ -87,6 +117,9 @@ func plainNeighbour(w *words, l *neighbourLine) error {
 			return w.wrong("unknown word")
 		}
 		return w.thisAddress(&l.Addr)
+	}
+	if w.word == "all" || w.word == "any" || w.word == "default" {
+		return nil
 	}
 	w.list = append([]string{w.word}, w.list...)
 	return w.prefix(&l.To)

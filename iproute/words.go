@@ -107,6 +107,18 @@ func (w *words) prefix(to *netip.Prefix) error {
 	return nil
 }
 
+// everything is the prefix of all addresses of the line's family; not valid if it
+// said none.
+func (w *words) everything() netip.Prefix {
+	switch {
+	case w.v4:
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	case w.v6:
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.Prefix{}
+}
+
 // thisMAC reads the word that was just taken.
 func (w *words) thisMAC(to *packet.MAC) error {
 	m, err := packet.ParseMAC(w.word)

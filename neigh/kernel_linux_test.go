@@ -4,6 +4,7 @@ package neigh
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -197,7 +198,7 @@ func (k *kernelHost) barrier() {
 			k.t.Fatal(err)
 		}
 		for {
-			n, _, err := unix.Recvfrom(k.fd, k.buf, 0)
+			n, err := k.receive()
 			if err != nil {
 				break
 			}
@@ -209,12 +210,22 @@ func (k *kernelHost) barrier() {
 	k.t.Fatal("the kernel doesn't answer")
 }
 
+// receive fills the buffer with the next frame, within the socket's timeout.
+func (k *kernelHost) receive() (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(k.fd, k.buf, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
 // questions are the next n questions of the kernel about an address.
 func (k *kernelHost) questions(a netip.Addr, n int) [][]byte {
 	k.t.Helper()
 	var all [][]byte
 	for len(all) < n {
-		got, _, err := unix.Recvfrom(k.fd, k.buf, 0)
+		got, err := k.receive()
 		if err != nil {
 			k.t.Fatalf("question %d about %v: %v", len(all), a, err)
 		}

@@ -76,6 +76,21 @@ func (t *Table) Flush(dev uint16, addr netip.Addr) int {
 	return n
 }
 
+// RemovePort forgets the entries that are on account of an ingress port that leaves:
+// its index may come back with another container behind it, who owes nothing and
+// whom nobody knows yet. What they held is reported by the next Tick.
+func (t *Table) RemovePort(port uint16) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := len(t.all) - 1; i >= 0; i-- { //nolint:modernize // see collect
+		e := t.all[i]
+		if e.debt.kind != settled && e.debt.port == port {
+			t.lose(e, trace.PortRemoved)
+			t.remove(e)
+		}
+	}
+}
+
 // Stats is what a table holds and did, in the words of `ip -s ntable` where it has
 // them.
 type Stats struct {

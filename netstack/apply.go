@@ -5,6 +5,8 @@ package netstack
 import (
 	"fmt"
 	"slices"
+
+	"sluice/trace"
 )
 
 // Apply makes s the configuration, all of it or none. A namespace keeps its FDB,
@@ -155,7 +157,10 @@ func (c *change) leave() {
 		if c.next.socket(k.index) != k {
 			c.retired = append(c.retired, k.unwatch, k.close)
 			// Whoever has the port next begins anew.
-			c.swaps = append(c.swaps, func() { c.old.ports[k.index].space.router.RemovePort(k.index) })
+			c.swaps = append(c.swaps, func() {
+				p := c.old.ports[k.index]
+				drop(p, trace.PortRemoved, p.space.router.RemovePort(k.index))
+			})
 		}
 	}
 	for name, was := range c.old.spaces {

@@ -159,11 +159,13 @@ func (c *change) alter(n *network) {
 }
 
 // abandon notes that interfaces which the next state does not have go, and that
-// the host stack's routes are those of the others.
+// the host stack's routes are those of the others. A new stack gets them at once:
+// it must be able to answer the first frame that a worker hands to it.
 func (c *change) abandon(next, was *space) {
 	h := next.ns.host
-	c.retired = append(c.retired, func() { h.setRoutes(next) })
+	c.retired = append(c.retired, func() { h.setRoutes(next) }) // as the router has them then
 	if was == nil {
+		h.setRoutes(next)
 		return
 	}
 	stay := next.interfaces()

@@ -91,7 +91,7 @@ type output struct {
 
 // sink is where a router's frames go, on account of a port.
 func (o *output) sink(s *space, from uint16) *outlet {
-	o.outlet = outlet{s, from}
+	o.outlet = outlet{space: s, from: from}
 	return &o.outlet
 }
 

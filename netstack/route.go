@@ -332,11 +332,22 @@ func (t *turn) tooBig(in, out *port, tag bridge.Tag, i int) {
 	}
 	t.tally.work += routeWork
 	p := t.packetAt(&crossing{in: in}, in.local, i, out.mtu)
-	if in.space.router.TooBig(p, out.mtu, t.out.sink(in.space, in.index)) {
+	sink := t.out.sink(in.space, in.index)
+	sink.back, sink.tag = true, tagOf(&f.View)
+	if in.space.router.TooBig(p, out.mtu, sink) {
 		drop(in, trace.TooBig, 1)
 		return
 	}
 	t.fragment(in, out, tag, f)
+}
+
+// tagOf is what puts the outer tag of a frame on an answer to it, in whichever VLAN
+// that was.
+func tagOf(v *packet.View) bridge.Tag {
+	if v.Tags == 0 {
+		return bridge.Tag{}
+	}
+	return bridge.Tag{Op: bridge.TagPush, TPID: v.TPID[0], TCI: v.TCI[0]}
 }
 
 // fragment sends the fragments of a frame, which may be, to a port of its bridge,

@@ -196,7 +196,7 @@ func TestNextHopThatDiesIsPassedOver(t *testing.T) {
 	one, two := party{2, 8}, party{2, 9} // gateways behind bob's and the other's port
 	s.Routing.Routes = []routing.Route{via("10.77.0.0/16", "site2", one.addr4(), two.addr4())}
 	l := stillSites(t, s)
-	flows := func(send bool) (at [2]int) {
+	flows := func() (at [2]int) {
 		for i := range 40 {
 			p := alice.to(bob)
 			p.Dst, p.SrcPort = netip.AddrFrom4([4]byte{10, 77, 0, byte(i)}), uint16(2000+i)
@@ -211,29 +211,29 @@ func TestNextHopThatDiesIsPassedOver(t *testing.T) {
 		}
 		return at
 	}
-	flows(true)
+	flows()
 	l.send(bob.port(), bob.answer(one.mac(), one.addr4()))
 	l.send(party{2, 2}.port(), bob.answer(two.mac(), two.addr4()))
-	flows(true)
-	if at := flows(true); at[0]+at[1] != 40 || at[0] < 8 || at[1] < 8 {
+	flows()
+	if at := flows(); at[0]+at[1] != 40 || at[0] < 8 || at[1] < 8 {
 		t.Fatalf("flows to %v, want some to both", at)
 	}
 	// The second falls silent: it is probed when it was not heard for a while.
 	for i := range 90 {
 		if i%10 == 0 {
 			l.send(bob.port(), bob.answer(one.mac(), one.addr4()))
-			flows(true)
+			flows()
 		}
 		l.pass(1)
 	}
-	if at := flows(true); at[0] != 40 || at[1] != 0 {
+	if at := flows(); at[0] != 40 || at[1] != 0 {
 		t.Errorf("flows to %v, want all to the first", at)
 	}
 	l.send(party{2, 2}.port(), bob.answer(two.mac(), two.addr4()))
 	l.pass(12)
 	l.send(party{2, 2}.port(), bob.answer(two.mac(), two.addr4()))
 	l.pass(1)
-	if at := flows(true); at[0] == 40 || at[0]+at[1] != 40 {
+	if at := flows(); at[0] == 40 || at[0]+at[1] != 40 {
 		t.Errorf("flows to %v, want some to both again", at)
 	}
 }
@@ -250,10 +250,9 @@ func TestFragmentsTakeTheWayOfTheirFlow(t *testing.T) {
 		p.Dst, p.SrcPort = pt.IP("10.77.0.1"), uint16(2000+i)
 		l.send(alice.port(), pt.UDP4(p))
 		at := one.port()
-		f := l.got(at)
-		if f == nil {
+		if l.got(at) == nil {
 			at = two.port()
-			f = l.got(at)
+			l.arrivedAll(two, pt.EtherDst(two.mac()))
 		}
 		ways[at]++
 		head := pt.Build(pt.EtherHdr{Src: p.SrcMAC, Dst: p.DstMAC},

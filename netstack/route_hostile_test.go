@@ -104,7 +104,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 			if d := l.stats(alice.port()).Drops; len(d) > 1 || len(d) == 1 && d["ttl_exceeded"] != 5 {
 				t.Errorf("the other container lost frames: %v", d)
 			}
-	l.bounded()
+			l.bounded()
 		})
 	}
 }

@@ -49,7 +49,7 @@ type RoutingSpec struct {
 	Routes RouteList `json:"routes,omitempty"`
 	// Rules replace those of both families; nil means the three that a new
 	// network namespace has, in each.
-	Rules []routing.Rule `json:"rules,omitempty"`
+	Rules []routing.Rule `json:"rules"`
 	// Neighbours are static ones (nud permanent). A container's addresses need
 	// none: they are known.
 	Neighbours []NeighbourSpec `json:"neighbours,omitempty"`

@@ -5,6 +5,7 @@ package netstack
 import (
 	"fmt"
 
+	"sluice/bridge"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -42,7 +43,9 @@ func linkMAC(index uint16) packet.MAC {
 // outlet is where a namespace's router sends its frames, on account of a port.
 type outlet struct {
 	space *space
-	from  uint16 // 0: nobody's
+	from  uint16     // 0: nobody's
+	back  bool       // frames go to that port itself
+	tag   bridge.Tag // of what goes back
 }
 
 // Emit implements router.Sink: the frame enters the network by its local port.
@@ -57,6 +60,9 @@ func (o *outlet) Local(device uint16, vnet packet.Vnet, frame []byte) {
 
 func (o *outlet) emit(device uint16, w waiting) {
 	w.from = o.from
+	if o.back {
+		w.to, w.port, w.tag = toPort, o.from, o.tag
+	}
 	p := o.space.devices[device]
 	if p == nil || p.link.emit(w) {
 		return

@@ -56,6 +56,23 @@ func described(f *packet.Frame) string {
 	return fmt.Sprintf("%s %+v", pt.Describe(f.Bytes()), f.Vnet)
 }
 
+// TestTooBigInAnyVLAN: the sender hears of it where it is, and not where the gateway
+// is.
+func TestTooBigInAnyVLAN(t *testing.T) {
+	s := vlans()
+	s.Ports[3].MTU = 1000
+	l := stillLab(t, s)
+	l.send(4, pt.ARPRequest(pt.Packet{SrcMAC: mac(4), Src: addr4(4), Dst: addr4(2)}))
+	l.got(2)
+	for range 2 {
+		f := pt.Frame(whole(2, 4, 1200))
+		f.PushVLAN(packet.EtherTypeVLAN, 20)
+		l.send(2, f.Bytes())
+		pt.Check(t, l.got(2), pt.VLAN(20), pt.EtherSrc(gatewayMAC()), pt.EtherDst(mac(2)), pt.ICMP(pt.ICMPType(3, 4), pt.NextMTU(1000)))
+		l.silent(1, 2, 3, 4, 5)
+	}
+}
+
 // same checks that a container got this frame and nothing else.
 func (l *lab) same(at uint16, want []byte) {
 	l.t.Helper()

@@ -87,11 +87,8 @@ func (st *state) sourceReason(q *routing.Query, in, out *device) trace.Reason {
 	if !q.Src.IsValid() {
 		return trace.None
 	}
-	switch routing.MartianInput(q.Src, q.Dst) {
-	case routing.MartianSource:
-		return trace.MartianSource
-	case routing.MartianDestination:
-		return trace.MartianDestination
+	if reason := martian(q.Src, q.Dst); reason != trace.None {
+		return reason
 	}
 	w := passage{st: st, in: in, src: q.Src, v6: q.Dst.Is6(), query: *q}
 	return w.checkSource(out)

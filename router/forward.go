@@ -74,7 +74,7 @@ func (w *passage) scope6() (_ Verdict, done bool) {
 	case w.src.IsUnspecified():
 		return drop(trace.MartianSource), true
 	case w.out == w.in:
-		w.redirect = !w.in.NoRedirects && !w.in.PointToPoint
+		w.redirect = w.in.redirects()
 		w.redirect6()
 	case w.src.IsLinkLocalUnicast():
 		w.report(packet.ICMPError{Type: packet.ICMP6Unreach, Code: packet.ICMP6BeyondScope})

@@ -17,17 +17,18 @@ func (w *passage) trackFragment() (_ Verdict, done bool) {
 		return Verdict{Action: Consumed}, true
 	case fragment.Refused:
 		return drop(v.Reason), true
+	case fragment.Known:
 	}
 	w.ports(ports)
 	w.lookup()
 	for i := range v.Held {
-		w.release(&v.Held[i], ports)
+		w.release(&v.Held[i])
 	}
 	return Verdict{}, false
 }
 
 // release sends a fragment on that has waited for the first one, which is w.
-func (w *passage) release(h *fragment.Held, ports fragment.Ports) {
+func (w *passage) release(h *fragment.Held) {
 	ws := w.r.space()
 	defer w.r.spaces.Put(ws)
 	f, ok := ws.load(h.Frame, h.Vnet)

@@ -67,11 +67,8 @@ func (w *passage) admit() trace.Reason {
 	if w.in = w.st.byIndex[w.Device]; w.in == nil {
 		return trace.PortRemoved
 	}
-	switch routing.MartianInput(w.src, w.dst) {
-	case routing.MartianSource:
-		return trace.MartianSource
-	case routing.MartianDestination:
-		return trace.MartianDestination
+	if reason := martian(w.src, w.dst); reason != trace.None {
+		return reason
 	}
 	if !packet.VerifyL3(f.Bytes(), v) {
 		return trace.IPChecksum
@@ -171,8 +168,7 @@ func (w *passage) tos() uint8 {
 
 // byType does what the type of the route says.
 func (w *passage) byType() Verdict {
-	switch w.res.Type {
-	case routing.Local, routing.Broadcast, routing.Anycast:
+	if t := w.res.Type; t == routing.Local || t == routing.Broadcast || t == routing.Anycast {
 		return w.toOwn()
 	}
 	forward := w.in == nil || !w.in.NoForward

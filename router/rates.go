@@ -28,15 +28,19 @@ import (
 
 // ICMPLimits are the sysctls of ICMP. Zero is Linux' default of each.
 type ICMPLimits struct {
-	Off        bool // no limits at all
-	RateMillis int  // icmp_ratelimit, 1000: between two errors to one address; below 0: none
-	PerSecond  int  // icmp_msgs_per_sec, 1000
-	Burst      int  // icmp_msgs_burst, 50
+	Off         bool // no limits at all
+	RateMillis  int  // ipv4.icmp_ratelimit, 1000: between two errors to one address; below 0: none
+	RateMillis6 int  // ipv6.icmp.ratelimit, 100 (as of Linux 6.18)
+	PerSecond   int  // icmp_msgs_per_sec, 1000, of both families
+	Burst       int  // icmp_msgs_burst, 50
 }
 
 func (l ICMPLimits) complete() ICMPLimits {
 	if l.RateMillis == 0 {
 		l.RateMillis = 1000
+	}
+	if l.RateMillis6 == 0 {
+		l.RateMillis6 = 100
 	}
 	l.PerSecond, l.Burst = positive(l.PerSecond, 1000), positive(l.Burst, 50)
 	return l
@@ -105,6 +109,9 @@ func (b *bucket) refill(now int64, perSecond int) {
 
 // has reports whether there is credit.
 func (b *bucket) has(now int64, perSecond, burst int) bool {
+	if b.stamp == 0 {
+		b.stamp = now
+	}
 	if b.spent < burst {
 		return true
 	}
@@ -138,13 +145,14 @@ func (r *rates) mayReport(w *passage) bool {
 }
 
 // mayReportTo reports whether the sender may get an error, and pays for it.
-func (r *rates) mayReportTo(w *passage, b *wayBack) bool {
+func (r *rates) mayReportTo(w *passage) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rate := int64(w.st.icmp.RateMillis) * int64(time.Millisecond)
-	if w.v6 { // wider prefixes get more (icmpv6_xrlim_allow)
-		rate >>= (128 - b.res.Route.Prefix.Bits()) >> 5
+	millis := w.st.icmp.RateMillis
+	if w.v6 {
+		millis = w.st.icmp.RateMillis6
 	}
+	rate := int64(millis) * int64(time.Millisecond)
 	if rate > 0 && !r.peer(w, w.src).allow(w.Nanos, rate) {
 		return false
 	}

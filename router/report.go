@@ -33,7 +33,7 @@ func (w *passage) report(e packet.ICMPError) {
 		return
 	}
 	b, ok := w.back()
-	if !ok || limited && !w.r.rates.mayReportTo(w, &b) {
+	if !ok || limited && !w.r.rates.mayReportTo(w) {
 		return
 	}
 	w.sendError(e, &b)

@@ -96,6 +96,7 @@ func (r *Router) Set() *routing.Set { return r.state.Load().set }
 // counted as trace.PortRemoved.
 func (r *Router) RemovePort(port uint16) (lost int) {
 	r.rates.removePort(port)
+	r.neigh.RemovePort(port)
 	return r.fragments.RemovePort(port)
 }
 

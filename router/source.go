@@ -28,23 +28,43 @@ func (w *passage) checkSource(out *device) trace.Reason {
 	back := w.st.set.Back(&q)
 	switch {
 	case back.Type == routing.Unicast:
-	case reject(back.Type):
-		if w.in.ReversePath == routing.ReverseOff {
-			return trace.None
-		}
-		return trace.ReversePath
-	default: // an own address, a broadcast address
+		return w.checkWayBack(&q, &back, out)
+	case !reject(back.Type): // an own address, a broadcast address
 		return trace.MartianSource
+	case w.in.ReversePath != routing.ReverseOff:
+		return trace.ReversePath
 	}
+	return trace.None
+}
+
+// checkWayBack is the check of an IPv4 source to which a route leads. It notes
+// whether the sender could use the next hop itself.
+func (w *passage) checkWayBack(q *routing.Query, back *routing.Result, out *device) trace.Reason {
+	here := *back
 	if !back.Route.Uses(w.in.Index) {
 		if w.in.ReversePath == routing.ReverseStrict {
 			return trace.ReversePath
 		}
 		answer := q.Answer()
 		answer.OIF = w.in.Index
-		back = w.st.set.Lookup(&answer)
+		here = w.st.set.Lookup(&answer)
 	}
-	w.redirect = out == w.in && onLink(&back) && !w.in.NoRedirects && !w.in.PointToPoint
+	w.redirect = out == w.in && onLink(&here) && w.in.redirects()
+	return trace.None
+}
+
+// redirects reports whether a device tells its neighbours of shorter ways.
+func (d *device) redirects() bool { return !d.NoRedirects && !d.PointToPoint }
+
+// martian is the reason to drop a packet whose addresses no packet on a link has.
+func martian(src, dst netip.Addr) trace.Reason {
+	switch routing.MartianInput(src, dst) {
+	case routing.MartianSource:
+		return trace.MartianSource
+	case routing.MartianDestination:
+		return trace.MartianDestination
+	case routing.NotMartian, routing.LinkLocal, routing.NotUnicast:
+	}
 	return trace.None
 }
 

@@ -16,8 +16,8 @@ func (st *state) source6(out *device, dst netip.Addr) netip.Addr {
 	var best candidate
 	consider := func(d *device) {
 		// Linux keeps the newest address in front, and link-local ones behind.
-		for i := len(d.Addrs) - 1; i >= 0; i-- {
-			if p := d.Addrs[i]; p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() {
+		for _, p := range slices.Backward(d.Addrs) {
+			if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() {
 				best = best.or(newCandidate(p, dst, d == out))
 			}
 		}

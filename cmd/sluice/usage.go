@@ -42,7 +42,7 @@ const neighUsage = `Usage: sluice neigh { add | del | change | replace }
                 ADDR [ lladdr LLADDR ] [ nud permanent ] dev DEV
        sluice neigh { show | flush } [ to PREFIX ] [ dev DEV ] [ nud STATE ]
        sluice neigh get ADDR dev DEV
-STATE := { delay | failed | incomplete | permanent | probe | reachable | stale }
+STATE := { all | delay | failed | incomplete | permanent | probe | reachable | stale }
 `
 
 const addrUsage = `Usage: sluice address { add | del } PREFIX dev LINK
@@ -81,7 +81,7 @@ const fdbUsage = `Usage: sluice fdb { add | append | replace | del } ADDR dev PO
               [ static | permanent ] [ master ] [ self ]
        sluice fdb [ show [ br NETWORK ] [ dev PORT ] [ vlan VID ] [ dynamic | static | permanent ] ]
        sluice fdb get ADDR [ br NETWORK ] [ dev PORT ] [ vlan VID ]
-       sluice fdb flush dev PORT
+       sluice fdb flush dev PORT [ vlan VID ]
 `
 
 const vlanUsage = `Usage: sluice vlan { add | del } vid VLAN_ID[-VLAN_ID] dev PORT [ pvid ] [ untagged ]

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench compares Sluice with the kernel's bridge on this machine, in
-// one go: two containers on each, one fabric after the other in every round, so
-// that whatever else the machine does meets both. It prints Markdown.
+// Command bench compares Sluice with the kernel on this machine, in one go: two
+// containers on each, one fabric after the other in every round, so that whatever
+// else the machine does meets both. It prints Markdown, a table for each way.
 //
-//	red        ---- Sluice --------- green
-//	red-kernel ---- kernel bridge -- green-kernel
+//	bridged:  red           ---- Sluice --------- green
+//	          red-kernel    ---- kernel bridge -- green-kernel
+//	routed:   red-routed    ---- Sluice --------- green-routed
+//	          red-forwarded ---- Linux router --- green-forwarded
 //
 // It needs root and the built binaries, and removes everything that it made,
 // also when it is interrupted.
@@ -29,7 +31,8 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds; each runs every measurement once on each fabric")
 	seconds := flag.Float64("seconds", 2, "length of one measurement")
 	only := flag.String("only", "", "run only the measurements whose name matches this expression")
-	kernel := flag.Bool("kernel", false, "only the kernel's bridge: tries the bench itself")
+	way := flag.String("way", "", "bridged or routed; empty: both")
+	kernel := flag.Bool("kernel", false, "only the kernel: tries the bench itself")
 	flag.Parse()
 	want, err := regexp.Compile(*only)
 	if err != nil {
@@ -37,7 +40,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	b := bench{rounds: *rounds, seconds: *seconds, want: want, kernelOnly: *kernel}
+	b := bench{rounds: *rounds, seconds: *seconds, want: want, way: *way, kernelOnly: *kernel}
 	code := b.main(ctx)
 	stop()
 	os.Exit(code)
@@ -97,6 +100,7 @@ type bench struct {
 	rounds     int
 	seconds    float64
 	want       *regexp.Regexp
+	way        string // bridged or routed; empty: both
 	kernelOnly bool
 }
 
@@ -111,41 +115,80 @@ func (b *bench) main(ctx context.Context) int {
 }
 
 func (b *bench) run(ctx context.Context, c *console) {
-	l := lab.New(c)
-	var setups []*setup
+	pairs := b.connect(lab.New(c))
+	for i := range pairs {
+		pairs[i].results = b.results(len(pairs[i].setups))
+	}
+	b.measure(ctx, c, pairs)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, p := range pairs {
+		fmt.Printf("%s:\n\n%s\n", p.way, table(p.results, p.setups))
+	}
+	fmt.Printf("`%s`, %d cores, %s\n", strings.Join(os.Args, " "), runtime.NumCPU(), kernelRelease())
+}
+
+// pair is what is compared with each other: Sluice first, then the kernel.
+type pair struct {
+	way     string
+	setups  []*setup
+	results []result
+}
+
+// connect makes the containers of all ways.
+func (b *bench) connect(l *lab.Lab) []pair {
+	bridged, routed := pair{way: "Bridged"}, pair{way: "Routed"}
 	if !b.kernelOnly {
-		setups = append(setups, connect(l, l.Daemon(lab.Blue), ""))
+		d := l.Daemon(lab.Blue + lab.Routed)
+		bridged.setups = append(bridged.setups, connect(l, d, ""))
+		routed.setups = append(routed.setups, connect(l, d.Between("left", "right"), "-routed"))
 	}
-	setups = append(setups, connect(l, l.Bridge(0), "-kernel"))
-	results := b.measure(ctx, c, setups)
-	if ctx.Err() == nil {
-		fmt.Print(table(results, setups))
-		fmt.Printf("\n`%s`, %d cores, %s\n", strings.Join(os.Args, " "), runtime.NumCPU(), kernelRelease())
+	bridged.setups = append(bridged.setups, connect(l, l.Bridge(0), "-kernel"))
+	routed.setups = append(routed.setups, connect(l, l.Router(), "-forwarded"))
+	switch b.way {
+	case "bridged":
+		return []pair{bridged}
+	case "routed":
+		return []pair{routed}
 	}
+	return []pair{bridged, routed}
+}
+
+// results are empty ones, for the measurements that are wanted.
+func (b *bench) results(setups int) []result {
+	var results []result
+	for _, m := range measurements() {
+		if b.want.MatchString(m.name) {
+			results = append(results, result{measurement: m, values: make([][]float64, setups)})
+		}
+	}
+	return results
 }
 
 // measure runs the rounds. It looks at ctx between two measurements: a
 // measurement is short, and its end leaves nothing half done.
-func (b *bench) measure(ctx context.Context, c *console, setups []*setup) []result {
-	var results []result
-	for _, m := range measurements() {
-		if b.want.MatchString(m.name) {
-			results = append(results, result{measurement: m, values: make([][]float64, len(setups))})
-		}
-	}
+func (b *bench) measure(ctx context.Context, c *console, pairs []pair) {
 	for round := range b.rounds {
-		for i := range results {
-			for j, s := range setups {
-				if ctx.Err() != nil {
-					return nil
-				}
-				v := results[i].run(s, b.seconds)
-				results[i].add(j, v)
-				c.Logf("round %d/%d %-28s %-14s %v", round+1, b.rounds, results[i].name, s.fabric.Name(), v)
+		for _, p := range pairs {
+			for i := range p.results {
+				b.compare(ctx, c, round, &p, i)
 			}
 		}
 	}
-	return results
+}
+
+// compare runs one measurement on each setup of a pair.
+func (b *bench) compare(ctx context.Context, c *console, round int, p *pair, i int) {
+	for j, s := range p.setups {
+		if ctx.Err() != nil {
+			return
+		}
+		r := &p.results[i]
+		v := r.run(s, b.seconds)
+		r.add(j, v)
+		c.Logf("round %d/%d %-8s %-28s %-14s %v", round+1, b.rounds, p.way, r.name, s.fabric.Name(), v)
+	}
 }
 
 func kernelRelease() string {

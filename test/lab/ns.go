@@ -132,6 +132,20 @@ func (n *NS) TryPing(to netip.Addr, count int) Result {
 	return n.Try("ping", "-n", "-c", strconv.Itoa(count), "-i", "0.05", "-W", "2", to.String())
 }
 
+// NoPing sends one request, which must not be answered.
+func (n *NS) NoPing(to netip.Addr) {
+	n.lab.t.Helper()
+	if r := n.Try("ping", "-n", "-c", "1", "-W", "0.4", to.String()); r.Code == 0 {
+		n.lab.t.Errorf("%s: %v answers and should not", n.name, to)
+	}
+}
+
+// TryPingFrom sends count requests from another interface or address.
+func (n *NS) TryPingFrom(from string, to netip.Addr, count int) Result {
+	n.lab.t.Helper()
+	return n.Try("ping", "-n", "-c", strconv.Itoa(count), "-i", "0.05", "-W", "0.5", "-I", from, to.String())
+}
+
 // Offload switches the offloads of the interface inside the container, as
 // `ethtool -K` does: segmentation, receive merging and checksums.
 func (n *NS) Offload(on bool) {

@@ -87,11 +87,14 @@ func record(ctx context.Context, args []string) (any, error) {
 	}
 	ready()
 	buf, oob := make([]byte, 72<<10), make([]byte, 128)
-	for {
+	for queued := maxQueued; queued > 0; {
 		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, 0)
+		if ctx.Err() != nil {
+			queued-- // what has come until now, and no more
+		}
 		switch {
 		case errors.Is(err, unix.EAGAIN) && ctx.Err() != nil:
-			return report.Recording{Lost: kernelDrops(fd)}, nil
+			queued = 0
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN):
 		case err != nil:
 			return nil, os.NewSyscallError("recvmsg", err)
@@ -99,7 +102,11 @@ func record(ctx context.Context, args []string) (any, error) {
 			fmt.Printf("frame %x\n", retag(buf[:n], oob[:oobn]))
 		}
 	}
+	return report.Recording{Lost: kernelDrops(fd)}, nil
 }
+
+// maxQueued bounds the frames that are read after the end.
+const maxQueued = 1000
 
 // retag puts the tag back that the kernel tells beside the frame.
 func retag(b, oob []byte) []byte {
