@@ -273,12 +273,7 @@ func (e *editor) permitted(was, next *routing.Set, changes []routing.Change) (i 
 		return 0, nil
 	}
 	left := rulesOf(next)
-	for _, r := range e.st.ownedRules(e.space, "") {
-		if !slices.Contains(left, r) {
-			return ruled, errNotPermitted
-		}
-	}
-	if len(left) == 0 {
+	if len(left) == 0 || len(lessRules(e.st.ownedRules(e.space, ""), left)) > 0 {
 		return ruled, errNotPermitted
 	}
 	return 0, nil
@@ -338,9 +333,8 @@ func (e *editor) saveRules() {
 	if !e.ruled {
 		return
 	}
-	owned := e.st.ownedRules(e.space, "")
 	rec := e.record(e.space)
-	rec.Rules = slices.DeleteFunc(rulesOf(e.set), func(r routing.Rule) bool { return slices.Contains(owned, r) })
+	rec.Rules = lessRules(rulesOf(e.set), e.st.ownedRules(e.space, ""))
 	e.records[e.space], e.ruled = true, false
 }
 

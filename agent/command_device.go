@@ -157,8 +157,7 @@ func (e *editor) isNetwork(name string) bool {
 
 // attachedAt reports whether an address of a network is a container's or the gateway's.
 func (e *editor) attachedAt(network string, a netip.Addr) bool {
-	n := e.st.network(network)
-	return n != nil && slices.Contains(n.Gateways, a) || e.st.holder(network)(a) != ""
+	return e.st.known(network)(a)
 }
 
 // vrf is `vrf add` and `vrf del`.
@@ -200,12 +199,21 @@ func (e *editor) number() (uint16, error) {
 	return n, nil
 }
 
+// isNamed reports whether a new device would take the name of another, or that by which
+// rules and commands mean a container's port.
+func (e *editor) isNamed(namespace, name string) bool {
+	if e.st.isDevice(namespace, name) {
+		return true
+	}
+	return slices.ContainsFunc(e.st.attachedIn(namespace), func(a *attachmentRecord) bool { return a.Name == name })
+}
+
 func (e *editor) addVRF(c *iproute.LinkChange) error {
 	own := e.own()
 	switch {
 	case !iproute.IsDeviceName(c.Name):
 		return &routing.ParseError{Word: c.Name, Reason: "not a device name"}
-	case e.st.isDevice(e.space, c.Name), slices.ContainsFunc(own.VRFs, func(v vrfRecord) bool { return v.Table == c.Table }):
+	case e.isNamed(e.space, c.Name), slices.ContainsFunc(own.VRFs, func(v vrfRecord) bool { return v.Table == c.Table }):
 		return routing.ErrExist
 	case c.Table >= routing.TableDefault && c.Table <= routing.TableLocal:
 		return &routing.ParseError{Word: "table", Reason: "that table is everybody's"}
@@ -226,13 +234,13 @@ func (e *editor) addVRF(c *iproute.LinkChange) error {
 
 func (e *editor) addLink(c *iproute.LinkChange) error {
 	switch {
-	case e.st.isDevice(e.space, c.Name):
+	case e.isNamed(e.space, c.Name):
 		return routing.ErrExist
 	case c.PeerNamespace == e.space:
 		return &routing.ParseError{Word: c.PeerNamespace, Reason: "the other end must be in another namespace"}
 	case e.st.namespace(c.PeerNamespace) == nil:
 		return &routing.ParseError{Word: c.PeerNamespace, Reason: "no namespace of that name"}
-	case e.st.isDevice(c.PeerNamespace, c.Peer):
+	case e.isNamed(c.PeerNamespace, c.Peer):
 		return routing.ErrExist
 	case c.MTU != 0 && c.MTU < config.MinMTU6:
 		return &routing.ParseError{Word: "mtu", Reason: fmt.Sprintf("the least is %d", config.MinMTU6)}

@@ -178,11 +178,6 @@ func (d *desk) text(st *state, space string) string {
 	return strings.Join(slices.DeleteFunc(out, func(s string) bool { return s == "" }), "\n")
 }
 
-// lessRules are the rules of the first list that are not in the second.
-func lessRules(of, without []routing.Rule) []routing.Rule {
-	return slices.DeleteFunc(slices.Clone(of), func(r routing.Rule) bool { return slices.Contains(without, r) })
-}
-
 func printed(s *routing.Set) []string {
 	var out []string
 	for r := range s.Routes(0) {

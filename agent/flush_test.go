@@ -154,3 +154,42 @@ func TestLinkDeleteReadsAllWords(t *testing.T) {
 		}
 	}
 }
+
+// TestNeighbourOfALaterContainer: what was set of an address that nobody had does not
+// hide the container that is given it.
+func TestNeighbourOfALaterContainer(t *testing.T) {
+	d := newDesk(t, shop)
+	d.must("neigh add 10.50.0.2 lladdr 02:00:00:00:00:09 dev web", "neigh add 10.50.0.9 lladdr 02:00:00:00:00:0a dev web")
+	d.attach("web", "cart")
+	told := func() string {
+		st, err := d.store.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, n := range st.routingSpec(st.namespace("shop"), "").Neighbours {
+			out = append(out, n.Addr.String())
+		}
+		return strings.Join(out, " ")
+	}
+	if got := told(); got != "10.50.0.9" {
+		t.Errorf("told are %q, though cart has 10.50.0.2", got)
+	}
+	if err := d.store.update(func(t *txn) error { return t.dropAttachment("id-cart") }); err != nil {
+		t.Fatal(err)
+	}
+	if got := told(); got != "10.50.0.2 10.50.0.9" {
+		t.Errorf("with cart gone told are %q", got)
+	}
+}
+
+// TestDeviceNamedAsAPort: a rule that means the port must not come to mean the device.
+func TestDeviceNamedAsAPort(t *testing.T) {
+	d := newDesk(t, shop)
+	d.attach("web", "cart")
+	for _, line := range []string{"vrf add cart table 10", "link add cart type veth peer name y netns alone"} {
+		if _, err := d.do(false, line); err == nil || !strings.Contains(err.Error(), "RTNETLINK answers: File exists") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -111,8 +112,10 @@ func (s *state) namespace(name string) *namespaceRecord {
 			return &s.namespaces[i]
 		}
 	}
-	if slices.ContainsFunc(s.networks, func(n networkRecord) bool { return n.space() == name }) {
-		return &namespaceRecord{Name: name}
+	for i := range s.networks {
+		if s.networks[i].space() == name {
+			return &namespaceRecord{Name: name}
+		}
 	}
 	return nil
 }
@@ -130,11 +133,12 @@ func (s *state) in(namespace string) []*networkRecord {
 
 // attachedIn returns the attachments of a namespace's networks, by name.
 func (s *state) attachedIn(namespace string) []*attachmentRecord {
-	of := make(map[string]bool)
+	var out []*attachmentRecord
 	for _, n := range s.in(namespace) {
-		of[n.Name] = true
+		out = append(out, s.of(n.Name)...)
 	}
-	return s.where(func(a *attachmentRecord) bool { return of[a.Network] })
+	slices.SortFunc(out, func(a, b *attachmentRecord) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 // isDevice reports whether a namespace has a network, link or VRF of a name.

@@ -173,6 +173,14 @@ type state struct {
 	networks    []networkRecord    // by name
 	attachments []attachmentRecord // by name
 	routes      map[string]*routeList
+	members     members
+}
+
+// members are the attachments by network: a snapshot asks for those of each network,
+// several times, and to look at all of them each time is quadratic.
+type members struct {
+	all []attachmentRecord // that this was made of
+	of  map[string][]*attachmentRecord
 }
 
 // network returns nil if there is none of that name.
@@ -218,7 +226,17 @@ func (s *state) where(ok func(*attachmentRecord) bool) []*attachmentRecord {
 
 // of returns the attachments of a network.
 func (s *state) of(network string) []*attachmentRecord {
-	return s.where(func(a *attachmentRecord) bool { return a.Network == network })
+	if len(s.attachments) == 0 {
+		return nil
+	}
+	if m := s.members.all; len(m) != len(s.attachments) || &m[0] != &s.attachments[0] {
+		s.members = members{all: s.attachments, of: make(map[string][]*attachmentRecord)}
+		for i := range s.attachments {
+			a := &s.attachments[i]
+			s.members.of[a.Network] = append(s.members.of[a.Network], a)
+		}
+	}
+	return s.members.of[network]
 }
 
 // failed returns the attachments that wait to be restored.

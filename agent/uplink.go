@@ -316,6 +316,13 @@ func (d *declaration) vacant(p netip.Prefix) bool {
 			return false
 		}
 	}
+	for i := range d.c.Namespaces {
+		for _, l := range d.c.Namespaces[i].Links {
+			if slices.ContainsFunc(l.Addresses, meets) {
+				return false
+			}
+		}
+	}
 	// What was there before may be anybody's until it is gone.
 	for _, n := range d.was.networks {
 		if n.Uplink != nil && slices.ContainsFunc(n.Subnets, meets) {

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -21,10 +22,24 @@ func (s *state) routingSpec(n *namespaceRecord, also string) netstack.RoutingSpe
 	spec := netstack.RoutingSpec{
 		Routes: s.routes[n.Name].routes(), Seed: s.flowSeed(n.Name), Rules: s.rules(n, also),
 	}
+	known := make(map[string]func(netip.Addr) bool)
 	for _, nb := range n.Neighbours {
-		spec.Neighbours = append(spec.Neighbours, netstack.NeighbourSpec{Dev: nb.Dev, Addr: nb.Addr, MAC: nb.MAC})
+		if known[nb.Dev] == nil {
+			known[nb.Dev] = s.known(nb.Dev)
+		}
+		if !known[nb.Dev](nb.Addr) {
+			spec.Neighbours = append(spec.Neighbours, netstack.NeighbourSpec{Dev: nb.Dev, Addr: nb.Addr, MAC: nb.MAC})
+		}
 	}
 	return spec
+}
+
+// known says which addresses of a network are a container's or the gateway's. What was
+// set of such an address before it was given away must not hide who has it now; it
+// holds again when the container is gone.
+func (s *state) known(network string) func(netip.Addr) bool {
+	n, holder := s.network(network), s.holder(network)
+	return func(a netip.Addr) bool { return n != nil && slices.Contains(n.Gateways, a) || holder(a) != "" }
 }
 
 // rules are all of a namespace; nil if they are those that it has from the beginning.
@@ -72,6 +87,15 @@ func rulesOf(set *routing.Set) []routing.Rule {
 		}
 	}
 	return out
+}
+
+// lessRules are the rules that are not among others. Both may be thousands.
+func lessRules(all, others []routing.Rule) []routing.Rule {
+	there := make(map[routing.Rule]bool, len(others))
+	for _, r := range others {
+		there[r] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(r routing.Rule) bool { return there[r] })
 }
 
 // ownedRules send what comes from a container to the table of its own, if it has one.

@@ -103,6 +103,18 @@ func TestFaults(t *testing.T) {
 		"deep nesting":      {strings.Repeat("- ", 1000), "line 1: nested deeper than 16 or beyond column 512"},
 		"field given twice": {"networks: []\nnetworks: []\n", `line 2: mapping key "networks" already defined at [1:1]`},
 
+		"name of the loopback": {"networks: [{name: lo, subnets: [10.44.0.0/24]}]\n", `line 1: networks[0].name: "lo" is the name of every namespace's own device`},
+		"two of one gateway": {
+			"namespaces: [{name: s}]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n  - {name: b, namespace: s, subnets: [10.44.0.0/16], gateways: [10.44.0.1]}\n",
+			"line 4: networks[1].gateways: 10.44.0.1 is the address of a already",
+		},
+		"neighbour that is the gateway": {
+			"namespaces:\n  - name: s\n    neighbours: [10.44.0.1 lladdr 02:00:00:00:00:09 dev a]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n",
+			"line 3: namespaces[0].neighbours[0]: 10.44.0.1 is the address of a itself",
+		},
+		"name that is octal": {"networks: [{name: 012, subnets: [10.44.0.0/24]}]\n", `line 1: "012" would be read as another number than it looks; quote it, or write it in decimal`},
+		"hexadecimal number": {one(v4, "mtu: 0x5dc"), `line 4: "0x5dc" would be read as another number than it looks; quote it, or write it in decimal`},
+
 		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
@@ -264,6 +276,10 @@ func TestAccepted(t *testing.T) {
 		"overlapping, separate networks": one("subnets: [10.44.0.0/24]") + "  - {name: red, subnets: [10.44.0.0/16]}\n",
 		"document marker":                "---\nnetworks: []\n...\n",
 		"only the IPv6 gateway":          one(`subnets: [10.44.0.0/24, "fd44::/64"]`, `gateways: ["fd44::99"]`),
+		"IPv6 prefix in a flow mapping":  "networks: [{name: blue, subnets: [10.44.0.0/24, fd44::/64], gateways: [10.44.0.9, fd44::1]}]\n",
+		"prefix of many colons, in flow": "networks: [{name: blue, subnets: [fd44:0:0:1::/64 , 10.44.0.0/24]}]\n",
+		"prefix that begins as a number": "networks: [{name: blue, subnets: [2001:db8:44::/64, 10.44.0.0/24]}]\n",
+		"MAC in a flow mapping":          "networks: [{name: blue, subnets: [10.44.0.0/24], fdb: {static: [02:00:00:00:00:09 dev red vlan 3, 00:aa:00:00:00:0a dev red]}}]\n",
 		"Windows line ends":              "networks:\r\n  - name: blue\r\n    subnets: [10.44.0.0/24]\r\n",
 	}
 	for name, text := range tests {

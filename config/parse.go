@@ -32,7 +32,7 @@ func Parse(text []byte) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, &Error{Message: fmt.Sprintf("the file is larger than %d bytes", MaxSize)}
 	}
-	tokens := lexer.Tokenize(string(text))
+	tokens := joinPlain(lexer.Tokenize(string(text)))
 	if err := refuseTokens(tokens); err != nil {
 		return nil, err
 	}
@@ -75,6 +75,8 @@ func refuseTokens(tokens token.Tokens) error {
 			return tokenError(t, fmt.Sprintf("%q: anchors, aliases, merge keys and tags are not supported", t.Value))
 		case token.InvalidType:
 			return tokenError(t, "not YAML: "+t.Error)
+		case token.OctetIntegerType, token.HexIntegerType, token.BinaryIntegerType:
+			return tokenError(t, fmt.Sprintf("%q would be read as another number than it looks; quote it, or write it in decimal", t.Value))
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:

@@ -139,6 +139,7 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 			u.VRF = s.vrfOf[u.Name]
 		}
 		v.apart(field, &u, c)
+		v.fromLinks(field, &u, c)
 		c.Uplinks = append(c.Uplinks, u)
 	}
 }
@@ -286,6 +287,19 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		for _, p := range u.Addresses {
 			if n.Namespace == u.Namespace {
 				v.clear(field+".addresses", p.Masked(), n.Subnets, "network "+n.Name)
+			}
+		}
+	}
+}
+
+// fromLinks holds an uplink's addresses against those of its namespace's links.
+func (v *validator) fromLinks(field string, u *Uplink, c *Config) {
+	for i := range c.Namespaces {
+		for _, l := range c.Namespaces[i].Links {
+			for _, p := range u.Addresses {
+				if c.Namespaces[i].Name == u.Namespace {
+					v.clear(field+".addresses", p.Masked(), masked(l.Addresses), "addresses of link "+l.Name)
+				}
 			}
 		}
 	}

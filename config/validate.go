@@ -72,7 +72,44 @@ func (v *validator) config(raw *rawFile) *Config {
 		c.Networks = append(c.Networks, n)
 	}
 	v.uplinks(raw, c, scopes)
+	v.owners(c)
 	return c
+}
+
+// owners wants each address of a gateway or link to be of one device of its namespace,
+// and of no static neighbour.
+func (v *validator) owners(c *Config) {
+	type key struct {
+		namespace string
+		addr      netip.Addr
+	}
+	own := make(map[key]string)
+	claim := func(namespace, field, device string, a netip.Addr) {
+		k := key{namespace, a}
+		if other := own[k]; other != "" {
+			v.fault(field, "%s is the address of %s already", a, other)
+		}
+		own[k] = device
+	}
+	for i := range c.Networks {
+		n := &c.Networks[i]
+		for _, g := range n.Gateways {
+			claim(n.Namespace, fmt.Sprintf("networks[%d].gateways", i), n.Name, g)
+		}
+	}
+	for i := range c.Namespaces {
+		n := &c.Namespaces[i]
+		for j := range n.Links {
+			for _, p := range n.Links[j].Addresses {
+				claim(n.Name, fmt.Sprintf("namespaces[%d].links[%d].addresses", i, j), n.Links[j].Name, p.Addr())
+			}
+		}
+		for j, nb := range n.Neighbours {
+			if other := own[key{n.Name, nb.Addr}]; other != "" {
+				v.fault(fmt.Sprintf("namespaces[%d].neighbours[%d]", i, j), "%s is the address of %s itself", nb.Addr, other)
+			}
+		}
+	}
 }
 
 func (v *validator) network(field string, r *rawNetwork) Network {
@@ -107,6 +144,8 @@ func (v *validator) name(field, name string) {
 	switch {
 	case name == "":
 		v.fault(field, "missing")
+	case name == "lo":
+		v.fault(field, "\"lo\" is the name of every namespace's own device")
 	case !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`).MatchString(name):
 		v.fault(field, "%q: 1 to 32 of a-z, 0-9 and -, not beginning with -", name)
 	}

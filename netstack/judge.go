@@ -277,7 +277,7 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 				t.out.share = append(t.out.share, departure{out, o.Tag})
 				t.mirror(o.Mirror, o.Tag, i)
 			}
-		case out.link == nil || wants(&f.View, o.Tag):
+		case out.link == nil || wants(&f.View, o.Tag) && t.heeds(in, out, i):
 			t.leave(in, o, i)
 		}
 	}

@@ -27,6 +27,7 @@ const maxCrossings = 8
 // hop is what routers do to each packet of a flow.
 type hop struct {
 	epochs  [4]router.Epoch // of the routers that said so
+	links   [3]transit      // between them
 	neigh   neigh.Ref       // zero for what is delivered
 	dst     packet.MAC
 	src     packet.MAC
@@ -34,8 +35,18 @@ type hop struct {
 	mss     uint16 // for packet.Frame.ClampMSS; 0: none
 	hops    uint8  // what the hop limit loses
 	routers uint8  // epochs in use
+	crossed uint8  // links in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
+}
+
+// transit counts what passes a link, at both of its ends.
+type transit struct{ out, in *trace.PortCounters }
+
+func (x transit) count(f *packet.Frame) {
+	n, bytes := f.Segments()
+	x.out.AddTx(uint64(n), uint64(bytes))
+	x.in.AddRx(uint64(n), uint64(bytes))
 }
 
 // valid reports whether the routers and the neighbour table would say the same.
@@ -82,6 +93,9 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	}
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
+	for i := range h.crossed {
+		h.links[i].count(f)
+	}
 	return true
 }
 
@@ -107,6 +121,20 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	}
 	c := crossing{in: in, src: v.Src, keep: keep && !priority && v.Mirror|v.MirrorIn == 0, hop: hop{untag: untag}}
 	t.ask(&c, in.local, i)
+}
+
+// heeds reports whether the host stack behind out is to hear of frame i, which is for
+// everybody: the router has no objections to its source.
+func (t *turn) heeds(in, out *port, i int) bool {
+	if !t.frames[i].View.Is(packet.ViewIP) {
+		return true
+	}
+	c := crossing{in: in}
+	v := t.input(&c, out.space, t.packetAt(&c, out, i, 0))
+	if v.Action == router.Drop {
+		drop(in, v.Reason, 1)
+	}
+	return v.Action == router.Deliver
 }
 
 // route shows frame i, which the host stack behind in has sent, to the router.
@@ -176,13 +204,12 @@ func (t *turn) ask(c *crossing, at *port, i int) {
 		return
 	}
 	t.tally.work += routeWork
-	v := t.input(c, at, i, 0)
+	v := t.input(c, at.space, t.packetAt(c, at, i, 0))
 	t.follow(c, at, &v, i)
 }
 
-func (t *turn) input(c *crossing, at *port, i, limit int) router.Verdict {
-	p := t.packetAt(c, at, i, limit)
-	return at.space.router.Input(p, t.out.sink(at.space, c.in.index))
+func (t *turn) input(c *crossing, s *space, p *router.Packet) router.Verdict {
+	return s.router.Input(p, t.out.sink(s, c.in.index))
 }
 
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
@@ -222,7 +249,9 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	to := t.behind(out, v)
 	if to != nil && to.mtu < v.MTU {
 		if v.MTU = to.mtu; f.L3Len() > to.mtu {
-			again := t.input(c, at, i, to.mtu)
+			p := t.packetAt(c, at, i, to.mtu)
+			p.Ports = v.Ports
+			again := t.input(c, at.space, p)
 			if again.Action != router.Forward {
 				t.follow(c, at, &again, i)
 				return
@@ -302,9 +331,12 @@ func (t *turn) cross(c *crossing, out *port, i int) {
 		drop(c.in, trace.LinkLoop, 1)
 		return
 	}
-	n, bytes := t.frames[i].Segments()
-	out.counters.AddTx(uint64(n), uint64(bytes))
-	peer.counters.AddRx(uint64(n), uint64(bytes))
+	x := transit{out.counters, peer.counters}
+	x.count(&t.frames[i])
+	if h := &c.hop; int(h.crossed) < len(h.links) {
+		h.links[h.crossed] = x
+		h.crossed++
+	}
 	t.ask(c, peer, i)
 }
 

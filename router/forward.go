@@ -114,7 +114,7 @@ func (w *passage) toNeighbour(mtu int) Verdict {
 	}
 	v := Verdict{
 		Action: Forward, Device: w.out.Index, Src: w.out.MAC, MTU: mtu, MSS: w.mss(mtu), TTL: !w.Local,
-		Epoch: Epoch{w.st.epoch}, Cacheable: w.cacheable() && !w.redirect,
+		Epoch: Epoch{w.st.epoch}, Cacheable: w.cacheable() && !w.redirect, Ports: w.flow,
 	}
 	if w.out.PointToPoint {
 		v.Link, v.Src = true, packet.MAC{}

@@ -3,6 +3,7 @@
 package router
 
 import (
+	"sluice/fragment"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/trace"
@@ -10,7 +11,8 @@ import (
 
 // Packet is a frame that a router is asked about.
 type Packet struct {
-	// Frame is IP without a VLAN tag, as it was received, parsed without fault.
+	// Frame is IP, as it was received, parsed without fault; without a VLAN tag unless
+	// it was sent to a group, and so goes no further.
 	Frame *packet.Frame
 	// Device is where it came in. Of what the namespace's own stack sends it is
 	// the one that the stack chose.
@@ -18,8 +20,10 @@ type Packet struct {
 	Port   uint16 // container's port that it came from; 0: none
 	Local  bool   // the namespace's own stack sends it
 	// Limit is what fits behind the next hop's port of a bridge, if the caller knows
-	// that it is less than the device's MTU; 0: not.
+	// that it is less than the device's MTU; 0: not. Who asks again because of it
+	// says which Ports the Verdict had before, so that a fragment is followed once.
 	Limit int
+	Ports fragment.Ports
 	Now   neigh.Tick // seconds
 	Nanos int64      // of a clock that only goes forward: for rates
 }
@@ -73,6 +77,8 @@ type Verdict struct {
 	MTU   int
 	MSS   uint16    // of TCP, to be clamped if it is a SYN; 0: not
 	Neigh neigh.Ref // of the next hop, to be touched; zero over a link
+	// Ports are those of a fragment's flow, if they were asked for; see Packet.
+	Ports fragment.Ports
 
 	// Epoch, with Neigh if that is not zero, is how long the verdict holds for the
 	// flow, if it is Cacheable.

@@ -160,7 +160,7 @@ var reasonTable = [NumReasons]reasonText{
 	ReversePath:        {"rp_filter", "the route back to the source leads elsewhere (RFC 3704), or there is none"},
 	LinkScope:          {"link_scope", "link-local address in a packet that would leave its link"},
 	TTLExceeded:        {"ttl_exceeded", "hop limit used up"},
-	NoForward:          {"no_forward", "not for the namespace itself, and its device does not forward"},
+	NoForward:          {"no_forward", "not for the namespace itself, and its device does not forward, or it was sent to everybody on the link"},
 	FragNeeded:         {"frag_needed", "larger than the MTU of the way on, and not to be fragmented"},
 	SourceRoute:        {"source_route", "source route of IPv4, which is never followed"},
 	MalformedOption:    {"malformed_option", "IPv4 or hop-by-hop option that is cut short, misplaced or must be known"},

@@ -49,7 +49,7 @@ func toolsPlan() *lab.Plan {
 	}
 }
 
-var times = regexp.MustCompile(`\d+(\.\d+)? ?ms`)
+var times = regexp.MustCompile(` *\d+(\.\d+)? ?ms`)
 
 // tools are what host a runs.
 func tools() []string {

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"testing"
+
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+	"sluice/routing"
+	"sluice/trace"
+)
+
+// TestGroupsAreCheckedAsWell: what is sent to everybody on the link comes to the host
+// stack by the bridge's flood, and must not pass by what the router checks of sources.
+func TestGroupsAreCheckedAsWell(t *testing.T) {
+	one := site(1, 2)
+	one.Device.ReversePath = routing.ReverseStrict
+	l := stillSites(t, sites("lab", one, site(2, 1)))
+	for name, tt := range map[string]struct {
+		edit func(*pt.Packet)
+		want trace.Reason
+	}{
+		"another network's container": {func(p *pt.Packet) { p.Src = bob.addr4() }, trace.ReversePath},
+		"and by IPv6":                 {func(p *pt.Packet) { p.Src, p.Dst = bob.addr6(), gate(1).addr6() }, trace.ReversePath},
+		"another network's gateway":   {func(p *pt.Packet) { p.Src = gate(2).addr4() }, trace.MartianSource},
+		"loopback":                    {func(p *pt.Packet) { p.Src = pt.IP("127.0.0.1") }, trace.MartianSource},
+		"a host of another network":   {func(p *pt.Packet) { p.Dst = bob.addr4() }, trace.NoForward},
+		"a group":                     {func(p *pt.Packet) { p.Src, p.Dst = bob.addr4(), pt.IP("224.0.0.1") }, trace.ReversePath},
+		"itself":                      {func(*pt.Packet) {}, trace.None},
+	} {
+		p := alice.to(bob)
+		p.Dst, p.DstMAC = gate(1).addr4(), packet.Broadcast()
+		tt.edit(&p)
+		ping := pt.Ping4
+		if p.Dst.Is6() {
+			ping = pt.Ping6
+		}
+		before := l.drops(alice.port(), tt.want)
+		l.send(alice.port(), ping(p))
+		if l.got(party{1, 2}.port()) == nil {
+			t.Errorf("%s: the other container did not get it", name)
+		}
+		if tt.want == trace.None {
+			l.arrived(alice, pt.ICMP(pt.ICMPType(0, 0)))
+			continue
+		}
+		if got := l.drops(alice.port(), tt.want) - before; got != 1 {
+			t.Errorf("%s: %d dropped for %v, all drops are %v", name, got, tt.want, l.stats(alice.port()).Drops)
+		}
+		l.silent(alice.port(), party{1, 2}.port(), bob.port())
+	}
+}
+
+// TestFragmentsForSmallerPorts go there, in smaller ones, also if their flow has several
+// ways to go.
+func TestFragmentsForSmallerPorts(t *testing.T) {
+	s := sites("lab", site(1, 1), site(2, 2))
+	s.Networks[1].Ports[0].MTU, s.Networks[1].Ports[1].MTU = 600, 600
+	s.Routing.Routes = []routing.Route{via("10.77.0.0/16", "site2", bob.addr4(), party{2, 2}.addr4())}
+	l := stillSites(t, s)
+	head := func(offset uint16, more bool) pt.IPv4Hdr {
+		return pt.IPv4Hdr{Src: alice.addr4(), Dst: pt.IP("10.77.0.1"), ID: 7, Offset: offset, MF: more, Proto: new(uint8(17))}
+	}
+	ether := pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}
+	l.send(alice.port(), pt.Build(ether, head(0, true), pt.UDPHdr{}, pt.Bytes(792)))
+	l.send(alice.port(), pt.Build(ether, head(800, false), pt.Bytes(800)))
+	got := 0
+	for _, at := range []party{bob, {2, 2}} {
+		for f := l.got(at.port()); f != nil; f = l.got(at.port()) {
+			got++
+		}
+	}
+	if got != 4 {
+		t.Errorf("%d fragments arrived, want 4; drops %v", got, l.stats(alice.port()).Drops)
+	}
+}
