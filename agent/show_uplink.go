@@ -29,26 +29,27 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 		a.plane.sockets.countOverruns(a.counters)
 	}
 	out := []api.Uplink{}
-	for _, space := range spaces {
-		for _, n := range st.in(space) {
-			rec := st.uplinkPort(n.Name)
-			if n.Uplink == nil || rec == nil || sel.name != "" && sel.name != n.Name && sel.name != rec.IfName {
-				continue
-			}
-			up := a.publicUplink(st, n, rec)
-			up.HostForwards = forwarded(up.Addresses, v4, v6)
-			if q.stats {
-				up.Stats = a.stats(rec.Port)
-			}
-			up.Line = uplinkText(&up)
-			out = append(out, up)
+	for _, rec := range st.uplinks() {
+		n := st.network(rec.Network)
+		if n == nil || rec.State == api.StateDeleting || !slices.Contains(spaces, n.space()) || !isNamed(sel.name, n.Name, rec.IfName) {
+			continue
 		}
+		up := a.publicUplink(st, n, rec)
+		up.HostForwards = forwarded(up.Addresses, v4, v6)
+		if q.stats {
+			up.Stats = a.stats(rec.Port)
+		}
+		up.Line = uplinkText(&up)
+		out = append(out, up)
 	}
 	if sel.name != "" && len(out) == 0 {
 		return nil, refuse(api.CodeNotFound, "words", "Uplink \"%s\" does not exist.", sel.name)
 	}
 	return out, nil
 }
+
+// isNamed reports whether a name is one of some; none means all.
+func isNamed(name string, of ...string) bool { return name == "" || slices.Contains(of, name) }
 
 // forwarded reports whether the host forwards packets of all families of the addresses.
 func forwarded(addrs []netip.Prefix, v4, v6 bool) bool {

@@ -58,6 +58,11 @@ func Stop(ctx context.Context, o Options) error {
 		return err
 	}
 	defer lock.Close()
+	return stopRest(ctx, dir, o)
+}
+
+// stopRest ends what may run without an agent, and removes what nobody needs then.
+func stopRest(ctx context.Context, dir runDir, o Options) error {
 	if err := stopOrphan(ctx, dir); err != nil {
 		return err
 	}

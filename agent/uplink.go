@@ -173,9 +173,7 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	n := uplinkNet(c, ends)
-	if old != nil {
-		n.Port, n.MAC = old.Port, old.MAC
-	} else if err := d.decideUplink(&n); err != nil {
+	if err := d.decideUplink(&n, old); err != nil {
 		return err
 	}
 	d.is.networks = append(d.is.networks, n)
@@ -183,7 +181,7 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	port := d.is.uplinkPort(c.Name)
-	if old != nil && port != nil && port.IfName == c.IfName && port.MTU == c.MTU && old.space() == n.space() && slices.Equal(old.ends(), ends) {
+	if old != nil && port != nil && port.serves(&n, old, c.IfName) {
 		return nil
 	}
 	if err := d.unplug(port); err != nil {
@@ -192,8 +190,18 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	return d.plug(c, &n)
 }
 
+// serves reports whether the pair that an uplink's port has is good for its network as
+// it is now.
+func (a *attachmentRecord) serves(n, old *networkRecord, ifname string) bool {
+	return a.IfName == ifname && a.MTU == n.MTU && old.space() == n.space() && slices.Equal(old.ends(), n.ends())
+}
+
 // decideUplink decides the port and the MAC of Sluice's end, which stay for good.
-func (d *declaration) decideUplink(n *networkRecord) (err error) {
+func (d *declaration) decideUplink(n, old *networkRecord) (err error) {
+	if old != nil {
+		n.Port, n.MAC = old.Port, old.MAC
+		return nil
+	}
 	if n.Port, err = d.number(); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -120,6 +121,7 @@ func (a *Agent) settled(st *state, was map[string]api.State) error {
 				err = t.dropAttachment(rec.ID)
 			case api.StateCreating:
 				err = t.putAttachment(rec)
+			default: // as it was
 			}
 			if err != nil {
 				return err
@@ -165,6 +167,17 @@ func (a *Agent) dress(ctx context.Context, st *state) error {
 	}
 	a.undressed.Store(&faults)
 	return errors.Join(all...)
+}
+
+// redress is dress after a change that is made already.
+func (a *Agent) redress(ctx context.Context, networks bool) {
+	st, err := a.store.read()
+	if err == nil && networks {
+		err = a.dress(ctx, st)
+	}
+	if err != nil {
+		a.log.Error("uplinks", "err", err)
+	}
 }
 
 func (a *Agent) dressOne(ctx context.Context, c *uplink.Config) error {
@@ -272,10 +285,42 @@ func (a *Agent) tendOnce(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	st, err := a.store.read()
+	if err != nil || len(st.uplinks()) == 0 {
+		return err
+	}
+	lost, err := a.strayed(st)
 	if err != nil {
 		return err
 	}
+	if err := a.vanished(ctx, lost); err != nil {
+		return err
+	}
+	if st, err = a.store.read(); err != nil {
+		return err
+	}
 	return a.dress(ctx, st)
+}
+
+// strayed are the uplinks whose interface somebody has renamed or moved away.
+func (a *Agent) strayed(st *state) (out []*attachmentRecord, err error) {
+	ends, err := veth.HostEnds(a.hostNS)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range st.uplinks() {
+		i := slices.IndexFunc(ends, func(e veth.HostEnd) bool { return e.Name == rec.hostIfName() })
+		if rec.State != api.StateReady || i < 0 { // one that was deleted is the reaper's business
+			continue
+		}
+		has, err := a.host.Has(rec.IfName, ends[i].Index)
+		if err != nil {
+			return nil, err
+		}
+		if !has {
+			out = append(out, rec)
+		}
+	}
+	return out, nil
 }
 
 // placeOf opens the namespace of an attachment's container; see sameNamespace.

@@ -21,6 +21,7 @@ import (
 	"sluice/api"
 	"sluice/netstack"
 	"sluice/uplink"
+	"sluice/veth"
 )
 
 // site is two networks of a namespace, and lines of the list of uplinks.
@@ -372,6 +373,58 @@ func TestUplinkMended(t *testing.T) {
 		l.agrees()
 		l.pings(web, "192.0.2.1")
 	}
+	// A network that goes to a VRF is not behind the uplink any more.
+	l.commands("vrf add red table 10", "link set db master red")
+	l.agrees()
+	if _, routes, _ := l.hostHas(); slices.Contains(routes, "10.78.0.0/24") {
+		t.Errorf("routes are %v", routes)
+	}
+}
+
+func (l *lab) commands(lines ...string) {
+	l.t.Helper()
+	var all []api.Command
+	for _, line := range lines {
+		words := strings.Fields(line)
+		all = append(all, api.Command{Object: words[0], Words: words[1:]})
+	}
+	if _, err := l.api.Command(l.t.Context(), &api.CommandRequest{Namespace: "shop", Commands: all}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestStrayedUplink is found when the host is looked at.
+func TestStrayedUplink(t *testing.T) {
+	l := newHostedLab(t)
+	agent := l.process()
+	l.apply(site("{name: out, namespace: shop, masquerade: true}"))
+	was := l.uplinks()[0]
+	kill(agent)
+	a := &Agent{}
+	var err error
+	if a.hostNS, err = veth.OpenNetNS(l.run("netns/sluice")); err != nil {
+		t.Fatal(err)
+	}
+	defer a.hostNS.Close()
+	if a.ownNS, err = veth.OpenNetNS(l.inside); err != nil {
+		t.Fatal(err)
+	}
+	defer a.ownNS.Close()
+	a.host = uplink.NewHost(a.ownNS)
+	st := &state{attachments: []attachmentRecord{{Port: was.Port, IfName: was.IfName, State: api.StateReady, Uplink: true}}}
+	for _, want := range []int{0, 1} {
+		if lost, err := a.strayed(st); err != nil || len(lost) != want {
+			t.Errorf("strayed: %v, %v", lost, err)
+		}
+		l.onHost("ip", "link", "set", "sluice-out", "down")
+		if want == 0 {
+			l.onHost("ip", "link", "set", "sluice-out", "name", "renamed")
+			l.onHost("ip", "link", "add", "sluice-out", "type", "veth", "peer", "name", "another")
+		}
+	}
+	l.onHost("ip", "link", "del", "sluice-out")
+	l.process()
+	l.agrees()
 }
 
 // TestUplinkRestored: agents follow each other by restart, by kill -9 of both, and by

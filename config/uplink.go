@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sluice/iproute"
@@ -67,7 +68,7 @@ func spaces(f *rawFile) []rawNamespace {
 		for j := range f.Uplinks {
 			if own && !declared[n.Name] && spaceOf(f, &f.Uplinks[j]) == n.Name {
 				declared[n.Name] = true
-				out = append(out[:len(out):len(out)], rawNamespace{Name: n.Name})
+				out = append(slices.Clip(out), rawNamespace{Name: n.Name})
 			}
 		}
 	}
@@ -139,7 +140,7 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 			u.VRF = s.vrfOf[u.Name]
 		}
 		v.apart(field, &u, c)
-		v.fromLinks(field, &u, c)
+		v.inside(field, &u, c)
 		c.Uplinks = append(c.Uplinks, u)
 	}
 }
@@ -260,46 +261,45 @@ func (v *validator) farEnds(field string, raw []string, ends []netip.Prefix) []n
 	return out
 }
 
-// apart holds an uplink against what is in the file before it: on the host there is
-// one table of routes for all namespaces.
+// apart holds an uplink against those before it: on the host there is one table of
+// routes for all namespaces.
 func (v *validator) apart(field string, u *Uplink, c *Config) {
 	for i := range c.Uplinks {
 		o := &c.Uplinks[i]
+		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
 		case o.IfName == u.IfName:
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
-		case u.DefaultRoute && o.DefaultRoute && o.Namespace == u.Namespace && o.VRF == u.VRF:
+		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
-		case u.HostRoutes && o.HostRoutes && o.Namespace == u.Namespace && o.VRF == u.VRF:
+		case same && u.HostRoutes && o.HostRoutes:
 			v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
 		}
-		for _, p := range u.Addresses {
-			v.clear(field+".addresses", p.Masked(), masked(o.Addresses), "addresses of uplink "+o.Name)
-			v.clear(field+".addresses", p.Masked(), c.Behind(o), "a network behind uplink "+o.Name)
+		for _, p := range masked(u.Addresses) {
+			v.clear(field+".addresses", p, masked(o.Addresses), "addresses of uplink "+o.Name)
+			v.clear(field+".addresses", p, c.Behind(o), "a network behind uplink "+o.Name)
 		}
 		for _, n := range c.Behind(u) {
 			v.clear(field+".hostRoutes", n, masked(o.Addresses), "addresses of uplink "+o.Name)
 			v.clear(field+".hostRoutes", n, c.Behind(o), "a network behind uplink "+o.Name)
 		}
 	}
-	for i := range c.Networks {
-		n := &c.Networks[i]
-		for _, p := range u.Addresses {
-			if n.Namespace == u.Namespace {
-				v.clear(field+".addresses", p.Masked(), n.Subnets, "network "+n.Name)
-			}
-		}
-	}
 }
 
-// fromLinks holds an uplink's addresses against those of its namespace's links.
-func (v *validator) fromLinks(field string, u *Uplink, c *Config) {
-	for i := range c.Namespaces {
-		for _, l := range c.Namespaces[i].Links {
-			for _, p := range u.Addresses {
-				if c.Namespaces[i].Name == u.Namespace {
-					v.clear(field+".addresses", p.Masked(), masked(l.Addresses), "addresses of link "+l.Name)
-				}
+// inside holds an uplink's addresses against those of its namespace.
+func (v *validator) inside(field string, u *Uplink, c *Config) {
+	for _, p := range masked(u.Addresses) {
+		for i := range c.Networks {
+			if n := &c.Networks[i]; n.Namespace == u.Namespace {
+				v.clear(field+".addresses", p, n.Subnets, "network "+n.Name)
+			}
+		}
+		for i := range c.Namespaces {
+			if c.Namespaces[i].Name != u.Namespace {
+				continue
+			}
+			for _, l := range c.Namespaces[i].Links {
+				v.clear(field+".addresses", p, masked(l.Addresses), "addresses of link "+l.Name)
 			}
 		}
 	}
