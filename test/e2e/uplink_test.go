@@ -117,7 +117,7 @@ func TestUplinkMasqueraded(t *testing.T) {
 			from.Ping(w.world.IP(f))
 			lab.TCP(from, w.world, f, 8<<20)
 			r := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.5", "-to", w.world.At(f)), time.Minute)
-			if r.Count < 100 || r.Lost > 1 { // one may be late when the time is over
+			if r.Count < 100 || r.Lost > r.Count/100 { // what is late on a busy machine counts as lost
 				t.Errorf("%s, %v: %+v; the host's port: %+v", from.Name(), f, r, w.uplinks()[0].Stats)
 			}
 		}
