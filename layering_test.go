@@ -71,6 +71,11 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
+		"uplink": {
+			"veth":   "it enters the host's network namespace",
+			"packet": "MAC addresses",
+		},
+
 		// Row 2: the words of users, and what a namespace does with an IP packet.
 		"iproute": {
 			"routing":      "it leaves routes and rules to it, and names its tables",
@@ -146,6 +151,7 @@ func layers() map[string]edges {
 			"conntrack": "it makes the file of connections, and lists them",
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
+			"uplink":    "what the host has for an uplink",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",

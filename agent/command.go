@@ -46,6 +46,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 			return nil, err
 		}
 		e.note(a)
+		a.redress(ctx, len(e.networks) > 0)
 	}
 	a.forget(ctx, e.space, e.forgotten)
 	a.log.Info("commands carried out", "namespace", e.space, "done", reply.Done, "failed", len(reply.Failed))

@@ -377,6 +377,9 @@ func (e *editor) setNetwork(n *networkRecord, c *iproute.LinkChange) error {
 	if next.VRF, err = e.master(c, n.VRF); err != nil {
 		return err
 	}
+	if c.MTU != 0 && n.Uplink != nil {
+		return &routing.ParseError{Word: "mtu", Reason: "that of an uplink is declared in the file, see apply"}
+	}
 	if c.MTU != 0 {
 		next.MTU = c.MTU
 		if low := n.leastMTU(); c.MTU < low {

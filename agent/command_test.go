@@ -15,6 +15,7 @@ import (
 	"sluice/api"
 	"sluice/config"
 	"sluice/routing"
+	"sluice/uplink"
 )
 
 // shop is two namespaces, one of which has two networks and a link to the other.
@@ -37,6 +38,7 @@ type desk struct {
 	store *store
 	sets  sets
 	path  string
+	host  *uplink.Survey // what uplinks could collide with
 }
 
 func newDesk(t *testing.T, yaml string) *desk {
@@ -75,6 +77,7 @@ func (d *desk) tryDeclare(yaml string) ([]string, error) {
 	}
 	var out []string
 	err = d.store.update(func(t *txn) error {
+		t.host = d.host
 		changes, err := t.declare(c, &d.sets)
 		for _, ch := range changes {
 			out = append(out, ch.String())

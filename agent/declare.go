@@ -37,7 +37,7 @@ func (t *txn) declare(c *config.Config, built *sets) ([]api.Change, error) {
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.networks, d.namespaces, d.routing, d.forget} {
+	for _, step := range []func() error{d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -58,6 +58,9 @@ func (d *declaration) number() (uint16, error) {
 func (d *declaration) networks() error {
 	for i := range d.was.networks {
 		name := d.was.networks[i].Name
+		if d.was.isUplink(name) {
+			continue
+		}
 		if slices.ContainsFunc(d.c.Networks, func(n config.Network) bool { return n.Name == name }) {
 			continue
 		}
@@ -80,7 +83,7 @@ func (d *declaration) networks() error {
 
 func (d *declaration) network(c *config.Network) error {
 	old := d.was.network(c.Name)
-	if old == nil {
+	if old == nil || old.Uplink != nil {
 		return d.addNetwork(c)
 	}
 	n := *old
@@ -200,6 +203,9 @@ func (d *declaration) route(i int, rec *namespaceRecord) error {
 		}
 	}
 	if set, err = d.apply(field+".routes", set, changes); err != nil {
+		return err
+	}
+	if set, err = d.defaults(rec, set); err != nil {
 		return err
 	}
 	was := d.was.routes[rec.Name]

@@ -193,7 +193,7 @@ func TestLists(t *testing.T) {
 		}
 	}
 	all, err := l.api.Namespaces(ctx)
-	if err != nil || fmt.Sprint(all) != "[{edge [] [] [] map[] 0 5} {shop [db web] [] [red] map[blue:100] 2 10}]" {
+	if err != nil || fmt.Sprint(all) != "[{edge [] [] [] [] map[] 0 5} {shop [db web] [] [] [red] map[blue:100] 2 10}]" {
 		t.Errorf("namespaces: %v, %v", all, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,6 +61,20 @@ func (d runDir) lock() (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, d)
 	}
 	return nil, fmt.Errorf("lock %s: %w", d, err)
+}
+
+// lockPatience is how long a lock may take to become free that nobody means to hold.
+const lockPatience = time.Second
+
+// lockSoon is lock, which waits a moment: a child of an agent that was killed has the
+// lock with it until it executes its program.
+func (d runDir) lockSoon() (*os.File, error) {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
+		f, err := d.lock()
+		if !errors.Is(err, ErrLocked) || time.Now().After(end) {
+			return f, err
+		}
+	}
 }
 
 // makePrivate makes a directory, or accepts one that nobody else can put anything

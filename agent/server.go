@@ -80,6 +80,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathRoutes, list(a, func(_ context.Context, q query) ([]api.Route, error) { return a.routeList(q) }))
 	mux.HandleFunc("GET "+api.PathRules, list(a, func(_ context.Context, q query) ([]api.Rule, error) { return a.ruleList(q) }))
 	mux.HandleFunc("GET "+api.PathVRFs, list(a, func(_ context.Context, q query) ([]api.VRF, error) { return a.vrfList(q) }))
+	mux.HandleFunc("GET "+api.PathUplinks, list(a, func(_ context.Context, q query) ([]api.Uplink, error) { return a.uplinkList(q) }))
 	mux.HandleFunc("GET "+api.PathDevices, list(a, func(_ context.Context, q query) ([]api.Device, error) { return a.deviceList(q) }))
 	mux.HandleFunc("GET "+api.PathVLANs, list(a, func(_ context.Context, q query) ([]api.VLANPort, error) { return a.vlanList(q) }))
 	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))

@@ -38,6 +38,7 @@ const (
 	PathRouteGet   = "/v1/route/get"
 	PathRules      = "/v1/rules"
 	PathVRFs       = "/v1/vrfs"
+	PathUplinks    = "/v1/uplinks"
 	PathDevices    = "/v1/devices"
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"

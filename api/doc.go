@@ -28,6 +28,7 @@
 //	GET  /v1/route/get   ?namespace= ?words=  -> RouteGet
 //	GET  /v1/rules       ?namespace= ?words=  -> []Rule
 //	GET  /v1/vrfs        ?namespace= ?words=  -> []VRF
+//	GET  /v1/uplinks     ?namespace= ?words= ?stats=1  -> []Uplink
 //	GET  /v1/devices     ?namespace= ?words=  -> []Device
 //	GET  /v1/vlans       ?namespace= ?words=  -> []VLANPort
 //	GET  /v1/mdb         ?namespace= ?words=  -> []MDBEntry

@@ -58,6 +58,8 @@ type Config struct {
 	// network's own name.
 	Namespaces []Namespace
 	Networks   []Network
+	// Uplinks are in the order of the file, each in one of Namespaces.
+	Uplinks []Uplink
 
 	file *ast.File // for Fault
 }

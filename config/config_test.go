@@ -72,7 +72,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
 		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
 		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
-		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{links: [{peer: {x: 1}}]}]",
+		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
 	} {
 		_, err := config.Parse([]byte(at))
 		_, fields, ok := strings.Cut(fmt.Sprint(err), "expected ")
@@ -118,7 +118,7 @@ func TestFaults(t *testing.T) {
 		"name that is octal": {"networks: [{name: 012, subnets: [10.44.0.0/24]}]\n", `line 1: "012" would be read as another number than it looks; quote it, or write it in decimal`},
 		"hexadecimal number": {one(v4, "mtu: 0x5dc"), `line 4: "0x5dc" would be read as another number than it looks; quote it, or write it in decimal`},
 
-		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks"},
+		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
 			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
@@ -328,7 +328,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config.Load(path)
-	if want := path + ": line 1: x: unknown field; expected namespaces, networks"; fmt.Sprint(err) != want {
+	if want := path + ": line 1: x: unknown field; expected namespaces, networks, uplinks"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

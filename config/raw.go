@@ -13,6 +13,7 @@ import (
 type rawFile struct {
 	Namespaces []rawNamespace `yaml:"namespaces"`
 	Networks   *[]rawNetwork  `yaml:"networks"`
+	Uplinks    []rawUplink    `yaml:"uplinks"`
 }
 
 type rawNamespace struct {

@@ -53,6 +53,7 @@ func TestOutput(t *testing.T) {
 		"vrf":       {lines: []string{"vrf", "v show red", "vrf exec red ls", "vrf add red table 100"}},
 		"vlan":      {lines: []string{"vlan", "vlan show dev red", "vl add dev red vid 10", "vlan tunnelshow"}},
 		"mdb":       {lines: []string{"mdb", "m sh", "mdb replace dev blue port red grp 239.1.1.1"}},
+		"uplink":    {lines: []string{"uplink", "-s up sh out", "-o uplink", "-j uplink", "uplink add x", "uplink help"}},
 		"namespace": {lines: []string{"namespace", "netns list", "names show shop", "-n default netns", "namespace show nosuch", "-j namespace", "namespace add x"}},
 		"conntrack": {lines: []string{
 			"conntrack -L", "conntrack -L -o json", "-j -p conntrack --dump", "conntrack -L -p frob", "conntrack -D -p tcp", "conntrack -F", "conntrack -C", "conntrack -S", "-j conntrack -S",
