@@ -171,10 +171,11 @@ func (s *state) deviceNumbers(namespace string) map[string]uint16 {
 	return out
 }
 
-// portLimits are those of a container's connections.
+// portLimits are those of a container's connections. Behind an uplink's port is the
+// world, which has no quota.
 func (s *state) portLimits(n *networkRecord) conntrack.PortLimits {
 	rec := s.namespace(n.space())
-	if rec == nil || !rec.Connections.tracks() {
+	if rec == nil || n.Uplink != nil || !rec.Connections.tracks() {
 		return conntrack.PortLimits{}
 	}
 	return conntrack.PortLimits{Quota: rec.Connections.QuotaPerPort}

@@ -301,3 +301,28 @@ func TestConntrackEvents(t *testing.T) {
 	d.CLI("conntrack", "-S").Expect(0, "cpu=0")
 	d.CLI("nat").Expect(0, "postrouting oifname wan masquerade")
 }
+
+// TestTranslatedUplink leaves by the host's uplink with addresses translated by Sluice:
+// neither host nor world knows the containers' addresses. A published port leads in.
+//
+//	red -- web -- shop (masquerade) == out == host ---- world
+func TestTranslatedUplink(t *testing.T) {
+	const out = "{name: out, hostRoutes: false, forward: true}"
+	w := newWay(t, 1500, out)
+	w.d.Apply(strings.Replace(shopYAML(out), "[{name: shop}]", "[{name: shop, nat: [postrouting oifname out masquerade]}]", 1))
+	w.d.CLI("-n", "shop", "publish", "add", "tcp", "7700", "to", w.red.Name()+":7000").Expect(0)
+	w.red.Serve()
+	for _, p := range w.uplinks()[0].Addresses {
+		f := map[bool]lab.Family{true: lab.V4, false: lab.V6}[p.Addr().Is4()]
+		w.world.Run("ip", "route", "add", p.Addr().String(), "via", wan(f))
+		w.red.Ping(w.world.IP(f))
+		lab.TCP(w.red, w.world, f, 4<<20)
+		send(t, w.world, netip.AddrPortFrom(p.Addr(), 7700))
+		send(t, w.host, netip.AddrPortFrom(p.Addr(), 7700))
+		for _, c := range conntrack(t, w.d, "-p", "tcp", "-d", w.world.IP(f).String()) {
+			if c.Reply.Dst != p.Addr() {
+				t.Errorf("not translated: %s", c.Line)
+			}
+		}
+	}
+}
