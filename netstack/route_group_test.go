@@ -123,3 +123,12 @@ func TestNeighboursOfOtherVLANs(t *testing.T) {
 	l.send(alice.port(), pt.UDP4(alice.to(bob)))
 	l.arrived(bob, pt.UDP())
 }
+
+// TestAnswerToTheGatewayItself: whoever says in ARP to have the gateway's MAC gets its
+// answer nowhere; it is no packet to be routed.
+func TestAnswerToTheGatewayItself(t *testing.T) {
+	l := stillSites(t, twoSites())
+	m := pt.ARPMsg{SenderMAC: gate(1).mac(), SenderIP: bob.addr4(), TargetIP: gate(1).addr4()}
+	l.send(alice.port(), pt.Build(pt.EtherHdr{Src: alice.mac(), Dst: packet.Broadcast()}, m))
+	l.silent(alice.port(), bob.port())
+}
