@@ -116,7 +116,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
-	if in.link != nil && f.DstMAC() == f.SrcMAC() {
+	if in.link != nil && f.DstMAC() == f.SrcMAC() && f.View.Is(packet.ViewIP) {
 		t.route(in, i, keep)
 		return
 	}

@@ -54,26 +54,31 @@ func TestGroupsAreCheckedAsWell(t *testing.T) {
 }
 
 // TestFragmentsForSmallerPorts go there, in smaller ones, also if their flow has several
-// ways to go.
+// ways to go: all of a flow by the same one.
 func TestFragmentsForSmallerPorts(t *testing.T) {
 	s := sites("lab", site(1, 1), site(2, 2))
 	s.Networks[1].Ports[0].MTU, s.Networks[1].Ports[1].MTU = 600, 600
 	s.Routing.Routes = []routing.Route{via("10.77.0.0/16", "site2", bob.addr4(), party{2, 2}.addr4())}
-	l := stillSites(t, s)
-	head := func(offset uint16, more bool) pt.IPv4Hdr {
-		return pt.IPv4Hdr{Src: alice.addr4(), Dst: pt.IP("10.77.0.1"), ID: 7, Offset: offset, MF: more, Proto: new(uint8(17))}
-	}
-	ether := pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}
-	l.send(alice.port(), pt.Build(ether, head(0, true), pt.UDPHdr{}, pt.Bytes(792)))
-	l.send(alice.port(), pt.Build(ether, head(800, false), pt.Bytes(800)))
-	got := 0
-	for _, at := range []party{bob, {2, 2}} {
-		for f := l.got(at.port()); f != nil; f = l.got(at.port()) {
-			got++
+	for _, c := range []ConnectionsSpec{{}, {Track: true, Zone: 3}} {
+		s.Connections = c
+		l := stillSites(t, s)
+		for id := range uint16(20) {
+			head := func(offset uint16, more bool) pt.IPv4Hdr {
+				return pt.IPv4Hdr{Src: alice.addr4(), Dst: pt.IP("10.77.0.1"), ID: id, Offset: offset, MF: more, Proto: new(uint8(17))}
+			}
+			ether := pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}
+			l.send(alice.port(), pt.Build(ether, head(0, true), pt.UDPHdr{SrcPort: id + 1}, pt.Bytes(792)))
+			l.send(alice.port(), pt.Build(ether, head(800, false), pt.Bytes(800)))
+			var got [2]int
+			for i, at := range []party{bob, {2, 2}} {
+				for f := l.got(at.port()); f != nil; f = l.got(at.port()) {
+					got[i]++
+				}
+			}
+			if got != [2]int{4, 0} && got != [2]int{0, 4} {
+				t.Errorf("tracking %v: %v fragments arrived; drops %v", c.Track, got, l.stats(alice.port()).Drops)
+			}
 		}
-	}
-	if got != 4 {
-		t.Errorf("%d fragments arrived, want 4; drops %v", got, l.stats(alice.port()).Drops)
 	}
 }
 
@@ -122,4 +127,13 @@ func TestNeighboursOfOtherVLANs(t *testing.T) {
 	l.silent(bob.port(), party{2, 2}.port(), party{2, 3}.port())
 	l.send(alice.port(), pt.UDP4(alice.to(bob)))
 	l.arrived(bob, pt.UDP())
+}
+
+// TestAnswerToTheGatewayItself: whoever says in ARP to have the gateway's MAC gets its
+// answer nowhere; it is no packet to be routed.
+func TestAnswerToTheGatewayItself(t *testing.T) {
+	l := stillSites(t, twoSites())
+	m := pt.ARPMsg{SenderMAC: gate(1).mac(), SenderIP: bob.addr4(), TargetIP: gate(1).addr4()}
+	l.send(alice.port(), pt.Build(pt.EtherHdr{Src: alice.mac(), Dst: packet.Broadcast()}, m))
+	l.silent(alice.port(), bob.port())
 }

@@ -192,3 +192,21 @@ func TestOverlappingNamespaces(t *testing.T) {
 		l.silent(11, 12, 21, 22, 111, 112, 121, 122)
 	}
 }
+
+// TestLinkThatLeavesIsForgotten with what its router keeps on its account: its index may
+// come back as another's.
+func TestLinkThatLeavesIsForgotten(t *testing.T) {
+	spaces := chain(2)
+	spaces[0].Routing.Routes = append(spaces[0].Routing.Routes, via("10.77.0.0/16", "to2"))
+	spaces[1].Routing.Routes = append(spaces[1].Routing.Routes, via("10.77.0.0/16", "site2", bob.addr4(), party{2, 2}.addr4()))
+	l := stillSites(t, spaces...)
+	h := pt.IPv4Hdr{Src: alice.addr4(), Dst: pt.IP("10.77.0.1"), Offset: 800, Proto: new(uint8(17))}
+	l.send(alice.port(), pt.Build(pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}, h, pt.Bytes(80)))
+	for i := range l.snap.Namespaces {
+		l.snap.Namespaces[i].Links, l.snap.Namespaces[i].Routing.Routes = nil, nil
+	}
+	l.apply()
+	if got := l.drops(linkIndex(2, 1), trace.PortRemoved); got != 1 {
+		t.Errorf("%d fragments given up, want the one that waited", got)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
@@ -16,7 +17,7 @@ import (
 
 // rivalSites are two namespaces with all that a decision may depend on: several next
 // hops, rules, links, small MTUs, limits of the MSS, VLANs, ports that want checksums.
-func rivalSites() []NamespaceSpec {
+func rivalSites(translates bool) []NamespaceSpec {
 	one, two, three := site(1, 3), site(2, 3), site(3, 2)
 	two.Ports[1].MTU, two.Ports[2].Offload, one.Ports[2].ClampMSS = 700, false, 1
 	two.Device.ClampMSS = 1000
@@ -26,6 +27,11 @@ func rivalSites() []NamespaceSpec {
 	a.Links = []LinkSpec{linked(1, 3)}
 	a.Links[0].MTU = 1400
 	a.Routing.Seed = 7
+	if translates {
+		a.Connections = ConnectionsSpec{Track: true, Zone: 5, Rules: []nat.Rule{
+			{Name: "out", Hook: nat.Postrouting, Kind: nat.Masquerade, Match: nat.Match{Out: []uint16{gate(2).port()}}},
+		}}
+	}
 	a.Routing.Routes = []routing.Route{
 		via("10.77.0.0/16", "site2", bob.addr4(), party{2, 2}.addr4()),
 		via("fd77::/32", "site2", bob.addr6(), party{2, 2}.addr6()),
@@ -70,7 +76,7 @@ func rival(flow, r *rand.Rand) (from party, f *packet.Frame) {
 	if layers = append(layers, h4); v6 {
 		echo, layers[len(layers)-1] = 128, h6
 	}
-	sport, dport := uint16(1000+flow.IntN(3)), uint16(2000+flow.IntN(3))
+	sport, dport := uint16(1000+10*from.i+flow.IntN(3)), uint16(2000+flow.IntN(3))
 	tcp := pt.TCPHdr{SrcPort: sport, DstPort: dport, Flags: uint8(pick(0x02, 0x10, 0x12)), Options: []byte{2, 4, 5, 0xb4}}
 	switch {
 	case gso:
@@ -105,7 +111,14 @@ func (l *lab) said(parties []party) (all []string) {
 // TestWhatIsRememberedIsRight: a laboratory whose flow cache is emptied before each
 // frame sends the same as one that remembers, also when everything changes.
 func TestWhatIsRememberedIsRight(t *testing.T) {
-	quick, slow := stillSites(t, rivalSites()...), stillSites(t, rivalSites()...)
+	for name, translates := range map[string]bool{"routes": false, "translates": true} {
+		t.Run(name, func(t *testing.T) { compareRivals(t, translates) })
+	}
+}
+
+func compareRivals(t *testing.T, translates bool) {
+	t.Helper()
+	quick, slow := stillSites(t, rivalSites(translates)...), stillSites(t, rivalSites(translates)...)
 	parties := []party{{1, 1}, {1, 2}, {1, 3}, {2, 1}, {2, 2}, {2, 3}, {3, 1}, {3, 2}}
 	r := rand.New(rand.NewPCG(5, 6))
 	hits := 0
