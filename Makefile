@@ -77,7 +77,7 @@ bench: setup build ## Sluice beside a kernel bridge and a Linux router, as table
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
 	go test -run '^$$' -benchmem $(MICROBENCH) \
-		./packet/... ./flow/... ./trace/... ./bridge/... ./veth/... ./netstack/...
+		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./veth/... ./netstack/...
 
 .PHONY: oracle
 oracle: ## 10,000 prefixes of each family and 100,000 look-ups beside the kernel's (as root)

@@ -66,6 +66,15 @@ func layers() map[string]edges {
 			"packet": "it reads and makes ARP and neighbour discovery",
 			"trace":  "what it gives up is dropped with a reason",
 		},
+		"conntrack": {
+			"packet": "it reads the headers of a frame",
+			"trace":  "a connection that finds no room is dropped with a reason",
+		},
+
+		"uplink": {
+			"veth":   "it enters the host's network namespace",
+			"packet": "MAC addresses",
+		},
 
 		// Row 2: the words of users, and what a namespace does with an IP packet.
 		"iproute": {
@@ -83,9 +92,24 @@ func layers() map[string]edges {
 			"trace":    "its verdict carries the drop reason",
 		},
 
+		"nat": {
+			"conntrack": "which tuples are taken, and what a connection is kept as",
+			"packet":    "it rewrites frames",
+			"trace":     "its verdict carries the drop reason",
+		},
+		"natspec": {
+			"nat":       "its rules are what the words mean",
+			"conntrack": "options of conntrack(8) choose connections",
+			"routing":   "its errors are in ip(8)'s words",
+			"packet":    "protocols have numbers",
+		},
+
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
+			"fragment":     "which flow a fragment is of, for connections",
+			"conntrack":    "which connection a packet is of",
+			"nat":          "what its addresses become",
 			"routing":      "the snapshot has routes and rules",
 			"neigh":        "who is where, for the router",
 			"autoconf":     "router advertisements and DHCP of a network",
@@ -101,8 +125,12 @@ func layers() map[string]edges {
 		// Row 5: the sandboxed process; leases.
 		"dataplane": {
 			"netstack": "it is what runs in the sandbox",
-			"veth":     "the sockets that it is given",
-			"trace":    "the counter file that it maps",
+
+			"conntrack": "it lists connections",
+			"nat":       "it lists what addresses are translated to",
+
+			"veth":  "the sockets that it is given",
+			"trace": "the counter file that it maps",
 
 			"routing":      "it reads what a packet's way is asked with",
 			"bridge/snoop": "it lists the members of groups",
@@ -113,20 +141,25 @@ func layers() map[string]edges {
 			"routing":  "routes and rules are in its words",
 			"autoconf": "the services of a network are its",
 			"packet":   "the MAC address of a link that is checked",
+			"natspec":  "translation and published ports are in its words",
 		},
 
 		// Row 6: everything that needs a privilege.
 		"agent": {
 			"dataplane": "it starts, feeds and replaces the dataplane",
 			"netstack":  "it builds the snapshot",
+			"conntrack": "it makes the file of connections, and lists them",
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
+			"uplink":    "what the host has for an uplink",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",
 			"api":       "it serves it",
 
 			"iproute":      "commands are in its words",
+			"natspec":      "so are those on connections",
+			"nat":          "the snapshot has its rules",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",

@@ -18,6 +18,7 @@ import (
 	"sluice/config"
 	"sluice/dataplane"
 	"sluice/trace"
+	"sluice/uplink"
 )
 
 // counterSlots is the size of the table of port counters, 1024 bytes each, taken
@@ -39,6 +40,10 @@ type Options struct {
 	Config string
 	// Version is what Status shows.
 	Version string
+	// ConnEntries is how many connections there is room for in all namespaces, 256
+	// bytes of tmpfs each. 0: conntrack.DefaultEntries. A dataplane that is adopted
+	// keeps what it was started with.
+	ConnEntries int
 	// Workers is the number of packet threads. 0: one for each CPU. A dataplane
 	// that is adopted keeps the number it was started with.
 	Workers int
@@ -79,20 +84,30 @@ func (o *Options) setDefaults() (err error) {
 
 // Agent is one running agent. Its methods are safe for concurrent use.
 type Agent struct {
-	opts     Options
-	dir      runDir
-	log      *slog.Logger
-	started  time.Time
-	lock     *os.File
-	store    *store
-	hostNS   netns.NsHandle
-	counters *trace.Counters
-	plane    *plane
-	sets     sets
+	opts    Options
+	dir     runDir
+	log     *slog.Logger
+	started time.Time
+	lock    *os.File
+	store   *store
+	hostNS  netns.NsHandle
+	// ownNS is the namespace that the daemon runs in, and host what uplinks need there,
+	// under mu.
+	ownNS netns.NsHandle
+	host  *uplink.Host
+	// undressed says which uplinks the host could not be dressed for when it was last
+	// tried, by ID, and why. Replaced as a whole.
+	undressed atomic.Pointer[map[string]string]
+	counters  *trace.Counters
+	plane     *plane
+	sets      sets
+	watch     connWatch
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.
 	gone chan struct{}
+	// failed tells the mender that an attachment has failed.
+	failed chan struct{}
 
 	// configErr is why the file of networks was not applied at the start. Nil: it
 	// was, or another has been applied since.
@@ -153,17 +168,21 @@ func (a *Agent) configure(ctx context.Context) {
 // the kernel but the host namespace, which is made if need be.
 func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
-		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(),
-		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1),
+		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
+		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
 			a.close()
 		}
 	}()
-	if a.lock, err = a.dir.lock(); err != nil {
+	if a.lock, err = a.dir.lockSoon(); err != nil {
 		return nil, err
 	}
+	if a.ownNS, err = openOwnNS(); err != nil {
+		return nil, err
+	}
+	a.host = uplink.NewHost(a.ownNS)
 	if err = a.dir.belongsTo(o.StateDir); err != nil {
 		return nil, err
 	}
@@ -198,8 +217,14 @@ func (a *Agent) close() {
 	if a.plane != nil && a.plane.start.Counters != nil {
 		_ = a.plane.start.Counters.Close()
 	}
+	if a.plane != nil && a.plane.start.Connections != nil {
+		_ = a.plane.start.Connections.Close()
+	}
 	if a.hostNS.IsOpen() {
 		_ = a.hostNS.Close()
+	}
+	if a.ownNS.IsOpen() {
+		_ = a.ownNS.Close()
 	}
 	if a.store != nil {
 		_ = a.store.Close()
@@ -222,6 +247,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.watchLinks(ctx) })
 	wg.Go(func() { a.reap(ctx) })
 	wg.Go(func() { a.mend(ctx) })
+	wg.Go(func() { a.tend(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)
@@ -229,7 +255,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Wait()
 	a.finish()
 	if stopPlane {
-		err = errors.Join(err, a.stopPlane())
+		err = errors.Join(err, a.stopPlane(), a.lowerAll())
 	}
 	a.log.Info("ended", "dataplane_goes_on", !stopPlane)
 	return err

@@ -208,6 +208,11 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 // go with its interface. What can't be removed does no harm: nothing is sent from an
 // address that is gone.
 func (a *Agent) dropRules(rec *attachmentRecord) {
+	if rec.Uplink {
+		if err := a.host.Remove(context.Background(), rec.IfName); err != nil {
+			a.log.Warn("table left on the host", "uplink", rec.Network, "err", err)
+		}
+	}
 	if rec.RouteTable == 0 {
 		return
 	}

@@ -46,6 +46,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 			return nil, err
 		}
 		e.note(a)
+		a.redress(ctx, len(e.networks) > 0)
 	}
 	a.forget(ctx, e.space, e.forgotten)
 	a.log.Info("commands carried out", "namespace", e.space, "done", reply.Done, "failed", len(reply.Failed))
@@ -181,10 +182,10 @@ func (e *editor) one(i int, c *api.Command, force bool) (int, error) {
 func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
-		"fdb": e.station, "vlan": e.vlan, "mdb": e.group,
+		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish,
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan or mdb"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb or publish"}
 	}
 	return run(c.Words)
 }

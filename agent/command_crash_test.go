@@ -23,13 +23,15 @@ networks:
   - {name: db, namespace: shop, subnets: [10.78.0.0/24]}
 `
 
-// trio are three changes that belong together: a route of each table, and a rule.
+// trio are changes that belong together: a route of each table, a rule, a VRF, and a
+// published port.
 func trio(verb string, n int) []api.Command {
 	fields := strings.Fields
 	return []api.Command{
 		{Object: "route", Words: fields(fmt.Sprintf("%s 10.%d.0.0/16 via 10.77.0.9", verb, 100+n))},
 		{Object: "route", Words: fields(fmt.Sprintf("%s 10.%d.0.0/16 via 10.78.0.9 table blue", verb, 100+n))},
 		{Object: "rule", Words: fields(fmt.Sprintf("%s from 10.%d.0.0/16 lookup blue pref %d", verb, 100+n, 100+n))},
+		{Object: "publish", Words: fields(fmt.Sprintf("%s tcp %d %s", verb, 9000+n, map[bool]string{true: "to cart:80"}[verb == "add"]))},
 		{Object: "vrf", Words: fields(fmt.Sprintf("%s v%d %s", verb, n, map[bool]string{true: fmt.Sprintf("table %d", 1000+n)}[verb == "add"]))},
 	}
 }
@@ -48,7 +50,7 @@ func TestKillAmongCommands(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	agent := l.process()
 	l.apply(crashShop)
-	l.attach(api.AttachRequest{Netns: l.netns(), Network: "web"})
+	l.attach(api.AttachRequest{Netns: l.netns(), Network: "web", Name: "cart"})
 	done := 0
 	for range rounds {
 		stop := l.command(rnd.Uint64())
@@ -112,6 +114,10 @@ func (l *lab) together() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	published, err := l.api.Published(ctx, api.ShowQuery{Namespace: "shop"})
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	for n := range 8 {
 		count, dst := 0, fmt.Sprintf("10.%d.0.0/16", 100+n)
 		for _, r := range routes {
@@ -129,10 +135,15 @@ func (l *lab) together() {
 				count++
 			}
 		}
-		if count != 0 && count != 4 {
-			l.t.Errorf("of trio %d there are %d of 4 parts", n, count)
+		for _, p := range published {
+			if p.Port == uint16(9000+n) {
+				count++
+			}
 		}
-		l.decides(n, count == 4)
+		if count != 0 && count != 5 {
+			l.t.Errorf("of trio %d there are %d of 5 parts", n, count)
+		}
+		l.decides(n, count == 5)
 	}
 	if l.t.Failed() {
 		l.t.FailNow()

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -377,6 +378,9 @@ func (e *editor) setNetwork(n *networkRecord, c *iproute.LinkChange) error {
 	if next.VRF, err = e.master(c, n.VRF); err != nil {
 		return err
 	}
+	if c.MTU != 0 && n.Uplink != nil {
+		return &routing.ParseError{Word: "mtu", Reason: "that of an uplink is declared in the file, see apply"}
+	}
 	if c.MTU != 0 {
 		next.MTU = c.MTU
 		if low := n.leastMTU(); c.MTU < low {
@@ -456,29 +460,41 @@ func (e *editor) address(words []string) error {
 	case l == nil:
 		return noDevice(c.Dev)
 	}
+	next := slices.Clone(l.Addresses)
 	if c.Op == routing.OpAdd {
-		if dev := e.ownerOf(c.Prefix.Addr()); dev != "" && dev != c.Dev {
-			return &routing.ParseError{Word: c.Prefix.String(), Reason: "the address of " + dev}
-		}
+		next, err = e.withAddress(next, &c)
+	} else {
+		next, err = withoutAddress(next, c.Prefix)
 	}
-	at := slices.Index(l.Addresses, c.Prefix)
-	switch {
-	case c.Op == routing.OpDelete && at < 0:
-		return fmt.Errorf("cannot assign requested address")
-	case c.Op == routing.OpAdd && slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == c.Prefix.Addr() }):
-		return routing.ErrExist
-	case c.Op == routing.OpAdd && len(l.Addresses) >= maxAddresses:
-		return fmt.Errorf("no buffer space available")
+	if err != nil {
+		return err
 	}
 	e.rewire()
 	rec := e.record(e.space)
 	rec.Links = slices.Clone(rec.Links)
-	l = rec.link(c.Dev)
-	if c.Op == routing.OpAdd {
-		l.Addresses = append(slices.Clone(l.Addresses), c.Prefix)
-	} else {
-		l.Addresses = slices.Delete(slices.Clone(l.Addresses), at, at+1)
-	}
+	rec.link(c.Dev).Addresses = next
 	e.records[e.space] = true
 	return nil
+}
+
+// withAddress adds an address to those of a link.
+func (e *editor) withAddress(all []netip.Prefix, c *iproute.AddressChange) ([]netip.Prefix, error) {
+	dev := e.ownerOf(c.Prefix.Addr())
+	switch {
+	case dev != "" && dev != c.Dev:
+		return nil, &routing.ParseError{Word: c.Prefix.String(), Reason: "the address of " + dev}
+	case slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Addr() == c.Prefix.Addr() }):
+		return nil, routing.ErrExist
+	case len(all) >= maxAddresses:
+		return nil, errors.New("no buffer space available")
+	}
+	return append(all, c.Prefix), nil
+}
+
+func withoutAddress(all []netip.Prefix, p netip.Prefix) ([]netip.Prefix, error) {
+	at := slices.Index(all, p)
+	if at < 0 {
+		return nil, errors.New("cannot assign requested address")
+	}
+	return slices.Delete(all, at, at+1), nil
 }

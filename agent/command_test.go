@@ -15,6 +15,7 @@ import (
 	"sluice/api"
 	"sluice/config"
 	"sluice/routing"
+	"sluice/uplink"
 )
 
 // shop is two namespaces, one of which has two networks and a link to the other.
@@ -37,6 +38,7 @@ type desk struct {
 	store *store
 	sets  sets
 	path  string
+	host  *uplink.Survey // what uplinks could collide with
 }
 
 func newDesk(t *testing.T, yaml string) *desk {
@@ -75,6 +77,7 @@ func (d *desk) tryDeclare(yaml string) ([]string, error) {
 	}
 	var out []string
 	err = d.store.update(func(t *txn) error {
+		t.host = d.host
 		changes, err := t.declare(c, &d.sets)
 		for _, ch := range changes {
 			out = append(out, ch.String())
@@ -332,7 +335,7 @@ func TestRefusedCommandsLeaveNothing(t *testing.T) {
 		"mdb add dev db port cart grp 239.1.1.1":               `Cannot find device "cart"`,
 		"mdb del dev web port cart grp 239.1.1.1":              "RTNETLINK answers: No such file or directory",
 		"vlan del dev cart vid 3":                              "RTNETLINK answers: No such file or directory",
-		"tunnel add":                                           `Error: argument "tunnel" is wrong: want route, rule, neigh, vrf, link, addr, fdb, vlan or mdb`,
+		"tunnel add":                                           `Error: argument "tunnel" is wrong: want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb or publish`,
 	} {
 		// In the middle of others, which must not be carried out either.
 		_, err := d.do(false, "route add 10.77.0.0/16 via 10.50.0.9", "vrf add pink table 77", line, "neigh add 10.50.0.77 lladdr 02:00:00:00:00:77 dev web")

@@ -58,17 +58,18 @@ func refuse(code api.Code, field, format string, args ...any) error {
 // decideNetwork returns a copy, whose Last may be written.
 func decideNetwork(st *state, name string) (*networkRecord, error) {
 	if name == "" {
-		switch len(st.networks) {
+		all := st.attachable()
+		switch len(all) {
 		case 0:
 			return nil, refuse(api.CodeNotFound, "network", "no network is declared; apply a file first")
 		case 1:
-			name = st.networks[0].Name
+			name = all[0]
 		default:
-			return nil, refuse(api.CodeInvalid, "network", "there are %d networks; say which one", len(st.networks))
+			return nil, refuse(api.CodeInvalid, "network", "there are %d networks; say which one", len(all))
 		}
 	}
 	n := st.network(name)
-	if n == nil {
+	if n == nil || n.Uplink != nil {
 		return nil, refuse(api.CodeNotFound, "network", "no network %q", name)
 	}
 	c := *n

@@ -127,7 +127,7 @@ func TestDecideRefuses(t *testing.T) {
 		"address of the gateway": {oneNetwork(), api.AttachRequest{IP: addr("10.44.0.1")}, api.CodeInUse, "ip", "10.44.0.1 is the gateway of 10.44.0.0/29"},
 		"address in use":         {oneNetwork(), api.AttachRequest{IP6: addr("fd44::2")}, api.CodeInUse, "ip6", "fd44::2 is in use by red"},
 		"no address left":        {full, api.AttachRequest{}, api.CodeExhausted, "ip", "no address is free in 10.44.0.0/29"},
-		"no port left":           {ports, api.AttachRequest{}, api.CodeExhausted, "", "no port number is left: 4095 networks, links, VRFs and attachments"},
+		"no port left":           {ports, api.AttachRequest{}, api.CodeExhausted, "", "no port number is left: 4095 networks, links, VRFs, uplinks and attachments"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

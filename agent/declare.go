@@ -37,7 +37,7 @@ func (t *txn) declare(c *config.Config, built *sets) ([]api.Change, error) {
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.networks, d.namespaces, d.routing, d.forget} {
+	for _, step := range []func() error{d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -58,6 +58,9 @@ func (d *declaration) number() (uint16, error) {
 func (d *declaration) networks() error {
 	for i := range d.was.networks {
 		name := d.was.networks[i].Name
+		if d.was.isUplink(name) {
+			continue
+		}
 		if slices.ContainsFunc(d.c.Networks, func(n config.Network) bool { return n.Name == name }) {
 			continue
 		}
@@ -80,7 +83,7 @@ func (d *declaration) networks() error {
 
 func (d *declaration) network(c *config.Network) error {
 	old := d.was.network(c.Name)
-	if old == nil {
+	if old == nil || old.Uplink != nil {
 		return d.addNetwork(c)
 	}
 	n := *old
@@ -121,15 +124,17 @@ func (d *declaration) namespaces() error {
 			old = new(namespaceRecord)
 			d.change("add", "namespace", c.Name, "")
 		}
-		n := namespaceRecord{Name: c.Name, Tables: c.Tables, Neighbours: c.Neighbours}
+		n := namespaceRecord{Name: c.Name, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections}
 		if err := d.devices(&n, old, c); err != nil {
 			return err
 		}
+		n.Connections.declare(&c.Connections)
 		d.is.namespaces = append(d.is.namespaces, n)
 		d.compare("table", c.Name, tableLines(old.Tables), tableLines(n.Tables))
 		d.compare("neighbour", c.Name, lines(old.Neighbours), lines(n.Neighbours))
 		d.compare("vrf", c.Name, lines(old.VRFs), lines(n.VRFs))
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
+		d.compareConnections(c.Name, &old.Connections, &n.Connections)
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -169,6 +174,9 @@ func (d *declaration) routing() error {
 		if err := d.route(i, rec); err != nil {
 			return err
 		}
+		if err := d.t.zone(&rec.Connections); err != nil {
+			return err
+		}
 		if err := d.t.putNamespace(rec); err != nil {
 			return err
 		}
@@ -195,6 +203,9 @@ func (d *declaration) route(i int, rec *namespaceRecord) error {
 		}
 	}
 	if set, err = d.apply(field+".routes", set, changes); err != nil {
+		return err
+	}
+	if set, err = d.defaults(rec, set); err != nil {
 		return err
 	}
 	was := d.was.routes[rec.Name]
@@ -294,6 +305,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("vrf", old.Name, lines(old.VRFs), nil)
 	e.compare("link", old.Name, lines(old.Links), nil)
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
+	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
 	return e.changes
 }
 

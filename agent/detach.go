@@ -44,6 +44,9 @@ func (a *Agent) detach(ctx context.Context, r *api.DetachRequest) (*api.Attachme
 func findAttachment(st *state, r *api.DetachRequest) (*attachmentRecord, error) {
 	if r.Name != "" {
 		rec := st.find(func(a *attachmentRecord) bool { return a.Name == r.Name || a.ID == r.Name })
+		if rec != nil && rec.Uplink {
+			return nil, refuse(api.CodeInvalid, "name", "%s is an uplink's, which is declared in the file, see apply", rec.Name)
+		}
 		if rec == nil {
 			return nil, refuse(api.CodeNotFound, "name", "no attachment %q", r.Name)
 		}
@@ -153,7 +156,13 @@ func (a *Agent) reapOnce(ctx context.Context) error {
 		return err
 	}
 	// One that failed may lack its pair for now: that is mend's business.
-	gone := st.where(func(r *attachmentRecord) bool { return r.State != api.StateFailed && !there[r.hostIfName()] })
+	gone := st.where(func(r *attachmentRecord) bool {
+		return r.State != api.StateFailed && !there[r.hostIfName()] && !r.Uplink
+	})
+	lost := st.where(func(r *attachmentRecord) bool { return r.State == api.StateReady && !there[r.hostIfName()] && r.Uplink })
+	if err := a.vanished(ctx, lost); err != nil {
+		return err
+	}
 	if len(gone) == 0 {
 		return nil
 	}

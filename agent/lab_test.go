@@ -50,6 +50,9 @@ type lab struct {
 	config string
 	// relative says that agents are given relative directories, which only work in dir.
 	relative bool
+	// inside is the network namespace that agents in processes of their own run in;
+	// empty: this process's.
+	inside string
 	// serial makes the namespaces' names.
 	serial int
 }
@@ -149,13 +152,21 @@ func (l *lab) start() (stop func()) {
 // process runs an agent in a process of its own.
 func (l *lab) process() *exec.Cmd {
 	l.t.Helper()
-	return l.processOf("/proc/self/exe")
+	self, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return l.processOf(self)
 }
 
 // processOf runs an agent that is another program.
 func (l *lab) processOf(program string) *exec.Cmd {
 	l.t.Helper()
-	cmd := exec.Command(program)
+	args := []string{program}
+	if l.inside != "" { // replaces itself by the program, whose process is therefore known
+		args = append([]string{"nsenter", "--net=/run/netns/" + l.inside, "--"}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), runDirEnv+"="+l.dir)
 	cmd.Stderr = l.log
 	// The dataplane inherits stderr; Wait must not wait for it.

@@ -30,10 +30,22 @@ func (a *Agent) mend(ctx context.Context) {
 			a.log.Error("restoring attachments that failed", "err", err)
 			continue
 		}
-		// Only a start makes attachments fail, so there will be no more.
 		if left == 0 {
-			return
+			// Those that failed at the start are mended. Uplinks may fail later.
+			select {
+			case <-ctx.Done():
+			case <-a.failed:
+			}
+			wait = mendFirst / 2
 		}
+	}
+}
+
+// wakeMender never blocks.
+func (a *Agent) wakeMender() {
+	select {
+	case a.failed <- struct{}{}:
+	default:
 	}
 }
 
@@ -66,11 +78,15 @@ func (a *Agent) mendOnce(ctx context.Context) (left int, err error) {
 // it is gone.
 func (a *Agent) mendOne(ctx context.Context, r *restorer, rec *attachmentRecord) bool {
 	log := a.log.With("nic", rec.Name, "port", rec.Port)
+	defer func() { closeFiles(r.opened); r.opened = make(map[uint16]*os.File) }() // what was of no use
 	err := r.ready(rec)
 	if errors.Is(err, errNamespaceGone) {
 		log.Info("attachment dropped", "ns", rec.Netns, "err", err)
 		a.undo(ctx, rec)
 		return true
+	}
+	if c := r.st.hostConfig(rec); err == nil && c != nil {
+		err = a.dressOne(ctx, c)
 	}
 	if err == nil {
 		err = a.plugMended(ctx, r, rec)

@@ -25,6 +25,8 @@ type namespaceRecord struct {
 	Neighbours []iproute.Neighbour `json:"neighbours,omitempty"`
 	VRFs       []vrfRecord         `json:"vrfs,omitempty"`
 	Links      []linkRecord        `json:"links,omitempty"`
+
+	Connections connectionsRecord `json:"connections,omitzero"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

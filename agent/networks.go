@@ -46,7 +46,12 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	changes := []api.Change{}
+	host, err := a.survey(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	undo, err := a.store.attempt(func(t *txn) (err error) {
+		t.host = host
 		if changes, err = t.declare(c, &a.sets); err == nil && (dryRun || len(changes) == 0) {
 			return errDryRun
 		}
@@ -58,7 +63,7 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 	if err != nil {
 		return nil, err
 	}
-	if err := a.tell(ctx, undo); err != nil {
+	if err := a.carryOut(ctx, undo); err != nil {
 		return nil, err
 	}
 	for _, ch := range changes {

@@ -30,7 +30,7 @@ func (a *Agent) links(q query) ([]api.Link, error) {
 	out, devices := []api.Link{}, make(map[string]map[string]string)
 	for i := range st.attachments {
 		rec := &st.attachments[i]
-		if q.network != "" && rec.Network != q.network {
+		if q.network != "" && rec.Network != q.network || rec.Uplink {
 			continue
 		}
 		link := api.Link{Attachment: st.publicBut(rec)}
@@ -95,6 +95,9 @@ func (a *Agent) networks(q query) ([]api.Network, error) {
 	}
 	out := []api.Network{}
 	for _, n := range all {
+		if n.Uplink != nil {
+			continue
+		}
 		pub := api.Network{
 			Name: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, Port: n.Port, MAC: n.MAC.String(), MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, FDBMax: n.FDBMax, FDBMaxPerPort: n.FDBMaxPerPort, Echo: n.Echo,
@@ -200,7 +203,7 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 	out := &api.Status{
 		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
 		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
-		Networks: len(st.networks), Attachments: len(st.attachments), Failed: len(st.failed()),
+		Networks: len(st.attachable()), Attachments: st.containers(), Uplinks: len(st.uplinks()), Failed: len(st.failed()),
 		Dataplane: a.plane.status(ctx),
 	}
 	if text := a.configErr.Load(); text != nil {

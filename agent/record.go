@@ -47,6 +47,9 @@ type networkRecord struct {
 	Groups   []iproute.Group   `json:"groups,omitempty"`
 	// Services are those by which containers configure themselves.
 	Services autoconf.Config `json:"services,omitzero"`
+
+	// Uplink makes it that of an uplink, see uplink.go.
+	Uplink *uplinkRecord `json:"uplink,omitempty"`
 }
 
 // space is the name of the network's namespace.
@@ -115,6 +118,9 @@ type attachmentRecord struct {
 	// main. Bare: the container is given the interface and nothing else.
 	RouteTable uint32 `json:"route_table,omitempty"`
 	Bare       bool   `json:"bare,omitempty"`
+
+	// Uplink says that the container is the host, see uplink.go. Netns and NS are empty.
+	Uplink bool `json:"uplink,omitempty"`
 }
 
 // hostIfName names the host end. The host namespace is this agent's alone, so
@@ -185,6 +191,16 @@ func (s *state) network(name string) *networkRecord {
 		}
 	}
 	return nil
+}
+
+// attachable are the names of the networks that containers can be attached to.
+func (s *state) attachable() (out []string) {
+	for i := range s.networks {
+		if s.networks[i].Uplink == nil {
+			out = append(out, s.networks[i].Name)
+		}
+	}
+	return out
 }
 
 // find returns the first attachment for which ok is true, or nil.
@@ -281,5 +297,5 @@ func freeNumber(taken map[uint16]bool) uint16 {
 
 // errNoPort is what a request is told for which no number is left.
 func errNoPort() error {
-	return refuse(api.CodeExhausted, "", "no port number is left: %d networks, links, VRFs and attachments", counterSlots-1)
+	return refuse(api.CodeExhausted, "", "no port number is left: %d networks, links, VRFs, uplinks and attachments", counterSlots-1)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"sluice/api"
+	"sluice/conntrack"
 	"sluice/dataplane"
 	"sluice/netstack"
 	"sluice/trace"
@@ -36,6 +37,9 @@ func (a *Agent) restore(ctx context.Context) error {
 	if err := a.openCounters(); err != nil {
 		return err
 	}
+	if err := a.openConnections(); err != nil {
+		return err
+	}
 	found := a.findDataplane(ctx)
 	st, err := a.store.read()
 	if err != nil {
@@ -58,6 +62,9 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	r.announce()
+	if err := a.dress(ctx, st); err != nil {
+		a.log.Error("uplinks", "err", err)
+	}
 	a.log.Info("restored", "attachments", len(st.attachments), "networks", len(st.networks),
 		"dataplane_found", found != nil, "sockets_taken_over", len(r.carried), "pairs_made_again", len(r.again))
 	return nil
@@ -91,6 +98,7 @@ func (a *Agent) findDataplane(ctx context.Context) *dataplane.Client {
 		return nil
 	}
 	if sameBuild(c) && sameFile(c.Counters(), a.plane.start.Counters) {
+		a.adoptConnections(c)
 		return c
 	}
 	return a.handover(ctx, c)
@@ -104,7 +112,14 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 	defer cancel()
 	_, files := old.Adopted()
 	closeFiles(files) // the new one brings its own
-	c, err := dataplane.Handover(ctx, old, a.plane.start)
+	start, beside := a.plane.start, a.dir.connections()+besideConns
+	fresh, err := conntrack.CreateFile(beside, a.connEntries())
+	if err != nil {
+		a.log.Warn("connections begin anew", "err", err)
+	}
+	start.Connections = fresh
+	c, err := dataplane.Handover(ctx, old, start)
+	a.settleConnections(fresh, beside, err == nil)
 	if err != nil {
 		a.log.Warn("handover did not work, starting anew", "err", err)
 		_ = old.Kill()
@@ -179,6 +194,9 @@ func (r *restorer) closeAll() {
 
 // attachments restores or drops each record, and removes what no record knows.
 func (r *restorer) attachments() error {
+	if err := r.clear(); err != nil {
+		return err
+	}
 	var dropped, changed []*attachmentRecord
 	kept := make(map[string]bool)
 	for i := range r.st.attachments {
@@ -204,6 +222,26 @@ func (r *restorer) attachments() error {
 	closeFiles(r.files) // what was not taken over
 	r.files = nil
 	return r.record(dropped, changed)
+}
+
+// clear removes the pairs that no record knows, and those of uplinks that are being
+// removed: another one may want the name of their interface.
+func (r *restorer) clear() error {
+	known := make(map[string]bool)
+	for i := range r.st.attachments {
+		rec := &r.st.attachments[i]
+		known[rec.hostIfName()] = !rec.Uplink || rec.State != api.StateDeleting
+	}
+	for name := range r.ends {
+		if known[name] {
+			continue
+		}
+		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+			return err
+		}
+		delete(r.ends, name)
+	}
+	return nil
 }
 
 // record writes down what became of the attachments.
@@ -233,7 +271,7 @@ func (r *restorer) record(dropped, changed []*attachmentRecord) error {
 // and a container that lives keeps what it was promised.
 func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
-	if rec.State != api.StateReady && rec.State != api.StateFailed {
+	if rec.State == api.StateDeleting || rec.State == api.StateCreating && !rec.Uplink {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
 		r.a.dropRules(rec)
 		return false
@@ -258,7 +296,11 @@ var errNamespaceGone = errors.New("its namespace is gone")
 // ready restores the pair and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
 	end, there := r.ends[rec.hostIfName()]
-	if there && end.Alias == rec.ID {
+	whole, err := r.whole(rec, &end)
+	if err != nil {
+		return err
+	}
+	if there && end.Alias == rec.ID && whole {
 		if f := r.files[rec.Port]; f != nil && r.was[rec.Port].MAC == rec.MAC && boundTo(f, end.Index) {
 			r.carried[rec.Port] = f
 			delete(r.files, rec.Port)
@@ -271,7 +313,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 			return err
 		}
 	}
-	ns, same, err := sameNamespace(rec.Netns, rec.NS)
+	ns, same, err := r.a.placeOf(rec)
 	if err != nil {
 		return err
 	}
@@ -299,7 +341,7 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
-		ns, same, err := sameNamespace(rec.Netns, rec.NS)
+		ns, same, err := r.a.placeOf(rec)
 		if err == nil && same {
 			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.configured())
 			_ = ns.Close()
@@ -364,7 +406,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 // gateways are those by which an interface gets default routes.
 func (a *attachmentRecord) gateways(n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	switch {
-	case a.Bare:
+	case a.Bare, a.Uplink:
 		return []netip.Addr{}, nil
 	case a.RouteTable != 0: // which nobody else's are in
 		return n.Gateways, nil

@@ -130,7 +130,7 @@ func TestNeighboursAreForgotten(t *testing.T) {
 func TestLists(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(strings.Replace(crashShop, "subnets: [10.78.0.0/24]", "subnets: [10.78.0.0/24], snooping: {}", 1))
+	l.apply(strings.Replace(crashShop, "subnets: [10.78.0.0/24]", "subnets: [10.78.0.0/24], snooping: {}, vlan: {pvid: 1}", 1))
 	l.attach(api.AttachRequest{
 		Netns: l.netns(), Network: "db", Name: "store", MAC: "02:00:00:00:00:07", VLAN: []string{"vid 1 pvid untagged", "vid 20-29"},
 		FDB: []string{"02:00:00:00:00:99 vlan 20"}, MDB: []string{"239.1.1.1 vid 1"}, Set: []string{"isolated", "on"}, Table: "blue",
@@ -159,7 +159,7 @@ func TestLists(t *testing.T) {
 		"neigh dev":        {func() (any, error) { return l.api.Neigh(ctx, show("dev db")) }, "10.78.0.2 dev db lladdr 02:00:00:00:00:07 PERMANENT"},
 		"vrf":              {func() (any, error) { return l.api.VRFs(ctx, show("")) }, "red              1000"},
 		"fdb":              {func() (any, error) { return l.api.Stations(ctx, show("dev store static vlan 20")) }, "02:00:00:00:00:99 dev store vlan 20 master db static"},
-		"vlan":             {func() (any, error) { return l.api.VLANs(ctx, show("")) }, "store             1 PVID Egress Untagged\n                  20-29"},
+		"vlan":             {func() (any, error) { return l.api.VLANs(ctx, show("")) }, "db                1 PVID Egress Untagged\nstore             1 PVID Egress Untagged\n                  20-29"},
 		"mdb": {func() (any, error) {
 			all, err := l.api.MDB(ctx, show("dev db vid 1"))
 			return slices.DeleteFunc(all, func(e api.MDBEntry) bool { return e.State == "temp" }), err // what the container has joined
@@ -193,7 +193,7 @@ func TestLists(t *testing.T) {
 		}
 	}
 	all, err := l.api.Namespaces(ctx)
-	if err != nil || fmt.Sprint(all) != "[{edge [] [] [] map[] 0 5} {shop [db web] [] [red] map[blue:100] 2 10}]" {
+	if err != nil || fmt.Sprint(all) != "[{edge [] [] [] [] map[] 0 5} {shop [db web] [] [] [red] map[blue:100] 2 10}]" {
 		t.Errorf("namespaces: %v, %v", all, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ var ErrLocked = errors.New("another sluiced is running here")
 //	sluiced.sock    the API
 //	dataplane.sock  where a later agent finds the running dataplane
 //	counters        the shared-memory table of port counters
+//	connections     the table of connections that outlives the dataplane
 //	netns/sluice    bind mount of the namespace of the host ends
 //	state-dir       the path of the state directory that belongs to all this
 type runDir string
@@ -32,6 +34,7 @@ const maxRunDir = 80
 func (d runDir) apiSocket() string       { return filepath.Join(string(d), "sluiced.sock") }
 func (d runDir) dataplaneSocket() string { return filepath.Join(string(d), "dataplane.sock") }
 func (d runDir) counters() string        { return filepath.Join(string(d), "counters") }
+func (d runDir) connections() string     { return filepath.Join(string(d), "connections") }
 func (d runDir) hostNS() string          { return filepath.Join(string(d), "netns", "sluice") }
 func (d runDir) stateNote() string       { return filepath.Join(string(d), "state-dir") }
 
@@ -58,6 +61,20 @@ func (d runDir) lock() (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, d)
 	}
 	return nil, fmt.Errorf("lock %s: %w", d, err)
+}
+
+// lockPatience is how long a lock may take to become free that nobody means to hold.
+const lockPatience = time.Second
+
+// lockSoon is lock, which waits a moment: a child of an agent that was killed has the
+// lock with it until it executes its program.
+func (d runDir) lockSoon() (*os.File, error) {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
+		f, err := d.lock()
+		if !errors.Is(err, ErrLocked) || time.Now().After(end) {
+			return f, err
+		}
+	}
 }
 
 // makePrivate makes a directory, or accepts one that nobody else can put anything

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,18 +80,18 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathRoutes, list(a, func(_ context.Context, q query) ([]api.Route, error) { return a.routeList(q) }))
 	mux.HandleFunc("GET "+api.PathRules, list(a, func(_ context.Context, q query) ([]api.Rule, error) { return a.ruleList(q) }))
 	mux.HandleFunc("GET "+api.PathVRFs, list(a, func(_ context.Context, q query) ([]api.VRF, error) { return a.vrfList(q) }))
+	mux.HandleFunc("GET "+api.PathUplinks, list(a, func(_ context.Context, q query) ([]api.Uplink, error) { return a.uplinkList(q) }))
 	mux.HandleFunc("GET "+api.PathDevices, list(a, func(_ context.Context, q query) ([]api.Device, error) { return a.deviceList(q) }))
 	mux.HandleFunc("GET "+api.PathVLANs, list(a, func(_ context.Context, q query) ([]api.VLANPort, error) { return a.vlanList(q) }))
 	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))
-	mux.HandleFunc("GET "+api.PathRouteGet, func(w http.ResponseWriter, r *http.Request) {
-		q, err := readQuery(r.URL.Query())
-		if err != nil {
-			api.WriteError(w, err)
-			return
-		}
-		g, err := within(a, func() (*api.RouteGet, error) { return a.routeGet(r.Context(), q) })
-		answer(w, g, err)
-	})
+	mux.HandleFunc("GET "+api.PathConnections, list(a, a.connections))
+	mux.HandleFunc("POST "+api.PathConnDelete, command(a, a.deleteConnections))
+	mux.HandleFunc("GET "+api.PathConnStats, one(a, a.connStats))
+	mux.HandleFunc("GET "+api.PathConnEvents, one(a, a.connEvents))
+	mux.HandleFunc("GET "+api.PathNAT, list(a, func(_ context.Context, q query) ([]api.NATRule, error) { return a.natList(q) }))
+	mux.HandleFunc("GET "+api.PathBindings, list(a, a.bindingList))
+	mux.HandleFunc("GET "+api.PathPublished, list(a, func(_ context.Context, q query) ([]api.Published, error) { return a.publishedList(q) }))
+	mux.HandleFunc("GET "+api.PathRouteGet, one(a, a.routeGet))
 	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		s, err := within(a, func() (*api.Status, error) { return a.status(r.Context()) })
 		answer(w, s, err)
@@ -146,6 +147,20 @@ type query struct {
 	stats     bool
 	namespace string   // empty: all
 	words     []string // what follows `show`
+	after     uint64   // number of an event; 0: from now on
+}
+
+// one serves a request without a body that has one answer.
+func one[Out any](a *Agent, f func(context.Context, query) (*Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := readQuery(r.URL.Query())
+		if err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		out, err := within(a, func() (*Out, error) { return f(r.Context(), q) })
+		answer(w, out, err)
+	}
 }
 
 // list serves a request without a body.
@@ -165,20 +180,34 @@ func list[Out any](a *Agent, f func(context.Context, query) ([]Out, error)) http
 func readQuery(values url.Values) (query, error) {
 	var q query
 	for name, v := range values {
-		switch {
-		case name == "network" && len(v) == 1:
-			q.network = v[0]
-		case name == "namespace" && len(v) == 1:
-			q.namespace = v[0]
-		case name == "words" && len(v) == 1 && len(v[0]) <= maxWords:
-			q.words = strings.Fields(v[0])
-		case name == "stats" && len(v) == 1 && v[0] == "1":
-			q.stats = true
-		default:
+		if len(v) != 1 || !q.set(name, v[0]) {
 			return q, refuse(api.CodeInvalid, name, "unknown parameter or value %s=%q", name, v)
 		}
 	}
 	return q, nil
+}
+
+// set takes a parameter; false if it is not known, or its value is wrong.
+func (q *query) set(name, value string) bool {
+	switch name {
+	case "network":
+		q.network = value
+	case "namespace":
+		q.namespace = value
+	case "words":
+		q.words = strings.Fields(value)
+		return len(value) <= maxWords
+	case "after":
+		var err error
+		q.after, err = strconv.ParseUint(value, 10, 64)
+		return err == nil
+	case "stats":
+		q.stats = true
+		return value == "1"
+	default:
+		return false
+	}
+	return true
 }
 
 func answer(w http.ResponseWriter, out any, err error) {

@@ -118,10 +118,20 @@ func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, there := []api.MDBEntry{}, make(map[membership]bool)
+	out := []api.MDBEntry{}
 	for _, n := range all {
 		out = append(out, st.staticGroups(n)...)
 	}
+	out = withHeard(out, heard)
+	return slices.DeleteFunc(out, func(e api.MDBEntry) bool {
+		return sel.name != "" && e.Dev != sel.name || sel.vid != 0 && e.VID != sel.vid
+	}), nil
+}
+
+// withHeard adds to the static members those that were heard and are not among
+// them, and gives all their lines.
+func withHeard(out, heard []api.MDBEntry) []api.MDBEntry {
+	there := make(map[membership]bool)
 	for i := range out {
 		there[membershipOf(&out[i])] = true
 	}
@@ -133,9 +143,7 @@ func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
 	for i := range out {
 		out[i].Line = groupLine(&out[i])
 	}
-	return slices.DeleteFunc(out, func(e api.MDBEntry) bool {
-		return sel.name != "" && e.Dev != sel.name || sel.vid != 0 && e.VID != sel.vid
-	}), nil
+	return out
 }
 
 // membership is what an entry is about.

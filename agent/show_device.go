@@ -173,6 +173,9 @@ func (s *state) publicDevices(space string) []api.Device {
 	for _, n := range s.in(space) {
 		d := routed(space, n.Device, "strict")
 		d.IfIndex, d.IfName, d.Kind, d.MTU, d.MAC, d.Master = n.Port, n.Name, "network", n.MTU, n.MAC.String(), n.VRF
+		if n.Uplink != nil {
+			d.Kind = "uplink"
+		}
 		d.VLAN = publicVLAN(n.VLAN)
 		for i, g := range n.Gateways {
 			d.Addresses = append(d.Addresses, netip.PrefixFrom(g, n.Subnets[i].Bits()))

@@ -41,11 +41,15 @@ func (a *Agent) namespaces(q query) ([]api.Namespace, error) {
 	for _, name := range names {
 		rec := st.namespace(name)
 		ns := api.Namespace{
-			Name: name, Networks: []string{}, Links: []string{}, VRFs: []string{}, Tables: make(map[string]uint32),
+			Name: name, Networks: []string{}, Uplinks: []string{}, Links: []string{}, VRFs: []string{}, Tables: make(map[string]uint32),
 			Routes: st.routes[name].len(), Rules: len(st.statedRules(rec)) + len(st.ownedRules(name, "")),
 		}
 		for _, n := range st.in(name) {
-			ns.Networks = append(ns.Networks, n.Name)
+			if n.Uplink != nil {
+				ns.Uplinks = append(ns.Uplinks, n.Name)
+			} else {
+				ns.Networks = append(ns.Networks, n.Name)
+			}
 		}
 		for _, l := range rec.Links {
 			ns.Links = append(ns.Links, l.Name)

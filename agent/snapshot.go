@@ -32,7 +32,7 @@ func (a *attachmentRecord) forwards(also string) bool {
 
 func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	rec := s.namespace(name)
-	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also)}
+	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also)}
 	devices := s.portDevices(name)
 	for _, n := range s.in(name) {
 		spec.Networks = append(spec.Networks, s.networkSpec(n, devices, also))
@@ -97,9 +97,12 @@ func (s *state) networkSpec(n *networkRecord, devices map[string]string, also st
 			ports[a.Name] = a.Port
 		}
 	}
+	limits := s.portLimits(n)
 	for _, a := range s.of(n.Name) {
 		if a.forwards(also) {
-			spec.Ports = append(spec.Ports, a.portSpec(n, devices[a.ID], ports))
+			port := a.portSpec(n, devices[a.ID], ports)
+			port.Connections, port.Tenure = limits, a.tenure()
+			spec.Ports = append(spec.Ports, port)
 		}
 	}
 	spec.Bridge.Static, spec.Bridge.Groups = s.entries(n, ports)

@@ -58,7 +58,15 @@ func Stop(ctx context.Context, o Options) error {
 		return err
 	}
 	defer lock.Close()
+	return stopRest(ctx, dir, o)
+}
+
+// stopRest ends what may run without an agent, and removes what nobody needs then.
+func stopRest(ctx context.Context, dir runDir, o Options) error {
 	if err := stopOrphan(ctx, dir); err != nil {
+		return err
+	}
+	if err := lowerOrphans(ctx, o); err != nil {
 		return err
 	}
 	return cleanUp(o)
@@ -120,7 +128,7 @@ func cleanUp(o Options) error {
 	if err := refuseStrangers(dir, o.StateDir); err != nil {
 		return err
 	}
-	for _, path := range []string{dir.counters(), dir.dataplaneSocket(), dir.apiSocket()} {
+	for _, path := range []string{dir.counters(), dir.connections(), dir.connections() + besideConns, dir.dataplaneSocket(), dir.apiSocket()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -135,7 +143,7 @@ func cleanUp(o Options) error {
 	return nil
 }
 
-// attachedIn counts the attachments in a state file, which is not made.
+// attachedIn counts the attachments of containers in a state file, which is not made.
 func attachedIn(path string) (int, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -149,7 +157,7 @@ func attachedIn(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(st.attachments), nil
+	return st.containers(), nil
 }
 
 // refuseStrangers refuses to go on if the host namespace has pairs, which the

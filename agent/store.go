@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"sluice/uplink"
 )
 
 // schemaVersion is the layout of the buckets and of the JSON in them. A field
@@ -132,6 +134,8 @@ type txn struct {
 	// primed are the routes of namespaces as they are when the transaction is
 	// committed, for the cache.
 	primed map[string]*routeList
+	// host is what uplinks could collide with; nil if there are none.
+	host *uplink.Survey
 }
 
 // written is a key and its value before a write; nil if it was not there. inner is

@@ -129,6 +129,16 @@ func (c *Client) VRFs(ctx context.Context, q ShowQuery) ([]VRF, error) {
 	return list[VRF](ctx, c, PathVRFs, q.values())
 }
 
+// Uplinks returns the ways out of namespaces, or the one that the words name, with the
+// counters of the host's port if asked.
+func (c *Client) Uplinks(ctx context.Context, q ShowQuery, stats bool) ([]Uplink, error) {
+	v := q.values()
+	if stats {
+		v.Set("stats", "1")
+	}
+	return list[Uplink](ctx, c, PathUplinks, v)
+}
+
 // Devices returns networks, links, VRFs and ports, as `ip link show` selects them.
 func (c *Client) Devices(ctx context.Context, q ShowQuery) ([]Device, error) {
 	return list[Device](ctx, c, PathDevices, q.values())

@@ -38,9 +38,18 @@ const (
 	PathRouteGet   = "/v1/route/get"
 	PathRules      = "/v1/rules"
 	PathVRFs       = "/v1/vrfs"
+	PathUplinks    = "/v1/uplinks"
 	PathDevices    = "/v1/devices"
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"
+
+	PathConnections = "/v1/connections"
+	PathConnDelete  = "/v1/connections/delete"
+	PathConnStats   = "/v1/connections/stats"
+	PathConnEvents  = "/v1/connections/events"
+	PathNAT         = "/v1/nat"
+	PathBindings    = "/v1/nat/bindings"
+	PathPublished   = "/v1/published"
 
 	DefaultSocket = "/run/sluice/sluiced.sock"
 )

@@ -28,13 +28,21 @@
 //	GET  /v1/route/get   ?namespace= ?words=  -> RouteGet
 //	GET  /v1/rules       ?namespace= ?words=  -> []Rule
 //	GET  /v1/vrfs        ?namespace= ?words=  -> []VRF
+//	GET  /v1/uplinks     ?namespace= ?words= ?stats=1  -> []Uplink
 //	GET  /v1/devices     ?namespace= ?words=  -> []Device
 //	GET  /v1/vlans       ?namespace= ?words=  -> []VLANPort
 //	GET  /v1/mdb         ?namespace= ?words=  -> []MDBEntry
+//	GET  /v1/connections ?namespace= ?words=  -> []Connection
+//	POST /v1/connections/delete  DeleteConnectionsRequest -> DeleteConnectionsReply
+//	GET  /v1/connections/stats   ?namespace=  -> ConnectionStats
+//	GET  /v1/connections/events  ?namespace= ?words= ?after=  -> ConnectionEvents
+//	GET  /v1/nat         ?namespace=  -> []NATRule
+//	GET  /v1/nat/bindings ?namespace=  -> []Binding
+//	GET  /v1/published   ?namespace=  -> []Published
 //	GET  /v1/status      -> Status
 //
-// The words are those that follow `show` in ip(8) and bridge(8), with a space
-// between each two.
+// The words are those that follow `show` in ip(8) and bridge(8), or the options of
+// conntrack(8), with a space between each two.
 //
 // Any answer but 2xx carries an Error as its body.
 //

@@ -150,6 +150,7 @@ type Status struct {
 	StateDir    string `json:"state_dir"`
 	Networks    int    `json:"networks"`
 	Attachments int    `json:"attachments"`
+	Uplinks     int    `json:"uplinks,omitempty"`
 	// ConfigError says why the file of networks that the daemon was started with
 	// is not in force. Empty: it is, or there is none.
 	ConfigError string `json:"config_error,omitempty"`

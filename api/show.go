@@ -17,6 +17,7 @@ type ShowQuery struct {
 type Namespace struct {
 	Name     string   `json:"name"`
 	Networks []string `json:"networks"`
+	Uplinks  []string `json:"uplinks"`
 	Links    []string `json:"links"`
 	VRFs     []string `json:"vrfs"`
 	// Tables are the tables that have names.
@@ -119,7 +120,7 @@ type Device struct {
 	IfIndex   uint16 `json:"ifindex"`
 	// IfName is what commands call it; for a port the attachment's name.
 	IfName string `json:"ifname"`
-	// Kind is "network", "link", "vrf" or "port".
+	// Kind is "network", "uplink", "link", "vrf" or "port".
 	Kind      string         `json:"kind"`
 	MTU       int            `json:"mtu,omitempty"`
 	MAC       string         `json:"mac,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sluice/packet"
 	"sluice/trace"
@@ -69,6 +70,15 @@ func (v *VLAN) Validate() error {
 
 // Aware reports whether the port filters VLANs.
 func (v *VLAN) Aware() bool { return v.PVID != 0 || len(v.Tagged) != 0 || len(v.Untagged) != 0 }
+
+// Has reports whether frames of a VLAN, 0 for none, leave by the port.
+func (v *VLAN) Has(vid uint16) bool {
+	if !v.Aware() {
+		return true
+	}
+	in := func(r VIDRange) bool { return r.First <= vid && vid <= r.Last }
+	return vid != 0 && (vid == v.PVID || slices.ContainsFunc(v.Tagged, in) || slices.ContainsFunc(v.Untagged, in))
+}
 
 // vidSet is a set of VLANs.
 type vidSet [64]uint64

@@ -58,6 +58,8 @@ type Config struct {
 	// network's own name.
 	Namespaces []Namespace
 	Networks   []Network
+	// Uplinks are in the order of the file, each in one of Namespaces.
+	Uplinks []Uplink
 
 	file *ast.File // for Fault
 }
@@ -79,6 +81,8 @@ type Namespace struct {
 	Neighbours []iproute.Neighbour
 	VRFs       []VRF
 	Links      []Link
+	// Connections is what is said of tracking, translation and published ports.
+	Connections Connections
 }
 
 // VRF is a table of its own for the devices that name it.

@@ -54,6 +54,9 @@ func TestReferenceFile(t *testing.T) {
 	if len(shop.Routes) != 5 || len(shop.Rules) != 3 || len(shop.Neighbours) != 1 || shop.Routes[0].Table != 100 || shop.Links[0].Device["clamp_mss"] != "pmtu" {
 		t.Errorf("shop is %+v", shop)
 	}
+	if c := shop.Connections; !*c.Track || c.Profile != "rfc" || c.LingerSeconds != 120 || c.QuotaPerPort != 4096 || len(c.NAT) != 3 || len(c.Published) != 2 {
+		t.Errorf("connections of shop: %+v", c)
+	}
 }
 
 // TestReferenceNamesEveryField keeps the reference complete: removing a field
@@ -69,7 +72,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
 		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
 		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
-		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{links: [{peer: {x: 1}}]}]",
+		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
 	} {
 		_, err := config.Parse([]byte(at))
 		_, fields, ok := strings.Cut(fmt.Sprint(err), "expected ")
@@ -115,7 +118,7 @@ func TestFaults(t *testing.T) {
 		"name that is octal": {"networks: [{name: 012, subnets: [10.44.0.0/24]}]\n", `line 1: "012" would be read as another number than it looks; quote it, or write it in decimal`},
 		"hexadecimal number": {one(v4, "mtu: 0x5dc"), `line 4: "0x5dc" would be read as another number than it looks; quote it, or write it in decimal`},
 
-		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks"},
+		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
 			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
@@ -197,6 +200,15 @@ func TestFaultsOfNamespaces(t *testing.T) {
 		"neighbour":               {shop("neighbours: [10.50.0.9 dev web]"), `line 3: namespaces[0].neighbours[0]: "10.50.0.9 dev web": needs lladdr`},
 		"neighbour elsewhere":     {shop("neighbours: [10.50.0.9 dev db lladdr 02:00:00:00:00:09]"), `line 3: namespaces[0].neighbours[0]: no network "db" in the namespace`},
 		"neighbour twice":         {shop("neighbours:", "  - 10.50.0.9 dev web lladdr 02:00:00:00:00:09", "  - 10.50.0.9 dev web lladdr 02:00:00:00:00:08"), "line 5: namespaces[0].neighbours[1]: 10.50.0.9 dev web is neighbours[0] already"},
+		"conntrack profile":       {shop("conntrack: {profile: linux}"), `line 3: namespaces[0].conntrack.profile: "linux": want one of ["kernel" "rfc"]`},
+		"filtering of kernel":     {shop("conntrack: {filtering: address}"), `line 3: namespaces[0].conntrack.filtering: is of the profile rfc`},
+		"linger":                  {shop("conntrack: {profile: rfc, linger: 2h}"), `line 3: namespaces[0].conntrack.linger: "2h": want whole seconds, as 120s, at most 1h0m0s`},
+		"quota":                   {shop("conntrack: {quotaPerPort: 0}"), `line 3: namespaces[0].conntrack.quotaPerPort: 0 is out of range; expected 1 to 16777216`},
+		"NAT without tracking":    {shop("conntrack: {track: false}", "nat: [postrouting masquerade]"), `line 3: namespaces[0].conntrack.track: false, but nat and publish need it: leave it out, or them`},
+		"NAT":                     {shop("nat:", "  - postrouting masquerade", "  - postrouting oifname web masqerade"), `line 5: namespaces[0].nat[1]: "postrouting oifname web masqerade": "masqerade": want iifname, oifname, ip, ip6, tcp, udp, sctp, th, meta or fib, and then accept, snat, dnat, masquerade or redirect`},
+		"NAT by another device":   {shop("nat: [postrouting oifname wan masquerade]"), `line 3: namespaces[0].nat[0]: "postrouting oifname wan masquerade": no network or link "wan" in the namespace`},
+		"published":               {shop("publish: [tcp 80 web]"), `line 3: namespaces[0].publish[0]: "tcp 80 web": "web": want to`},
+		"published twice":         {shop("publish: [tcp 80 to a, tcp 70-90 to b]"), `line 3: namespaces[0].publish[1]: "tcp 70-90 to b": tcp 80 is published for a already, see publish[0]`},
 		"VRF name too long":       {shop("vrfs: [{name: " + long + ", table: 7}]"), `line 3: namespaces[0].vrfs[0].name: "` + long + `": 1 to 15 printable characters without space, / and :`},
 		"VRF without table":       {shop("vrfs: [{name: red}]"), "line 3: namespaces[0].vrfs[0].table: missing"},
 		"VRF with main":           {shop("vrfs: [{name: red, table: main}]"), "line 3: namespaces[0].vrfs[0].table: table main is everybody's"},
@@ -316,7 +328,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config.Load(path)
-	if want := path + ": line 1: x: unknown field; expected namespaces, networks"; fmt.Sprint(err) != want {
+	if want := path + ": line 1: x: unknown field; expected namespaces, networks, uplinks"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

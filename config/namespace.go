@@ -15,7 +15,7 @@ import (
 type scope struct {
 	tables *routing.Names
 	vrfs   map[string]routing.TableID
-	// devices are networks, links and VRFs by name, each with the field that made it.
+	// devices are networks, uplinks, links and VRFs by name, each with the field that made it.
 	devices map[string]string
 	// networks are those that may have neighbours; vrfOf says in which VRF a device is.
 	networks map[string]bool
@@ -29,7 +29,8 @@ func (s *scope) table(vrf string) (routing.TableID, bool) {
 }
 
 // namespaces checks the list. The scopes are those that networks then join.
-func (v *validator) namespaces(raw []rawNamespace, networks []rawNetwork) (out []Namespace, scopes map[string]*scope) {
+func (v *validator) namespaces(f *rawFile) (out []Namespace, scopes map[string]*scope) {
+	raw := spaces(f)
 	scopes = make(map[string]*scope)
 	if n := len(raw); n > MaxNamespaces {
 		v.fault("namespaces", "%d namespaces; at most %d are supported", n, MaxNamespaces)
@@ -45,7 +46,8 @@ func (v *validator) namespaces(raw []rawNamespace, networks []rawNetwork) (out [
 		seen[raw[i].Name] = i
 		scopes[raw[i].Name] = v.scope(field, &raw[i])
 	}
-	v.join(scopes, networks)
+	v.join(scopes, *f.Networks)
+	v.plug(f, scopes)
 	for i := range raw {
 		field := fmt.Sprintf("namespaces[%d]", i)
 		out = append(out, v.namespace(field, &raw[i], scopes[raw[i].Name]))
@@ -196,6 +198,7 @@ func (v *validator) namespace(field string, r *rawNamespace, s *scope) Namespace
 	}
 	n.Routes = v.routes(field+".routes", r.Routes, s)
 	n.Neighbours = v.neighbours(field+".neighbours", r.Neighbours, s)
+	n.Connections = v.connections(field, r, s)
 	return n
 }
 

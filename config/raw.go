@@ -13,6 +13,7 @@ import (
 type rawFile struct {
 	Namespaces []rawNamespace `yaml:"namespaces"`
 	Networks   *[]rawNetwork  `yaml:"networks"`
+	Uplinks    []rawUplink    `yaml:"uplinks"`
 }
 
 type rawNamespace struct {
@@ -24,6 +25,9 @@ type rawNamespace struct {
 	Neighbours   []string       `yaml:"neighbours"`
 	VRFs         []rawVRF       `yaml:"vrfs"`
 	Links        []rawLink      `yaml:"links"`
+	Conntrack    *rawConntrack  `yaml:"conntrack"`
+	NAT          []string       `yaml:"nat"`
+	Publish      []string       `yaml:"publish"`
 }
 
 type rawVRF struct {

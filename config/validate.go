@@ -57,7 +57,7 @@ func (v *validator) config(raw *rawFile) *Config {
 		return c
 	}
 	var scopes map[string]*scope
-	c.Namespaces, scopes = v.namespaces(raw.Namespaces, *raw.Networks)
+	c.Namespaces, scopes = v.namespaces(raw)
 	seen := make(map[string]int)
 	for i := range *raw.Networks {
 		field := fmt.Sprintf("networks[%d]", i)
@@ -71,6 +71,7 @@ func (v *validator) config(raw *rawFile) *Config {
 		seen[n.Name] = i
 		c.Networks = append(c.Networks, n)
 	}
+	v.uplinks(raw, c, scopes)
 	v.owners(c)
 	return c
 }

@@ -48,6 +48,9 @@ func connect(path string) (*Client, error) {
 	if err == nil {
 		c.snapshot, c.files, c.counters, err = c.inventory(ctx)
 	}
+	if err == nil {
+		c.conns, err = c.connFile(ctx)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: within %v", ErrUnresponsive, connectTimeout)
 	}
@@ -104,7 +107,9 @@ func Evict(path string) error {
 }
 
 // Handover starts a new dataplane of this program with the sockets, the snapshot
-// and, unless c has others, the counters of old, and then stops old. It is how
+// and, unless c has others, the counters of old, and then stops old. Connections
+// are copied into c's file, which must be another one than old's: those that begin
+// in the milliseconds that are left are not in it. It is how
 // an upgrade goes: both work on the same sockets for a moment, and no frame is
 // lost. The new client's Adopted returns what was handed over.
 //
@@ -118,6 +123,7 @@ func Evict(path string) error {
 // the next agent starts one.
 func Handover(ctx context.Context, old *Client, c StartConfig) (*Client, error) {
 	h, err := handOver(ctx, old, c)
+	defer h.close()
 	for _, step := range h.steps() {
 		if err == nil {
 			err = step(ctx)
@@ -137,6 +143,8 @@ type takeover struct {
 	path      *controlPath
 	tied      bool // old, perhaps
 	published bool
+
+	from, to *os.File // of connections; nil: there are none
 }
 
 // handOver starts the new process and asks the old one what it has.
@@ -149,6 +157,11 @@ func handOver(ctx context.Context, old *Client, c StartConfig) (*takeover, error
 	if c.Counters == nil {
 		c.Counters = counters
 	}
+	if h.from, err = old.connFile(ctx); err != nil {
+		closeAll(files, counters)
+		return h, err
+	}
+	h.to = c.Connections
 	n, l, err := start(ctx, c)
 	if err != nil {
 		closeAll(files, counters)
@@ -169,6 +182,9 @@ func (h *takeover) steps() []func(context.Context) error {
 func (h *takeover) configure(ctx context.Context) error {
 	if h.next.snapshot == nil {
 		return nil
+	}
+	if err := copyConnections(h.to, h.from); err != nil {
+		return err
 	}
 	return h.next.Apply(ctx, h.next.snapshot, h.next.files)
 }

@@ -42,6 +42,7 @@ type Client struct {
 	snapshot *netstack.Snapshot
 	files    map[uint16]*os.File
 	counters *os.File
+	conns    *os.File
 
 	events chan Event
 	lost   uint64        // events that nobody read; the reader's
@@ -118,6 +119,10 @@ func (c *Client) Adopted() (*netstack.Snapshot, map[uint16]*os.File) { return c.
 // Counters is the counter file of an adopted process; nil after Start, or if it
 // has none. It belongs to the client, until Close.
 func (c *Client) Counters() *os.File { return c.counters }
+
+// ConnectionFile is the file of connections of an adopted process; nil after Start,
+// or if it has none. It is closed with the client.
+func (c *Client) ConnectionFile() *os.File { return c.conns }
 
 // Apply makes the snapshot real, all of it or nothing (netstack.Apply). newFDs
 // has the sockets of the ports that the process does not have yet; they stay the
@@ -256,6 +261,9 @@ func (c *Client) Close() error {
 	c.conn.close()
 	<-c.ended
 	c.proc.release()
+	if c.conns != nil {
+		c.conns.Close()
+	}
 	if c.counters != nil {
 		c.counters.Close()
 	}

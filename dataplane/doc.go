@@ -24,7 +24,7 @@
 // directory, a user of its own (DefaultUID), no capability and no way to one, no core dump, no
 // program to execute, no system call that takes a path or makes a socket
 // (seccomp.go), and these fds: the containers' packet sockets, which he owns by
-// then, the counters, the control sockets, epoll and eventfds, /dev/null, and a
+// then, the counters, the table of connections, the control sockets, epoll and eventfds, /dev/null, and a
 // file to append the last words of the Go runtime to. He can't bind a socket to another interface and
 // can't send a signal to anybody, and nobody but root to him.
 //
@@ -48,12 +48,14 @@
 // the agent, which keeps dups of all. What containers sent meanwhile waits in the
 // sockets. From kill -9 to the first forwarded frame it takes about 14 ms on two
 // cores (TestKilledAndStartedAgain measures it), most of that to load the program
-// twice.
+// twice. Connections are in a file that the next process opens. While two live, in
+// a hand-over, each has a file of its own: the new one a copy (takeover.configure).
 //
 // # Files
 //
 // In the order of a process's life: start.go and stage.go (agent's and process's
 // half of a start), program.go, emptyroot.go, seccomp.go, server.go, session.go, queries.go,
 // events.go; the agent's half of a connection is client.go, call.go and
-// adopt.go; both halves use message.go and conn.go.
+// adopt.go; both halves use message.go and conn.go. What there is to ask about
+// connections, and how they get from process to process, is in connections.go.
 package dataplane

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+
+	"sluice/conntrack"
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
@@ -168,6 +170,14 @@ const (
 	// queryForget is no question: dynamic neighbours are forgotten.
 	queryForget = "forget"
 	queryStatus = "status"
+	// Of connections, which are the process's and not a namespace's.
+	queryConns       = "connections"
+	queryConnsDelete = "connections-delete"
+	queryConnStats   = "connection-stats"
+	queryConnEvents  = "connection-events"
+	queryConnsDeaf   = "connection-events-end"
+	queryBindings    = "nat-bindings"
+	queryConnFile    = "connection-file" // answered with its fd
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -179,6 +189,9 @@ type query struct {
 	Words string `json:"words,omitempty"`
 	// Addr is which neighbour to forget; not valid: all of Network.
 	Addr netip.Addr `json:"addr,omitzero"`
+	// Filter chooses connections, and From is where a page begins.
+	Filter *conntrack.Filter `json:"filter,omitempty"`
+	From   uint32            `json:"from,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -20,6 +20,9 @@ func (s *session) query(body []byte) (message, error) {
 	if q.What == queryStatus {
 		return message{body: encode(s.srv.status())}, nil
 	}
+	if m, known, err := s.connQuery(&q); known {
+		return m, err
+	}
 	ns := s.srv.stack.Namespace(q.Namespace)
 	if ns == nil {
 		return message{}, refuse("namespace", fmt.Errorf("there is no %q", clip(q.Namespace)))

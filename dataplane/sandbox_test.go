@@ -29,6 +29,7 @@ func busy(t *testing.T) (*Client, []*cable) {
 	}
 	defer counters.Close()
 	cfg.Counters = counters
+	cfg.Connections = connFileAt(t, cfg.Listen+".connections")
 	if cfg.Stderr, err = os.Create(cfg.Listen + ".stderr"); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestOnlyGivenFDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd)\]|/dev/null|/.*\.(counters|stderr))( \(deleted\))?$`)
+	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd)\]|/dev/null|/.*\.(counters|connections|stderr))( \(deleted\))?$`)
 	sockets := 0
 	for _, e := range entries {
 		to, err := os.Readlink(filepath.Join(dir, e.Name()))

@@ -36,6 +36,7 @@ type server struct {
 
 	listener *net.UnixListener // nil: none
 	counters *os.File          // nil: none
+	conns    *os.File          // nil: none
 	events   *eventQueue
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
@@ -137,6 +138,9 @@ func (s *server) openInherited() error {
 	if s.opts.counters {
 		s.counters = os.NewFile(fdCounters, "counters")
 	}
+	if s.opts.conns {
+		s.conns = os.NewFile(fdConns, "connections")
+	}
 	return nil
 }
 
@@ -166,6 +170,7 @@ func (s *server) openStack() (err error) {
 		FlowEntries: s.opts.flows,
 		BusyPoll:    s.opts.busyPoll,
 		PortDown:    s.portDown,
+		Connections: s.conns,
 		Log:         slog.New(&logHandler{queue: s.events, level: s.opts.level}),
 	}
 	if s.counters != nil {

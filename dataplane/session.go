@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/conntrack"
 	"sluice/netstack"
 )
 
@@ -24,6 +25,7 @@ type session struct {
 	// tied says that the process ends with this connection, however that ends.
 	tied  atomic.Bool
 	ended chan struct{}
+	watch *conntrack.Watch // nil: nobody listens to connections
 }
 
 // closed is closed when the session has ended. A nil session never ends.
@@ -57,6 +59,7 @@ func (s *session) replace() {
 func (s *session) run() {
 	defer close(s.ended)
 	defer s.unstage()
+	defer s.deafen()
 	for {
 		m, err := s.c.recv()
 		if err == nil {

@@ -24,6 +24,7 @@ const (
 	fdControl  = 3 + iota // first connection, SOCK_SEQPACKET
 	fdListen              // bound, not yet listening; if options.listen
 	fdCounters            // trace.CreateCounters; if options.counters
+	fdConns               // conntrack.CreateFile; if options.conns
 	fdFirstOther
 	// fdProgram is what stage 1 was executed from; stage 2 has it no more.
 	fdProgram = fdFirstOther
@@ -51,6 +52,7 @@ type options struct {
 	stage    int
 	listen   bool
 	counters bool
+	conns    bool
 	workers  int
 	flows    int
 	busyPoll time.Duration
@@ -66,6 +68,7 @@ func (o options) args() []string {
 		"-stage=" + strconv.Itoa(o.stage),
 		"-listen=" + strconv.FormatBool(o.listen),
 		"-counters=" + strconv.FormatBool(o.counters),
+		"-connections=" + strconv.FormatBool(o.conns),
 		"-workers=" + strconv.Itoa(o.workers),
 		"-flows=" + strconv.Itoa(o.flows),
 		"-busy-poll=" + o.busyPoll.String(),
@@ -83,6 +86,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.IntVar(&o.stage, "stage", 0, "")
 	f.BoolVar(&o.listen, "listen", false, "")
 	f.BoolVar(&o.counters, "counters", false, "")
+	f.BoolVar(&o.conns, "connections", false, "")
 	f.IntVar(&o.workers, "workers", 0, "")
 	f.IntVar(&o.flows, "flows", 0, "")
 	f.DurationVar(&o.busyPoll, "busy-poll", 0, "")

@@ -170,7 +170,7 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	o := options{
-		stage: 1, listen: listen >= 0, counters: c.Counters != nil,
+		stage: 1, listen: listen >= 0, counters: c.Counters != nil, conns: c.Connections != nil,
 		workers: workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
 		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID),
 	}
@@ -179,12 +179,15 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 		return 0, -1, err
 	}
 	defer closeStdio(stdio)
-	files := []uintptr{stdio[0].Fd(), stdio[1].Fd(), stdio[2].Fd(), uintptr(control), noFD, noFD, c.Program.file.Fd()}
+	files := []uintptr{stdio[0].Fd(), stdio[1].Fd(), stdio[2].Fd(), uintptr(control), noFD, noFD, noFD, c.Program.file.Fd()}
 	if o.listen {
 		files[fdListen] = uintptr(listen)
 	}
 	if o.counters {
 		files[fdCounters] = c.Counters.Fd()
+	}
+	if o.conns {
+		files[fdConns] = c.Connections.Fd()
 	}
 	// By the number that it has in the child, where others may have been moved.
 	exe := fmt.Sprintf("/proc/self/fd/%d", fdProgram)

@@ -31,6 +31,10 @@ type StartConfig struct {
 	// Counters is the counter file (trace.CreateCounters). The caller keeps it.
 	// nil means counters in private memory, which die with the process.
 	Counters *os.File
+	// Connections is the file of connections (conntrack.CreateFile), which no other
+	// process may work on. The caller keeps it. nil means private memory: connections
+	// end with the process.
+	Connections *os.File
 	// Workers is the number of packet threads; 0 means one for each CPU.
 	Workers int
 	// FlowEntries is the size of each worker's flow cache; 0 is netstack's own.

@@ -14,9 +14,10 @@ type account struct {
 type debtKind uint8
 
 const (
-	settled    debtKind = iota // on nobody's: it was wanted, and answered
+	settled    debtKind = iota // on nobody's
 	unresolved                 // a packet of the port wants it
 	learned                    // somebody behind the port spoke first
+	answered                   // it was wanted, and somebody behind the port answered
 
 	numDebts
 )
@@ -96,10 +97,25 @@ func (t *Table) room(d debt) bool {
 	return true
 }
 
+// answer puts an entry on the account of the port that it answered by, so that a
+// container which plays all the hosts that it asks for has its share too. If that
+// port has as many already, the entry stays where it is.
+//
+// +checklocks:t.mu
+func (t *Table) answer(e *entry, port uint16) {
+	if d := (debt{answered, port}); e.debt != d && t.room(d) {
+		t.charge(e, d)
+	}
+}
+
 // limit is how many entries of a kind a port may have.
 func (t *Table) limit(k debtKind) int {
-	if k == learned {
+	switch k {
+	case learned:
 		return t.limits.LearnedPerPort
+	case answered:
+		return t.limits.AnsweredPerPort
+	case settled, unresolved, numDebts:
 	}
 	return t.limits.UnresolvedPerPort
 }

@@ -225,6 +225,7 @@ func checkBooks(t *testing.T, x *Table) {
 			t.Errorf("port %d: booked %+v, want %+v", port, x.accounts[port], *a)
 		}
 		if a.owed[unresolved] > x.limits.UnresolvedPerPort || a.owed[learned] > x.limits.LearnedPerPort ||
+			a.owed[answered] > x.limits.AnsweredPerPort ||
 			a.bytes > x.limits.QueueBytesPerPort {
 			t.Errorf("port %d is over its limits: %+v", port, *a)
 		}

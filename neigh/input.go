@@ -88,6 +88,7 @@ func gratuitous(m packet.ARP) bool {
 // permanent one.
 func (h *heard) tell(a netip.Addr, n news) {
 	t, k := h.t, keyOf(h.d.Index, a)
+	n.port = h.f.InPort
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.conf.Load()

@@ -17,6 +17,7 @@ const (
 	DefaultCollect           = 128    // gc_thresh1
 	DefaultUnresolvedPerPort = 64     //
 	DefaultLearnedPerPort    = 256    //
+	DefaultAnsweredPerPort   = 512    // half of them
 	DefaultQueueBytes        = 212992 // unres_qlen_bytes
 	DefaultQueueBytesPerPort = 1 << 20
 )
@@ -69,6 +70,10 @@ type Limits struct {
 	// spoke first. 0 means 256.
 	LearnedPerPort int
 
+	// AnsweredPerPort bounds the entries that were wanted and are behind a port; more
+	// of them are on account of who wanted them. 0 means 512.
+	AnsweredPerPort int
+
 	// QueueBytes bounds the packets that one entry holds, with queueOverhead for
 	// each (unres_qlen_bytes). 0 means 212992.
 	QueueBytes int
@@ -88,6 +93,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Collect, DefaultCollect},
 		{&l.UnresolvedPerPort, DefaultUnresolvedPerPort},
 		{&l.LearnedPerPort, DefaultLearnedPerPort},
+		{&l.AnsweredPerPort, DefaultAnsweredPerPort},
 		{&l.QueueBytes, DefaultQueueBytes},
 		{&l.QueueBytesPerPort, DefaultQueueBytesPerPort},
 	} {

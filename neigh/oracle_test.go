@@ -43,7 +43,7 @@ type record struct {
 
 	used, confirmed, updated, delayed, due Tick
 	probes                                 int
-	cause                                  string // "" | "asked" | "spoke"
+	cause                                  string // "asked" | "spoke" | "answered"
 	port                                   uint16
 	held                                   []Held
 }
@@ -79,10 +79,7 @@ func (w *twin) set(r *record, s State, mac packet.MAC) {
 
 // share makes room on a port's account.
 func (w *twin) share(cause string, port uint16) bool {
-	limit := w.l.UnresolvedPerPort
-	if cause == "spoke" {
-		limit = w.l.LearnedPerPort
-	}
+	limit := map[string]int{"asked": w.l.UnresolvedPerPort, "spoke": w.l.LearnedPerPort, "answered": w.l.AnsweredPerPort}[cause]
 	mine := func(r *record) bool { return r.cause == cause && r.port == port }
 	if w.count(mine) < limit {
 		return true
@@ -233,7 +230,7 @@ func (w *twin) resolve(a netip.Addr, h Held) (trace.Reason, int) {
 }
 
 // learn is what a record makes of a message that says it is in state s with a MAC.
-func (w *twin) learn(r *record, mac packet.MAC, s State, mayReplace, weak bool, router *bool) {
+func (w *twin) learn(r *record, mac packet.MAC, port uint16, s State, mayReplace, weak bool, router *bool) {
 	known := r.state.Usable()
 	if mac.IsZero() {
 		if !known {
@@ -265,8 +262,8 @@ func (w *twin) learn(r *record, mac packet.MAC, s State, mayReplace, weak bool, 
 		r.due = w.now + Tick(w.reach(r.addr))
 	}
 	w.set(r, s, mac)
-	if s == Reachable || r.cause == "asked" {
-		r.cause = ""
+	if already := r.cause == "answered" && r.port == port; (s == Reachable || r.cause == "asked" && !known) && !already && w.share("answered", port) {
+		r.cause, r.port = "answered", port
 	}
 	if known {
 		return
@@ -492,7 +489,7 @@ func (d *duel) hearARP(a netip.Addr, n int, mac packet.MAC, port uint16) {
 		d.input(arp(packet.ARPOpRequest, n, mac, a, packet.MAC{}, all), port)
 	}
 	if r != nil && d.w.static[a].IsZero() {
-		d.w.learn(r, mac, s, unlocked, false, nil)
+		d.w.learn(r, mac, port, s, unlocked, false, nil)
 	}
 }
 
@@ -506,7 +503,7 @@ func (d *duel) spoke(a netip.Addr, mac packet.MAC, port uint16, router *bool) {
 		r = d.w.make(a, "spoke", port)
 	}
 	if r != nil {
-		d.w.learn(r, mac, Stale, true, true, router)
+		d.w.learn(r, mac, port, Stale, true, true, router)
 	}
 }
 
@@ -533,7 +530,7 @@ func (d *duel) hearND(a netip.Addr, n int, mac packet.MAC, port uint16) {
 		s = Reachable
 	}
 	if r := d.w.get(a); r != nil && r.state != Failed && d.w.static[a].IsZero() {
-		d.w.learn(r, mac, s, flags&packet.NAFlagOverride != 0, true, &router)
+		d.w.learn(r, mac, port, s, flags&packet.NAFlagOverride != 0, true, &router)
 	}
 }
 
@@ -680,6 +677,7 @@ func TestTableAndTwinAgree(t *testing.T) {
 		"collecting": {Collect: 4},
 		"few asked":  {UnresolvedPerPort: 2},
 		"few speak":  {LearnedPerPort: 1, UnresolvedPerPort: 5},
+		"few answer": {AnsweredPerPort: 2, UnresolvedPerPort: 9},
 		"few bytes":  {QueueBytes: 4500, QueueBytesPerPort: 5000},
 	} {
 		t.Run(name, func(t *testing.T) {

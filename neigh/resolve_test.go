@@ -328,6 +328,46 @@ func TestForgedSpeakers(t *testing.T) {
 	checkBooks(t, x)
 }
 
+// A container that asks for hosts which it then plays itself, and keeps them in use,
+// has its share of the table too.
+func TestForgedAnswers(t *testing.T) {
+	l := Limits{Entries: 60, UnresolvedPerPort: 8, LearnedPerPort: 8, AnsweredPerPort: 16}
+	x, out := newWorld(l), &tape{}
+	at := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, byte(n >> 8), byte(n)}) }
+	answer := func(n int, port uint16, now Tick) {
+		x.Input(dev, parsed(pt.ARPReply(pt.Packet{Src: at(n), Dst: own4, SrcMAC: macA(1), DstMAC: ownMAC}), port), own, now, out)
+	}
+	for now := Tick(1); now < 20; now++ {
+		for n := range 100 {
+			x.Input(dev, parsed(arp(packet.ARPOpRequest, n, macA(n), own4, packet.MAC{}, packet.Broadcast()), 1), own, now, out)
+			x.Resolve(dev, at(1000+n), ping(1, n), now, out)
+			x.Lookup(dev, at(1000+n), now)
+			answer(1000+n, 1, now)
+			answer(10+n, 1, now)
+		}
+		x.Tick(now, out, out.fail)
+		checkBooks(t, x)
+	}
+	if s := x.Stats(); s.Entries > 8+8+16 {
+		t.Errorf("one port has %d entries", s.Entries)
+	}
+	for n := range 20 {
+		if r := x.Resolve(dev, at(2000+n), ping(2, n), 20, out); r.Reason != trace.None {
+			t.Fatalf("another port's neighbour: %v", r.Reason)
+		}
+		answer(2000+n, 3, 20)
+		if _, _, ok := x.Lookup(dev, at(2000+n), 20); !ok {
+			t.Error("another port's neighbour is not known")
+		}
+	}
+	checkBooks(t, x)
+	x.RemovePort(1)
+	if s := x.Stats(); s.Entries != 20 {
+		t.Errorf("%d entries are left", s.Entries)
+	}
+	checkBooks(t, x)
+}
+
 func TestQueueBounds(t *testing.T) {
 	packetOf := func(port uint16, id, n int) Held {
 		return Held{Port: port, Frame: pt.Ping4(pt.Packet{ID: uint16(id), Payload: pt.Bytes(n - 42)})}

@@ -7,6 +7,7 @@ import "sluice/packet"
 // news is what a message says of a neighbour.
 type news struct {
 	mac    packet.MAC
+	port   uint16 // that it came by
 	hasMAC bool
 	state  State // Reachable if it answers a question of ours, else Stale
 
@@ -42,7 +43,8 @@ func (t *Table) update(d *device, e *entry, n news, now Tick, o *outbox) {
 	if n.tellsRouter {
 		e.router = n.router
 	}
-	t.enter(d, e, next, n.mac, now)
+	n.state = next
+	t.enter(d, e, n, now)
 	if !was.Usable() {
 		t.resolved(e, now, o)
 	}
@@ -62,13 +64,13 @@ func judge(was State, same bool, n news) (next State, ok bool) {
 	return n.state, true
 }
 
-// enter puts an entry into a state with a MAC, and sets its timer. What changes
+// enter puts an entry into the state with the MAC of n, and sets its timer. What changes
 // nothing leaves the time of the last change alone, so that repeated answers don't
 // move the lock time of ARP.
 //
 // +checklocks:t.mu
-func (t *Table) enter(d *device, e *entry, next State, mac packet.MAC, now Tick) {
-	was, moved := e.state(), mac != e.mac()
+func (t *Table) enter(d *device, e *entry, n news, now Tick) {
+	was, next, moved := e.state(), n.state, n.mac != e.mac()
 	if next == Reachable {
 		e.confirmed = now
 	} else if moved {
@@ -78,12 +80,12 @@ func (t *Table) enter(d *device, e *entry, next State, mac packet.MAC, now Tick)
 		return
 	}
 	t.revive(e)
-	e.become(next, mac, now)
+	e.become(next, n.mac, now)
 	if next == Reachable && was != Reachable {
 		e.due = now + Tick(d.reachable(e))
 	}
-	if next == Reachable || e.debt.kind == unresolved {
-		t.charge(e, debt{}) // it is there: that is on nobody's account
+	if next == Reachable || !was.Usable() && e.debt.kind == unresolved {
+		t.answer(e, n.port)
 	}
 }
 

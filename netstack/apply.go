@@ -86,7 +86,7 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 		}
 		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
-	return nil
+	return c.connections()
 }
 
 // socket is what a port of the next view sends and receives by.
@@ -156,18 +156,28 @@ func (c *change) leave() {
 	for _, k := range c.old.sockets() {
 		if c.next.socket(k.index) != k {
 			c.retired = append(c.retired, k.unwatch, k.close)
-			// Whoever has the port next begins anew.
-			c.swaps = append(c.swaps, func() {
-				p := c.old.ports[k.index]
-				drop(p, trace.PortRemoved, p.space.router.RemovePort(k.index))
-			})
+			c.forget(c.old.ports[k.index])
 		}
 	}
 	for name, was := range c.old.spaces {
-		if c.next.spaces[name] == nil {
+		next := c.next.spaces[name]
+		if next == nil {
 			c.retired = append(c.retired, was.ns.host.close)
 		}
+		for _, l := range was.links {
+			if stays := next.linkOf(l.spec.Index); stays == nil || stays.link != l.link {
+				c.forget(l.port)
+			}
+		}
 	}
+}
+
+// forget notes that the router is to keep nothing on account of a port that leaves:
+// whoever has its index next begins anew.
+func (c *change) forget(p *port) {
+	c.swaps = append(c.swaps, func() {
+		drop(p, trace.PortRemoved, p.space.router.RemovePort(p.index))
+	})
 }
 
 // swap is the moment between two snapshots.

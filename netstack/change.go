@@ -190,6 +190,8 @@ func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 	c.Networks = slices.Clone(s.Networks)
 	c.Links = slices.Clone(s.Links)
 	c.VRFs = slices.Clone(s.VRFs)
+	c.Connections.Rules = slices.Clone(s.Connections.Rules)
+	c.Connections.Services = slices.Clone(s.Connections.Services)
 	for i := range c.Networks {
 		n := &c.Networks[i]
 		n.Addresses = slices.Clone(n.Addresses)

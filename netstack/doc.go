@@ -19,6 +19,8 @@
 //     a bridge has to say itself.
 //  4. output.go: the frames of the whole turn are sorted by output port and
 //     leave with one sendmmsg each, cut and summed first if the port asks.
+//     What is for a router goes by route.go, and in a namespace that tracks
+//     connections by the hooks of track.go before and after it.
 //  5. inject.go, hostlink.go, stack.go: frames to and from the gVisor stack.
 //     What containers may take of it, ration.go, census.go, conn.go and
 //     datagram.go say.
@@ -30,7 +32,7 @@
 //
 // What a worker uses is either its own (batch, sender, flow cache, lists), or
 // immutable (the view, which is a compiled Snapshot), or made for many readers
-// (bridge.Bridge, trace counters, the stack). A worker holds its turn lock
+// (bridge.Bridge, trace counters, the table of connections, the stack). A worker holds its turn lock
 // while it works and lets go of it before it blocks. Apply prepares all that
 // can fail, then takes every turn lock, swaps the view together with the
 // bridges' tables and lets go: no frame is judged by a mixture of two

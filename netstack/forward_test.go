@@ -56,7 +56,7 @@ func TestKnownStationGetsTheFrameAlone(t *testing.T) {
 
 func TestBroadcastReachesAllOthers(t *testing.T) {
 	l := stillLab(t, blue(3))
-	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast(), Payload: []byte("all")}))
+	l.send(1, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast(), Dst: pt.IP("255.255.255.255"), Payload: []byte("all")}))
 	for _, at := range []uint16{2, 3} {
 		pt.Check(t, l.got(at), pt.EtherDst(packet.Broadcast()), pt.Data("all"))
 	}

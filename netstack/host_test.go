@@ -164,7 +164,13 @@ type server interface {
 // compares them by hash.
 func transfer(t *testing.T, from dialler, to server, address string, n int) {
 	t.Helper()
-	l, err := to.Listen("tcp", address)
+	transferTo(t, from, to, address, address, n)
+}
+
+// transferTo is transfer to a server whose address is translated to at.
+func transferTo(t *testing.T, from dialler, to server, address, at string, n int) {
+	t.Helper()
+	l, err := to.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"sluice/bridge"
+	"sluice/fragment"
 	"sluice/packet"
 	"sluice/trace"
 )
@@ -84,6 +85,7 @@ type hostLink struct {
 	mtu      atomic.Uint32
 	attached atomic.Bool
 	asking   atomic.Bool // the worker is to send queries, see ask
+	released bucket      // of a link, its worker's: what host stacks take of what the router sends by it
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint
@@ -115,8 +117,9 @@ type waiting struct {
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
 	to    destination
-	port  uint16     // of toPort
-	tag   bridge.Tag // of toPort: what is done to the frame's tag
+	port  uint16         // of toPort and toRouter
+	ports fragment.Ports // of toRouter
+	tag   bridge.Tag     // of toPort: what is done to the frame's tag
 	kind  kind
 	from  uint16 // the port that caused a frame; 0: none
 }
@@ -128,6 +131,7 @@ const (
 	toBridge destination = iota // as if the host stack had sent it
 	toStack                     // to the host stack itself
 	toPort                      // to one port of the bridge
+	toRouter                    // to the router, as what came from a port: a fragment
 )
 
 // places is the number that a frame takes.
@@ -147,6 +151,7 @@ var (
 
 func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
 	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+	l.released.tokens = localBurst
 	l.mtu.Store(uint32(b.MTU))
 	l.broadcasts.Store(new([]tcpip.Address))
 	l.mu.Lock()

@@ -215,6 +215,8 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 		t.direct(p, w, i)
 	case toStack:
 		t.reflect(p, i)
+	case toRouter:
+		t.resume(p, w, i)
 	default:
 		if p.peer != 0 && w.kind == kindFrame {
 			t.release(p, i)
@@ -232,7 +234,7 @@ func (t *turn) release(p *port, i int) {
 		drop(p, reason, 1)
 		return
 	}
-	t.cross(&crossing{in: p}, p, i)
+	t.cross(&crossing{in: p, ration: &p.link.released}, p, i)
 }
 
 // direct sends frame i to one port, past the bridge.

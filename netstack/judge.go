@@ -39,7 +39,8 @@ type train struct {
 // flows is a worker's flow cache and what look-ups in it need.
 type flows struct {
 	cache *flow.Cache[decision]
-	hops  []hop // of the decisions in the slots of the cache that are routed
+	hops  []hop     // of the decisions in the slots of the cache that are routed
+	conns []tracked // of those whose connection is tracked; nil before the first one
 	seed  maphash.Seed
 	key   flow.Key // of the frame at hand
 	hash  uint64
@@ -64,11 +65,20 @@ func (c *flows) keep(d *decision, gen uint64) { *c.cache.Insert(&c.key, c.hash, 
 
 // keepHop is keep for one that rests upon routers. What they do lies apart: the
 // slots of the cache stay small, which is what a look-up is fast by.
-func (c *flows) keepHop(d *decision, h *hop, gen uint64) {
+func (c *flows) keepHop(d *decision, x *crossing, gen uint64) {
 	v := c.cache.Insert(&c.key, c.hash, gen)
+	slot := c.cache.Slot()
 	*v = *d
-	v.plain, v.hop = false, &c.hops[c.cache.Slot()]
-	*v.hop = *h
+	v.plain, v.hop = false, &c.hops[slot]
+	*v.hop = x.hop
+	if !x.tracks {
+		return
+	}
+	if c.conns == nil {
+		c.conns = make([]tracked, c.cache.Cap())
+	}
+	c.conns[slot] = x.conn
+	v.hop.conn = &c.conns[slot]
 }
 
 // decisionOf is what is remembered of a verdict.
@@ -106,7 +116,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
-	if in.link != nil && f.DstMAC() == f.SrcMAC() {
+	if in.link != nil && f.DstMAC() == f.SrcMAC() && f.View.Is(packet.ViewIP) {
 		t.route(in, i, keep)
 		return
 	}
@@ -277,7 +287,7 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 				t.out.share = append(t.out.share, departure{out, o.Tag})
 				t.mirror(o.Mirror, o.Tag, i)
 			}
-		case out.link == nil || wants(&f.View, o.Tag):
+		case out.link == nil || wants(&f.View, o.Tag) && t.heeds(in, out, i):
 			t.leave(in, o, i)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,10 @@ type Options struct {
 	// once after the last error. It is called by one goroutine, without any
 	// lock held, and may call Apply but not Close. nil means that nobody wants to know.
 	PortDown func(index uint16)
+	// Connections is the file of connections (conntrack.CreateFile). It is mapped by
+	// the first Apply with a namespace that tracks them: from then on no other process
+	// may work on it. It must outlive the Netstack. nil means private memory.
+	Connections *os.File
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -68,6 +73,8 @@ type Netstack struct {
 	wg   sync.WaitGroup       // workers and housekeeping
 
 	serial atomic.Int32 // of the newest socket
+
+	conns atomic.Pointer[Connections] // nil: there are none
 
 	closing sync.Once
 
@@ -148,6 +155,9 @@ func (n *Netstack) close() {
 		s.ns.host.close()
 	}
 	n.freeWorkers()
+	if c := n.conns.Swap(nil); c != nil {
+		_ = c.table.Close()
+	}
 }
 
 // freeWorkers releases what workers that do not run hold.
@@ -206,6 +216,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+	}
+	if c := n.conns.Load(); c != nil {
+		c.everySecond()
 	}
 	n.collectOverruns()
 }

@@ -330,7 +330,9 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 // hand gives a frame to those at local port p who have a use for it: the neighbour
 // table, autoconfiguration, and the host stack.
 func (o *output) hand(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
-	if o.from.local == p { // what came by another network's router says nothing of this one
+	// What came by another network's router says nothing of this one, nor does what is
+	// in a VLAN.
+	if o.from.local == p && wants(&f.View, tag) {
 		if heard(&f.View) {
 			p.space.router.Hear(p.index, f, o.tick, o.sink(p.space, o.from.index))
 		}

@@ -4,6 +4,7 @@ package netstack
 
 import (
 	"sluice/bridge"
+	"sluice/fragment"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -27,6 +28,7 @@ const maxCrossings = 8
 // hop is what routers do to each packet of a flow.
 type hop struct {
 	epochs  [4]router.Epoch // of the routers that said so
+	links   [3]transit      // between them
 	neigh   neigh.Ref       // zero for what is delivered
 	dst     packet.MAC
 	src     packet.MAC
@@ -34,8 +36,20 @@ type hop struct {
 	mss     uint16 // for packet.Frame.ClampMSS; 0: none
 	hops    uint8  // what the hop limit loses
 	routers uint8  // epochs in use
+	crossed uint8  // links in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
+
+	conn *tracked // of a namespace that tracks connections; nil: there is none
+}
+
+// transit counts what passes a link, at both of its ends.
+type transit struct{ out, in *trace.PortCounters }
+
+func (x transit) count(f *packet.Frame) {
+	n, bytes := f.Segments()
+	x.out.AddTx(uint64(n), uint64(bytes))
+	x.in.AddRx(uint64(n), uint64(bytes))
 }
 
 // valid reports whether the routers and the neighbour table would say the same.
@@ -56,6 +70,7 @@ func (h *hop) fits(f *packet.Frame) bool {
 
 // apply makes the packet what leaves the last router.
 func (h *hop) apply(f *packet.Frame) {
+	f.Trim()
 	if h.untag {
 		f.PopVLAN()
 	}
@@ -80,8 +95,14 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	case !h.fits(f):
 		return false
 	}
+	if h.conn != nil && !h.conn.pass(f, t.seconds) {
+		return false
+	}
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
+	for i := range h.crossed {
+		h.links[i].count(f)
+	}
 	return true
 }
 
@@ -109,6 +130,20 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	t.ask(&c, in.local, i)
 }
 
+// heeds reports whether the host stack behind out is to hear of frame i, which is for
+// everybody: the router has no objections to its source.
+func (t *turn) heeds(in, out *port, i int) bool {
+	if !t.frames[i].View.Is(packet.ViewIP) {
+		return true
+	}
+	c := crossing{in: in}
+	v := t.input(&c, out.space, t.packetAt(&c, out, i, 0))
+	if v.Action == router.Drop {
+		drop(in, v.Reason, 1)
+	}
+	return v.Action == router.Deliver
+}
+
 // route shows frame i, which the host stack behind in has sent, to the router.
 func (t *turn) route(in *port, i int, keep bool) {
 	c := crossing{in: in, keep: keep}
@@ -121,7 +156,17 @@ type crossing struct {
 	src   bridge.Ref // its station's entry; zero for what the host stack sends
 	keep  bool       // the decision may be remembered
 	links int        // passed
-	hop   hop
+	// ration is that of a host stack, if not the port that the frame came from has one.
+	ration *bucket
+	hop    hop
+
+	// Of the namespaces that track connections:
+	tracks  bool           // it has been in one
+	passing bool           // it is in one, see there
+	resumed bool           // it was held, and ports are known
+	ported  bool           // it is a fragment, with
+	ports   fragment.Ports // of its flow
+	conn    tracked        // of the one that it has been in
 }
 
 // add joins what one router said to the hop.
@@ -166,6 +211,10 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 	default:
 		p.Port = c.in.index
 	}
+	p.Tracked, p.Ports = c.ported, c.ports
+	if c.passing {
+		p.Hooks, p.Translated = &t.passing, t.passing.moved
+	}
 	return p
 }
 
@@ -176,13 +225,15 @@ func (t *turn) ask(c *crossing, at *port, i int) {
 		return
 	}
 	t.tally.work += routeWork
-	v := t.input(c, at, i, 0)
+	if !t.track(c, at, i) {
+		return
+	}
+	v := t.input(c, at.space, t.packetAt(c, at, i, 0))
 	t.follow(c, at, &v, i)
 }
 
-func (t *turn) input(c *crossing, at *port, i, limit int) router.Verdict {
-	p := t.packetAt(c, at, i, limit)
-	return at.space.router.Input(p, t.out.sink(at.space, c.in.index))
+func (t *turn) input(c *crossing, s *space, p *router.Packet) router.Verdict {
+	return s.router.Input(p, t.out.sink(s, c.in.index))
 }
 
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
@@ -191,7 +242,9 @@ func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 		drop(c.in, v.Reason, 1)
 	case router.Deliver:
 		c.add(v)
-		t.deliver(c, t.view.port(v.Device), i)
+		if t.leaves(c, v, i) {
+			t.deliver(c, t.view.port(v.Device), i)
+		}
 	case router.Forward:
 		t.forwardBy(c, at, v, i)
 	case router.Consumed: // it was copied, and may have been cut
@@ -206,8 +259,12 @@ func (t *turn) deliver(c *crossing, out *port, i int) {
 		drop(c.in, trace.PortRemoved, 1)
 		return
 	}
+	if c.ration != nil && !c.ration.take(price(&t.frames[i]), &t.out.clock) {
+		drop(c.in, trace.LocalRate, 1)
+		return
+	}
 	if c.keep && c.src.Valid() {
-		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, &c.hop, t.view.gen)
+		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
 	}
 	t.send(c.in, out, i)
 }
@@ -222,7 +279,9 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	to := t.behind(out, v)
 	if to != nil && to.mtu < v.MTU {
 		if v.MTU = to.mtu; f.L3Len() > to.mtu {
-			again := t.input(c, at, i, to.mtu)
+			p := t.packetAt(c, at, i, to.mtu)
+			p.Ports = v.Ports
+			again := t.input(c, at.space, p)
 			if again.Action != router.Forward {
 				t.follow(c, at, &again, i)
 				return
@@ -233,6 +292,9 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 		clamp(c, at, out, to, v, f)
 	}
 	c.add(v)
+	if !t.leaves(c, v, i) {
+		return
+	}
 	h := step(v)
 	h.apply(f)
 	if v.Link {
@@ -302,9 +364,12 @@ func (t *turn) cross(c *crossing, out *port, i int) {
 		drop(c.in, trace.LinkLoop, 1)
 		return
 	}
-	n, bytes := t.frames[i].Segments()
-	out.counters.AddTx(uint64(n), uint64(bytes))
-	peer.counters.AddRx(uint64(n), uint64(bytes))
+	x := transit{out.counters, peer.counters}
+	x.count(&t.frames[i])
+	if h := &c.hop; int(h.crossed) < len(h.links) {
+		h.links[h.crossed] = x
+		h.crossed++
+	}
 	t.ask(c, peer, i)
 }
 
@@ -316,7 +381,7 @@ func (t *turn) emerge(c *crossing, out *port, i int) {
 		if c.in.sock != nil {
 			d.src = c.src
 		}
-		t.flows.keepHop(&d, &c.hop, t.view.gen)
+		t.flows.keepHop(&d, c, t.view.gen)
 	}
 	t.apply(out, &v, i)
 }

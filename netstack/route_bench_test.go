@@ -22,6 +22,8 @@ func BenchmarkRouted(b *testing.B) {
 		"hit, UDP 64 B":         {pt.Frame(pt.UDP4(alice.to(bob))), []NamespaceSpec{twoSites()}},
 		"hit, TCP 64 KB GSO":    {big(alice.to(bob), 64_000, 1448), []NamespaceSpec{twoSites()}},
 		"hit, IPv6":             {pt.Frame(pt.UDP6(alice.to6(bob))), []NamespaceSpec{twoSites()}},
+		"hit, translated":       {pt.Frame(pt.UDP4(alice.to(bob))), []NamespaceSpec{translating(1)}},
+		"hit, translated, GSO":  {big(alice.to(bob), 64_000, 1448), []NamespaceSpec{translating(1)}},
 		"hit, over a link":      {pt.Frame(pt.UDP4(alice.to(bob))), chain(2)},
 		"slow path":             {pt.Frame(options), []NamespaceSpec{twoSites()}},
 		"slow path over a link": {pt.Frame(options), chain(2)},

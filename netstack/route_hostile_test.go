@@ -13,6 +13,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
+	"sluice/trace"
 )
 
 // assaults are what a container sends to make the router work: frame n of each.
@@ -217,5 +218,23 @@ func TestRoutingWhileEverythingChanges(t *testing.T) {
 		if string(b[:n]) == "still there?" {
 			return
 		}
+	}
+}
+
+// TestRationOverLinks: what the router sends over a link itself, since it records its
+// route or was fragmented, is rationed before the host stack behind it like the rest.
+func TestRationOverLinks(t *testing.T) {
+	l := stillSites(t, chain(2)...)
+	l.n.view.Load().port(linkIndex(1, 2)).link.released = bucket{tokens: 5 * costReply, at: time.Hour} // no more for now
+	for range 8 {
+		h := pt.IPv4Hdr{Src: alice.addr4(), Dst: gate(2).addr4(), Options: []byte{7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0}}
+		l.send(alice.port(), pt.Build(pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}, h, pt.ICMPHdr{Type: 8}))
+	}
+	for range 5 {
+		l.arrived(alice, pt.ICMP(pt.ICMPType(0, 0)))
+	}
+	l.silent(alice.port())
+	if got := l.drops(linkIndex(1, 2), trace.LocalRate); got != 3 {
+		t.Errorf("%d dropped, want 3", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sluice/bridge"
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
+	"sluice/conntrack"
 	"sluice/packet"
 	"sluice/routing"
 )
@@ -40,6 +41,8 @@ type NamespaceSpec struct {
 	// VRFs are tables of their own for some of the devices (ip-vrf(8)).
 	VRFs    []VRFSpec   `json:"vrfs,omitempty"`
 	Routing RoutingSpec `json:"routing,omitzero"`
+	// Connections are tracked, and their addresses translated, if it says so.
+	Connections ConnectionsSpec `json:"connections,omitzero"`
 }
 
 // RoutingSpec is what the routing of a namespace has beside the connected and
@@ -203,4 +206,10 @@ type PortSpec struct {
 	// ClampMSS is as in DeviceSpec, for what comes from the port or goes to it, when
 	// it is routed.
 	ClampMSS uint16 `json:"clampMSS,omitempty"`
+	// Connections bounds how many connections the container may begin.
+	Connections conntrack.PortLimits `json:"connections,omitzero"`
+	// Tenure is another number whenever Index goes to another container, not 2³²-1:
+	// the connections of one end with it. It outlives agent and dataplane. 0: they
+	// end when they are over.
+	Tenure uint32 `json:"tenure,omitempty"`
 }

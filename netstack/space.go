@@ -4,8 +4,10 @@ package netstack
 
 import (
 	"fmt"
+	"net/netip"
 
 	"sluice/bridge"
+	"sluice/conntrack"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -21,6 +23,9 @@ type space struct {
 	router   *router.Router
 	networks []*network // in the order of the spec
 	links    []*link    // the same
+
+	conns  *Connections                  // nil: it tracks none
+	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
 
 	// devices are the local ports of networks and links, by index; ports are they
 	// and the containers'.
@@ -143,6 +148,9 @@ func (s *space) neighbours() []neigh.Static {
 		byName[n.Name] = n.Bridge.Index
 		for j := range n.Ports {
 			p := &n.Ports[j]
+			if !p.VLAN.Has(home(&n.Bridge.VLAN)) {
+				continue // nothing that the gateway sends reaches it
+			}
 			for _, a := range p.Addresses {
 				all = append(all, neigh.Static{Device: n.Bridge.Index, Addr: a, MAC: p.MAC})
 			}

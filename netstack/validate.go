@@ -41,6 +41,9 @@ func (s *Snapshot) Validate() error {
 			return fmt.Errorf("%w: namespace %q: %w", ErrInvalid, ns.Name, err)
 		}
 	}
+	if err := s.validateConnections(); err != nil {
+		return err
+	}
 	return s.validateLinks()
 }
 

@@ -44,6 +44,7 @@ type port struct {
 	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
 	peer     uint16 // of a link's: the other end
 	clamp    uint16 // of TCP's MSS, see DeviceSpec
+	tenure   uint32 // see PortSpec
 
 	conf   *autoconf.Server // of a network's local port
 	client *autoconf.Client // of a container's port: who is behind it
@@ -115,7 +116,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		p := &n.spec.Ports[i]
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
-			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS,
+			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS, tenure: p.Tenure,
 			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
 		}
 		v.add(port)

@@ -65,6 +65,8 @@ type turn struct {
 	tally   tally
 	stats   WorkerStats
 	now     bridge.Tick // of the round
+	seconds uint32      // of the round, as connections have them
+	passing passing
 	net     *Netstack
 }
 
@@ -134,6 +136,9 @@ func (w *worker) round(events int) {
 	t := &w.turn
 	t.view = w.net.view.Load()
 	t.now = bridge.Tick(w.net.tick.Load())
+	if c := w.net.conns.Load(); c != nil {
+		t.seconds = c.Now()
+	}
 	t.out.fit(len(t.view.ports))
 	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
 	for i := range events {

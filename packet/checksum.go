@@ -56,7 +56,7 @@ func VerifyL4(b []byte, v *View) bool {
 	case ProtoICMP:
 		return Sum(p, 0) == 0xffff
 	case ProtoSCTP:
-		return binary.LittleEndian.Uint32(p[sctpCsumOffset:]) == sctpSum(p)
+		return binary.LittleEndian.Uint32(p[sctpCsumOffset:]) == SCTPSum(p)
 	}
 	return true
 }
@@ -74,10 +74,10 @@ func verifyUDP(b []byte, v *View, p []byte) bool {
 	return Sum(p[:n], PseudoHeader(b, v, n)) == 0xffff
 }
 
-// sctpSum is the CRC32c of the packet p with a zero checksum field (RFC 9260
+// SCTPSum is the CRC32c of the SCTP packet p with a zero checksum field (RFC 9260
 // Appendix A). The field itself holds it in little-endian order.
 // Preconditions: len(p) >= SCTPLen.
-func sctpSum(p []byte) uint32 {
+func SCTPSum(p []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli) // the package's own table, made once
 	crc := ^crc32.Update(0, table, p[:sctpCsumOffset])
 	for range 4 { // four zero bytes, without a buffer that would escape
@@ -136,7 +136,7 @@ func CompleteChecksum(f *Frame) bool {
 	case start < EthernetLen || start+off+2 > len(b):
 		return false
 	case v.Proto == ProtoSCTP && v.Is(ViewHasL4) && start == v.L4 && off == sctpCsumOffset:
-		binary.LittleEndian.PutUint32(b[start+off:], sctpSum(b[start:]))
+		binary.LittleEndian.PutUint32(b[start+off:], SCTPSum(b[start:]))
 	default:
 		sum := ^Sum(b[start:], 0) // the partial sum stands in the field and is summed with the rest
 		binary.BigEndian.PutUint16(b[start+off:], notZero(sum))

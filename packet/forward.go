@@ -51,6 +51,13 @@ func (f *Frame) DecrementTTL() {
 	replaceInSum(h[ip4CsumOffset:], before, before-0x100)
 }
 
+// Trim takes away what stands behind the packet, as Ethernet padding does.
+// Preconditions: f.View was parsed without fault.
+func (f *Frame) Trim() {
+	f.end = f.start + f.View.End
+	f.View.Flags &^= ViewTrailer
+}
+
 // replaceInSum makes the checksum at the beginning of field, complete, follow a
 // 16-bit word that changed under it: RFC 1624, equation 3.
 func replaceInSum(field []byte, before, after uint16) {

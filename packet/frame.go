@@ -144,3 +144,28 @@ func shifted(x uint16, n int) uint16 {
 	}
 	return uint16(y)
 }
+
+// Headroom is how many bytes the frame may still grow at its beginning.
+// Preconditions: the frame has a buffer.
+func (f *Frame) Headroom() int { return f.start - VnetLen }
+
+// Regrow makes n bytes of the frame's from-th to before its to-th byte, by moving
+// what stands before them, in the headroom; what they hold then is the caller's to
+// write. Vnet stays right for what stands behind them, View doesn't: it is to be
+// parsed again. False, and nothing is changed, if there is no headroom.
+// Preconditions: 0 <= from <= to <= Len(), n >= 0.
+func (f *Frame) Regrow(from, to, n int) bool {
+	grow := n - (to - from)
+	if grow > f.Headroom() {
+		return false
+	}
+	start := f.start - grow
+	copy(f.buf[start:], f.buf[f.start:f.start+from]) // copy is a memmove: the overlap is safe
+	f.start = start
+	f.Vnet.shift(grow)
+	return true
+}
+
+// Truncate leaves the first n bytes of the frame; Vnet and View are not looked at.
+// Preconditions: 0 <= n <= Len().
+func (f *Frame) Truncate(n int) { f.end = f.start + n }

@@ -53,7 +53,7 @@ func (f *Frame) wireSum() (c csum) {
 	v := &f.View
 	p := f.Bytes()[f.Vnet.CsumStart:v.End]
 	if v.Proto == ProtoSCTP && v.Is(ViewHasL4) {
-		binary.LittleEndian.PutUint32(c.b[:], sctpSum(p))
+		binary.LittleEndian.PutUint32(c.b[:], SCTPSum(p))
 		c.n = 4
 		return c
 	}

@@ -11,7 +11,7 @@ const VnetLen = 10
 // Values of Vnet.Flags.
 const (
 	FlagNeedsCsum = 1 // the L4 checksum holds the pseudo-header sum only
-	FlagDataValid = 2 // the sender's kernel takes the L4 checksum for right: a hint that nothing here relies on
+	FlagDataValid = 2 // the sender's kernel takes the L4 checksum for right: a hint that only conntrack follows, as the kernel's does
 )
 
 // Values of Vnet.GSOType. GSOECN is a bit beside the TCP types.

@@ -135,6 +135,36 @@ func TestAllNextHopsFail(t *testing.T) {
 	}
 }
 
+// TestFragmentsThatAreAskedAboutTwice, since the port behind their next hop has a
+// smaller MTU than its network, are followed once.
+func TestFragmentsThatAreAskedAboutTwice(t *testing.T) {
+	l := newLab(t, "route add 10.9.0.0/16 nexthop via 10.2.0.3 nexthop via 10.2.0.4")
+	for _, tt := range []struct {
+		offset uint16
+		more   bool
+	}{{0, true}, {800, false}} {
+		h := pt.IPv4Hdr{Src: pt.IP("10.1.0.2"), Dst: pt.IP("10.9.0.1"), ID: 7, Offset: tt.offset, MF: tt.more, Proto: new(uint8(17))}
+		b := pt.Build(toA(), h, pt.Bytes(800))
+		if tt.offset == 0 {
+			b = pt.Build(toA(), h, pt.UDPHdr{}, pt.Bytes(792))
+		}
+		v := l.input(b)
+		if v.Action != Forward {
+			t.Fatal("the first time:", words(v))
+		}
+		again := l.inputAs(pt.Frame(b), Packet{Device: 1, Port: 100, Limit: 700, Ports: v.Ports})
+		if got := words(again); got != "consumed" {
+			t.Errorf("offset %d: the second time: %s", tt.offset, got)
+		}
+		if said := l.sink.take(); len(said) != 2 || !strings.Contains(said[0], v.Dst.String()) {
+			t.Errorf("offset %d: sent %v", tt.offset, said)
+		}
+	}
+	if c := l.r.fragments.Counts(); c.Datagrams != 0 {
+		t.Errorf("left: %+v", c)
+	}
+}
+
 // Fragments are decided upon by the ports of their flow, in whatever order they come.
 func TestFragmentsHaveThePortsOfTheirFlow(t *testing.T) {
 	fragment := func(id uint16, offset uint16, more bool) *packet.Frame {

@@ -74,7 +74,7 @@ func (w *passage) scope6() (_ Verdict, done bool) {
 	case w.src.IsUnspecified():
 		return drop(trace.MartianSource), true
 	case w.out == w.in:
-		w.redirect = w.in.redirects()
+		w.redirect = w.in.redirects() && !w.Translated
 		w.redirect6()
 	case w.src.IsLinkLocalUnicast():
 		w.report(packet.ICMPError{Type: packet.ICMP6Unreach, Code: packet.ICMP6BeyondScope})
@@ -113,8 +113,8 @@ func (w *passage) toNeighbour(mtu int) Verdict {
 		return w.recorded()
 	}
 	v := Verdict{
-		Action: Forward, Device: w.out.Index, Src: w.out.MAC, MTU: mtu, MSS: w.mss(mtu), TTL: !w.Local,
-		Epoch: Epoch{w.st.epoch}, Cacheable: w.cacheable() && !w.redirect,
+		Action: Forward, Device: w.out.Index, Via: w.via, Src: w.out.MAC, MTU: mtu, MSS: w.mss(mtu), TTL: !w.Local,
+		Epoch: Epoch{w.st.epoch}, Cacheable: w.cacheable() && !w.redirect, Ports: w.flow,
 	}
 	if w.out.PointToPoint {
 		v.Link, v.Src = true, packet.MAC{}
@@ -134,10 +134,21 @@ func (w *passage) resolve(v *Verdict) Verdict {
 	defer w.r.spaces.Put(ws)
 	f := ws.copyOf(w.Frame)
 	rewrite(f, v)
+	if reason := w.leave(f); reason != trace.None {
+		return drop(reason)
+	}
 	if reason := w.r.hold(w, w.out, w.via, f.Vnet, f.Bytes()); reason != trace.None {
 		return drop(reason)
 	}
 	return Verdict{Action: Consumed}
+}
+
+// leave lets who translates addresses see a copy before it leaves.
+func (w *passage) leave(f *packet.Frame) trace.Reason {
+	if w.Hooks == nil {
+		return trace.None
+	}
+	return w.Hooks.Leave(f, w.out.Index, w.via)
 }
 
 // rewrite makes of a copy what leaves.

@@ -11,6 +11,10 @@ import (
 // trackFragment gives a fragment the ports of its flow, which decide together with
 // the rest; or it has to wait for them, or is one that nobody should get.
 func (w *passage) trackFragment() (_ Verdict, done bool) {
+	if w.Limit != 0 {
+		w.follow(w.Ports)
+		return Verdict{}, false
+	}
 	ports, v := w.r.fragments.Track(w.Port, w.Device, w.Frame, uint32(w.Now))
 	switch v.Outcome {
 	case fragment.Hold:
@@ -19,12 +23,18 @@ func (w *passage) trackFragment() (_ Verdict, done bool) {
 		return drop(v.Reason), true
 	case fragment.Known:
 	}
-	w.ports(ports)
-	w.lookup()
+	w.follow(ports)
 	for i := range v.Held {
 		w.release(&v.Held[i])
 	}
 	return Verdict{}, false
+}
+
+// follow decides on a fragment by the ports of its flow.
+func (w *passage) follow(p fragment.Ports) {
+	w.flow = p
+	w.ports(p)
+	w.lookup()
 }
 
 // release sends a fragment on that has waited for the first one, which is w.
@@ -62,6 +72,9 @@ func (w *passage) fragment(mtu int) Verdict {
 	rewrite(f, &Verdict{TTL: !w.Local, MSS: w.mss(mtu)})
 	if w.recordsRoute() {
 		w.recordRoute(f)
+	}
+	if reason := w.leave(f); reason != trace.None {
+		return drop(reason)
 	}
 	if w.redirect {
 		w.redirect4()

@@ -26,7 +26,8 @@ type passage struct {
 	out   *device    // of a packet that leads somewhere
 	via   netip.Addr // its next hop
 
-	redirect bool // its sender has a shorter way
+	flow     fragment.Ports // of a fragment that was followed
+	redirect bool           // its sender has a shorter way
 }
 
 // Input decides what becomes of a packet. It never changes the frame, allocates
@@ -47,7 +48,10 @@ func (w *passage) judge() Verdict {
 		return w.deliverGroup()
 	}
 	w.ask()
-	if v := &w.Frame.View; w.res.Type != routing.Local && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
+	if w.toEverybody() && !own(w.res.Type) {
+		return drop(trace.NoForward)
+	}
+	if v := &w.Frame.View; !w.Tracked && !own(w.res.Type) && v.Is(packet.ViewFrag) && w.st.set.NeedsPorts(w.query.Family()) {
 		if verdict, done := w.trackFragment(); done {
 			return verdict
 		}
@@ -79,6 +83,15 @@ func (w *passage) admit() trace.Reason {
 // toGroup reports whether the destination is a group, or everybody on the link.
 func (w *passage) toGroup() bool {
 	return w.dst.IsMulticast() || !w.v6 && (w.dst.IsUnspecified() || w.dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}))
+}
+
+// toEverybody reports whether the frame was sent to more than the router, which then
+// is not the one to forward it (ip_forward and ip6_forward want PACKET_HOST).
+func (w *passage) toEverybody() bool { return !w.Local && w.Frame.DstMAC().IsMulticast() }
+
+// own reports whether packets are for the namespace itself.
+func own(t routing.Type) bool {
+	return t == routing.Local || t == routing.Broadcast || t == routing.Anycast
 }
 
 // deliverGroup gives a packet for a group to the own stack, which knows the groups
@@ -127,6 +140,9 @@ func (w *passage) ask() {
 	}
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {
 		w.ports(fragment.Ports{Src: v.SrcPort, Dst: v.DstPort})
+	} else if w.Tracked {
+		w.flow = w.Ports
+		w.ports(w.Ports)
 	}
 	w.lookup()
 }
@@ -168,7 +184,7 @@ func (w *passage) tos() uint8 {
 
 // byType does what the type of the route says.
 func (w *passage) byType() Verdict {
-	if t := w.res.Type; t == routing.Local || t == routing.Broadcast || t == routing.Anycast {
+	if own(w.res.Type) {
 		return w.toOwn()
 	}
 	forward := w.in == nil || !w.in.NoForward

@@ -191,6 +191,9 @@ func (w *passage) recorded() Verdict {
 	f := ws.copyOf(w.Frame)
 	f.DecrementTTL()
 	w.recordRoute(f)
+	if reason := w.leave(f); reason != trace.None {
+		return drop(reason)
+	}
 	if reason := w.r.emit(w, w.out, w.via, f.Bytes(), f.Vnet); reason != trace.None {
 		return drop(reason)
 	}

@@ -118,7 +118,19 @@ func (w *passage) sendError(e packet.ICMPError, b *wayBack) {
 	e.ID = uint16(w.r.ident.Add(1))
 	e.MTU = w.st.mtu(&b.res, b.out, w.v6)
 	ws.buf = w.appendError(ws.buf[:0], e, b.src)
+	w.tell(ws)
 	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{})
+}
+
+// tell lets who translates addresses see an error before it leaves.
+func (w *passage) tell(ws *workspace) {
+	if w.Hooks == nil {
+		return
+	}
+	if f, ok := ws.load(ws.buf, packet.Vnet{}); ok {
+		w.Hooks.Tell(f)
+		ws.buf = append(ws.buf[:0], f.Bytes()...)
+	}
 }
 
 // appendError appends an Ethernet header to fill in, and the error.
@@ -144,6 +156,7 @@ func (w *passage) reportToSelf(e packet.ICMPError) {
 	ws := w.r.space()
 	defer w.r.spaces.Put(ws)
 	ws.buf = w.appendError(ws.buf[:0], e, w.dst)
+	w.tell(ws)
 	copy(ws.buf[:6], d.MAC[:])
 	copy(ws.buf[6:12], d.MAC[:])
 	w.sink.Local(d.Index, packet.Vnet{}, ws.buf)

@@ -49,7 +49,7 @@ func (w *passage) checkWayBack(q *routing.Query, back *routing.Result, out *devi
 		answer.OIF = w.in.Index
 		here = w.st.set.Lookup(&answer)
 	}
-	w.redirect = out == w.in && onLink(&here) && w.in.redirects()
+	w.redirect = out == w.in && onLink(&here) && w.in.redirects() && !w.Translated
 	return trace.None
 }
 

@@ -3,6 +3,9 @@
 package router
 
 import (
+	"net/netip"
+
+	"sluice/fragment"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/trace"
@@ -10,7 +13,8 @@ import (
 
 // Packet is a frame that a router is asked about.
 type Packet struct {
-	// Frame is IP without a VLAN tag, as it was received, parsed without fault.
+	// Frame is IP, as it was received, parsed without fault; without a VLAN tag unless
+	// it was sent to a group, and so goes no further.
 	Frame *packet.Frame
 	// Device is where it came in. Of what the namespace's own stack sends it is
 	// the one that the stack chose.
@@ -18,10 +22,19 @@ type Packet struct {
 	Port   uint16 // container's port that it came from; 0: none
 	Local  bool   // the namespace's own stack sends it
 	// Limit is what fits behind the next hop's port of a bridge, if the caller knows
-	// that it is less than the device's MTU; 0: not.
+	// that it is less than the device's MTU; 0: not. Who asks again because of it
+	// says which Ports the Verdict had before, so that a fragment is followed once.
 	Limit int
+	Ports fragment.Ports
 	Now   neigh.Tick // seconds
-	Nanos int64      // of a clock that only goes forward: for rates
+
+	// Tracked says that Ports are those of a fragment, which the caller had from
+	// Router.Fragment; Translated that the destination isn't what the sender wrote: it
+	// hears of no shorter way to it. Hooks may be nil.
+	Tracked, Translated bool
+	Hooks               Hooks
+
+	Nanos int64 // of a clock that only goes forward: for rates
 }
 
 // Sink takes what a router makes itself. It copies what it keeps, and must not
@@ -35,6 +48,16 @@ type Sink interface {
 	Local(device uint16, vnet packet.Vnet, frame []byte)
 	// Drop counts frames of an ingress port that were held and are lost now.
 	Drop(port uint16, reason trace.Reason, frames int)
+}
+
+// Hooks is who translates addresses, where a router makes frames of its own of a
+// packet, or about it.
+type Hooks interface {
+	// Leave makes of a copy of the packet what leaves by a device, to a next hop.
+	// A reason other than trace.None: it doesn't.
+	Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason
+	// Tell makes of an ICMP error about the packet what its sender understands.
+	Tell(f *packet.Frame)
 }
 
 // Action is what is to be done with a frame.
@@ -65,6 +88,7 @@ type Verdict struct {
 
 	// Of Forward.
 
+	Via      netip.Addr // the next hop
 	Dst, Src packet.MAC // for the Ethernet header; zero over a link
 	Link     bool       // Device is a link: the MAC addresses are left alone
 	TTL      bool       // take one from the hop limit
@@ -73,6 +97,8 @@ type Verdict struct {
 	MTU   int
 	MSS   uint16    // of TCP, to be clamped if it is a SYN; 0: not
 	Neigh neigh.Ref // of the next hop, to be touched; zero over a link
+	// Ports are those of a fragment's flow, if they were asked for; see Packet.
+	Ports fragment.Ports
 
 	// Epoch, with Neigh if that is not zero, is how long the verdict holds for the
 	// flow, if it is Cacheable.

@@ -82,6 +82,15 @@ const (
 	ConfMalformed
 	ConfRefused
 	LinkLoop
+	CTFull
+	CTQuota
+	CTChain
+	CTClash
+	CTInvalid
+	NATExhausted
+	NATAddress
+	NATBackend
+	NATUntranslatable
 
 	numReasons // one past the last
 )
@@ -160,7 +169,7 @@ var reasonTable = [NumReasons]reasonText{
 	ReversePath:        {"rp_filter", "the route back to the source leads elsewhere (RFC 3704), or there is none"},
 	LinkScope:          {"link_scope", "link-local address in a packet that would leave its link"},
 	TTLExceeded:        {"ttl_exceeded", "hop limit used up"},
-	NoForward:          {"no_forward", "not for the namespace itself, and its device does not forward"},
+	NoForward:          {"no_forward", "not for the namespace itself, and its device does not forward, or it was sent to everybody on the link"},
 	FragNeeded:         {"frag_needed", "larger than the MTU of the way on, and not to be fragmented"},
 	SourceRoute:        {"source_route", "source route of IPv4, which is never followed"},
 	MalformedOption:    {"malformed_option", "IPv4 or hop-by-hop option that is cut short, misplaced or must be known"},
@@ -168,6 +177,15 @@ var reasonTable = [NumReasons]reasonText{
 	ConfMalformed:      {"conf_malformed", "router solicitation, DHCP or DHCPv6 message to the gateway that is malformed or has a wrong checksum"},
 	ConfRefused:        {"conf_refused", "DHCP or DHCPv6 message that is not the container's own (MAC, relay), or of one that has no address to be given"},
 	LinkLoop:           {"link_loop", "passed more links between namespaces than a packet may, or the other end is gone"},
+	CTFull:             {"conntrack_full", "no room for another connection, and none that may give way"},
+	CTQuota:            {"conntrack_quota", "the input port has as many connections as it may, and none that may give way"},
+	CTChain:            {"conntrack_chain", "too many connections with one hash"},
+	CTClash:            {"conntrack_clash", "answers would be taken for those of another connection"},
+	CTInvalid:          {"conntrack_invalid", "of no connection though it should be of one, or not in its window"},
+	NATExhausted:       {"nat_exhausted", "no port or identifier is left for another connection in the range that it is translated to"},
+	NATAddress:         {"nat_address", "to be masqueraded or redirected, but the device has no address of the packet's family"},
+	NATBackend:         {"nat_backend", "to a service that has no backend"},
+	NATUntranslatable:  {"nat_untranslatable", "packet of a translated connection that can't be translated, or an ICMP error with a wrong checksum"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

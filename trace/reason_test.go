@@ -52,6 +52,8 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		55: "no_route", 56: "blackhole", 57: "unreachable", 58: "prohibit", 59: "martian_source", 60: "martian_destination",
 		61: "rp_filter", 62: "link_scope", 63: "ttl_exceeded", 64: "no_forward", 65: "frag_needed", 66: "source_route",
 		67: "malformed_option", 68: "ip_checksum", 69: "conf_malformed", 70: "conf_refused", 71: "link_loop",
+		72: "conntrack_full", 73: "conntrack_quota", 74: "conntrack_chain", 75: "conntrack_clash", 76: "conntrack_invalid",
+		77: "nat_exhausted", 78: "nat_address", 79: "nat_backend", 80: "nat_untranslatable",
 	}
 	for r, name := range fixed {
 		if r.String() != name {

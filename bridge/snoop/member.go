@@ -156,13 +156,13 @@ func (t *Table) unlink(g *group) {
 //
 // +checklocks:t.mu
 func (t *Table) ask(p *portState, addr netip.Addr, vlan uint16, now uint32) (soon bool) {
-	fam := t.at(vlan).family(addr.Is6())
 	g := t.find(addr, vlan)
-	if g == nil || fam.hasOther {
+	if g == nil {
 		return false
 	}
+	fam := t.at(vlan).family(addr.Is6())
 	i := g.index(p.Index)
-	if i < 0 || g.members[i].permanent {
+	if fam.hasOther || i < 0 || g.members[i].permanent {
 		return false
 	}
 	g.members[i].shorten(now + t.config.lastMember())

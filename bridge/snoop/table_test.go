@@ -425,6 +425,25 @@ func TestBounds(t *testing.T) {
 	s.gets(group(2), 2)
 }
 
+// Whoever leaves what nobody has joined makes nothing of a VLAN: each of them costs
+// every Poll and every change of the ports something.
+func TestLeavesMakeNoVLANs(t *testing.T) {
+	s := newScene(t, Config{Querier: true})
+	for vid := range uint16(4000) {
+		s.tab.Input(1, vid, done("239.1.1.1"), s.now)
+		s.tab.Input(1, vid, done("ff15::10"), s.now)
+	}
+	n := 0
+	for i := range s.tab.vlans {
+		if s.tab.vlans[i].Load() != nil {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d VLANs, want that of the ports", n)
+	}
+}
+
 func TestNotAMember(t *testing.T) {
 	s := newScene(t, Config{Querier: true})
 	s.hear(77, report("239.1.1.1"))

@@ -58,7 +58,9 @@ func (a *answers) mux() *http.ServeMux {
 	mux.HandleFunc(api.PathStatus, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, a.status) })
 	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
 	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
+	serveList(mux, api.PathUplinks, a, uplinks, func(api.Uplink) string { return "" })
 	a.routing(mux)
+	a.connections(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
 	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
 	return mux
@@ -236,4 +238,20 @@ func sockets(bool) []api.Socket {
 			Local: netip.MustParseAddrPort("10.44.0.1:7"), Remote: netip.MustParseAddrPort("10.44.0.3:41712"),
 		},
 	}
+}
+
+func uplinks(stats bool) []api.Uplink {
+	up := api.Uplink{
+		Namespace: "default", IfIndex: 5, Name: "out", Type: "host", IfName: "sluice-out", HostIfName: "sl6", Port: 6, MTU: 1500,
+		MAC: "02:00:00:00:00:05", Addresses: []netip.Prefix{netip.MustParsePrefix("100.127.0.0/31")},
+		PeerMAC: "02:00:00:00:00:06", Peers: []netip.Addr{netip.MustParseAddr("100.127.0.1")},
+		DefaultRoute: true, HostRoutes: []netip.Prefix{netip.MustParsePrefix("10.44.0.0/24")}, Masquerade: true, HostForwards: true,
+		State: api.StateReady,
+		Line: "5: out@sluice-out: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state READY\n    link/ether 02:00:00:00:00:05 peer 02:00:00:00:00:06\n" +
+			"    inet 100.127.0.0 peer 100.127.0.1/31\n    type host default_route on masquerade on forwarding on\n    host_route 10.44.0.0/24 dev sluice-out",
+	}
+	if stats {
+		up.Stats = &api.Stats{RX: api.Direction{Packets: 3, Bytes: 300}, Drops: map[string]uint64{"guard_arp": 1}}
+	}
+	return []api.Uplink{up}
 }

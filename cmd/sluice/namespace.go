@@ -36,9 +36,10 @@ func (c *cli) showNamespaces(ctx context.Context, words []string) error {
 }
 
 func printNamespace(w io.Writer, n *api.Namespace) {
-	fmt.Fprintf(w, "%s: networks %d links %d vrfs %d routes %d rules %d\n",
-		n.Name, len(n.Networks), len(n.Links), len(n.VRFs), n.Routes, n.Rules)
+	fmt.Fprintf(w, "%s: networks %d uplinks %d links %d vrfs %d routes %d rules %d\n",
+		n.Name, len(n.Networks), len(n.Uplinks), len(n.Links), len(n.VRFs), n.Routes, n.Rules)
 	printNames(w, "networks", n.Networks)
+	printNames(w, "uplinks", n.Uplinks)
 	printNames(w, "links", n.Links)
 	printNames(w, "vrfs", n.VRFs)
 	byNumber := func(a, b string) int {

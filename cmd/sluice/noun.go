@@ -82,6 +82,9 @@ func objects() []object {
 		{"network", networkNoun},
 		{"netns", namespaceNoun},
 		{"namespace", namespaceNoun},
+		{"nat", natNoun},
+		{"publish", publishNoun},
+		{"uplink", uplinkNoun},
 	}
 }
 

@@ -7,7 +7,8 @@ package main
 func nouns() []noun {
 	return []noun{
 		routeNoun(), ruleNoun(), neighNoun(), addrNoun(), linkNoun(), vrfNoun(),
-		fdbNoun(), vlanNoun(), mdbNoun(), networkNoun(), namespaceNoun(),
+		fdbNoun(), vlanNoun(), mdbNoun(), networkNoun(), uplinkNoun(), namespaceNoun(),
+		natNoun(), publishNoun(),
 	}
 }
 
@@ -156,6 +157,15 @@ func networkNoun() noun {
 		short: "show the declared networks and their gateways",
 		verbs: []verb{showVerb(), helpVerb()},
 		show:  (*cli).showNetworks,
+	}
+}
+
+func uplinkNoun() noun {
+	return noun{
+		name: "uplink", usage: uplinkUsage,
+		short: "show the ways out to the host",
+		verbs: []verb{showVerb(), helpVerb()},
+		show:  (*cli).showUplinks,
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	words, err := c.prepare(root, args)
 	if err == nil {
 		root.SetArgs(words)
-		err = c.execute(ctx, root)
+		err = c.execute(ctx, root, words)
 	}
 	if _, told := errors.AsType[*toldError](err); err != nil && !told {
 		fmt.Fprintln(c.err, ourName(err)+explain(err))
@@ -67,8 +67,8 @@ func ourName(err error) string {
 }
 
 // execute runs the command. A batch has its patience for each of its steps.
-func (c *cli) execute(ctx context.Context, root *cobra.Command) error {
-	if c.batch == "" {
+func (c *cli) execute(ctx context.Context, root *cobra.Command, words []string) error {
+	if c.batch == "" && !endless(words) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
@@ -82,7 +82,7 @@ func (c *cli) root() *cobra.Command {
 		Use:   "sluice",
 		Short: "operate a user-space network for containers",
 		Long: "sluice talks to sluiced, the node's daemon, over its socket.\n" +
-			"Words and output are those of ip(8), bridge(8) and ss(8).",
+			"Words and output are those of ip(8), bridge(8), ss(8) and conntrack(8).",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// The flags are parsed by now, but no command has begun.
@@ -98,7 +98,7 @@ func (c *cli) root() *cobra.Command {
 	for _, n := range nouns() {
 		root.AddCommand(c.nounCommand(n))
 	}
-	root.AddCommand(c.ssCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
+	root.AddCommand(c.conntrackCommand(), c.ssCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
 	return root
 }
 
@@ -134,7 +134,7 @@ func (c *cli) noWord(cmd *cobra.Command, args []string) error {
 // checkFlags settles -o and -j, and checks -f and -n.
 func (c *cli) checkFlags(cmd *cobra.Command) error {
 	_, isNoun := findNoun(cmd.Name())
-	if !isNoun && cmd.Name() != "ss" && cmd != cmd.Root() && c.namespace+c.family != "" {
+	if !isNoun && cmd.Name() != "ss" && cmd.Name() != "conntrack" && cmd != cmd.Root() && c.namespace+c.family != "" {
 		return fmt.Errorf("%s has no namespace and no family", cmd.Name())
 	}
 	if c.asJSON {

@@ -67,8 +67,8 @@ func (a *answers) routing(mux *http.ServeMux) {
 			return
 		}
 		api.WriteReply(w, []api.Namespace{
-			{Name: "default", Networks: []string{"blue"}, Links: []string{"to-shop"}, VRFs: []string{"red"}, Tables: map[string]uint32{"red": 100, "uplink": 20}, Routes: 12, Rules: 8},
-			{Name: "shop", Networks: []string{"black"}, Links: []string{}, VRFs: []string{}, Tables: map[string]uint32{}, Rules: 6},
+			{Name: "default", Networks: []string{"blue"}, Uplinks: []string{"out"}, Links: []string{"to-shop"}, VRFs: []string{"red"}, Tables: map[string]uint32{"red": 100, "uplink": 20}, Routes: 12, Rules: 8},
+			{Name: "shop", Networks: []string{"black"}, Uplinks: []string{}, Links: []string{}, VRFs: []string{}, Tables: map[string]uint32{}, Rules: 6},
 		})
 	})
 }

@@ -97,5 +97,8 @@ const mdbUsage = `Usage: sluice mdb { add | replace | del } dev NETWORK port POR
 const networkUsage = `Usage: sluice network [ show [ NAME ] ]
 `
 
+const uplinkUsage = `Usage: sluice uplink [ show [ NAME ] ]
+`
+
 const namespaceUsage = `Usage: sluice namespace [ show [ NAME ] ]
 `

@@ -23,6 +23,7 @@ flags of run and stop:
 flags of run:
   --config FILE      networks to apply at the start
   --workers N        packet threads (0: one for each CPU)
+  --connections N    room for tracked connections, 256 bytes each (65536)
   --busy-poll D      how long at most an idle worker polls (50us; 0: not)
   --log-level LEVEL  debug, info, warn or error (info)
   --log-format FMT   text or json (text)
@@ -52,6 +53,7 @@ func parse(word string, args []string, stderr io.Writer) (*flags, error) {
 	if word == "run" {
 		set.StringVar(&f.Config, "config", "", "")
 		set.IntVar(&f.Workers, "workers", 0, "")
+		set.IntVar(&f.ConnEntries, "connections", 0, "")
 		set.DurationVar(&f.BusyPoll, "busy-poll", defaultBusyPoll, "")
 		set.TextVar(&f.level, "log-level", slog.LevelInfo, "")
 		set.StringVar(&f.format, "log-format", "text", "")
@@ -75,6 +77,8 @@ func (f *flags) check(word string, rest []string, stderr io.Writer) error {
 		fault = fmt.Sprintf("unexpected argument %q", rest[0])
 	case f.Workers < 0 || f.Workers > maxWorkers:
 		fault = fmt.Sprintf("--workers %d: 0 to %d", f.Workers, maxWorkers)
+	case f.ConnEntries != 0 && (f.ConnEntries < minConnections || f.ConnEntries > maxConnections):
+		fault = fmt.Sprintf("--connections %d: %d to %d", f.ConnEntries, minConnections, maxConnections)
 	case f.BusyPoll < 0:
 		fault = "--busy-poll: not negative"
 	case word == "run" && f.format != "text" && f.format != "json":
@@ -91,6 +95,12 @@ const defaultBusyPoll = 50 * time.Microsecond
 
 // maxWorkers is the most packet threads that a dataplane takes.
 const maxWorkers = 64
+
+// The least and the most room for connections, which takes 4 GB of tmpfs.
+const (
+	minConnections = 16
+	maxConnections = 1 << 24
+)
 
 // logger writes to stderr, which systemd collects.
 func (f *flags) logger(w io.Writer) *slog.Logger {

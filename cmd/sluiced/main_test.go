@@ -45,6 +45,7 @@ func TestUsage(t *testing.T) {
 		"unknown flag":      {[]string{"--rundir", "x"}, exitUsage, "flag provided but not defined: -rundir"},
 		"flag of run only":  {[]string{"stop", "--workers", "1"}, exitUsage, "flag provided but not defined: -workers"},
 		"argument":          {[]string{"run", "now"}, exitUsage, `unexpected argument "now"`},
+		"few connections":   {[]string{"--connections", "15"}, exitUsage, "--connections 15: 16 to 16777216"},
 		"too many workers":  {[]string{"--workers", "65"}, exitUsage, "--workers 65: 0 to 64"},
 		"negative poll":     {[]string{"--busy-poll", "-1s"}, exitUsage, "--busy-poll: not negative"},
 		"log level":         {[]string{"--log-level", "loud"}, exitUsage, "invalid value \"loud\" for flag -log-level"},

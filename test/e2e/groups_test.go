@@ -107,7 +107,7 @@ func (x *groupTest) reaches(text string, those, others hearing) {
 	}
 }
 
-// datagram is one to the group (RFC 1112 §6.4, RFC 2464 §7).
+// datagram is one to the group (RFC 2464 §7, and its like for IPv4).
 func (x *groupTest) datagram(text string) []byte {
 	p := pt.Packet{SrcMAC: pt.HW(x.from.MAC()), Dst: x.group, DstPort: 5555, Payload: []byte(text)}
 	if x.group.Is4() {

@@ -14,17 +14,10 @@ import (
 
 // hostileFrames is how many frames the hostile container sends, unless
 // SLUICE_HOSTILE_FRAMES says otherwise: ten million take some minutes.
-const hostileFrames = 300_000
+const hostileFrames = 200_000
 
 // TestHostile has one container send frames that no honest one would, while two
 // others transfer, and a prober looks whether the network stands still.
-//
-//	mallory ---- random and mutated frames, foreign addresses, lying metadata
-//	   |
-//	  blue ---- red ==== TCP and UDP, hashed ==== green
-//
-// Red and green know each other's addresses for certain: that nobody may answer
-// for somebody else is for guards that a network does not have yet.
 func TestHostile(t *testing.T) {
 	frames := uint64(hostileFrames)
 	if text := os.Getenv("SLUICE_HOSTILE_FRAMES"); text != "" {
@@ -34,14 +27,41 @@ func TestHostile(t *testing.T) {
 		}
 		frames = n
 	}
+	t.Run("guarded", func(t *testing.T) { hostileGuarded(t, frames) })
+	t.Run("unguarded", func(t *testing.T) { hostileUnguarded(t, frames) })
+}
+
+// hostileGuarded leaves it to the guards that nobody answers for somebody else.
+//
+//	mallory ---- random and mutated frames, foreign addresses, lying metadata
+//	   |
+//	  blue ---- red ==== TCP and UDP, hashed ==== green
+func hostileGuarded(t *testing.T, frames uint64) {
+	t.Helper()
 	d, red, green := pairOn(t, lab.Blue)
 	mallory := d.Lab().NS("mallory").Attach("--network", "blue")
-	gateway := d.Networks()[0].MAC
-	red.Neighbour(green)
-	green.Neighbour(red)
-	for _, f := range both() {
-		red.Run("ip", "neigh", "replace", d.Gateway(f).String(), "lladdr", gateway, "dev", "eth0", "nud", "permanent")
+	underAttack(t, d, mallory, red, green, d.Networks()[0].MAC, frames)
+}
+
+// hostileUnguarded lets all that passes for a frame into the bridge and the router.
+// Red knows its gateway for certain.
+//
+//	mallory, red -- left -- router -- right -- green
+func hostileUnguarded(t *testing.T, frames uint64) {
+	t.Helper()
+	// The frames are from and to 10.44.0.0/24 and fd44::/64, and go on to green.
+	d, red, green := routedPair(t, "    routes: [10.44.0.0/24 via 10.71.0.10, fd44::/64 via fd71::10]\n", "    rpFilter: \"off\"\n")
+	mallory := d.Lab().NS("mallory").Attach("--network", "left", "--set", "guard off")
+	gateway := gatewayOf(d, "left")
+	for _, a := range []string{"10.70.0.1", "fd70::1"} {
+		red.Run("ip", "neigh", "replace", a, "lladdr", gateway, "dev", "eth0", "nud", "permanent")
 	}
+	underAttack(t, d, mallory, red, green, gateway, frames)
+}
+
+// underAttack transfers while mallory attacks, and looks at what becomes of it.
+func underAttack(t *testing.T, d *lab.Daemon, mallory, red, green *lab.NS, gateway string, frames uint64) {
+	t.Helper()
 	before := d.Status()
 	probe, control := lab.Probe(red, green, lab.V4), d.Lab().Control()
 	seed := uint64(time.Now().UnixNano())
@@ -50,7 +70,7 @@ func TestHostile(t *testing.T) {
 	for !attack.Ended() {
 		for _, f := range both() {
 			lab.TCP(red, green, f, 32<<20)
-			red.Try("ping", "-n", "-c", "1", "-W", "2", d.Gateway(f).String()).Expect(0)
+			green.Try("ping", "-n", "-c", "1", "-W", "2", d.Gateway(f).String()).Expect(0)
 		}
 		withinBounds(t, d)
 	}

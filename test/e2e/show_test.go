@@ -143,8 +143,10 @@ func TestCounters(t *testing.T) {
 //	red  --.  02:00:00:00:77:01 behind red, then behind green
 //	       +-- blue, ageing 2 s
 //	green --'
+//
+// It has a MAC and an IPv4 address of its own, which guards would not let pass.
 func TestStations(t *testing.T) {
-	d, red, green := pairOn(t, lab.Blue+"    ageing: 2s\n")
+	d, red, green := pairOn(t, lab.Blue+"    ageing: 2s\n    ports: {guard: off}\n")
 	const mac = "02:00:00:00:77:01"
 	behind := func() string {
 		for _, e := range d.FDB() {

@@ -41,13 +41,15 @@ func toolsPlan() *lab.Plan {
 			},
 		},
 		Hosts: []lab.Host{
-			{Name: "a", Net: "n0", Number: 10}, {Name: "b", Net: "n1", Number: 11}, {Name: "c", Net: "n2", Number: 12},
+			{Name: "a", Net: "n0", Number: 10},
+			{Name: "b", Net: "n1", Number: 11},
+			{Name: "c", Net: "n2", Number: 12},
 			{Name: "hub", Net: "n1", Number: 24, Behind: []string{"192.168.8.0/24", "fdee:8::/64"}},
 		},
 	}
 }
 
-var times = regexp.MustCompile(`\d+(\.\d+)? ?ms`)
+var times = regexp.MustCompile(` *\d+(\.\d+)? ?ms`)
 
 // tools are what host a runs.
 func tools() []string {

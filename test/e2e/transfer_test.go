@@ -103,7 +103,7 @@ func TestVLANBetweenContainers(t *testing.T) {
 	l.Daemon(lab.Blue)
 	var spaces []*lab.NS
 	for _, name := range []string{"red", "green", "brown"} {
-		spaces = append(spaces, l.NS(name).Attach("--network", "blue"))
+		spaces = append(spaces, l.NS(name).Attach("--network", "blue", "--set", "guard_allow 172.20.5.0/24"))
 	}
 	red, green, brown := spaces[0], spaces[1], spaces[2]
 	for name, tags := range map[string][][]string{

@@ -32,6 +32,7 @@ type Daemon struct {
 	lab        *Lab
 	run, state string
 	network    string // of Connect
+	home       *NS    // where it runs; nil: in the host's namespace
 	proc       *Proc  // the agent; nil while there is none
 	dataplane  int    // last known process id, to look for when all is over
 }
@@ -40,6 +41,16 @@ type Daemon struct {
 func (l *Lab) Daemon(networks string) *Daemon {
 	l.t.Helper()
 	d := l.NewDaemon()
+	d.Start()
+	d.Apply(networks)
+	return d
+}
+
+// DaemonIn is Daemon in a namespace of the lab's own, which is the host to it.
+func (l *Lab) DaemonIn(home *NS, networks string) *Daemon {
+	l.t.Helper()
+	d := l.NewDaemon()
+	d.home = home
 	d.Start()
 	d.Apply(networks)
 	return d
@@ -69,7 +80,15 @@ func (d *Daemon) Start() {
 func (d *Daemon) Launch() {
 	d.lab.t.Helper()
 	log := filepath.Join(d.lab.dir, "sluiced.log")
-	d.proc = d.lab.startLogged(log, d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)
+	d.proc = d.lab.startLogged(log, d.at(d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)...)
+}
+
+// at is the command line that runs a command where the daemon is.
+func (d *Daemon) at(args ...string) []string {
+	if d.home == nil {
+		return args
+	}
+	return d.home.inside(args)
 }
 
 // Lab is the daemon's lab.
@@ -190,7 +209,7 @@ func (d *Daemon) Shutdown() {
 	for _, l := range d.Links() {
 		d.CLI("detach", "--name", l.Name).Expect(0)
 	}
-	d.lab.run(d.lab.Binary("sluiced"), "stop", "--run-dir", d.run, "--state-dir", d.state).Expect(0)
+	d.lab.run(d.at(d.lab.Binary("sluiced"), "stop", "--run-dir", d.run, "--state-dir", d.state)...).Expect(0)
 	if d.proc != nil {
 		d.proc.Wait(patience).Expect(0)
 		d.lab.forget(d.proc)

@@ -219,16 +219,16 @@ func (l *Lab) batch(lines []string) string {
 // that begin with -6 come last, by themselves.
 func (n *NS) Batch(lines ...string) {
 	n.lab.t.Helper()
-	var any, six []string
+	var plain, six []string
 	for _, l := range lines {
 		if rest, ok := strings.CutPrefix(l, "-6 "); ok {
 			six = append(six, rest)
 		} else {
-			any = append(any, l)
+			plain = append(plain, l)
 		}
 	}
-	if len(any) > 0 {
-		n.Run("ip", "-batch", n.lab.batch(any))
+	if len(plain) > 0 {
+		n.Run("ip", "-batch", n.lab.batch(plain))
 	}
 	if len(six) > 0 {
 		n.Run("ip", "-6", "-batch", n.lab.batch(six))

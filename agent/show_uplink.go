@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sluice/api"
+)
+
+// uplinkList is `uplink show`.
+func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
+	sel, err := readSelection(q.words, "dev", "NAME")
+	if err != nil {
+		return nil, badWords(err)
+	}
+	st, spaces, err := a.spacesOf(q)
+	if err != nil {
+		return nil, err
+	}
+	v4, v6, err := a.host.Forwards()
+	if err != nil {
+		return nil, err
+	}
+	if q.stats {
+		a.plane.sockets.countOverruns(a.counters)
+	}
+	out := []api.Uplink{}
+	for _, rec := range st.uplinks() {
+		n := st.network(rec.Network)
+		if n == nil || rec.State == api.StateDeleting || !slices.Contains(spaces, n.space()) || !isNamed(sel.name, n.Name, rec.IfName) {
+			continue
+		}
+		up := a.publicUplink(st, n, rec)
+		up.HostForwards = forwarded(up.Addresses, v4, v6)
+		if q.stats {
+			up.Stats = a.stats(rec.Port)
+		}
+		up.Line = uplinkText(&up)
+		out = append(out, up)
+	}
+	if sel.name != "" && len(out) == 0 {
+		return nil, refuse(api.CodeNotFound, "words", "Uplink \"%s\" does not exist.", sel.name)
+	}
+	return out, nil
+}
+
+// isNamed reports whether a name is one of some; none means all.
+func isNamed(name string, of ...string) bool { return name == "" || slices.Contains(of, name) }
+
+// forwarded reports whether the host forwards packets of all families of the addresses.
+func forwarded(addrs []netip.Prefix, v4, v6 bool) bool {
+	return !slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is4() && !v4 || p.Addr().Is6() && !v6 })
+}
+
+func (a *Agent) publicUplink(st *state, n *networkRecord, rec *attachmentRecord) api.Uplink {
+	up := api.Uplink{
+		Name: n.Name, Namespace: n.space(), Type: "host", IfIndex: n.Port, Port: rec.Port, IfName: rec.IfName, HostIfName: rec.hostIfName(),
+		MTU: n.MTU, VRF: n.VRF, MAC: n.MAC.String(), Addresses: n.ends(), PeerMAC: rec.MAC.String(), Peers: rec.addrs(),
+		DefaultRoute: n.Uplink.DefaultRoute, HostRoutes: []netip.Prefix{}, Masquerade: n.Uplink.Masquerade, Forward: n.Uplink.Forward,
+		State: rec.State, Fault: rec.Fault,
+	}
+	if n.Uplink.HostRoutes {
+		up.HostRoutes = append(up.HostRoutes, st.behind(n)...)
+	}
+	if faults := a.undressed.Load(); faults != nil && up.Fault == "" {
+		up.Fault = (*faults)[rec.ID]
+	}
+	return up
+}
+
+// uplinkText is an uplink in the manner of `ip -d address`: Sluice's end, then the
+// host's.
+func uplinkText(up *api.Uplink) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d: %s@%s: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu %d", up.IfIndex, up.Name, up.IfName, up.MTU)
+	if up.VRF != "" {
+		fmt.Fprintf(&b, " master %s", up.VRF)
+	}
+	fmt.Fprintf(&b, " state %s\n", strings.ToUpper(string(up.State)))
+	fmt.Fprintf(&b, "    link/ether %s peer %s\n", up.MAC, up.PeerMAC)
+	for i, p := range up.Addresses {
+		family := "inet"
+		if p.Addr().Is6() {
+			family = "inet6"
+		}
+		fmt.Fprintf(&b, "    %s %s peer %s/%d\n", family, p.Addr(), up.Peers[i], p.Bits())
+	}
+	fmt.Fprintf(&b, "    type host default_route %s masquerade %s forwarding %s", onOff(up.DefaultRoute), onOff(up.Masquerade), onOff(up.HostForwards))
+	for _, p := range up.HostRoutes {
+		fmt.Fprintf(&b, "\n    host_route %s dev %s", p, up.IfName)
+	}
+	if up.Fault != "" {
+		fmt.Fprintf(&b, "\n    fault %q", up.Fault)
+	}
+	return b.String()
+}

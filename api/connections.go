@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Connection is a tracked connection, as in `conntrack -L`.
+type Connection struct {
+	Namespace string `json:"namespace"`
+	Family    string `json:"family"` // "ipv4" or "ipv6"
+	Proto     string `json:"proto"`
+	ProtoNum  uint8  `json:"protonum"`
+	// Timeout is how many seconds it is kept if nothing more comes, Age since its
+	// first packet.
+	Timeout uint32 `json:"timeout"`
+	Age     uint32 `json:"age"`
+	// State is that of TCP and SCTP, in the kernel's words.
+	State string `json:"state,omitempty"`
+	// Original is the way of the first packet as it came, Reply that of an answer as
+	// it comes: where the two don't mirror each other, addresses are translated.
+	Original ConnectionWay `json:"original"`
+	Reply    ConnectionWay `json:"reply"`
+	// Status are the kernel's words for the bits: "SEEN_REPLY", "ASSURED", "SRC_NAT", …
+	Status []string `json:"status"`
+	Mark   uint32   `json:"mark"`
+	Labels string   `json:"labels,omitempty"`
+	Zone   uint16   `json:"zone"`
+	ID     uint32   `json:"id"`
+	// Link is the attachment that began it, if one did.
+	Link string `json:"link,omitempty"`
+	Line string `json:"line"`
+}
+
+// ConnectionWay is one direction of a connection.
+type ConnectionWay struct {
+	Src     netip.Addr `json:"src"`
+	Dst     netip.Addr `json:"dst"`
+	Sport   uint16     `json:"sport,omitempty"`
+	Dport   uint16     `json:"dport,omitempty"`
+	ICMP    *ICMPQuery `json:"icmp,omitempty"` // of ICMP and ICMPv6, without ports
+	Packets uint64     `json:"packets"`
+	Bytes   uint64     `json:"bytes"`
+}
+
+// ICMPQuery is what tells queries of ICMP from each other.
+type ICMPQuery struct {
+	Type uint8  `json:"type"`
+	Code uint8  `json:"code"`
+	ID   uint16 `json:"id"`
+}
+
+// DeleteConnectionsRequest chooses connections that are to end.
+type DeleteConnectionsRequest struct {
+	// Namespace: empty means all.
+	Namespace string `json:"namespace,omitempty"`
+	// Words are the options of conntrack(8), with -D or -F.
+	Words []string `json:"words"`
+}
+
+// DeleteConnectionsReply is what ended.
+type DeleteConnectionsReply struct {
+	Deleted int `json:"deleted"`
+	// Connections are what was chosen; none if they are too many to be listed.
+	Connections []Connection `json:"connections"`
+}
+
+// ConnectionStats are those of the table of connections, which all namespaces share,
+// by the names of conntrack -S, and those of address translation.
+type ConnectionStats struct {
+	// Entries is how many connections there are, in the namespace that was asked for or
+	// in all. Max is how many there can be.
+	Entries int `json:"entries"`
+	Max     int `json:"max"`
+
+	Found         uint64 `json:"found"`
+	Invalid       uint64 `json:"invalid"`
+	Insert        uint64 `json:"insert"`
+	InsertFailed  uint64 `json:"insert_failed"`
+	Drop          uint64 `json:"drop"`
+	EarlyDrop     uint64 `json:"early_drop"`
+	Error         uint64 `json:"error"`
+	SearchRestart uint64 `json:"search_restart"`
+	ClashResolve  uint64 `json:"clash_resolve"`
+	ChainTooLong  uint64 `json:"chaintoolong"`
+	Delete        uint64 `json:"delete"`
+
+	// Exhausted, NoAddress and NoBackend are connections refused for want of a port, an
+	// address or a backend.
+	Exhausted uint64 `json:"nat_exhausted"`
+	NoAddress uint64 `json:"nat_no_address"`
+	NoBackend uint64 `json:"nat_no_backend"`
+	Bindings  int    `json:"nat_bindings"`
+
+	Line string `json:"line"`
+}
+
+// ConnectionEvents are events since the last time that they were asked for.
+type ConnectionEvents struct {
+	// Next is what to ask with the next time.
+	Next   uint64            `json:"next"`
+	Lost   uint64            `json:"lost,omitempty"`
+	Events []ConnectionEvent `json:"events"`
+}
+
+// ConnectionEvent is one thing that happened to a connection, as in `conntrack -E`.
+type ConnectionEvent struct {
+	Time time.Time `json:"time"`
+	// Kind is "new", "update" or "destroy".
+	Kind       string     `json:"kind"`
+	Connection Connection `json:"connection"`
+	Line       string     `json:"line"`
+}
+
+// NATRule is a rule of address translation.
+type NATRule struct {
+	Namespace string `json:"namespace"`
+	Hook      string `json:"hook"` // "prerouting", "output", "input" or "postrouting"
+	// Rule is in nft's words, or what is published.
+	Rule string `json:"rule"`
+	// Published says that a published port made it.
+	Published bool `json:"published,omitempty"`
+	// Active is false while a device that the rule speaks of is not there.
+	Active bool   `json:"active"`
+	Line   string `json:"line"`
+}
+
+// Binding is a mapping of the profile rfc: what a source's end is outside.
+type Binding struct {
+	Namespace string         `json:"namespace"`
+	Proto     string         `json:"proto"`
+	Inside    netip.AddrPort `json:"inside"`
+	Outside   netip.AddrPort `json:"outside"`
+	// Connections use it.
+	Connections int    `json:"connections"`
+	Line        string `json:"line"`
+}
+
+// Published is a published port, or a range of them.
+type Published struct {
+	Namespace string `json:"namespace"`
+	Proto     string `json:"proto"`
+	// Addr is the only address of the namespace that it is published on. Zero: all.
+	Addr    netip.Addr `json:"addr,omitzero"`
+	Port    uint16     `json:"port"`
+	PortEnd uint16     `json:"port_end,omitempty"`
+	// To is the attachment, ToPort the first port there.
+	To     string `json:"to"`
+	ToPort uint16 `json:"to_port"`
+	// Addresses are the attachment's; none while it isn't there.
+	Addresses []netip.Addr `json:"addresses"`
+	Line      string       `json:"line"`
+}
+
+// Connections returns tracked connections. Its words are the options of conntrack(8).
+func (c *Client) Connections(ctx context.Context, q ShowQuery) ([]Connection, error) {
+	return list[Connection](ctx, c, PathConnections, q.values())
+}
+
+// DeleteConnections ends connections.
+func (c *Client) DeleteConnections(ctx context.Context, r *DeleteConnectionsRequest) (*DeleteConnectionsReply, error) {
+	return post[DeleteConnectionsReply](ctx, c, PathConnDelete, r)
+}
+
+// ConnectionStats returns the statistics of the table of connections.
+func (c *Client) ConnectionStats(ctx context.Context, q ShowQuery) (*ConnectionStats, error) {
+	out := new(ConnectionStats)
+	err := c.do(ctx, http.MethodGet, PathConnStats+"?"+q.values().Encode(), nil, out)
+	return out, err
+}
+
+// ConnectionEvents waits about a second for events after those that an earlier answer
+// had, and returns them: none is an answer too. After 0 they begin now.
+func (c *Client) ConnectionEvents(ctx context.Context, q ShowQuery, after uint64) (*ConnectionEvents, error) {
+	out, v := new(ConnectionEvents), q.values()
+	v.Set("after", strconv.FormatUint(after, 10))
+	err := c.do(ctx, http.MethodGet, PathConnEvents+"?"+v.Encode(), nil, out)
+	return out, err
+}
+
+// NAT returns the rules of address translation, in their order.
+func (c *Client) NAT(ctx context.Context, q ShowQuery) ([]NATRule, error) {
+	return list[NATRule](ctx, c, PathNAT, q.values())
+}
+
+// Bindings returns the mappings of the profile rfc.
+func (c *Client) Bindings(ctx context.Context, q ShowQuery) ([]Binding, error) {
+	return list[Binding](ctx, c, PathBindings, q.values())
+}
+
+// Published returns the published ports.
+func (c *Client) Published(ctx context.Context, q ShowQuery) ([]Published, error) {
+	return list[Published](ctx, c, PathPublished, q.values())
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import "net/netip"
+
+// Uplink is a way out of a namespace, as `sluice uplink` shows it.
+type Uplink struct {
+	Namespace string `json:"namespace"`
+	// IfIndex and Name are those of the device in the namespace.
+	IfIndex uint16 `json:"ifindex"`
+	Name    string `json:"name"`
+	// Type is "host".
+	Type string `json:"type"`
+	// IfName is the interface on the host, HostIfName the host end of its pair and Port
+	// that end's port, whose counters are in Stats.
+	IfName     string `json:"ifname"`
+	HostIfName string `json:"host_ifname"`
+	Port       uint16 `json:"port"`
+	MTU        int    `json:"mtu"`
+	VRF        string `json:"vrf,omitempty"`
+	// MAC and Addresses are those of Sluice's end, PeerMAC and Peers of the host's.
+	MAC       string         `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses"`
+	PeerMAC   string         `json:"peer_mac"`
+	Peers     []netip.Addr   `json:"peers"`
+
+	DefaultRoute bool `json:"default_route"`
+	// HostRoutes are the subnets that the host has routes to.
+	HostRoutes []netip.Prefix `json:"host_routes"`
+	Masquerade bool           `json:"masquerade"`
+	// Forward is what was asked for, HostForwards whether the host forwards packets of
+	// the uplink's families.
+	Forward      bool `json:"forward"`
+	HostForwards bool `json:"host_forwards"`
+
+	// State is that of an attachment. Fault says why it is failed, or what the host
+	// could not be given.
+	State State  `json:"state"`
+	Fault string `json:"fault,omitempty"`
+	// Stats are nil unless asked for. RX is what the host sent.
+	Stats *Stats `json:"stats,omitempty"`
+	Line  string `json:"line"`
+}

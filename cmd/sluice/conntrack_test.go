@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"sluice/api"
+)
+
+// connections serves what is asked of connections.
+func (a *answers) connections(mux *http.ServeMux) {
+	mux.HandleFunc(api.PathConnections, func(w http.ResponseWriter, r *http.Request) {
+		a.asked.add("%s", r.URL.RequestURI())
+		switch words := r.FormValue("words"); {
+		case strings.Contains(words, "frob"):
+			api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "words", Message: `Error: argument "frob" is wrong: want a protocol, as tcp or 17`})
+		case a.empty:
+			api.WriteReply(w, []api.Connection{})
+		default:
+			api.WriteReply(w, connections())
+		}
+	})
+	mux.HandleFunc(api.PathConnDelete, func(w http.ResponseWriter, r *http.Request) {
+		var req api.DeleteConnectionsRequest
+		if err := api.ReadRequest(r.Body, &req); err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		a.asked.add("delete %s in %s", strings.Join(req.Words, " "), req.Namespace)
+		if a.empty {
+			api.WriteReply(w, api.DeleteConnectionsReply{Connections: []api.Connection{}})
+			return
+		}
+		api.WriteReply(w, api.DeleteConnectionsReply{Deleted: 1, Connections: connections()[:1]})
+	})
+	mux.HandleFunc(api.PathConnStats, func(w http.ResponseWriter, _ *http.Request) {
+		api.WriteReply(w, api.ConnectionStats{Entries: 2, Max: 65536, Insert: 7, Line: "cpu=0   \tfound=0 invalid=0 insert=7"})
+	})
+	mux.HandleFunc(api.PathConnEvents, connectionEvents)
+	serveWords(mux, api.PathNAT, a, []api.NATRule{
+		{Namespace: "shop", Hook: "postrouting", Rule: "postrouting oifname wan masquerade", Active: true, Line: "postrouting oifname wan masquerade"},
+		{Namespace: "shop", Hook: "prerouting", Rule: "publish tcp 8080 to web:80", Published: true, Active: true, Line: "prerouting publish tcp 8080 to web:80 at 10.44.0.3"},
+	})
+	serveWords(mux, api.PathBindings, a, []api.Binding{{
+		Namespace: "shop", Proto: "udp", Inside: netip.MustParseAddrPort("10.44.0.3:5000"), Outside: netip.MustParseAddrPort("192.0.2.1:5000"), Connections: 2,
+		Line: "udp 10.44.0.3:5000 -> 192.0.2.1:5000 connections=2",
+	}})
+	serveWords(mux, api.PathPublished, a, []api.Published{{
+		Namespace: "shop", Proto: "tcp", Port: 8080, To: "web", ToPort: 80, Addresses: []netip.Addr{netip.MustParseAddr("10.44.0.3")},
+		Line: "tcp 8080 to web:80 at 10.44.0.3",
+	}})
+}
+
+// connectionEvents has three, and ends badly.
+func connectionEvents(w http.ResponseWriter, r *http.Request) {
+	switch r.FormValue("after") {
+	case "0":
+		api.WriteReply(w, api.ConnectionEvents{Next: 5, Events: []api.ConnectionEvent{}})
+	case "5":
+		api.WriteReply(w, api.ConnectionEvents{Next: 9, Lost: 3, Events: []api.ConnectionEvent{
+			{Time: clock(), Kind: "new", Connection: connections()[1], Line: "    [NEW] udp      17 30 src=10.44.0.3 dst=192.0.2.9 sport=5000 dport=53 [UNREPLIED] src=192.0.2.9 dst=192.0.2.1 sport=53 dport=5000"},
+		}})
+	default:
+		api.WriteError(w, &api.Error{Code: api.CodeInternal, Message: "the end of the test"})
+	}
+}
+
+func connections() []api.Connection {
+	a := netip.MustParseAddr
+	return []api.Connection{{
+		Namespace: "shop", Family: "ipv4", Proto: "tcp", ProtoNum: 6, Timeout: 431999, Age: 12, State: "ESTABLISHED", Status: []string{"SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT"},
+		Original: api.ConnectionWay{Src: a("10.44.0.3"), Dst: a("192.0.2.9"), Sport: 40000, Dport: 80, Packets: 5, Bytes: 300},
+		Reply:    api.ConnectionWay{Src: a("192.0.2.9"), Dst: a("192.0.2.1"), Sport: 80, Dport: 40000, Packets: 4, Bytes: 5000},
+		Zone:     1, ID: 77, Link: "web",
+		Line: "tcp      6 431999 ESTABLISHED src=10.44.0.3 dst=192.0.2.9 sport=40000 dport=80 packets=5 bytes=300 src=192.0.2.9 dst=192.0.2.1 sport=80 dport=40000 packets=4 bytes=5000 [ASSURED] mark=0 zone=1 use=1",
+	}, {
+		Namespace: "shop", Family: "ipv4", Proto: "udp", ProtoNum: 17, Timeout: 29, Status: []string{"CONFIRMED"},
+		Original: api.ConnectionWay{Src: a("10.44.0.3"), Dst: a("192.0.2.9"), Sport: 5000, Dport: 53, Packets: 1, Bytes: 60},
+		Reply:    api.ConnectionWay{Src: a("192.0.2.9"), Dst: a("192.0.2.1"), Sport: 53, Dport: 5000},
+		Zone:     1, ID: 78, Link: "web",
+		Line: "udp      17 29 src=10.44.0.3 dst=192.0.2.9 sport=5000 dport=53 packets=1 bytes=60 [UNREPLIED] src=192.0.2.9 dst=192.0.2.1 sport=53 dport=5000 packets=0 bytes=0 mark=0 zone=1 use=1",
+	}}
+}
+
+// TestConntrackAsks sees the options of conntrack(8) go to the daemon as they are.
+func TestConntrackAsks(t *testing.T) {
+	for line, want := range map[string]string{
+		"conntrack -L -p tcp --dport 80":                 "/v1/connections?words=-L+-p+tcp+--dport+80",
+		"-n shop -4 conntrack -L conntrack -o json,id":   "/v1/connections?namespace=shop&words=-f+ipv4+-L+conntrack+-o+id",
+		"conntrack -L --output=json -n 192.0.2.1 -m 1/3": "/v1/connections?words=-L+--output%3Dtext+-n+192.0.2.1+-m+1%2F3",
+		"-n shop conntrack -D -s 10.44.0.0/24":           "delete -D -s 10.44.0.0/24 in shop",
+		"conntrack -F":                                   "delete -F in ",
+	} {
+		a := answers{asked: new(log)}
+		session(t, a.listen(t), line, "")
+		if got := strings.Join(a.asked.take(), "\n"); got != want {
+			t.Errorf("%s asks\n%s\nnot\n%s", line, got, want)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+)
+
+// TestListingIsThatOfConntrack compares lines with those of conntrack(8), of
+// connections of all protocols.
+func TestListingIsThatOfConntrack(t *testing.T) {
+	if _, err := exec.LookPath("conntrack"); err != nil {
+		t.Skip("needs conntrack(8)")
+	}
+	k := newKernelTracker(t)
+	must(t, writeSysctl("nf_conntrack_timestamp", "1"))
+	tab := table(t, Config{Entries: 64})
+	for _, v6 := range []bool{false, true} {
+		a := ends(v6)
+		tu := Tuple{Src: a[0], Dst: a[1], SrcPort: 1000, DstPort: 80, Proto: packet.ProtoTCP}
+		both := func(d Dir, b []byte) { k.send(t, d, b); own(t, tab, d, b) }
+		both(Original, segmentFrom(Original, tu, pt.TCPHdr{Seq: 1, Flags: flagSYN}, nil))
+		both(Reply, segmentFrom(Reply, tu, pt.TCPHdr{Seq: 9, Ack: 2, Flags: flagSYN | flagACK}, nil))
+		both(Original, segmentFrom(Original, tu, pt.TCPHdr{Seq: 2, Ack: 10, Flags: flagACK}, nil))
+		both(Original, pt.Build(pt.EtherHdr{}, ipHdr(tu), pt.UDPHdr{SrcPort: 5, DstPort: 6}))
+		both(Original, pt.Build(pt.EtherHdr{}, ipHdr(tu), pt.ICMPHdr{V6: v6, Type: map[bool]uint8{false: 8, true: 128}[v6], ID: 77}))
+		init := append([]byte{chunkInit, 0, 0, 20, 0, 0, 0, 7}, make([]byte, 12)...)
+		both(Original, pt.Build(pt.EtherHdr{}, ipHdr(tu), pt.SCTPHdr{SrcPort: 7, DstPort: 8}, pt.Payload(init)))
+	}
+	for name, tc := range map[string]struct {
+		args  []string
+		flags ListFlags
+	}{
+		"plain":    {nil, ListAccount | ListTimestamp},
+		"extended": {[]string{"-o", "extended"}, ListAccount | ListTimestamp | ListExtended},
+	} {
+		want := linesOf(t, tc.args)
+		var got []string
+		tab.Entries(nil, testSecond, func(e *Entry) bool {
+			got = append(got, canonical(string(e.Append(nil, tc.flags))))
+			return true
+		})
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+		}
+	}
+}
+
+// linesOf are the lines of conntrack -L of both families.
+func linesOf(t *testing.T, args []string) (lines []string) {
+	t.Helper()
+	for _, family := range []string{"ipv4", "ipv6"} {
+		out, err := exec.Command("conntrack", append([]string{"-L", "-f", family}, args...)...).Output()
+		must(t, err)
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "10.74.") || strings.Contains(line, "fd74:") {
+				lines = append(lines, canonical(line))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// canonical takes out what time changes.
+func canonical(line string) string {
+	line = regexp.MustCompile(`^((?:ipv\d +\d+ )?\w+ +\d+) \d+ `).ReplaceAllString(strings.TrimSpace(line), "$1 T ")
+	return regexp.MustCompile(`delta-time=\d+`).ReplaceAllString(line, "delta-time=T")
+}
+
+func TestFilters(t *testing.T) {
+	tab := table(t, Config{Entries: 64})
+	tcp := look(t, tab, there(pt.SYN, 100, 0, ""), 1000).Conn
+	udp := look(t, tab, pt.UDP6(pt.Packet{SrcPort: 5, DstPort: 53}), 1000).Conn
+	tcp.SetMark(0x10)
+	udp.SetLabel(Label{15: 1})
+	udp.AddStatus(SrcNAT)
+	for name, tc := range map[string]struct {
+		f        Filter
+		tcp, udp bool
+	}{
+		"all":        {Filter{}, true, true},
+		"family 4":   {Filter{Family: 4}, true, false},
+		"family 6":   {Filter{Family: 6}, false, true},
+		"protocol":   {Filter{Proto: packet.ProtoUDP}, false, true},
+		"state":      {Filter{State: "SYN_SENT"}, true, false},
+		"source":     {Filter{Original: TupleFilter{Src: netip.MustParsePrefix("10.44.0.0/24")}}, true, false},
+		"reply":      {Filter{Reply: TupleFilter{Src: netip.MustParsePrefix("fd44::b/128")}}, false, true},
+		"port":       {Filter{Original: TupleFilter{DstPort: 53}}, false, true},
+		"mark":       {Filter{Mark: 0x10, MarkMask: 0xff}, true, false},
+		"no mark":    {Filter{Mark: 0, MarkMask: 0xff}, false, true},
+		"label":      {Filter{Label: Label{15: 1}}, false, true},
+		"translated": {Filter{AnyNAT: true}, false, true},
+		"unreplied":  {Filter{Without: SeenReply}, true, true},
+		"assured":    {Filter{With: Assured}, false, false},
+		"zone":       {Filter{HasZone: true, Zone: 1}, false, false},
+		"port of":    {Filter{HasPort: true, Port: 0}, true, true},
+		"id":         {Filter{ID: udp.ID()}, false, true},
+	} {
+		found := map[Conn]bool{}
+		tab.Entries(&tc.f, 1000, func(e *Entry) bool { found[e.Conn] = true; return true })
+		if found[tcp] != tc.tcp || found[udp] != tc.udp {
+			t.Errorf("%s: tcp %v, udp %v", name, found[tcp], found[udp])
+		}
+	}
+	if n := tab.Delete(&Filter{Family: 6}, 1000); n != 1 || udp.Valid() || !tcp.Valid() {
+		t.Errorf("%d deleted", n)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	tab := table(t, Config{Entries: 64})
+	w := tab.Watch()
+	defer w.Close()
+	look(t, tab, there(pt.SYN, 100, 0, ""), 1000)
+	look(t, tab, back(pt.SYN|pt.ACK, 500, 101, ""), 1000)
+	look(t, tab, there(pt.ACK, 101, 501, ""), 1000)
+	look(t, tab, there(pt.ACK, 101, 501, "data"), 1000) // changes nothing that is told
+	tab.Delete(nil, 1000)
+	const tuples = "src=10.44.0.10 dst=10.44.0.11 sport=1000 dport=80 src=10.44.0.11 dst=10.44.0.10 sport=80 dport=1000"
+	want := []string{
+		"    [NEW] tcp      6 120 SYN_SENT src=10.44.0.10 dst=10.44.0.11 sport=1000 dport=80 [UNREPLIED] src=10.44.0.11",
+		" [UPDATE] tcp      6 60 SYN_RECV " + tuples,
+		" [UPDATE] tcp      6 432000 ESTABLISHED " + tuples + " [ASSURED]",
+		"[DESTROY] tcp      6 ESTABLISHED " + tuples + " [ASSURED]",
+	}
+	events := make([]Event, 10)
+	n, lost := w.Read(events)
+	if n != len(want) || lost != 0 {
+		t.Fatalf("%d events, %d lost", n, lost)
+	}
+	for i := range want {
+		if got := string(events[i].Append(nil, 0)); !strings.HasPrefix(got, want[i]) {
+			t.Errorf(" got %s\nwant %s", got, want[i])
+		}
+	}
+	for range eventRing + 5 {
+		tab.publish(EventUpdate, &events[0].Entry)
+	}
+	if n, lost := w.Read(events); n != 10 || lost != 5 {
+		t.Errorf("%d events, %d lost", n, lost)
+	}
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"net/netip"
+
+	"sluice/conntrack"
+	"sluice/fragment"
+	"sluice/nat"
+	"sluice/packet"
+	"sluice/router"
+	"sluice/trace"
+)
+
+// Theory of operation.
+//
+// A namespace that tracks connections sees each packet twice, before its router does
+// and after it, as netfilter's hooks do. Before: the connection is looked up, and the
+// destination becomes what it is to be routed to. After: a new connection gets its
+// source and enters the table, and the packet its source. What the router makes
+// itself of a packet, it shows as well (router.Hooks).
+//
+// A remembered flow has the connection, the direction and what becomes of its
+// addresses. Each packet of it is still seen by its connection, which has a lock of
+// its own; the flow is forgotten with the connection.
+
+// tracked is what a hop knows of the connection that its packets are of.
+type tracked struct {
+	conn conntrack.Conn
+	dir  conntrack.Dir
+	way  nat.Rewrite // both addresses and ports
+}
+
+// pass lets the connection see one more packet, and translates it. False: the packet
+// is for the slow path, and unchanged.
+func (k *tracked) pass(f *packet.Frame, now uint32) bool {
+	state := k.conn.Packet(k.dir, f, now)
+	return state != conntrack.Gone && state != conntrack.Invalid && k.way.Apply(f)
+}
+
+// passing is one packet between the hooks of a namespace. A worker has one: a packet
+// has left a namespace before it comes to the next.
+type passing struct {
+	space   *space
+	conns   *Connections
+	pending conntrack.Pending
+	flow    nat.Flow
+	look    conntrack.Packet
+	fresh   bool // the connection is pending
+	isError bool // the packet is an ICMP error about the connection
+	moved   bool // it has another destination now
+	to      tracked
+	back    nat.Rewrite // of what goes the other way
+}
+
+var _ router.Hooks = (*passing)(nil)
+
+// track lets the namespace of device at see frame i, before its router does. False:
+// the frame has come to its end.
+func (t *turn) track(c *crossing, at *port, i int) bool {
+	c.passing, c.ported = false, c.ported && c.resumed
+	c.resumed = false
+	if at.space.conns == nil {
+		return true
+	}
+	c.keep = c.keep && !c.tracks // a hop has room for one
+	c.tracks = true
+	if f := &t.frames[i]; f.View.Is(packet.ViewFrag) && !c.ported && !t.gather(c, at, i) {
+		return false
+	}
+	reason := t.recognise(c, at, i)
+	if reason == trace.None && c.passing && !t.passing.apply(&t.frames[i], nat.Destination) {
+		reason = trace.NATUntranslatable
+	}
+	if reason != trace.None {
+		drop(c.in, reason, 1)
+		return false
+	}
+	return true
+}
+
+// recognise finds the connection of frame i, or begins one.
+func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
+	asked := t.packetAt(c, at, i, 0)
+	p, conns := &t.passing, at.space.conns
+	p.space, p.conns, p.fresh, p.isError, p.moved = at.space, conns, false, false, false
+	p.look = conntrack.Packet{
+		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
+		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
+	}
+	v := conns.table.Look(&p.look, &p.pending)
+	switch {
+	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
+		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
+		return trace.None
+	case v.Conn == (conntrack.Conn{}):
+		reason = t.commence(c, at, asked)
+	default:
+		reason = p.goOn(&v)
+	}
+	c.passing = reason == trace.None
+	return reason
+}
+
+// goOn is for a packet of a connection that is there.
+func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
+	p.isError = v.Error
+	other := v.Dir.Other()
+	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir))}
+	p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
+	if !v.Conn.Valid() { // ended meanwhile: what was read may be anything
+		return trace.CTInvalid
+	}
+	return trace.None
+}
+
+// commence is for the first packet of a connection.
+func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reason {
+	p := &t.passing
+	n := &p.pending
+	p.fresh = true
+	p.flow = nat.Flow{Pending: n, Now: t.seconds}
+	hook := nat.Output
+	if !asked.Local {
+		hook = nat.Prerouting
+		p.flow.In = at.index
+	}
+	if len(at.space.spec.Connections.Rules) > 0 {
+		p.flow.Own = at.space.router.Own(n.Original.Dst, at.index)
+		p.flow.InAddr = at.space.router.Address(at.index, netip.Addr{}, n.Original.Src)
+	}
+	if c.links == 0 && c.in.tenure != 0 {
+		n.Origin = conntrack.Bind{ID: c.in.index, Gen: c.in.tenure}
+	}
+	v := p.conns.nat.Translate(hook, &p.flow)
+	p.ways()
+	if v.Reason != trace.None {
+		t.refuse(c, at, asked, v.Reject)
+	}
+	return v.Reason
+}
+
+// ways notes what the pending connection's packets become.
+func (p *passing) ways() {
+	n := &p.pending
+	p.to = tracked{way: nat.Of(n.Original, n.Out())}
+	answer, _ := n.Original.Inverse()
+	p.back = nat.Of(n.Reply, answer)
+}
+
+// refuse tells the sender of a packet that is dropped as much as the NAT wants.
+func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Reject) {
+	e4, e6 := packet.ICMPError{Type: packet.ICMPUnreach}, packet.ICMPError{Type: packet.ICMP6Unreach}
+	switch how {
+	case nat.Silent:
+		return
+	case nat.Prohibited:
+		e4.Code, e6.Code = packet.ICMPAdminProhib, packet.ICMP6Prohibited
+	case nat.PortUnreachable:
+		e4.Code, e6.Code = packet.ICMPPortUnreach, packet.ICMP6PortUnreach
+	}
+	at.space.router.Refuse(asked, e4, e6, t.out.sink(at.space, c.in.index))
+}
+
+// apply rewrites a part of the packet.
+func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
+	r := p.to.way.Only(parts)
+	switch {
+	case p.to.way.Parts() == 0:
+		return true
+	case p.isError:
+		return r.ApplyError(f)
+	case r.Parts()&nat.Destination != 0:
+		p.moved = true
+	}
+	return r.Apply(f)
+}
+
+// Leave implements router.Hooks, and is what follows the router's word too:
+// postrouting.
+func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason {
+	if p.fresh {
+		p.flow.Out = out
+		p.flow.OutAddr = p.space.router.Address(out, via, p.pending.Out().Dst)
+		if to := p.space.owners[p.pending.Out().Dst]; to.Gen != 0 {
+			p.pending.Target = to
+		}
+	}
+	return p.end(f, nat.Postrouting)
+}
+
+// Tell implements router.Hooks: an error quotes the packet with its destination
+// translated, which is not what its sender wrote.
+func (p *passing) Tell(f *packet.Frame) {
+	if r := p.back.Only(nat.Source); r.Parts() != 0 && !p.isError {
+		r.ApplyError(f)
+	}
+}
+
+// end is the last hook: a new connection enters the table, the source is translated.
+func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
+	if p.fresh {
+		if v := p.conns.nat.Translate(hook, &p.flow); v.Reason != trace.None {
+			return v.Reason
+		}
+		conn, v := p.conns.nat.Confirm(&p.flow)
+		switch {
+		case v.Reason != trace.None:
+			return v.Reason
+		case conn == (conntrack.Conn{}): // by another way, another was first
+			return trace.CTClash
+		}
+		p.fresh = false
+		p.ways()
+		p.to.conn = conn
+	}
+	if !p.apply(f, nat.Source) {
+		return trace.NATUntranslatable
+	}
+	return trace.None
+}
+
+// leaves lets the namespace that frame i has passed see it once more; false if it has
+// come to its end.
+func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
+	if !c.passing {
+		return true
+	}
+	p, f := &t.passing, &t.frames[i]
+	var reason trace.Reason
+	if v.Action == router.Forward {
+		reason = p.Leave(f, v.Device, v.Via)
+	} else {
+		reason = p.end(f, nat.Input)
+	}
+	if reason != trace.None {
+		drop(c.in, reason, 1)
+		return false
+	}
+	c.passing = false
+	c.keep = c.keep && !p.isError
+	c.conn = p.to
+	return true
+}
+
+// gather finds out of which flow fragment i is. False: it waits for the first one, or
+// has come to its end.
+func (t *turn) gather(c *crossing, at *port, i int) bool {
+	ports, v := at.space.router.Fragment(t.packetAt(c, at, i, 0))
+	if v.Lost > 0 {
+		drop(c.in, v.LostFor, v.Lost)
+	}
+	switch v.Outcome {
+	case fragment.Hold:
+		return false
+	case fragment.Refused:
+		drop(c.in, v.Reason, 1)
+		return false
+	case fragment.Known:
+	}
+	c.ports, c.ported = ports, true
+	in := c.in.index
+	if c.links > 0 {
+		in = at.index
+	}
+	for _, h := range v.Held {
+		w := waiting{frame: h.Frame, vnet: h.Vnet, to: toRouter, port: in, ports: ports, from: in}
+		if !at.link.emit(w) {
+			drop(c.in, trace.LocalFull, 1)
+		}
+	}
+	return true
+}
+
+// resume takes frame i, a fragment that has waited for the first one of its packet,
+// to the router behind device at.
+func (t *turn) resume(at *port, w *waiting, i int) {
+	f, in := &t.frames[i], t.view.port(w.port)
+	if in == nil || in.space != at.space {
+		drop(at, trace.PortRemoved, 1)
+		return
+	}
+	f.InPort = in.index
+	if reason := inspect(f); reason != trace.None {
+		drop(in, reason, 1)
+		return
+	}
+	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
+	if at.peer != 0 {
+		c.links = 1
+	}
+	t.ask(&c, at, i)
+}

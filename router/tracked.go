@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"net/netip"
+
+	"sluice/fragment"
+	"sluice/packet"
+	"sluice/trace"
+)
+
+// What those ask a router who track connections and translate addresses: they see a
+// packet before Input does, and what leaves after it.
+
+// Fragment tells which flow a fragment is of, before Input is asked about it. The
+// verdict's Held are fragments that are to be judged after this one, with its ports.
+func (r *Router) Fragment(p *Packet) (fragment.Ports, fragment.Verdict) {
+	return r.fragments.Track(p.Port, p.Device, p.Frame, uint32(p.Now))
+}
+
+// Refuse tells the sender of a packet, which the caller drops, why: with e4 or e6, if
+// there may be an answer at all.
+func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
+	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
+	if w.admit() == trace.None {
+		w.report(w.family(e4, e6))
+	}
+}
+
+// Own reports whether an address is one of the namespace's, as seen from a device.
+func (r *Router) Own(a netip.Addr, device uint16) bool {
+	st := r.state.Load()
+	return st.isOwn(a, st.byIndex[device])
+}
+
+// Address is the source that a packet to a next hop has which leaves by a device
+// with one of its addresses (inet_select_addr, ipv6_dev_get_saddr). Not valid if
+// there is none.
+func (r *Router) Address(device uint16, via, dst netip.Addr) netip.Addr {
+	st := r.state.Load()
+	d := st.byIndex[device]
+	switch {
+	case d == nil:
+		return netip.Addr{}
+	case dst.Is6():
+		return st.source6(d, dst)
+	}
+	return st.address4(d, via)
+}
