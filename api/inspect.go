@@ -96,7 +96,7 @@ type FDBEntry struct {
 	IfName     string   `json:"ifname,omitempty"`
 	Master     string   `json:"master,omitempty"`
 	Flags      []string `json:"flags,omitempty"`
-	EntryState string   `json:"entry_state,omitempty"`
+	EntryState string   `json:"state,omitempty"`
 	Line       string   `json:"line,omitempty"`
 }
 
