@@ -156,7 +156,7 @@ func TestLists(t *testing.T) {
 		"route -6":         {func() (any, error) { return l.api.Routes(ctx, show("-6 fd77::/64")) }, "fd77::/64 dev web proto kernel metric 256 pref medium"},
 		"rule":             {func() (any, error) { return l.api.Rules(ctx, show("")) }, "0:\tfrom all lookup local\n7:\tfrom 10.78.0.0/24 lookup blue\n1000:\tfrom all lookup [l3mdev-table]\n32765:\tfrom all iif store lookup blue\n32766:\tfrom all lookup main\n32767:\tfrom all lookup default"},
 		"neigh":            {func() (any, error) { return l.api.Neigh(ctx, show("to 10.77.0.0/24")) }, "10.77.0.9 dev web lladdr 02:00:00:00:00:09 PERMANENT"},
-		"neigh dev":        {func() (any, error) { return l.api.Neigh(ctx, show("dev db")) }, ""}, // store's VLANs are none that the gateway is in
+		"neigh dev":        {func() (any, error) { return l.api.Neigh(ctx, show("dev db")) }, "10.78.0.2 dev db lladdr 02:00:00:00:00:07 PERMANENT"},
 		"vrf":              {func() (any, error) { return l.api.VRFs(ctx, show("")) }, "red              1000"},
 		"fdb":              {func() (any, error) { return l.api.Stations(ctx, show("dev store static vlan 20")) }, "02:00:00:00:00:99 dev store vlan 20 master db static"},
 		"vlan":             {func() (any, error) { return l.api.VLANs(ctx, show("")) }, "db                1 PVID Egress Untagged\nstore             1 PVID Egress Untagged\n                  20-29"},
