@@ -143,11 +143,13 @@ func TestGuards(t *testing.T) {
 }
 
 // A burst passes, then what the rate allows; other kinds are not touched.
+//
+// +checklocksignore: the worker stands still.
 func TestStorm(t *testing.T) {
 	s := blue(2)
 	s.Ports[0].Storm.Broadcast = bridge.Rate{PPS: 100, Burst: 10}
 	l := stillLab(t, s)
-	clock := &l.n.workers[0].turn.out.clock // locked by nobody: the worker stands still
+	clock := &l.n.workers[0].turn.out.clock
 	burst := func() (passed int) {
 		for range budget {
 			l.wires[1].Inject(packet.Vnet{}, pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast()}))

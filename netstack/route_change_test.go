@@ -284,6 +284,8 @@ func TestFragmentsTakeTheWayOfTheirFlow(t *testing.T) {
 
 // TestPortThatChangesHandsOwesNothing: its next owner has credit for errors of its
 // own.
+//
+// +checklocksignore: the worker stands still.
 func TestPortThatChangesHandsOwesNothing(t *testing.T) {
 	l := stillSites(t, twoSites())
 	for i := range 100 { // addresses have limits of their own

@@ -234,13 +234,7 @@ func TestTrainNeverJoinsWhatWentAnotherWay(t *testing.T) {
 	}
 	l.inject(alice.port(), part(0))
 	l.arrived(bob)
-	w := l.n.workers[0]
-	w.round(0)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	x, in := &w.turn, w.turn.view.port(alice.port())
-	x.begin(in, []packet.Frame{*part(1), *part(2), *part(3)})
-	x.judge(in, 0)
+	in := l.n.view.Load().port(alice.port())
 	c, err := in.space.routerConfig()
 	if err != nil {
 		t.Fatal(err)
@@ -250,10 +244,17 @@ func TestTrainNeverJoinsWhatWentAnotherWay(t *testing.T) {
 			c.Neighbours[i].MAC = party{2, 2}.mac()
 		}
 	}
+	w := l.n.workers[0]
+	w.round(0)
+	w.mu.Lock()
+	x := &w.turn
+	x.begin(in, []packet.Frame{*part(1), *part(2), *part(3)})
+	x.judge(in, 0)
 	in.space.router.Prepare(c).Commit()
 	x.judge(in, 1)
 	x.judge(in, 2)
 	x.end(in)
+	w.mu.Unlock()
 	l.arrived(bob, pt.Data(pt.Bytes(20)))
 	l.silent(bob.port())
 	l.arrived(party{2, 2}, pt.Data(pt.Bytes(20)))
