@@ -244,11 +244,12 @@ func TestTrainNeverJoinsWhatWentAnotherWay(t *testing.T) {
 			c.Neighbours[i].MAC = party{2, 2}.mac()
 		}
 	}
+	frames := []packet.Frame{*part(1), *part(2), *part(3)}
 	w := l.n.workers[0]
 	w.round(0)
 	w.mu.Lock()
 	x := &w.turn
-	x.begin(in, []packet.Frame{*part(1), *part(2), *part(3)})
+	x.begin(in, frames)
 	x.judge(in, 0)
 	in.space.router.Prepare(c).Commit()
 	x.judge(in, 1)
