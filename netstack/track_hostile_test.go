@@ -125,16 +125,17 @@ func TestOneContainerCannotTakeTheTable(t *testing.T) {
 	w := l.n.workers[0]
 	w.round(0)
 	flood := func(n int) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		x, in := &w.turn, w.turn.view.port(mallory.port())
 		p := mallory.to(bob)
 		p.SrcPort, p.DstPort = uint16(n), uint16(n>>16+1)
-		x.begin(in, []packet.Frame{*pt.Frame(pt.UDP4(p))})
+		frames := []packet.Frame{*pt.Frame(pt.UDP4(p))}
+		w.mu.Lock()
+		x, in := &w.turn, w.turn.view.port(mallory.port())
+		x.begin(in, frames)
 		x.judge(in, 0)
 		x.out.touched, x.out.used = x.out.touched[:0], 1
 		clear(x.out.lists)
 		x.tally.work = 0
+		w.mu.Unlock()
 	}
 	for n := range room + 1000 {
 		flood(n)

@@ -259,12 +259,14 @@ func TestTranslatedHitAllocatesNothing(t *testing.T) {
 			l := stillSites(t, translating(1))
 			w := l.n.workers[0]
 			w.round(0)
+			in, head := l.n.view.Load().port(alice.port()), *(*[62]byte)(frame.Bytes())
+			frames := []packet.Frame{*frame}
 			w.mu.Lock()
-			defer w.mu.Unlock()
-			x := &w.turn
-			in, head := x.view.port(alice.port()), *(*[62]byte)(frame.Bytes())
-			x.begin(in, []packet.Frame{*frame})
+			w.turn.begin(in, frames)
+			w.mu.Unlock()
 			turn := func() {
+				w.mu.Lock()
+				x := &w.turn
 				*(*[62]byte)(x.frames[0].Bytes()) = head
 				x.tally.work = 0
 				x.judge(in, 0)
@@ -272,11 +274,15 @@ func TestTranslatedHitAllocatesNothing(t *testing.T) {
 					x.out.touched, x.out.used = x.out.touched[:0], 1
 					clear(x.out.lists)
 				}
+				w.mu.Unlock()
 			}
 			turn()
 			if got := testing.AllocsPerRun(200, turn); got != 0 && !raceEnabled {
 				t.Errorf("%v allocations for a hit, want 0", got)
 			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			x := &w.turn
 			if x.tally.misses != 1 || x.tally.hits < 200 || in.counters.Snapshot().Dropped() != 0 {
 				t.Errorf("%d hits, %d misses, %+v", x.tally.hits, x.tally.misses, in.counters.Snapshot())
 			}
