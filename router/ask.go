@@ -90,7 +90,7 @@ func (st *state) sourceReason(q *routing.Query, in, out *device) trace.Reason {
 	if reason := martian(q.Src, q.Dst); reason != trace.None {
 		return reason
 	}
-	w := passage{st: st, in: in, src: q.Src, v6: q.Dst.Is6(), query: *q}
+	w := passage{Packet: new(Packet), st: st, in: in, src: q.Src, v6: q.Dst.Is6(), query: *q}
 	return w.checkSource(out)
 }
 

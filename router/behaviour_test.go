@@ -407,6 +407,7 @@ func TestAsk(t *testing.T) {
 		{"10.9.0.1", "10.9.0.1 via 10.2.0.3 dev b table main src 10.2.0.1 mtu 1000", 0, "10.2.0.1", 1000, neigh.Permanent},
 		{"2001:db8::1", "2001:db8::1 via fe80::4 dev b table main src fd02::1", 0, "fd02::1", 1400, neigh.Permanent},
 		{"10.2.0.99 from 10.1.0.5 iif a", "10.2.0.99 from 10.1.0.5 iif a dev b table main", 0, "", 1400, neigh.None},
+		{"10.1.0.99 from 10.1.0.5 iif a", "10.1.0.99 from 10.1.0.5 iif a dev a table main", 0, "", 1500, neigh.None}, // a redirect
 		{"10.2.0.99 from 10.2.0.5 iif a", "10.2.0.99 from 10.2.0.5 iif a dev b table main", trace.ReversePath, "", 1400, neigh.None},
 		{"10.2.0.99 from 127.0.0.1 iif a", "10.2.0.99 from 127.0.0.1 iif a dev b table main", trace.MartianSource, "", 1400, neigh.None},
 		{"10.8.0.1", "blackhole 10.8.0.1 table main", trace.Blackhole, "", 0, neigh.None},
