@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -98,15 +99,24 @@ func TestTools(t *testing.T) {
 	}
 	ours := l.Sluice(p)
 	theirs := l.Kernel(p, ours)
-	var printed [2][]string
-	var done sync.WaitGroup
-	for i, w := range []*lab.World{ours, theirs} {
-		done.Go(func() { printed[i] = runTools(p, w.Hosts["a"]) })
+	try := func() (printed [2][]string) {
+		var done sync.WaitGroup
+		for i, w := range []*lab.World{ours, theirs} {
+			done.Go(func() { printed[i] = runTools(p, w.Hosts["a"]) })
+		}
+		done.Wait()
+		return printed
 	}
-	done.Wait()
+	// A packet is lost now and then on a busy machine, by either of them: what
+	// differs is tried once more, and counts if it differs again.
+	first := try()
+	again := first
+	if !slices.Equal(first[0], first[1]) {
+		again = try()
+	}
 	for i, line := range tools() {
-		if printed[0][i] != printed[1][i] {
-			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, printed[0][i], printed[1][i])
+		if first[0][i] != first[1][i] && again[0][i] != again[1][i] {
+			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, again[0][i], again[1][i])
 		}
 	}
 }
