@@ -107,16 +107,20 @@ func TestTools(t *testing.T) {
 		done.Wait()
 		return printed
 	}
-	// A packet is lost now and then on a busy machine, by either of them: what
-	// differs is tried once more, and counts if it differs again.
+	// The kernel loses a packet now and then on a busy machine. What differs because
+	// of that is tried once more; what Sluice loses is not excused.
 	first := try()
 	again := first
 	if !slices.Equal(first[0], first[1]) {
 		again = try()
 	}
 	for i, line := range tools() {
-		if first[0][i] != first[1][i] && again[0][i] != again[1][i] {
-			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, again[0][i], again[1][i])
+		ours, theirs := first[0][i], first[1][i]
+		if ours != theirs && strings.Contains(theirs, "100% packet loss") && !strings.Contains(ours, "100% packet loss") {
+			ours, theirs = again[0][i], again[1][i]
+		}
+		if ours != theirs {
+			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, ours, theirs)
 		}
 	}
 }
