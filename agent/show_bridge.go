@@ -18,15 +18,8 @@ import (
 
 // fdb is `bridge fdb show`: what the bridges know, learned and static.
 func (a *Agent) fdb(ctx context.Context, q query) ([]api.FDBEntry, error) {
-	sel, err := readSelection(q.words, "dev", "brport", "br", "vlan", "dynamic", "static", "permanent")
+	sel, st, all, err := a.choose(q, "dev", "brport", "br", "vlan", "dynamic", "static", "permanent")
 	if err != nil {
-		return nil, badWords(err)
-	}
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.mustKnow(q, sel.name, sel.master); err != nil {
 		return nil, err
 	}
 	names := st.portNames()
@@ -61,15 +54,8 @@ func fdbLine(e *api.FDBEntry) string {
 
 // neighbours is `ip neigh show`: what the namespaces know of who is on their networks.
 func (a *Agent) neighbours(ctx context.Context, q query) ([]api.Neighbour, error) {
-	sel, err := readSelection(q.words, "dev", "to", "nud", "state", "PREFIX")
+	sel, _, all, err := a.choose(q, "dev", "to", "nud", "state", "PREFIX")
 	if err != nil {
-		return nil, badWords(err)
-	}
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.mustKnow(q, sel.name); err != nil {
 		return nil, err
 	}
 	out, err := ask(ctx, a.plane, all, atMostTold, (*dataplane.Client).Neighbours, publicNeighbour)
@@ -94,15 +80,8 @@ func neighbourLine(n *api.Neighbour) string {
 
 // mdb is `bridge mdb show`: the members that snooping has heard, and static ones.
 func (a *Agent) mdb(ctx context.Context, q query) ([]api.MDBEntry, error) {
-	sel, err := readSelection(q.words, "dev", "vid")
+	sel, st, all, err := a.choose(q, "dev", "vid")
 	if err != nil {
-		return nil, badWords(err)
-	}
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.mustKnow(q, sel.name); err != nil {
 		return nil, err
 	}
 	names := st.portNames()

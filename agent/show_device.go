@@ -79,6 +79,18 @@ func readSelection(words []string, known ...string) (s selection, err error) {
 	return s, nil
 }
 
+// choose reads the words of a list, and the state that it is of, with the networks
+// that are asked for. What it names has to be there.
+func (a *Agent) choose(q query, known ...string) (sel selection, st *state, all []*networkRecord, err error) {
+	if sel, err = readSelection(q.words, known...); err != nil {
+		return sel, nil, nil, badWords(err)
+	}
+	if st, all, err = a.look(q); err != nil {
+		return sel, nil, nil, err
+	}
+	return sel, st, all, st.mustKnow(q, sel.name, sel.master)
+}
+
 // read takes one or two words and returns how many.
 func (s *selection) read(words, known []string) (int, error) {
 	word := words[0]
@@ -236,15 +248,8 @@ func deviceLine(d *api.Device) string {
 
 // vlanList is `bridge vlan show`: the ports that filter VLANs.
 func (a *Agent) vlanList(q query) ([]api.VLANPort, error) {
-	sel, err := readSelection(q.words, "dev", "vid")
+	sel, st, all, err := a.choose(q, "dev", "vid")
 	if err != nil {
-		return nil, badWords(err)
-	}
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.mustKnow(q, sel.name); err != nil {
 		return nil, err
 	}
 	out := []api.VLANPort{}
