@@ -14,15 +14,20 @@ import (
 // MaxUplinks bounds those of a file.
 const MaxUplinks = 64
 
-// Uplink is a way out of a namespace, a veth to the host's own network namespace.
+// Uplink is a way out of a namespace: a veth to the host's own network namespace, or an
+// interface of the host's.
 type Uplink struct {
+	// Type is UplinkHost or UplinkNIC; NIC is what the latter has, nil otherwise.
+	Type string
+	NIC  *NIC
 	// Name is as that of a network, and no network's.
 	Name string
 	// Namespace is the one that the uplink is a device of. It is in the file.
 	Namespace string
 	// Addresses are those of Sluice's end, one of each family at most, with the length
 	// of a prefix that only Peers, of the same place in the list, share with it. None:
-	// they are to be picked, of the families that the namespace's networks have.
+	// they are to be picked, of the families that the namespace's networks have. Of a
+	// nic's, they are any that the interface is to have.
 	Addresses []netip.Prefix
 	Peers     []netip.Addr
 	// IfName is the host's interface.
@@ -53,6 +58,14 @@ type rawUplink struct {
 	VRF          string   `yaml:"vrf"`
 	RPFilter     *string  `yaml:"rpFilter"`
 	ClampMSS     *string  `yaml:"clampMSS"`
+
+	// Of type nic only.
+	Share    *string  `yaml:"share"`
+	Gateways []string `yaml:"gateways"`
+	DHCP     bool     `yaml:"dhcp"`
+	SLAAC    bool     `yaml:"slaac"`
+	DHCP6    bool     `yaml:"dhcp6"`
+	DNS      []string `yaml:"dns"`
 }
 
 // spaces are the declared namespaces, and those of networks that an uplink names.
@@ -146,12 +159,16 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 }
 
 func (v *validator) uplink(field string, r *rawUplink) Uplink {
+	v.typed(field, r)
+	if r.Type == UplinkNIC {
+		return v.nicUplink(field, r)
+	}
 	u := Uplink{
-		Name: r.Name, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
+		Name: r.Name, Type: UplinkHost, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
 		DefaultRoute: orTrue(r.DefaultRoute), HostRoutes: orTrue(r.HostRoutes), Masquerade: r.Masquerade, Forward: r.Forward,
 	}
-	if r.Type != "" && r.Type != "host" {
-		v.fault(field+".type", "%q is not supported; expected host", r.Type)
+	if r.Type != "" && r.Type != UplinkHost {
+		v.fault(field+".type", "%q is not supported; expected host or nic", r.Type)
 	}
 	v.hostIfName(field+".ifname", u.IfName)
 	u.Addresses = v.ends(field+".addresses", r.Addresses)
@@ -268,12 +285,15 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		o := &c.Uplinks[i]
 		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
-		case o.IfName == u.IfName:
+		case o.IfName == u.IfName && !(shared(o) && shared(u)):
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
 		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
 		case same && u.HostRoutes && o.HostRoutes:
 			v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
+		}
+		if o.Namespace != u.Namespace && (o.NIC != nil || u.NIC != nil) {
+			continue // what is not on the host is of its namespace alone
 		}
 		for _, p := range masked(u.Addresses) {
 			v.clear(field+".addresses", p, masked(o.Addresses), "addresses of uplink "+o.Name)

@@ -180,7 +180,8 @@ type PortSpec struct {
 	// the devices of the namespace. Empty: no rule can name it.
 	Device string `json:"device,omitempty"`
 	// MAC of the container: a static FDB entry and a permanent neighbour.
-	// Unique in the network, unicast and not zero.
+	// Unique in the network and unicast. Zero: behind the port is nobody in
+	// particular, but a link with stations that are learned.
 	MAC packet.MAC `json:"mac"`
 	// MTU of the port in bytes of IP packet, 68 (RFC 791) to 65535.
 	MTU int `json:"mtu"`

@@ -47,7 +47,7 @@ type port struct {
 	tenure   uint32 // see PortSpec
 
 	conf   *autoconf.Server // of a network's local port
-	client *autoconf.Client // of a container's port: who is behind it
+	client *autoconf.Client // of a container's port: who is behind it; nil: many
 }
 
 // port returns the port of this index, nil if there is none.
@@ -117,7 +117,9 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
 			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS, tenure: p.Tenure,
-			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
+		}
+		if !p.MAC.IsZero() {
+			port.client = &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name}
 		}
 		v.add(port)
 		s.ports[p.Index] = port
