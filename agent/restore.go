@@ -41,6 +41,13 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	found := a.findDataplane(ctx)
+	own, err := identify(a.ownNS)
+	if err != nil {
+		return err
+	}
+	if err := a.store.update(func(t *txn) error { return t.forgetOldBoot(own.Boot, &a.sets) }); err != nil {
+		a.log.Error("what uplinks learned in another boot", "err", err)
+	}
 	st, err := a.store.read()
 	if err != nil {
 		return err

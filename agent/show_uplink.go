@@ -69,6 +69,9 @@ func (a *Agent) publicUplink(st *state, n *networkRecord, rec *attachmentRecord)
 	}
 	if nic := n.Uplink.NIC; nic != nil {
 		up.Type, up.Peers, up.PeerMAC, up.NIC = "nic", nil, "", n.publicNIC()
+		if up.Fault == "" {
+			up.Fault = nic.Clash
+		}
 	}
 	if n.Uplink.HostRoutes {
 		up.HostRoutes = append(up.HostRoutes, st.behind(n)...)

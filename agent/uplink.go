@@ -179,6 +179,9 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	}
 	n := uplinkNet(c, ends)
 	n.keepLearned(old)
+	if n.Uplink.NIC != nil {
+		d.is.readdress(&n)
+	}
 	if err := d.decideUplink(&n, old); err != nil {
 		return err
 	}
@@ -388,7 +391,7 @@ func (d *declaration) onHost() error {
 func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing.Set, error) {
 	for i := range d.c.Uplinks {
 		c := &d.c.Uplinks[i]
-		if c.Namespace != rec.Name || !c.DefaultRoute {
+		if c.Namespace != rec.Name || !c.DefaultRoute && c.NIC == nil {
 			continue
 		}
 		next, err := set.Apply(d.is.uplinkRoutes(c.Name, rec))
@@ -399,6 +402,9 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 			return nil, d.fault(fmt.Sprintf("uplinks[%d].defaultRoute", i), err)
 		}
 		set = next
+		if n := d.is.network(c.Name); n.Uplink.NIC != nil {
+			set = n.withLearned(set, rec)
+		}
 	}
 	return set, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"sluice/api"
+	"sluice/autoconf"
 	"sluice/config"
 	"sluice/iproute"
 	"sluice/nat"
@@ -37,6 +38,13 @@ type nicRecord struct {
 	DNS      []netip.Addr   `json:"dns,omitempty"`
 	// MTU is what was asked for; 0: that of the interface.
 	MTU int `json:"mtu,omitempty"`
+	// Learned is what its link has told, in a boot (random(4), boot_id); nil: nothing yet.
+	Learned *autoconf.Learned `json:"learned,omitempty"`
+	Boot    string            `json:"boot,omitempty"`
+	// Clash is why an address that was learned is not used.
+	Clash string `json:"clash,omitempty"`
+	// Again is another number after each interruption of the link.
+	Again uint32 `json:"again,omitempty"`
 	// Home is where the interface was taken from.
 	Home nsIdentity `json:"home,omitzero"`
 }
@@ -59,7 +67,10 @@ func (n *networkRecord) keepLearned(old *networkRecord) {
 	if old == nil || n.Uplink.NIC == nil || !n.Uplink.NIC.sameNIC(old.Uplink.NIC) {
 		return
 	}
-	n.MTU, n.Uplink.NIC.Home = old.MTU, old.Uplink.NIC.Home
+	nic, was := n.Uplink.NIC, old.Uplink.NIC
+	n.MTU, nic.Home, nic.Again = old.MTU, was.Home, was.Again
+	nic.Learned, nic.Boot = was.Learned, was.Boot
+	nic.trim()
 }
 
 // sameNIC reports whether what was taken for one is good for the other.
@@ -86,9 +97,7 @@ func (a *Agent) takeNIC(rec *attachmentRecord, n *networkRecord) error {
 	if err != nil {
 		return err
 	}
-	if mac == n.MAC && mtu == n.MTU && mtu == rec.MTU && home == nic.Home {
-		return nil
-	}
+	nic.Again++
 	nic.Home, n.MAC, n.MTU, rec.MTU = home, mac, min(mtu, veth.MaxMTU), min(mtu, veth.MaxMTU)
 	return a.store.update(func(t *txn) error {
 		if err := t.putNetwork(n); err != nil {
@@ -189,8 +198,14 @@ func nicLine(n *networkRecord, a *attachmentRecord) string {
 // publicNIC is what the API shows of a nic.
 func (n *networkRecord) publicNIC() *api.UplinkNIC {
 	nic := n.Uplink.NIC
+	gateways := append([]netip.Addr{}, nic.Gateways...)
+	for _, r := range nic.Learned.AllRoutes() {
+		if r.Dst.Bits() == 0 && !slices.Contains(gateways, r.Via) {
+			gateways = append(gateways, r.Via)
+		}
+	}
 	return &api.UplinkNIC{
-		Share: nic.Share, Gateways: append([]netip.Addr{}, nic.Gateways...), DNS: append([]netip.Addr{}, nic.DNS...),
+		Share: nic.Share, Gateways: gateways, DNS: append([]netip.Addr{}, nic.nameservers()...),
 		DHCP: nic.DHCP, SLAAC: nic.SLAAC, DHCP6: nic.DHCP6,
 	}
 }

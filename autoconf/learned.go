@@ -4,6 +4,8 @@ package autoconf
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -227,4 +229,38 @@ func (l *Learned) clone() Learned {
 	c.Routers, c.Prefixes, c.Routes = slices.Clone(l.Routers), slices.Clone(l.Prefixes), slices.Clone(l.Routes)
 	c.DNS = slices.Clone(l.DNS)
 	return c
+}
+
+// ErrLearned is wrapped by what Check returns.
+var ErrLearned = errors.New("what was learned is not usable")
+
+// Check reports what is not as a Learner has it: more than it keeps, or what is no
+// address. It is for who is given it by somebody less trusted.
+func (l *Learned) Check() error {
+	addrs, routes, servers := l.Addresses(), l.AllRoutes(), l.Nameservers()
+	if len(addrs) > 1+2*maxPrefixes || len(routes) > 2*maxLearnedRoutes+maxPrefixes+1 || len(servers) > 3*maxDNS {
+		return fmt.Errorf("%w: %d addresses, %d routes, %d servers", ErrLearned, len(addrs), len(routes), len(servers))
+	}
+	for _, p := range addrs {
+		if !p.IsValid() || p.Bits() == 0 || !isHost(p.Addr()) || p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
+			return fmt.Errorf("%w: address %s", ErrLearned, p)
+		}
+	}
+	for _, r := range routes {
+		if !r.Dst.IsValid() || r.Via.IsValid() && (!isHost(r.Via) || r.Via.Is4() != r.Dst.Addr().Is4()) {
+			return fmt.Errorf("%w: route to %s via %s", ErrLearned, r.Dst, r.Via)
+		}
+	}
+	for _, a := range servers {
+		if !isHost(a) {
+			return fmt.Errorf("%w: server %s", ErrLearned, a)
+		}
+	}
+	return nil
+}
+
+// isHost reports whether an address can be that of one host of a link.
+func isHost(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }

@@ -203,3 +203,10 @@ func (l *Learner) tell(now int64) bool {
 	l.said = is
 	return true
 }
+
+// ForLearner reports whether a packet may be a server's answer, which a Learner has to
+// see although its device has no address yet.
+func ForLearner(v *packet.View) bool {
+	return v.Proto == packet.ProtoUDP && v.Is(packet.ViewHasL4) &&
+		(v.DstPort == clientPort4 && v.SrcPort == serverPort4 || v.DstPort == clientPort6 && v.SrcPort == serverPort6)
+}
