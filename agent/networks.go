@@ -45,13 +45,14 @@ var errDryRun = errors.New("dry run")
 func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]api.Change, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer a.holdCommitted()
 	changes := []api.Change{}
 	host, err := a.survey(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	undo, err := a.store.attempt(func(t *txn) (err error) {
-		t.host = host
+		t.host, t.hold = host, a.hold
 		if changes, err = t.declare(c, &a.sets); err == nil && (dryRun || len(changes) == 0) {
 			return errDryRun
 		}

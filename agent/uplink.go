@@ -127,6 +127,7 @@ func (s *state) hostConfig(rec *attachmentRecord) *uplink.Config {
 		IfName: rec.IfName, Comment: fmt.Sprintf("made by sluiced: uplink %s of namespace %s", n.Name, n.space()),
 		Addresses: rec.Addresses, Ends: n.Gateways, MAC: n.MAC, Subnets: s.behind(n),
 		Routes: n.Uplink.HostRoutes, Forward: n.Uplink.Forward, Masquerade: n.Uplink.Masquerade,
+		Published: s.published(n),
 	}
 }
 
