@@ -65,6 +65,7 @@ type Netstack struct {
 	opts    Options
 	workers []*worker // immutable after New
 	start   time.Time
+	since   func(time.Time) time.Duration // time.Since, unless a test stops the time
 
 	view atomic.Pointer[view] // never nil
 	tick atomic.Uint32        // bridge.Tick: the seconds since start
@@ -99,7 +100,7 @@ func New(o Options) (*Netstack, error) {
 // build makes a Netstack whose workers do not run: a test does their rounds.
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
-	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts()}
+	n := &Netstack{opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts()}
 	n.view.Store(new(view))
 	for i := range o.Workers {
 		w, err := newWorker(n, i)
@@ -205,7 +206,7 @@ func (n *Netstack) keepHouse() {
 }
 
 func (n *Netstack) everySecond() {
-	since := time.Since(n.start)
+	since := n.since(n.start)
 	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
 	for _, s := range n.view.Load().spaces {
