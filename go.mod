@@ -19,6 +19,7 @@ require (
 )
 
 require (
+	github.com/containernetworking/cni v1.3.0
 	github.com/spf13/pflag v1.0.10
 	sigs.k8s.io/knftables v0.0.18
 )
