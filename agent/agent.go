@@ -143,6 +143,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	a.configure(ctx)
+	a.cniLeft(ctx)
 	return a.run(ctx)
 }
 

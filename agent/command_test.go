@@ -78,7 +78,7 @@ func (d *desk) tryDeclare(yaml string) ([]string, error) {
 	var out []string
 	err = d.store.update(func(t *txn) error {
 		t.host = d.host
-		changes, err := t.declare(c, &d.sets)
+		changes, err := t.declare(c, origin{}, &d.sets)
 		for _, ch := range changes {
 			out = append(out, ch.String())
 		}
@@ -91,7 +91,7 @@ func (d *desk) tryDeclare(yaml string) ([]string, error) {
 func (d *desk) attach(network, name string) {
 	d.t.Helper()
 	err := d.store.update(func(t *txn) error {
-		rec, n, err := decide(t.state, &api.AttachRequest{Netns: name, Network: network, Name: name}, nsIdentity{Cookie: uint64(len(t.state.attachments) + 1)}, "id-"+name)
+		rec, n, err := decide(t.state, &api.AttachRequest{Netns: name, Network: network, Name: name}, nsIdentity{Cookie: uint64(len(t.state.attachments) + 1)}, "id-"+name, nil)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 // changed since, but for its routes.
 type namespaceRecord struct {
 	Name   string                     `json:"name"`
+	Origin string                     `json:"origin,omitempty"` // as that of a network
 	Tables map[string]routing.TableID `json:"tables,omitempty"`
 	// Rules are those of both families; nil: those that a namespace has from the
 	// beginning. None at all is something else, so it is not omitted.

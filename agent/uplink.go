@@ -130,7 +130,7 @@ func (d *declaration) uplinks() error {
 	d.is.attachments = slices.Clone(d.was.attachments)
 	for i := range d.was.networks {
 		old := &d.was.networks[i]
-		if old.Uplink == nil || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
+		if old.Uplink == nil || !d.mine(old.Origin) || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
 			continue
 		}
 		if d.is.network(old.Name) == nil { // else a network has its name now
@@ -173,6 +173,7 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	n := uplinkNet(c, ends)
+	n.Origin = d.by.config
 	if err := d.decideUplink(&n, old); err != nil {
 		return err
 	}

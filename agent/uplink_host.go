@@ -270,6 +270,7 @@ func (a *Agent) tend(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		a.cniLeft(ctx)
 		is := ""
 		if err := a.tendOnce(ctx); err != nil {
 			is = err.Error()

@@ -106,6 +106,8 @@ type Attachment struct {
 	// RouteTable and Configure are as in AttachRequest.
 	RouteTable uint32 `json:"route_table,omitempty"`
 	Configure  string `json:"configure,omitempty"`
+	// Sandbox is what a container runtime said of the container; nil: it was none.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
 	// Settings are those of the port that are in force.
 	Settings *PortSettings `json:"settings,omitempty"`
 }

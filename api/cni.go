@@ -29,6 +29,14 @@ type CNIKey struct {
 	IfName    string `json:"ifname"`
 }
 
+// Sandbox is what a container runtime said of a container.
+type Sandbox struct {
+	CNIKey
+	// Labels and Aliases are as in CNIAddRequest.
+	Labels  map[string]string `json:"labels,omitempty"`
+	Aliases []string          `json:"aliases,omitempty"`
+}
+
 // CNIAddRequest asks for an interface in the words of the CNI specification. What it
 // shares with AttachRequest means the same.
 type CNIAddRequest struct {

@@ -164,6 +164,8 @@ type Network struct {
 	Groups   []iproute.Group
 	// Services are those by which containers configure themselves.
 	Services autoconf.Config
+	// Leases are the addresses that containers are given.
+	Leases Leases
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

@@ -72,6 +72,7 @@ type rawNetwork struct {
 	Snooping   *rawSnooping `yaml:"snooping"`
 	Ports      rawPorts     `yaml:"ports"`
 
+	Leases    *rawLeases    `yaml:"leases"`
 	Advertise *rawAdvertise `yaml:"advertise"`
 	DHCP      *rawDHCP      `yaml:"dhcp"`
 	DHCP6     *rawDHCP6     `yaml:"dhcp6"`

@@ -136,6 +136,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 			v.fault(fmt.Sprintf("%s.fdb.static[%d]", field, i), "the gateway has one address")
 		}
 	}
+	n.Leases = v.leases(field+".leases", r.Leases, n.Subnets)
 	n.Services = v.services(field, r, &n)
 	return n
 }
