@@ -142,6 +142,7 @@ func layers() map[string]edges {
 			"autoconf": "the services of a network are its",
 			"packet":   "the MAC address of a link that is checked",
 			"natspec":  "translation and published ports are in its words",
+			"ipam":     "ranges of addresses are its",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -171,6 +172,7 @@ func layers() map[string]edges {
 			"agent":     "sluiced run",
 			"dataplane": "sluiced dataplane: the same binary, executed again",
 		},
+		"cni-plugin": {"api": "the plugin is a client, too"},
 		"cmd/sluice": {"api": "the CLI is a client like any other"},
 
 		// Tests from outside see what a user of the daemon or the library sees.
@@ -179,6 +181,7 @@ func layers() map[string]edges {
 		"test/traffic":        fromOutside("test/traffic/report"),
 		"test/lab":            fromOutside("test/traffic/report"),
 		"test/e2e":            fromOutside("test/traffic/report", "test/lab"),
+		"test/containerd":     {}, // a module of its own, that sees programs only
 		"test/bench":          fromOutside("test/traffic/report", "test/lab"),
 	}
 }

@@ -140,7 +140,9 @@ func (a *aliases) UnmarshalJSON(b []byte) error {
 }
 
 // of are those in a network.
-func (a *aliases) of(network string) []string { return append(slices.Clone(a.all), a.named[network]...) }
+func (a *aliases) of(network string) []string {
+	return append(slices.Clone(a.all), a.named[network]...)
+}
 
 // argsConf is what of `args` is meant for plugins.
 type argsConf struct {
@@ -265,7 +267,9 @@ func (c *conf) validate() error {
 }
 
 // declares says whether there are subnets.
-func (i *ipamConf) declares() bool { return len(i.Ranges) > 0 || i.Subnet != "" || i.ipRange != (ipRange{}) }
+func (i *ipamConf) declares() bool {
+	return len(i.Ranges) > 0 || i.Subnet != "" || i.ipRange != (ipRange{})
+}
 
 // validateVLAN checks numbers of VLANs.
 func (c *conf) validateVLAN() error {

@@ -45,7 +45,9 @@ func main() {
 }
 
 // supported are the versions of the specification.
-func supported() version.PluginInfo { return version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0") }
+func supported() version.PluginInfo {
+	return version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+}
 
 // plugin is one run of the program.
 type plugin struct {
