@@ -112,7 +112,7 @@ func (n *NAT) Attach(t *conntrack.Table, now uint32) {
 	n.mu.Lock()
 	n.memory.now = now
 	n.mu.Unlock()
-	t.Entries(&conntrack.Filter{}, now, func(e *conntrack.Entry) bool {
+	t.Entries(&conntrack.Filter{Aux: auxBound}, now, func(e *conntrack.Entry) bool {
 		n.Confirmed(e)
 		return true
 	})
