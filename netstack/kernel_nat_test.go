@@ -51,7 +51,7 @@ type side struct {
 const (
 	near, far = 0, 1
 	pooled    = 4 // a source that becomes one of two addresses
-	cramped   = 5 // a source that becomes one of four ports
+	cramped   = 5 // a source that becomes one of some ports
 	oneToOne  = 40
 )
 
@@ -81,9 +81,9 @@ table inet t {
 	chain post {
 		type nat hook postrouting priority srcnat
 		oifname "slk-r2" ip saddr 10.71.1.4 snat ip to 10.71.2.20-10.71.2.21 persistent
-		oifname "slk-r2" ip saddr 10.71.1.5 meta l4proto { tcp, udp, sctp } snat ip to 10.71.2.30:5000-5003
+		oifname "slk-r2" ip saddr 10.71.1.5 meta l4proto { tcp, udp, sctp } snat ip to 10.71.2.30:5000-5063
 		oifname "slk-r2" ip6 saddr fd71:1::4 snat ip6 to fd71:2::20-fd71:2::21 persistent
-		oifname "slk-r2" ip6 saddr fd71:1::5 meta l4proto { tcp, udp, sctp } snat ip6 to [fd71:2::30]:5000-5003
+		oifname "slk-r2" ip6 saddr fd71:1::5 meta l4proto { tcp, udp, sctp } snat ip6 to [fd71:2::30]:5000-5063
 		oifname "slk-r2" masquerade
 		iifname "slk-r1" oifname "slk-r1" ct status dnat masquerade
 	}
@@ -125,7 +125,7 @@ func snats(v6 bool) []nat.Rule {
 	few.Protos = []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP}
 	return []nat.Rule{
 		{Hook: nat.Postrouting, Kind: nat.SNAT, Match: from(pooled), Persistent: true, Target: nat.Target{Addrs: nat.AddrRange{Min: at(v6, far, 20), Max: at(v6, far, 21)}}},
-		{Hook: nat.Postrouting, Kind: nat.SNAT, Match: few, Target: nat.Target{Addrs: nat.One(at(v6, far, 30)), Ports: nat.PortRange{Min: 5000, Max: 5003}}},
+		{Hook: nat.Postrouting, Kind: nat.SNAT, Match: few, Target: nat.Target{Addrs: nat.One(at(v6, far, 30)), Ports: nat.PortRange{Min: 5000, Max: 5063}}},
 	}
 }
 

@@ -76,10 +76,10 @@ func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
 	}
 	for _, f := range c { // around or within an error, or with a port that is wrong
 		switch k := f.kernel; {
-		case t.Src == k.Src && (t.SrcPort == k.SrcPort || k.Src != f.own.Src):
+		case t.Src == k.Src && (t.Proto == k.Proto && t.SrcPort == k.SrcPort || k.Src != f.own.Src):
 			t.Src, t.SrcPort = f.own.Src, replaced(t.SrcPort, k.SrcPort, f.own.SrcPort)
 			return t
-		case t.Dst == k.Src && (t.DstPort == k.SrcPort || k.Src != f.own.Src):
+		case t.Dst == k.Src && (t.Proto == k.Proto && t.DstPort == k.SrcPort || k.Src != f.own.Src):
 			t.Dst, t.DstPort = f.own.Src, replaced(t.DstPort, k.SrcPort, f.own.SrcPort)
 			return t
 		}

@@ -75,7 +75,10 @@ func (x *dialogue) place(way int) {
 		x.sides, x.local = [2]int{near, near}, true
 		x.orig.Src, x.orig.Dst = host(near, 2, 3), at(x.v6, near, 1)
 	default: // to where it is redirected to the router
-		x.sides, x.local = [2]int{near, near}, true
+		x.sides, x.local = [2]int{near, near}, x.proto == packet.ProtoTCP || x.proto == packet.ProtoUDP
+		if !x.local {
+			x.sides[1] = far
+		}
 		x.orig.Src, x.orig.Dst, x.orig.DstPort = host(near, 2, 3), host(far, 2), 7777
 	}
 	x.local = x.local || x.orig.Dst == own && (x.proto == packet.ProtoICMP || x.proto == packet.ProtoICMPv6)
@@ -294,7 +297,7 @@ func (x *dialogue) complaint(d conntrack.Dir) (frames [2][]byte, what string, ok
 		case 2:
 			copy(quote[v.L4-v.L3:], []byte{0, 9}) // another port
 		}
-		h := pt.ICMPHdr{V6: x.v6, Type: typ, Code: code, Seq: 1400}
+		h := pt.ICMPHdr{V6: x.v6, Type: typ, Code: code, Seq: 1500} // nobody learns a smaller MTU
 		frames[who] = pt.Build(pt.EtherHdr{}, x.ip(conntrack.Tuple{Src: from, Dst: to}, 64), h, pt.Payload(quote))
 	}
 	return frames, fmt.Sprintf("error %d/%d whole %v other %v harm %d", typ, code, whole, other, harm), true
