@@ -176,13 +176,14 @@ func layers() map[string]edges {
 		"cmd/sluice": {"api": "the CLI is a client like any other"},
 
 		// Tests from outside see what a user of the daemon or the library sees.
-		"veth/vethtest":       {"packet": "a port in memory carries frames"},
-		"test/traffic/report": {},
-		"test/traffic":        fromOutside("test/traffic/report"),
-		"test/lab":            fromOutside("test/traffic/report"),
-		"test/e2e":            fromOutside("test/traffic/report", "test/lab"),
-		"test/containerd":     {}, // a module of its own, that sees programs only
-		"test/bench":          fromOutside("test/traffic/report", "test/lab"),
+		"veth/vethtest":           {"packet": "a port in memory carries frames"},
+		"test/traffic/report":     {},
+		"test/traffic":            fromOutside("test/traffic/report"),
+		"test/lab":                fromOutside("test/traffic/report"),
+		"test/e2e":                fromOutside("test/traffic/report", "test/lab"),
+		"test/containerd":         {}, // a module of its own, that sees programs only
+		"test/bench":              fromOutside("test/traffic/report", "test/lab"),
+		"conntrack/conntracktest": {},
 	}
 }
 
@@ -208,6 +209,8 @@ func forTests() edges {
 		"packet/packettest": "frames in words",
 		"packet":            "the addresses and frames of a test's input",
 		"veth/vethtest":     "a port without a namespace and without root",
+
+		"conntrack/conntracktest": "what the kernel tracks",
 	}
 }
 

@@ -161,12 +161,13 @@ type crossing struct {
 	hop    hop
 
 	// Of the namespaces that track connections:
-	tracks  bool           // it has been in one
-	passing bool           // it is in one, see there
-	resumed bool           // it was held, and ports are known
-	ported  bool           // it is a fragment, with
-	ports   fragment.Ports // of its flow
-	conn    tracked        // of the one that it has been in
+	tracks   bool           // it has been in one
+	passing  bool           // it is in one, see there
+	stranger bool           // it is in one, and of no connection
+	resumed  bool           // it was held, and ports are known
+	ported   bool           // it is a fragment, with
+	ports    fragment.Ports // of its flow
+	conn     tracked        // of the one that it has been in
 }
 
 // add joins what one router said to the hop.
@@ -212,8 +213,11 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		p.Port = c.in.index
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
-	if c.passing {
+	switch {
+	case c.passing:
 		p.Hooks, p.Translated = &t.passing, t.passing.moved
+	case c.stranger:
+		p.Hooks = (*stranger)(&t.passing)
 	}
 	return p
 }

@@ -59,7 +59,7 @@ var _ router.Hooks = (*passing)(nil)
 // track lets the namespace of device at see frame i, before its router does. False:
 // the frame has come to its end.
 func (t *turn) track(c *crossing, at *port, i int) bool {
-	c.passing, c.ported = false, c.ported && c.resumed
+	c.passing, c.stranger, c.ported = false, false, c.ported && c.resumed
 	c.resumed = false
 	if at.space.conns == nil {
 		return true
@@ -92,6 +92,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	v := conns.table.Look(&p.look, &p.pending)
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
+		c.stranger = v.State == conntrack.Invalid
 		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
 		return trace.None
 	case v.Conn == (conntrack.Conn{}):
@@ -194,6 +195,27 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 // translated, which is not what its sender wrote.
 func (p *passing) Tell(f *packet.Frame) {
 	if r := p.back.Only(nat.Source); r.Parts() != 0 && !p.isError {
+		r.ApplyError(f)
+	}
+}
+
+// stranger is passing for a packet of no connection: what is said about it may yet be
+// about one, whose tuple it has, and is translated as an error that came would be.
+type stranger passing
+
+var _ router.Hooks = (*stranger)(nil)
+
+// Leave implements router.Hooks.
+func (*stranger) Leave(*packet.Frame, uint16, netip.Addr) trace.Reason { return trace.None }
+
+// Tell implements router.Hooks.
+func (p *stranger) Tell(f *packet.Frame) {
+	p.look.Frame = f
+	v := p.conns.table.Look(&p.look, &p.pending)
+	if !v.Error {
+		return
+	}
+	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
 		r.ApplyError(f)
 	}
 }
