@@ -71,6 +71,7 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
+		"dial": {},
 		"uplink": {
 			"veth":   "it enters the host's network namespace",
 			"packet": "MAC addresses",
@@ -104,9 +105,15 @@ func layers() map[string]edges {
 			"packet":    "protocols have numbers",
 		},
 
+		"proxy": {
+			"dial":  "the sockets that it goes on with",
+			"trace": "what it refuses is dropped with a reason",
+		},
+
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
+			"proxy":        "a socket uplink, where connections end",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
@@ -125,6 +132,7 @@ func layers() map[string]edges {
 		// Row 5: the sandboxed process; leases.
 		"dataplane": {
 			"netstack": "it is what runs in the sandbox",
+			"dial":     "by which it asks for sockets",
 
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
@@ -153,6 +161,7 @@ func layers() map[string]edges {
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
 			"uplink":    "what the host has for an uplink",
+			"dial":      "it makes sockets for the dataplane",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",

@@ -35,6 +35,10 @@ func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also)}
 	devices := s.portDevices(name)
 	for _, n := range s.in(name) {
+		if n.bySocket() {
+			spec.Sockets = append(spec.Sockets, socketSpec(n))
+			continue
+		}
 		spec.Networks = append(spec.Networks, s.networkSpec(n, devices, also))
 	}
 	for _, l := range rec.Links {

@@ -42,10 +42,12 @@ import (
 // uplinkRecord is what of an uplink a network does not have. Its port's attachment has
 // the rest.
 type uplinkRecord struct {
-	DefaultRoute bool `json:"default_route"`
-	HostRoutes   bool `json:"host_routes"`
-	Masquerade   bool `json:"masquerade"`
-	Forward      bool `json:"forward"`
+	// Type is config.UplinkSocket; empty: config.UplinkHost.
+	Type         string `json:"type,omitempty"`
+	DefaultRoute bool   `json:"default_route"`
+	HostRoutes   bool   `json:"host_routes"`
+	Masquerade   bool   `json:"masquerade"`
+	Forward      bool   `json:"forward"`
 }
 
 // The forwarding table of an uplink, behind whose one port is one station, and what of
@@ -62,7 +64,11 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 	n := networkRecord{
 		Name: c.Name, MTU: c.MTU, AgeingSeconds: int(config.DefaultAgeing / time.Second), FDBMax: uplinkFDB, FDBMaxPerPort: uplinkFDB,
 		Namespace: c.Namespace, VRF: c.VRF, Device: c.Device, Settings: iproute.Settings{"guard": uplinkGuard, "guard_allow": uplinkAllow},
-		Uplink: &uplinkRecord{c.DefaultRoute, c.HostRoutes, c.Masquerade, c.Forward},
+		Uplink: &uplinkRecord{"", c.DefaultRoute, c.HostRoutes, c.Masquerade, c.Forward},
+	}
+	if c.Type == config.UplinkSocket {
+		n.Uplink.Type = c.Type
+		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
 	for _, p := range ends {
 		n.Subnets, n.Gateways = append(n.Subnets, p.Masked()), append(n.Gateways, p.Addr())
@@ -168,9 +174,11 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	if old != nil && old.Uplink == nil {
 		old = nil // a network of that name, which the file has no more
 	}
-	ends, err := d.ends(field, c, old)
-	if err != nil {
-		return err
+	var ends []netip.Prefix
+	if c.Type != config.UplinkSocket {
+		if ends, err = d.ends(field, c, old); err != nil {
+			return err
+		}
 	}
 	n := uplinkNet(c, ends)
 	n.Origin = d.by.config
@@ -182,6 +190,9 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	port := d.is.uplinkPort(c.Name)
+	if n.bySocket() {
+		return d.unplug(port)
+	}
 	if old != nil && port != nil && port.serves(&n, old, c.IfName) {
 		return nil
 	}
@@ -353,6 +364,9 @@ func (d *declaration) onHost() error {
 	survey := d.t.host.Without(ours)
 	for i := range d.c.Uplinks {
 		field := fmt.Sprintf("uplinks[%d]", i)
+		if d.c.Uplinks[i].Type == config.UplinkSocket {
+			continue
+		}
 		c := d.is.hostConfig(d.is.uplinkPort(d.c.Uplinks[i].Name))
 		if err := survey.Conflict(c); err != nil {
 			return d.fault(field, err)
@@ -368,7 +382,11 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 		if c.Namespace != rec.Name || !c.DefaultRoute {
 			continue
 		}
-		next, err := set.Apply(defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF))
+		routes := d.socketRoutes(c, rec)
+		if c.Type != config.UplinkSocket {
+			routes = defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF)
+		}
+		next, err := set.Apply(routes)
 		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
 			err = at.Err
 		}
@@ -414,7 +432,9 @@ func (s *state) uplinkLines() map[string][]string {
 	out := make(map[string][]string)
 	for i := range s.networks {
 		n := &s.networks[i]
-		if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
+		if n.bySocket() {
+			out[n.space()] = append(out[n.space()], socketLine(n))
+		} else if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
 			out[n.space()] = append(out[n.space()], uplinkLine(n, a))
 		}
 	}

@@ -227,6 +227,17 @@ func table[T any](ctx context.Context, c *Client, q query) (rows T, err error) {
 	return rows, decode(a.body, &rows)
 }
 
+// DialBy gives the process a channel by which it asks for sockets (package dial). The
+// file stays the caller's.
+func (c *Client) DialBy(ctx context.Context, f *os.File) error {
+	fd, err := fdOf(f)
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, message{kind: kindDialler, fds: []int{fd}}, false)
+	return err
+}
+
 // Ping returns nil if the process answers. One that is frozen lets the context's
 // deadline pass (10 s if it has none): Kill it.
 func (c *Client) Ping(ctx context.Context) error {

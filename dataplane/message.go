@@ -16,7 +16,7 @@ import (
 // may only use hello, inventory, ping, stop, tie and free: these, and the header,
 // keep their meaning for ever, so that any agent can take over from any other
 // (Handover).
-const Protocol = 2
+const Protocol = 3
 
 const (
 	// tieProtocol is the first version that knows tie and free.
@@ -61,6 +61,10 @@ const (
 
 	kindTie  // the process ends when this connection ends
 	kindFree // the process outlives this connection: others find it at its path
+
+	// kindDialler has the fd of a channel of package dial, by which the process asks
+	// for sockets from now on.
+	kindDialler
 
 	numKinds
 )

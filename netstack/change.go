@@ -39,6 +39,13 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 		}
 		next.links = append(next.links, l)
 	}
+	for i := range next.spec.Sockets {
+		o, err := c.outside(next, was, &next.spec.Sockets[i])
+		if err != nil {
+			return nil, fmt.Errorf("uplink %q: %w", next.spec.Sockets[i].Name, err)
+		}
+		next.outsides = append(next.outsides, o)
+	}
 	if err := c.direct(next); err != nil {
 		return nil, err
 	}
@@ -46,6 +53,7 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 		return nil, err
 	}
 	c.abandon(next, was)
+	c.withdraw(next, was)
 	return next, nil
 }
 
@@ -57,6 +65,9 @@ func (s *space) again(was *space) {
 	}
 	for _, l := range was.links {
 		s.links = append(s.links, &link{spec: l.spec, link: l.link})
+	}
+	for _, o := range was.outsides {
+		s.outsides = append(s.outsides, &outside{spec: o.spec, stack: o.stack, link: o.link, proxy: o.proxy})
 	}
 }
 
@@ -190,6 +201,7 @@ func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 	c.Networks = slices.Clone(s.Networks)
 	c.Links = slices.Clone(s.Links)
 	c.VRFs = slices.Clone(s.VRFs)
+	c.Sockets = slices.Clone(s.Sockets)
 	c.Connections.Rules = slices.Clone(s.Connections.Rules)
 	c.Connections.Services = slices.Clone(s.Connections.Services)
 	for i := range c.Networks {

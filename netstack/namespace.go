@@ -245,7 +245,7 @@ func (e *endpoint) egress() error {
 		return fmt.Errorf("connect: %w", errno)
 	}
 	if e.link = space.owner(a.Src); e.link == nil && a.Result.NextHop != nil {
-		if p := space.devices[a.Result.NextHop.Index]; p != nil {
+		if p := space.devices[a.Result.NextHop.Index]; p != nil && p.outside == nil {
 			e.link = p.link
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/neigh"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -55,6 +56,8 @@ type Options struct {
 	// the first Apply with a namespace that tracks them: from then on no other process
 	// may work on it. It must outlive the Netstack. nil means private memory.
 	Connections *os.File
+	// Dialer makes the sockets of socket uplinks. nil: there can be none.
+	Dialer proxy.Dialer
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -154,6 +157,9 @@ func (n *Netstack) close() {
 	}
 	for _, s := range old.spaces {
 		s.ns.host.close()
+		for _, o := range s.outsides {
+			o.close()
+		}
 	}
 	n.freeWorkers()
 	if c := n.conns.Swap(nil); c != nil {
@@ -217,6 +223,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+		for _, o := range s.outsides {
+			o.proxy.Tick(uint32(now))
+		}
 	}
 	if c := n.conns.Load(); c != nil {
 		c.everySecond()

@@ -205,7 +205,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
 	switch {
-	case c.links > 0:
+	case c.links > 0 || at.outside != nil && c.in == at:
 		p.Port = at.index // what comes by one link has an account of its own
 	case c.in == at:
 		p.Local = true
@@ -326,7 +326,7 @@ func (t *turn) behind(out *port, v *router.Verdict) *port {
 func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 	fits := v.MTU
 	ports := [...]*port{c.in, at, out, to}
-	if c.in == at { // the host stack's: it came in nowhere
+	if c.in == at && at.outside == nil { // the host stack's: it came in nowhere
 		ports[0], ports[1] = nil, nil
 	} else if c.in.sock != nil {
 		fits = min(fits, c.in.mtu) // of what comes back
@@ -363,6 +363,10 @@ func step(v *router.Verdict) hop {
 
 // cross takes the packet over a link, to the router of another namespace.
 func (t *turn) cross(c *crossing, out *port, i int) {
+	if out.outside != nil {
+		t.exit(c, out, i)
+		return
+	}
 	peer := t.view.port(out.peer)
 	if c.links++; peer == nil || c.links > maxCrossings {
 		drop(c.in, trace.LinkLoop, 1)

@@ -38,6 +38,8 @@ type NamespaceSpec struct {
 	Networks []NetworkSpec `json:"networks,omitempty"`
 	// Links lead to other namespaces.
 	Links []LinkSpec `json:"links,omitempty"`
+	// Sockets are uplinks whose connections go on as sockets of the host.
+	Sockets []SocketSpec `json:"sockets,omitempty"`
 	// VRFs are tables of their own for some of the devices (ip-vrf(8)).
 	VRFs    []VRFSpec   `json:"vrfs,omitempty"`
 	Routing RoutingSpec `json:"routing,omitzero"`

@@ -45,6 +45,11 @@ func (s *NamespaceSpec) validateDevices(indices map[uint16]string, taken names, 
 			return fmt.Errorf("link %q: there is no VRF %q", l.Name, l.VRF)
 		}
 	}
+	for i := range s.Sockets {
+		if err := s.Sockets[i].validate(indices, taken, vrfs); err != nil {
+			return fmt.Errorf("uplink %q: %w", s.Sockets[i].Name, err)
+		}
+	}
 	for i := range s.Networks {
 		n := &s.Networks[i]
 		if err := n.validateDevices(vrfs, taken); err != nil {
