@@ -103,6 +103,7 @@ func layers() map[string]edges {
 			"routing":   "its errors are in ip(8)'s words",
 			"packet":    "protocols have numbers",
 		},
+		"dns": {"nat": "DNS64 makes addresses as the translator takes them apart"},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
@@ -110,6 +111,7 @@ func layers() map[string]edges {
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
+			"dns":          "what the gateways answer for names",
 			"routing":      "the snapshot has routes and rules",
 			"neigh":        "who is where, for the router",
 			"autoconf":     "router advertisements and DHCP of a network",
@@ -128,6 +130,7 @@ func layers() map[string]edges {
 
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
+			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
 			"trace": "the counter file that it maps",
@@ -142,6 +145,7 @@ func layers() map[string]edges {
 			"autoconf": "the services of a network are its",
 			"packet":   "the MAC address of a link that is checked",
 			"natspec":  "translation and published ports are in its words",
+			"dns":      "it says what a domain, a name and an upstream are",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -160,6 +164,7 @@ func layers() map[string]edges {
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
 			"nat":          "the snapshot has its rules",
+			"dns":          "the snapshot says how names are answered",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",

@@ -38,6 +38,7 @@ type server struct {
 	counters *os.File          // nil: none
 	conns    *os.File          // nil: none
 	events   *eventQueue
+	relay    *relay
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
 
@@ -62,6 +63,7 @@ func stage2(o options) error {
 	s := &server{
 		opts: o, started: time.Now(),
 		events:   newEventQueue(),
+		relay:    newRelay(),
 		stopping: make(chan struct{}),
 		ports:    make(map[uint16]int),
 	}
@@ -171,6 +173,7 @@ func (s *server) openStack() (err error) {
 		BusyPoll:    s.opts.busyPoll,
 		PortDown:    s.portDown,
 		Connections: s.conns,
+		HostDNS:     s.relay,
 		Log:         slog.New(&logHandler{queue: s.events, level: s.opts.level}),
 	}
 	if s.counters != nil {

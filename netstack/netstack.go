@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/dns"
 	"sluice/neigh"
 	"sluice/trace"
 )
@@ -55,6 +56,9 @@ type Options struct {
 	// the first Apply with a namespace that tracks them: from then on no other process
 	// may work on it. It must outlive the Netstack. nil means private memory.
 	Connections *os.File
+	// HostDNS carries queries of containers to upstreams that are asked from the host
+	// (dns.Upstream). nil: nobody does.
+	HostDNS dns.Transport
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -152,7 +156,7 @@ func (n *Netstack) close() {
 		s.close()
 	}
 	for _, s := range old.spaces {
-		s.ns.host.close()
+		s.ns.close()
 	}
 	n.freeWorkers()
 	if c := n.conns.Swap(nil); c != nil {
@@ -204,8 +208,11 @@ func (n *Netstack) keepHouse() {
 	}
 }
 
+// since is the time that the Netstack has run.
+func (n *Netstack) since() time.Duration { return time.Since(n.start) }
+
 func (n *Netstack) everySecond() {
-	since := time.Since(n.start)
+	since := n.since()
 	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
 	for _, s := range n.view.Load().spaces {
