@@ -13,13 +13,14 @@ require (
 	github.com/vishvananda/netns v0.0.5
 	go.etcd.io/bbolt v1.5.0
 	go.uber.org/goleak v1.3.0
-	golang.org/x/net v0.52.0
+	golang.org/x/net v0.57.0
 	golang.org/x/sys v0.49.0
 	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
 )
 
 require (
 	github.com/containernetworking/cni v1.3.0
+	github.com/miekg/dns v1.1.73
 	github.com/spf13/pflag v1.0.10
 	sigs.k8s.io/knftables v0.0.18
 )
