@@ -263,12 +263,7 @@ func (r *restorer) record(dropped, changed []*attachmentRecord) error {
 				return err
 			}
 		}
-		for _, rec := range dropped {
-			if err := t.dropAttachment(rec.ID); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.drop(dropped)
 	})
 }
 
@@ -417,6 +412,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 	pair := veth.PairConfig{
 		HostName: rec.hostIfName(), HostNS: a.hostNS, HostIndex: hostIndexBase + int(rec.Port), Name: rec.IfName, NS: ns,
 		MAC: rec.MAC, MTU: rec.MTU, Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID, Table: rec.RouteTable,
+		Routes: rec.CNI.inside(n),
 	}
 	if rec.Bare {
 		pair.Addresses = nil
@@ -427,7 +423,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 // gateways are those by which an interface gets default routes.
 func (a *attachmentRecord) gateways(n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	switch {
-	case a.Bare, a.Uplink:
+	case a.Bare, a.Uplink, a.CNI.bare():
 		return []netip.Addr{}, nil
 	case a.RouteTable != 0: // which nobody else's are in
 		return n.Gateways, nil

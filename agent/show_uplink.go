@@ -21,9 +21,11 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	v4, v6, err := a.host.Forwards()
-	if err != nil {
-		return nil, err
+	var v4, v6 bool
+	if len(st.uplinks()) > 0 {
+		if v4, v6, err = a.host.Forwards(); err != nil {
+			return nil, err
+		}
 	}
 	if q.stats {
 		a.plane.sockets.countOverruns(a.counters)
@@ -45,6 +47,11 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 			up.Line = nicText(&up)
 		}
 		out = append(out, up)
+	}
+	for _, n := range st.bySocket() {
+		if slices.Contains(spaces, n.space()) && isNamed(sel.name, n.Name) {
+			out = append(out, a.publicSocket(n, q.stats))
+		}
 	}
 	if sel.name != "" && len(out) == 0 {
 		return nil, refuse(api.CodeNotFound, "words", "Uplink \"%s\" does not exist.", sel.name)

@@ -42,11 +42,13 @@ import (
 // uplinkRecord is what of an uplink a network does not have. Its port's attachment has
 // the rest.
 type uplinkRecord struct {
-	DefaultRoute bool `json:"default_route"`
-	HostRoutes   bool `json:"host_routes"`
-	Masquerade   bool `json:"masquerade"`
-	Forward      bool `json:"forward"`
-	// NIC makes it one of type nic, see uplink_nic.go.
+	// Type is config.UplinkSocket or UplinkNIC; empty: config.UplinkHost.
+	Type         string `json:"type,omitempty"`
+	DefaultRoute bool   `json:"default_route"`
+	HostRoutes   bool   `json:"host_routes"`
+	Masquerade   bool   `json:"masquerade"`
+	Forward      bool   `json:"forward"`
+	// NIC is what one of that type has beside, see uplink_nic.go.
 	NIC *nicRecord `json:"nic,omitempty"`
 }
 
@@ -66,8 +68,12 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 		Namespace: c.Namespace, VRF: c.VRF, Device: c.Device, Settings: iproute.Settings{"guard": uplinkGuard, "guard_allow": uplinkAllow},
 		Uplink: &uplinkRecord{DefaultRoute: c.DefaultRoute, HostRoutes: c.HostRoutes, Masquerade: c.Masquerade, Forward: c.Forward},
 	}
-	if c.NIC != nil {
+	switch c.Type {
+	case config.UplinkNIC:
 		n.declareNIC(c)
+	case config.UplinkSocket:
+		n.Uplink.Type = c.Type
+		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
 	for _, p := range ends {
 		n.Subnets, n.Gateways = append(n.Subnets, p.Masked()), append(n.Gateways, p.Addr())
@@ -136,7 +142,7 @@ func (d *declaration) uplinks() error {
 	d.is.attachments = slices.Clone(d.was.attachments)
 	for i := range d.was.networks {
 		old := &d.was.networks[i]
-		if old.Uplink == nil || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
+		if old.Uplink == nil || !d.mine(old.Origin) || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
 			continue
 		}
 		if d.is.network(old.Name) == nil { // else a network has its name now
@@ -174,11 +180,14 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	if old != nil && old.Uplink == nil {
 		old = nil // a network of that name, which the file has no more
 	}
-	ends, err := d.ends(field, c, old)
-	if err != nil {
-		return err
+	var ends []netip.Prefix
+	if c.Type != config.UplinkSocket {
+		if ends, err = d.ends(field, c, old); err != nil {
+			return err
+		}
 	}
 	n := uplinkNet(c, ends)
+	n.Origin = d.by.config
 	n.keepLearned(old)
 	if n.Uplink.NIC != nil {
 		d.is.readdress(&n)
@@ -191,6 +200,9 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	port := d.is.uplinkPort(c.Name)
+	if n.bySocket() {
+		return d.unplug(port)
+	}
 	if old != nil && port != nil && port.serves(&n, old, c.IfName) {
 		return nil
 	}
@@ -374,6 +386,9 @@ func (d *declaration) onHost() error {
 	survey := d.t.host.Without(ours)
 	for i := range d.c.Uplinks {
 		field := fmt.Sprintf("uplinks[%d]", i)
+		if d.c.Uplinks[i].Type == config.UplinkSocket {
+			continue
+		}
 		c := d.is.hostConfig(d.is.uplinkPort(d.c.Uplinks[i].Name))
 		if c == nil {
 			if err := d.nicOnHost(&d.c.Uplinks[i]); err != nil {
@@ -395,7 +410,7 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 		if c.Namespace != rec.Name || !c.DefaultRoute && c.NIC == nil {
 			continue
 		}
-		next, err := set.Apply(d.is.uplinkRoutes(c.Name, rec))
+		next, err := set.Apply(d.uplinkRoutes(c, rec))
 		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
 			err = at.Err
 		}
@@ -411,12 +426,14 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 }
 
 // uplinkRoutes are the routes that an uplink makes.
-func (s *state) uplinkRoutes(name string, rec *namespaceRecord) []routing.Change {
-	n := s.network(name)
-	if n.Uplink.NIC != nil {
-		return n.nicRoutes(rec)
+func (d *declaration) uplinkRoutes(c *config.Uplink, rec *namespaceRecord) []routing.Change {
+	switch c.Type {
+	case config.UplinkSocket:
+		return d.socketRoutes(c, rec)
+	case config.UplinkNIC:
+		return d.is.network(c.Name).nicRoutes(rec)
 	}
-	return defaultRoutes(s.uplinkPort(name), rec, n.VRF)
+	return defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF)
 }
 
 // defaultRoutes lead by an uplink's port, in the table of its VRF.
@@ -453,7 +470,9 @@ func (s *state) uplinkLines() map[string][]string {
 	out := make(map[string][]string)
 	for i := range s.networks {
 		n := &s.networks[i]
-		if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
+		if n.bySocket() {
+			out[n.space()] = append(out[n.space()], socketLine(n))
+		} else if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
 			out[n.space()] = append(out[n.space()], uplinkLine(n, a))
 		}
 	}

@@ -39,7 +39,7 @@ func openOwnNS() (netns.NsHandle, error) {
 // survey looks at the host if there is an uplink in a file. It also sees whether the
 // tables of nftables can be made.
 func (a *Agent) survey(ctx context.Context, c *config.Config) (*uplink.Survey, error) {
-	if len(c.Uplinks) == 0 {
+	if !slices.ContainsFunc(c.Uplinks, func(u config.Uplink) bool { return u.Type != config.UplinkSocket }) {
 		return nil, nil //nolint:nilnil // nobody asks
 	}
 	ctx, cancel := context.WithTimeout(ctx, dressTimeout)
@@ -280,6 +280,7 @@ func (a *Agent) tend(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		a.cniLeft(ctx)
 		is := ""
 		if err := a.tendOnce(ctx); err != nil {
 			is = err.Error()

@@ -14,16 +14,27 @@ import (
 // MaxUplinks bounds those of a file.
 const MaxUplinks = 64
 
-// Uplink is a way out of a namespace: a veth to the host's own network namespace, or an
-// interface of the host's.
+// The types of uplinks.
+const (
+	// UplinkHost is a veth to the host's own network namespace.
+	UplinkHost = "host"
+	// UplinkSocket ends connections and goes on with sockets of the host.
+	UplinkSocket = "socket"
+	// UplinkNIC is an interface of the host's.
+	UplinkNIC = "nic"
+)
+
+// Uplink is a way out of a namespace.
 type Uplink struct {
-	// Type is UplinkHost or UplinkNIC; NIC is what the latter has, nil otherwise.
-	Type string
-	NIC  *NIC
 	// Name is as that of a network, and no network's.
 	Name string
 	// Namespace is the one that the uplink is a device of. It is in the file.
 	Namespace string
+	// Type is one of the above. What is said of addresses, IfName, HostRoutes,
+	// Masquerade and Forward is for UplinkHost only, and what NIC says for UplinkNIC; it
+	// is nil otherwise.
+	Type string
+	NIC  *NIC
 	// Addresses are those of Sluice's end, one of each family at most, with the length
 	// of a prefix that only Peers, of the same place in the list, share with it. None:
 	// they are to be picked, of the families that the namespace's networks have. Of a
@@ -164,23 +175,53 @@ func (v *validator) uplink(field string, r *rawUplink) Uplink {
 		return v.nicUplink(field, r)
 	}
 	u := Uplink{
-		Name: r.Name, Type: UplinkHost, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
+		Name: r.Name, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
 		DefaultRoute: orTrue(r.DefaultRoute), HostRoutes: orTrue(r.HostRoutes), Masquerade: r.Masquerade, Forward: r.Forward,
+		Type: orElse(r.Type, UplinkHost),
 	}
-	if r.Type != "" && r.Type != UplinkHost {
-		v.fault(field+".type", "%q is not supported; expected host or nic", r.Type)
-	}
-	v.hostIfName(field+".ifname", u.IfName)
-	u.Addresses = v.ends(field+".addresses", r.Addresses)
-	u.Peers = v.farEnds(field+".peers", r.Peers, u.Addresses)
 	if r.MTU != nil {
 		u.MTU = v.between(field+".mtu", r.MTU, MinMTU6, MaxMTU)
 	}
+	v.routed(field, nil, r.RPFilter, nil, r.ClampMSS, u.Device)
+	switch u.Type {
+	case UplinkHost:
+		v.hostUplink(field, r, &u)
+	case UplinkSocket:
+		v.socketUplink(field, r)
+		u.IfName, u.HostRoutes = "", false
+	default:
+		v.fault(field+".type", "%q is not supported; expected %s, %s or %s", r.Type, UplinkHost, UplinkNIC, UplinkSocket)
+	}
+	return u
+}
+
+// socketUplink refuses what has no meaning without an interface on the host.
+func (v *validator) socketUplink(field string, r *rawUplink) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"addresses", len(r.Addresses) > 0},
+		{"peers", len(r.Peers) > 0},
+		{"ifname", r.IfName != ""},
+		{"hostRoutes", r.HostRoutes != nil},
+		{"masquerade", r.Masquerade},
+		{"forward", r.Forward},
+	} {
+		if f.given {
+			v.fault(field+"."+f.name, "has no meaning for an uplink of type %s, which has no interface on the host", UplinkSocket)
+		}
+	}
+}
+
+// hostUplink checks what is said of the host's end.
+func (v *validator) hostUplink(field string, r *rawUplink, u *Uplink) {
+	v.hostIfName(field+".ifname", u.IfName)
+	u.Addresses = v.ends(field+".addresses", r.Addresses)
+	u.Peers = v.farEnds(field+".peers", r.Peers, u.Addresses)
 	if u.Masquerade && !u.HostRoutes {
 		v.fault(field+".masquerade", "needs hostRoutes: the host has no way back without them")
 	}
-	v.routed(field, nil, r.RPFilter, nil, r.ClampMSS, u.Device)
-	return u
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }
@@ -285,7 +326,7 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		o := &c.Uplinks[i]
 		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
-		case o.IfName == u.IfName && !(shared(o) && shared(u)):
+		case o.IfName == u.IfName && u.IfName != "" && !(shared(o) && shared(u)):
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
 		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)

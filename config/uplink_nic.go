@@ -10,12 +10,6 @@ import (
 	"sluice/iproute"
 )
 
-// The types of uplinks.
-const (
-	UplinkHost = "host"
-	UplinkNIC  = "nic"
-)
-
 // MaxUplinkAddrs bounds the addresses of a nic uplink, MaxNameservers its servers of
 // names.
 const (

@@ -47,7 +47,7 @@ func compareCell(t *testing.T, k *kernelTracker, tab *Table, port uint16, state 
 	t.Helper()
 	tu := Tuple{Src: ends(false)[0], Dst: ends(false)[1], SrcPort: port, DstPort: 80, Proto: packet.ProtoTCP}
 	flags := [2]uint8{liberal, liberal}
-	k.create(t, tu, uint8(state), status, flags, 200)
+	k.create(tu, uint8(state), status, flags, 200)
 	place(t, tab, tu, state, status, flags, 200)
 	b := segmentFrom(d, tu, pt.TCPHdr{Seq: 5000, Ack: 6000, Flags: flagsOf(c)}, nil)
 	want := k.send(t, d, b)
@@ -56,7 +56,7 @@ func compareCell(t *testing.T, k *kernelTracker, tab *Table, port uint16, state 
 	if got != want {
 		t.Errorf("%s: %v, the kernel says %v", name, got, want)
 	}
-	if diff := differ(k.get(t, tu), ours(tab, tu, testSecond)); diff != "" {
+	if diff := differ(k.get(tu), ours(tab, tu, testSecond)); diff != "" {
 		t.Errorf("%s: %s", name, diff)
 	}
 	k.remove(tu)
@@ -378,7 +378,7 @@ func TestConversationsAgainstTheKernel(t *testing.T) {
 			packets++
 			history += "\n  " + c.describe
 			want, got := k.send(t, d, b), own(t, tab, d, b)
-			diff := differ(k.get(t, c.tu), ours(tab, c.tu, testSecond))
+			diff := differ(k.get(c.tu), ours(tab, c.tu, testSecond))
 			if got != want || diff != "" {
 				t.Errorf("talk %d step %d: %v, the kernel says %v %s after%s", n, step, got, want, diff, history)
 				bad++
@@ -447,7 +447,7 @@ func TestStreamsAgainstTheKernel(t *testing.T) {
 		if v := look(t, tab, frames[d], now); v.State != want {
 			t.Errorf("step %d: %v, the kernel says %v", step, v.State, want)
 		}
-		if diff := differ(k.get(t, tu), ours(tab, tu, now)); diff != "" {
+		if diff := differ(k.get(tu), ours(tab, tu, now)); diff != "" {
 			t.Errorf("step %d: %s", step, diff)
 		}
 	}

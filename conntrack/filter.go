@@ -36,6 +36,7 @@ type Filter struct {
 	Mark, MarkMask uint32 // connections whose mark has these bits, under the mask
 	Label          Label  // all of these bits
 	With, Without  Status // all of these bits, none of those
+	Aux            uint64 // all of these bits
 	AnyNAT         bool   // source or destination translated
 }
 
@@ -69,7 +70,7 @@ func (f *Filter) matchRest(e *Entry) bool {
 		}
 	}
 	return (f.State == "" || f.State == e.State) && e.Mark&f.MarkMask == f.Mark&f.MarkMask &&
-		e.Status&f.With == f.With && e.Status&f.Without == 0 &&
+		e.Status&f.With == f.With && e.Status&f.Without == 0 && e.Aux&f.Aux == f.Aux &&
 		(!f.AnyNAT || e.Status&(SrcNAT|DstNAT) != 0)
 }
 
@@ -81,10 +82,14 @@ func (t *Table) Entries(f *Filter, now uint32, yield func(*Entry) bool) {
 	highest := t.highest
 	t.mu.Unlock()
 	var e Entry
+	aux := uint64(0) // asked for before the entry is described: few have it
+	if f != nil {
+		aux = f.Aux
+	}
 	for i := range highest {
 		r := &t.recs[i]
 		life := r.life.Load()
-		if life&phaseMask != phaseLive || r.over(now) {
+		if life&phaseMask != phaseLive || r.over(now) || r.aux.Load()&aux != aux {
 			continue
 		}
 		if (Conn{t, i, life}).Entry(&e, now) && f.Match(&e) && !yield(&e) {

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sluice/conntrack/conntracktest"
 	"sluice/packet"
 )
 
@@ -30,8 +31,7 @@ import (
 type kernelTracker struct {
 	fd  [2]int        // packet sockets: of the original direction's sender, of the other's
 	mac [2]packet.MAC // of the router's devices
-	nl  int           // ctnetlink
-	seq uint32
+	nl  *conntracktest.Netlink
 	buf [65536]byte
 }
 
@@ -84,10 +84,7 @@ func newKernelTracker(t *testing.T) *kernelTracker {
 		copy(k.mac[n][:], router.Attrs().HardwareAddr)
 		k.fd[n] = packetSocket(t, far.Attrs().Index)
 	}
-	var err error
-	k.nl, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	must(t, err)
-	t.Cleanup(func() { _ = unix.Close(k.nl) })
+	k.nl = conntracktest.Open(t)
 	return k
 }
 
@@ -200,95 +197,6 @@ func shown(got, sent []byte) (State, bool) {
 	return State(dscp - 1), true
 }
 
-// Attributes and messages of ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
-const (
-	ctNew, ctGet, ctDelete = 0, 1, 2
-
-	ctaTupleOrig, ctaTupleReply, ctaStatus, ctaProtoinfo, ctaTimeout = 1, 2, 3, 4, 7
-	ctaCountersOrig, ctaCountersReply                                = 9, 10
-	ctaTupleIP, ctaTupleProto                                        = 1, 2
-	ctaNested                                                        = 0x8000
-)
-
-// attr appends an attribute of netlink.
-func attr(b []byte, typ uint16, data ...byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(data)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, data...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func be16(x uint16) []byte { return binary.BigEndian.AppendUint16(nil, x) }
-func be32(x uint32) []byte { return binary.BigEndian.AppendUint32(nil, x) }
-
-// tupleAttr is a tuple as ctnetlink has it.
-func tupleAttr(typ uint16, t Tuple) []byte {
-	ip := attr(nil, 1, t.Src.AsSlice()...)
-	ip = attr(ip, 2, t.Dst.AsSlice()...)
-	if t.Src.Is6() {
-		ip = attr(attr(nil, 3, t.Src.AsSlice()...), 4, t.Dst.AsSlice()...)
-	}
-	proto := attr(nil, 1, t.Proto)
-	switch t.Proto {
-	case packet.ProtoICMP:
-		proto = attr(attr(attr(proto, 4, be16(t.SrcPort)...), 5, uint8(t.DstPort>>8)), 6, uint8(t.DstPort))
-	case packet.ProtoICMPv6:
-		proto = attr(attr(attr(proto, 7, be16(t.SrcPort)...), 8, uint8(t.DstPort>>8)), 9, uint8(t.DstPort))
-	default:
-		proto = attr(attr(proto, 2, be16(t.SrcPort)...), 3, be16(t.DstPort)...)
-	}
-	both := attr(nil, ctaTupleIP|ctaNested, ip...)
-	return attr(nil, typ|ctaNested, attr(both, ctaTupleProto|ctaNested, proto...)...)
-}
-
-// ask sends one request and returns the attributes of the answer.
-func (k *kernelTracker) ask(typ, flags uint16, v6 bool, attrs []byte) (map[uint16][]byte, error) {
-	family := byte(unix.AF_INET)
-	if v6 {
-		family = unix.AF_INET6
-	}
-	k.seq++
-	m := binary.NativeEndian.AppendUint32(nil, uint32(20+len(attrs)))
-	m = binary.NativeEndian.AppendUint16(m, unix.NFNL_SUBSYS_CTNETLINK<<8|typ)
-	m = binary.NativeEndian.AppendUint16(m, unix.NLM_F_REQUEST|flags)
-	m = binary.NativeEndian.AppendUint32(m, k.seq)
-	m = append(m, 0, 0, 0, 0, family, 0, 0, 0)
-	m = append(m, attrs...)
-	if err := unix.Sendto(k.nl, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	for {
-		n, _, err := unix.Recvfrom(k.nl, k.buf[:], 0)
-		if err != nil {
-			return nil, err
-		}
-		b := k.buf[:n]
-		if binary.NativeEndian.Uint32(b[8:]) != k.seq {
-			continue // the ACK of an answer before
-		}
-		if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
-			if e := int32(binary.NativeEndian.Uint32(b[16:])); e != 0 {
-				return nil, unix.Errno(-e)
-			}
-			return nil, nil
-		}
-		return attrsOf(b[20:binary.NativeEndian.Uint32(b)]), nil
-	}
-}
-
-func attrsOf(b []byte) map[uint16][]byte {
-	m := map[uint16][]byte{}
-	for len(b) >= 4 {
-		n := int(binary.NativeEndian.Uint16(b))
-		m[binary.NativeEndian.Uint16(b[2:])&0x3fff] = b[4:n]
-		b = b[min((n+3)&^3, len(b)):]
-	}
-	return m
-}
-
 // entry is what both trackers say of a connection.
 type entry struct {
 	src            netip.Addr // of the original direction
@@ -302,34 +210,15 @@ type entry struct {
 const compared = SeenReply | Assured | Confirmed
 
 // get is the kernel's entry for a tuple, in either direction; nil if it has none.
-func (k *kernelTracker) get(t *testing.T, tu Tuple) *entry {
-	t.Helper()
-	m, err := k.ask(ctGet, 0, tu.Src.Is6(), tupleAttr(ctaTupleOrig, tu))
-	if errors.Is(err, unix.ENOENT) {
+func (k *kernelTracker) get(tu Tuple) *entry {
+	e, ok := k.nl.Get(conntracktest.Tuple(tu))
+	if !ok {
 		return nil
 	}
-	must(t, err)
-	ip := attrsOf(attrsOf(m[ctaTupleOrig])[ctaTupleIP])
-	e := &entry{
-		status:  Status(binary.BigEndian.Uint32(m[ctaStatus])) & compared,
-		timeout: binary.BigEndian.Uint32(m[ctaTimeout]),
+	return &entry{
+		src: e.Original.Src, status: Status(e.Status) & compared, state: e.State, timeout: e.Timeout,
+		packets: e.Packets, bytes: e.Bytes,
 	}
-	if a, ok := ip[1]; ok {
-		e.src, _ = netip.AddrFromSlice(a)
-	} else {
-		e.src, _ = netip.AddrFromSlice(ip[3])
-	}
-	info := attrsOf(m[ctaProtoinfo])
-	for _, proto := range []uint16{1, 3} {
-		if p := attrsOf(info[proto]); len(p[1]) > 0 {
-			e.state = uint32(p[1][0])
-		}
-	}
-	for d, a := range []uint16{ctaCountersOrig, ctaCountersReply} {
-		c := attrsOf(m[a])
-		e.packets[d], e.bytes[d] = binary.BigEndian.Uint64(c[1]), binary.BigEndian.Uint64(c[2])
-	}
-	return e
 }
 
 // ours is the table's entry for a tuple; nil if it has none.
@@ -366,22 +255,12 @@ func differ(kernel, own *entry) string {
 }
 
 // create enters a TCP connection into the kernel's table, in some state.
-func (k *kernelTracker) create(t *testing.T, tu Tuple, state uint8, status Status, flags [2]uint8, timeout uint32) {
-	t.Helper()
+func (k *kernelTracker) create(tu Tuple, state uint8, status Status, flags [2]uint8, timeout uint32) {
 	inv, _ := tu.Inverse()
-	tcp := attr(nil, 1, state)
-	tcp = attr(attr(tcp, 4, flags[0], 0xff), 5, flags[1], 0xff)
-	b := append(tupleAttr(ctaTupleOrig, tu), tupleAttr(ctaTupleReply, inv)...)
-	b = attr(b, ctaTimeout, be32(timeout)...)
-	b = attr(b, ctaStatus, be32(uint32(status))...)
-	b = attr(b, ctaProtoinfo|ctaNested, attr(nil, 1|ctaNested, tcp...)...)
-	_, err := k.ask(ctNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, tu.Src.Is6(), b)
-	must(t, err)
+	k.nl.CreateTCP(conntracktest.Tuple(tu), conntracktest.Tuple(inv), state, uint32(status), flags, timeout)
 }
 
-func (k *kernelTracker) remove(tu Tuple) {
-	_, _ = k.ask(ctDelete, unix.NLM_F_ACK, tu.Src.Is6(), tupleAttr(ctaTupleOrig, tu))
-}
+func (k *kernelTracker) remove(tu Tuple) { k.nl.Delete(conntracktest.Tuple(tu)) }
 
 func writeSysctl(name, value string) error {
 	return os.WriteFile("/proc/sys/net/netfilter/"+name, []byte(value), 0)

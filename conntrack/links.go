@@ -35,3 +35,23 @@ func (l links) linked(i uint32) bool { return l.next[i] != i }
 
 // first is the first of the list of s, or s itself if it is empty.
 func (l links) first(s uint32) uint32 { return l.next[s] }
+
+// extend puts i at the end of a run, which may be empty.
+func (l links) extend(r *run, i uint32) {
+	if r.first == none {
+		r.first = i
+	} else {
+		l.next[r.last], l.prev[i] = i, r.last
+	}
+	r.last = i
+}
+
+// join puts a run, which may be empty, at the end of the list of sentinel s.
+func (l links) join(s uint32, r run) {
+	if r.first == none {
+		return
+	}
+	last := l.prev[s]
+	l.next[last], l.prev[r.first] = r.first, last
+	l.next[r.last], l.prev[s] = s, r.last
+}

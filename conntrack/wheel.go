@@ -21,8 +21,13 @@ func (t *Table) freeList() uint32            { return uint32(len(t.recs)) + slot
 //
 // +checklocks:t.mu
 func (t *Table) schedule(i, expiry uint32) {
-	wait := min(max(int32(expiry-t.turned), 1), slots-1)
-	t.wheel.push(t.slotAt(t.turned+uint32(wait)), i)
+	t.wheel.push(t.slotAt(hangAt(expiry, t.turned)), i)
+}
+
+// hangAt is the second at which what is over at expiry is looked at, if all up to
+// turned is done.
+func hangAt(expiry, turned uint32) uint32 {
+	return turned + uint32(min(max(int32(expiry-turned), 1), slots-1))
 }
 
 // lower is for a connection whose time has been cut: the next turn looks at it.

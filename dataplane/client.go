@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/autoconf"
+	"sluice/dns"
 	"sluice/netstack"
 )
 
@@ -218,6 +219,17 @@ func (c *Client) Route(ctx context.Context, namespace, words string) (Route, err
 	return table[Route](ctx, c, query{What: queryRoute, Namespace: namespace, Words: words})
 }
 
+// DNS tells what a namespace's DNS did.
+func (c *Client) DNS(ctx context.Context, namespace string) (dns.Stats, error) {
+	return table[dns.Stats](ctx, c, query{What: queryDNS, Namespace: namespace})
+}
+
+// FlushDNS forgets what upstreams said of a name, or with "" of all, and returns how
+// many answers that were.
+func (c *Client) FlushDNS(ctx context.Context, namespace, name string) (int, error) {
+	return table[int](ctx, c, query{What: queryFlushDNS, Namespace: namespace, Words: name})
+}
+
 // Status tells how the process is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	s, err := table[Status](ctx, c, query{What: queryStatus})
@@ -232,6 +244,17 @@ func table[T any](ctx context.Context, c *Client, q query) (rows T, err error) {
 		return rows, err
 	}
 	return rows, decode(a.body, &rows)
+}
+
+// DialBy gives the process a channel by which it asks for sockets (package dial). The
+// file stays the caller's.
+func (c *Client) DialBy(ctx context.Context, f *os.File) error {
+	fd, err := fdOf(f)
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, message{kind: kindDialler, fds: []int{fd}}, false)
+	return err
 }
 
 // Ping returns nil if the process answers. One that is frozen lets the context's

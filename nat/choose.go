@@ -179,11 +179,19 @@ func mix(x uint64) uint64 {
 }
 
 // maxTries bounds the search for a free port, NF_NAT_MAX_ATTEMPTS, and minTries
-// ends it.
+// ends it. The lastTries of it take the port of a closed connection too,
+// NF_NAT_HARDER_THRESH.
 const (
-	maxTries = 128
-	minTries = 16
+	maxTries  = 128
+	minTries  = 16
+	lastTries = maxTries / 4
 )
+
+// displaced reports whether the connection that has t's reply made room.
+func (c *choice) displaced(t *conntrack.Tuple) bool {
+	reply, ok := t.Inverse()
+	return ok && c.n.table.Displace(c.f.Pending, reply, c.f.Now)
+}
 
 // freePort searches the range of ports for one that is free, from a random place
 // and then from others, for ever shorter: nf_nat_l4proto_unique_tuple.
@@ -201,9 +209,9 @@ func (c *choice) freePort(t conntrack.Tuple) (conntrack.Tuple, bool) {
 		off = 0
 	}
 	for tries := min(size, maxTries); ; tries /= 2 {
-		for range tries {
+		for left := tries; left > 0; left-- {
 			c.setPort(&t, ports.Min+uint16(off%size))
-			if !c.taken(&t) {
+			if !c.taken(&t) || left <= lastTries && c.displaced(&t) {
 				return t, true
 			}
 			off++

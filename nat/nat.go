@@ -112,7 +112,7 @@ func (n *NAT) Attach(t *conntrack.Table, now uint32) {
 	n.mu.Lock()
 	n.memory.now = now
 	n.mu.Unlock()
-	t.Entries(&conntrack.Filter{}, now, func(e *conntrack.Entry) bool {
+	t.Entries(&conntrack.Filter{Aux: auxBound}, now, func(e *conntrack.Entry) bool {
 		n.Confirmed(e)
 		return true
 	})
@@ -220,7 +220,8 @@ func (n *NAT) translate(z *ZoneConfig, hook Hook, f *Flow) Verdict {
 }
 
 // none is the way of a connection that no rule is about. Its source's port may be
-// in use already, behind the same address: Linux's null binding.
+// in use already, behind the same address: Linux's null binding. The identifier of a
+// query is one for both ends, and is chosen where the destination is.
 func (c *choice) none() Verdict {
 	if c.z.Profile == RFC {
 		switch {
@@ -230,10 +231,14 @@ func (c *choice) none() Verdict {
 			return c.hairpin()
 		}
 	}
-	if !c.source {
+	switch {
+	case c.source:
+		c.to.Addrs = One(c.cur.Src)
+	case isICMP(c.cur.Proto):
+		c.to.Addrs = One(c.cur.Dst)
+	default:
 		return Verdict{}
 	}
-	c.to.Addrs = One(c.cur.Src)
 	return c.set()
 }
 

@@ -13,6 +13,7 @@ import (
 	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
+	pt "sluice/packet/packettest"
 	"sluice/trace"
 )
 
@@ -412,5 +413,49 @@ func TestManyAtOnce(t *testing.T) {
 			return true
 		})
 		checkBindings(t, w, profile == nat.RFC)
+	}
+}
+
+// TestClosedConnectionsGiveWay: a range of ports is not used up by TCP connections that
+// are closed and wait for their timeout, as in Linux (nf_nat_used_tuple_harder), nor by
+// one whose sender begins behind it; one that is open keeps its port.
+func TestClosedConnectionsGiveWay(t *testing.T) {
+	w := newWorld(t, nat.ZoneConfig{}, snat("203.0.113.5", "203.0.113.5", nat.PortRange{Min: 2000, Max: 2001}))
+	server := "192.0.2.1:80"
+	syn := func(src string, seq uint32) trace.Reason {
+		t.Helper()
+		first := tuple(packet.ProtoTCP, src, server)
+		f := &nat.Flow{Pending: new(conntrack.Pending), In: inside, Out: outside, Now: w.now}
+		frame := pt.Frame(pt.TCP4(pt.Packet{Src: first.Src, Dst: first.Dst, SrcPort: first.SrcPort, DstPort: first.DstPort, Flags: pt.SYN, Seq: seq}))
+		w.table.Look(&conntrack.Packet{Frame: frame, Zone: zone, Now: w.now}, f.Pending)
+		v := w.n.Translate(nat.Postrouting, f)
+		if v.Reason == trace.None {
+			_, v = w.n.Confirm(f)
+		}
+		return v.Reason
+	}
+	if a, b := syn("10.1.0.2:3000", 1000), syn("10.1.0.2:3001", 1000); a != trace.None || b != trace.None {
+		t.Fatal(a, b)
+	}
+	if r := syn("10.1.0.2:3002", 5000); r != trace.NATExhausted {
+		t.Errorf("two open connections have the two ports: %v", r)
+	}
+	closed := tuple(packet.ProtoTCP, "10.1.0.2:3001", server)
+	c, _ := w.table.Find(zone, closed)
+	out := c.Out(conntrack.Original)
+	for _, p := range []pt.Packet{
+		{Src: out.Dst, Dst: out.Src, SrcPort: out.DstPort, DstPort: out.SrcPort, Flags: pt.SYN | pt.ACK, Seq: 70, Ack: 1001},
+		{Src: closed.Src, Dst: closed.Dst, SrcPort: closed.SrcPort, DstPort: closed.DstPort, Flags: pt.RST, Seq: 1001},
+	} {
+		w.table.Look(&conntrack.Packet{Frame: pt.Frame(pt.TCP4(p)), Zone: zone, Now: w.now}, new(conntrack.Pending))
+	}
+	if r := syn("10.1.0.2:3002", 900); r != trace.NATExhausted {
+		t.Errorf("a sender that is behind the closed one: %v", r)
+	}
+	if r := syn("10.1.0.2:3002", 5000); r != trace.None {
+		t.Errorf("a closed connection keeps its port: %v", r)
+	}
+	if c.Valid() {
+		t.Error("two connections have one reply")
 	}
 }

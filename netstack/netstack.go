@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/dns"
 	"sluice/neigh"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -58,6 +60,11 @@ type Options struct {
 	// the first Apply with a namespace that tracks them: from then on no other process
 	// may work on it. It must outlive the Netstack. nil means private memory.
 	Connections *os.File
+	// Dialer makes the sockets of socket uplinks. nil: there can be none.
+	Dialer proxy.Dialer
+	// HostDNS carries queries of containers to upstreams that are asked from the host
+	// (dns.Upstream). nil: nobody does.
+	HostDNS dns.Transport
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -68,6 +75,7 @@ type Netstack struct {
 	opts    Options
 	workers []*worker // immutable after New
 	start   time.Time
+	since   func(time.Time) time.Duration // time.Since, unless a test stops the time
 
 	view atomic.Pointer[view] // never nil
 	tick atomic.Uint32        // bridge.Tick: the seconds since start
@@ -105,7 +113,9 @@ func New(o Options) (*Netstack, error) {
 // build makes a Netstack whose workers do not run: a test does their rounds.
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
-	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1)}
+	n := &Netstack{
+		opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1),
+	}
 	n.boot.Store(int64(bootSeconds()))
 	n.view.Store(new(view))
 	for i := range o.Workers {
@@ -159,7 +169,10 @@ func (n *Netstack) close() {
 		s.close()
 	}
 	for _, s := range old.spaces {
-		s.ns.host.close()
+		s.ns.close()
+		for _, o := range s.outsides {
+			o.close()
+		}
 	}
 	n.freeWorkers()
 	if c := n.conns.Swap(nil); c != nil {
@@ -215,8 +228,11 @@ func (n *Netstack) keepHouse() {
 	}
 }
 
+// elapsed is the time that the Netstack has run.
+func (n *Netstack) elapsed() time.Duration { return n.since(n.start) }
+
 func (n *Netstack) everySecond() {
-	since := time.Since(n.start)
+	since := n.elapsed()
 	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
 	n.boot.Store(int64(bootSeconds()))
@@ -229,6 +245,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+		for _, o := range s.outsides {
+			o.proxy.Tick(uint32(now))
+		}
 	}
 	if c := n.conns.Load(); c != nil {
 		c.everySecond()

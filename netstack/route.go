@@ -167,12 +167,13 @@ type crossing struct {
 	hop    hop
 
 	// Of the namespaces that track connections:
-	tracks  bool           // it has been in one
-	passing bool           // it is in one, see there
-	resumed bool           // it was held, and ports are known
-	ported  bool           // it is a fragment, with
-	ports   fragment.Ports // of its flow
-	conn    tracked        // of the one that it has been in
+	tracks   bool           // it has been in one
+	passing  bool           // it is in one, see there
+	stranger bool           // it is in one, and of no connection
+	resumed  bool           // it was held, and ports are known
+	ported   bool           // it is a fragment, with
+	ports    fragment.Ports // of its flow
+	conn     tracked        // of the one that it has been in
 }
 
 // add joins what one router said to the hop.
@@ -210,7 +211,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
 	switch {
-	case c.links > 0:
+	case c.links > 0 || at.outside != nil && c.in == at:
 		p.Port = at.index // what comes by one link has an account of its own
 	case c.in == at:
 		p.Local = true
@@ -218,8 +219,11 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		p.Port = c.in.index
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
-	if c.passing {
+	switch {
+	case c.passing:
 		p.Hooks, p.Translated = &t.passing, t.passing.moved
+	case c.stranger:
+		p.Hooks = (*stranger)(&t.passing)
 	}
 	return p
 }
@@ -328,7 +332,7 @@ func (t *turn) behind(out *port, v *router.Verdict) *port {
 func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 	fits := v.MTU
 	ports := [...]*port{c.in, at, out, to}
-	if c.in == at { // the host stack's: it came in nowhere
+	if c.in == at && at.outside == nil { // the host stack's: it came in nowhere
 		ports[0], ports[1] = nil, nil
 	} else if c.in.sock != nil {
 		fits = min(fits, c.in.mtu) // of what comes back
@@ -365,6 +369,10 @@ func step(v *router.Verdict) hop {
 
 // cross takes the packet over a link, to the router of another namespace.
 func (t *turn) cross(c *crossing, out *port, i int) {
+	if out.outside != nil {
+		t.exit(c, out, i)
+		return
+	}
 	peer := t.view.port(out.peer)
 	if c.links++; peer == nil || c.links > maxCrossings {
 		drop(c.in, trace.LinkLoop, 1)

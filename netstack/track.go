@@ -59,7 +59,7 @@ var _ router.Hooks = (*passing)(nil)
 // track lets the namespace of device at see frame i, before its router does. False:
 // the frame has come to its end.
 func (t *turn) track(c *crossing, at *port, i int) bool {
-	c.passing, c.ported = false, c.ported && c.resumed
+	c.passing, c.stranger, c.ported = false, false, c.ported && c.resumed
 	c.resumed = false
 	if at.space.conns == nil {
 		return true
@@ -92,6 +92,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	v := conns.table.Look(&p.look, &p.pending)
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
+		c.stranger = v.State == conntrack.Invalid
 		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
 		return trace.None
 	case v.Conn == (conntrack.Conn{}):
@@ -198,6 +199,27 @@ func (p *passing) Tell(f *packet.Frame) {
 	}
 }
 
+// stranger is passing for a packet of no connection: what is said about it may yet be
+// about one, whose tuple it has, and is translated as an error that came would be.
+type stranger passing
+
+var _ router.Hooks = (*stranger)(nil)
+
+// Leave implements router.Hooks.
+func (*stranger) Leave(*packet.Frame, uint16, netip.Addr) trace.Reason { return trace.None }
+
+// Tell implements router.Hooks.
+func (p *stranger) Tell(f *packet.Frame) {
+	p.look.Frame = f
+	v := p.conns.table.Look(&p.look, &p.pending)
+	if !v.Error {
+		return
+	}
+	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
+		r.ApplyError(f)
+	}
+}
+
 // end is the last hook: a new connection enters the table, the source is translated.
 func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
 	if p.fresh {
@@ -287,7 +309,7 @@ func (t *turn) resume(at *port, w *waiting, i int) {
 		return
 	}
 	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
-	if at.peer != 0 {
+	if at.peer != 0 || at.outside != nil && c.in == at {
 		c.links = 1
 	}
 	t.ask(&c, at, i)

@@ -42,10 +42,11 @@ type port struct {
 	link     *hostLink // nil for a container's port
 	local    *port     // the local port of its bridge; itself for a local port
 	space    *space
-	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
-	peer     uint16 // of a link's: the other end
-	clamp    uint16 // of TCP's MSS, see DeviceSpec
-	tenure   uint32 // see PortSpec
+	pvid     uint16   // of a local port: the VLAN that it is in; 0: none
+	peer     uint16   // of a link's: the other end
+	outside  *outside // of a socket uplink's: what is behind it
+	clamp    uint16   // of TCP's MSS, see DeviceSpec
+	tenure   uint32   // see PortSpec
 
 	conf   *autoconf.Server  // of a network's local port
 	learn  *autoconf.Learner // the same; nil: nothing is asked
@@ -100,6 +101,9 @@ func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *so
 		l.port.local = l.port
 		v.add(l.port)
 		s.devices[l.spec.Index], s.ports[l.spec.Index] = l.port, l.port
+	}
+	for _, o := range s.outsides {
+		v.compileOutside(s, o, counters)
 	}
 	v.spaces[s.spec.Name] = s
 }

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"sluice/conntrack"
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+)
+
+// What one router may choose freely is bound when it first shows: from then on the
+// kernel's choice stands for ours.
+
+// freely is what a packet was made by both routers.
+type freely struct{ kernel, own conntrack.Tuple }
+
+// choices are those of one case.
+type choices []freely
+
+// bind notes what a new connection's packets have become; one that had the same before
+// is over.
+func (c *choices) bind(kernel, own conntrack.Tuple) {
+	kernel, own = untyped(kernel), untyped(own)
+	for i := range *c {
+		if (*c)[i].kernel == kernel {
+			(*c)[i].own = own
+			return
+		}
+	}
+	*c = append(*c, freely{kernel, own})
+}
+
+// untyped leaves out the type of a query, which its answer has not.
+func untyped(t conntrack.Tuple) conntrack.Tuple {
+	if isICMP(t.Proto) {
+		t.DstPort = 0
+	}
+	return t
+}
+
+func isICMP(proto uint8) bool { return proto == packet.ProtoICMP || proto == packet.ProtoICMPv6 }
+
+// turned is a tuple the other way round.
+func turned(t conntrack.Tuple) conntrack.Tuple {
+	t.Src, t.Dst = t.Dst, t.Src
+	if !isICMP(t.Proto) {
+		t.SrcPort, t.DstPort = t.DstPort, t.SrcPort
+	}
+	return t
+}
+
+// tuple is a tuple of the kernel's as it would be ours.
+func (c choices) tuple(t conntrack.Tuple) conntrack.Tuple {
+	kind := t.DstPort
+	own := c.mapped(untyped(t))
+	if isICMP(t.Proto) {
+		own.DstPort = kind
+	}
+	return own
+}
+
+func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
+	for _, f := range c {
+		switch t {
+		case f.kernel:
+			return f.own
+		case turned(f.kernel):
+			return turned(f.own)
+		}
+	}
+	for _, f := range c { // around or within an error, or with a port that is wrong
+		switch k := f.kernel; {
+		case t.Src == k.Src && (t.Proto == k.Proto && t.SrcPort == k.SrcPort || k.Src != f.own.Src):
+			t.Src, t.SrcPort = f.own.Src, replaced(t.SrcPort, k.SrcPort, f.own.SrcPort)
+			return t
+		case t.Dst == k.Src && (t.Proto == k.Proto && t.DstPort == k.SrcPort || k.Src != f.own.Src):
+			t.Dst, t.DstPort = f.own.Src, replaced(t.DstPort, k.SrcPort, f.own.SrcPort)
+			return t
+		}
+	}
+	return t
+}
+
+// replaced is x, or what stands for it.
+func replaced(x, kernel, own uint16) uint16 {
+	if x == kernel {
+		return own
+	}
+	return x
+}
+
+// plain is a frame of a router as it is compared: what the kernel chose is replaced,
+// and what follows from that left out, after it was found right.
+func (c choices) plain(b []byte, kernels, spoiled bool) ([]byte, error) {
+	b = bytes.Clone(b)
+	f := pt.Frame(b)
+	v := &f.View
+	if !v.Is(packet.ViewIP) {
+		return b, nil
+	}
+	if v.Is(packet.ViewIPv4) && packet.Sum(b[v.L3:v.L3+packet.IPv4MinLen], 0) != 0xffff {
+		return nil, fmt.Errorf("wrong header checksum: %x", b)
+	}
+	if !spoiled && v.Is(packet.ViewHasL4) && !v.Is(packet.ViewFrag) && !packet.VerifyL4(b, v) {
+		return nil, fmt.Errorf("wrong checksum: %x", b)
+	}
+	isError := v.Proto == packet.ProtoICMP || v.Proto == packet.ProtoICMPv6
+	if isError && v.Is(packet.ViewIPv4) && !isQuery(v) { // the identification of what a router makes
+		clear(b[v.L3+4 : v.L3+6])
+		clear(b[v.L3+10 : v.L3+12])
+	}
+	if len(c) == 0 {
+		return b, nil
+	}
+	c.replace(b[v.L3:v.End], kernels)
+	if q, ok := conntrack.Quoted(f); ok {
+		c.replace(b[q.L3:v.End], kernels)
+		clearSum(b[v.L4:], v.Proto)
+	}
+	return b, nil
+}
+
+// isQuery reports whether an ICMP packet is no error.
+func isQuery(v *packet.View) bool {
+	switch typ := v.SrcPort >> 8; v.Proto {
+	case packet.ProtoICMP:
+		return typ == 8 || typ == 0 || typ == 13 || typ == 14
+	case packet.ProtoICMPv6:
+		return typ == 128 || typ == 129
+	}
+	return false
+}
+
+// replace replaces both ends in a packet that may be cut short, and clears its sums.
+func (c choices) replace(p []byte, kernels bool) {
+	v6 := p[0]>>4 == 6
+	src, dst, l4, proto := p[12:16], p[16:20], int(p[0]&15)*4, p[9]
+	if v6 {
+		src, dst, l4, proto = p[8:24], p[24:40], 40, p[6]
+	} else {
+		clear(p[10:12])
+	}
+	if proto == packet.ProtoFragment || !v6 && binary.BigEndian.Uint16(p[6:])&0x1fff != 0 || len(p) < l4+8 {
+		return
+	}
+	ports := [2][]byte{p[l4 : l4+2], p[l4+2 : l4+4]}
+	if proto == packet.ProtoICMP || proto == packet.ProtoICMPv6 {
+		ports[0], ports[1] = p[l4+4:l4+6], p[l4+4:l4+6]
+	}
+	if kernels {
+		t := conntrack.Tuple{Proto: proto, SrcPort: binary.BigEndian.Uint16(ports[0]), DstPort: binary.BigEndian.Uint16(ports[1])}
+		t.Src, _ = netip.AddrFromSlice(src)
+		t.Dst, _ = netip.AddrFromSlice(dst)
+		to := c.mapped(untyped(t))
+		copy(src, to.Src.AsSlice())
+		copy(dst, to.Dst.AsSlice())
+		if !isICMP(proto) {
+			binary.BigEndian.PutUint16(ports[1], to.DstPort)
+		}
+		binary.BigEndian.PutUint16(ports[0], to.SrcPort)
+	}
+	clearSum(p[l4:], proto)
+}
+
+func clearSum(p []byte, proto uint8) {
+	off, n := 2, 2
+	switch proto {
+	case packet.ProtoTCP:
+		off = 16
+	case packet.ProtoUDP:
+		off = 6
+	case packet.ProtoSCTP:
+		off, n = 8, 4
+	}
+	if len(p) >= off+n {
+		clear(p[off : off+n])
+	}
+}
+
+// reassembled are frames with the fragments among them put together, where all are there.
+func reassembled(frames [][]byte) (out [][]byte) {
+	var pieces [][]byte
+	for _, b := range frames {
+		if pt.Frame(b).View.Is(packet.ViewFrag) {
+			pieces = append(pieces, b)
+		} else {
+			out = append(out, b)
+		}
+	}
+	if len(pieces) == 0 {
+		return out
+	}
+	slices.SortFunc(pieces, func(a, b []byte) int { return int(offset(a)) - int(offset(b)) })
+	var data []byte
+	for _, b := range pieces {
+		if int(offset(b)) != len(data) {
+			return append(out, pieces...)
+		}
+		data = append(data, fragmentData(b)...)
+	}
+	return append(out, wholeOf(pieces[0], data))
+}
+
+// offset of a fragment, in bytes.
+func offset(b []byte) uint16 {
+	v := pt.Frame(b).View
+	if v.Is(packet.ViewIPv4) {
+		return binary.BigEndian.Uint16(b[v.L3+6:]) << 3
+	}
+	return binary.BigEndian.Uint16(b[v.L3+42:]) &^ 7
+}
+
+func fragmentData(b []byte) []byte {
+	v := pt.Frame(b).View
+	if v.Is(packet.ViewIPv4) {
+		return b[v.L3+int(b[v.L3]&15)*4 : v.End]
+	}
+	return b[v.L3+48 : v.End]
+}
+
+// wholeOf is the datagram whose first fragment is b.
+func wholeOf(b, data []byte) []byte {
+	v := pt.Frame(b).View
+	if v.Is(packet.ViewIPv4) {
+		proto := b[v.L3+9]
+		return pt.Build(pt.EtherHdr{Dst: packet.MAC(b), Src: packet.MAC(b[6:])},
+			pt.IPv4Hdr{Src: v.SrcAddr(b), Dst: v.DstAddr(b), TTL: b[v.L3+8], ID: binary.BigEndian.Uint16(b[v.L3+4:]), Proto: &proto}, pt.Payload(data))
+	}
+	next := b[v.L3+40]
+	return pt.Build(pt.EtherHdr{Dst: packet.MAC(b), Src: packet.MAC(b[6:])},
+		pt.IPv6Hdr{Src: v.SrcAddr(b), Dst: v.DstAddr(b), HopLimit: b[v.L3+7], Next: &next}, pt.Payload(data))
+}
+
+// words are frames for a message.
+func words(frames [][]byte) string {
+	out := ""
+	for _, b := range frames {
+		out += fmt.Sprintf("\n    %s %x", pt.Describe(b), b)
+	}
+	if out == "" {
+		return " nothing"
+	}
+	return out
+}

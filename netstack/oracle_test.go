@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"sluice/conntrack"
+	"sluice/conntrack/conntracktest"
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+)
+
+// trial is one case: a few dialogues between hosts on both sides, packet by packet
+// through both routers. After each packet what came out is compared, and after the
+// last one, and now and then, the connections.
+type trial struct {
+	o       *oracle
+	talks   []*dialogue
+	chosen  choices
+	began   []conntracktest.Tuple // the kernel's connections
+	history string
+	step    int
+}
+
+// oracle compares the two routers.
+type oracle struct {
+	*kernelRouter
+	r       *rand.Rand
+	packets int
+	allowed map[string]int // named differences, and how often they were met
+	bad     int
+}
+
+// The differences that are allowed. Each is a decision, or not the routers' doing.
+const (
+	chosenFreely  = "a free port or address: another one of the same range"
+	ownAnswer     = "an answer of the router's own stack: its fields that no standard fixes"
+	countedPieces = "fragments are counted one by one (decision 0012), the kernel counts what it reassembled"
+)
+
+// TestTranslationAgreesWithKernel lets random packets through both. ORACLE_CASES says
+// how many cases, ORACLE_SEED which,
+// ORACLE_FROM from which on.
+func TestTranslationAgreesWithKernel(t *testing.T) {
+	cases := number(t, "ORACLE_CASES", 1500)
+	seed := number(t, "ORACLE_SEED", 0x51)
+	if testing.Short() {
+		cases = min(cases, 300)
+	}
+	o := &oracle{kernelRouter: newKernelRouter(t), allowed: map[string]int{}}
+	start := time.Now()
+	for i := number(t, "ORACLE_FROM", 0); i < cases; i++ {
+		o.r = rand.New(rand.NewPCG(uint64(seed), uint64(i)))
+		o.lab.pass(1) // the kernel's rates of errors are off
+		x := &trial{o: o, history: fmt.Sprintf("seed %d case %d", seed, i)}
+		x.run()
+		x.clean()
+		if o.bad > 4 {
+			t.Fatal("and so on")
+		}
+	}
+	t.Logf("%d cases, %d packets in %.0f s, seed %d", cases, o.packets, time.Since(start).Seconds(), seed)
+	for _, name := range slices.Sorted(maps.Keys(o.allowed)) {
+		t.Logf("%8d times %s", o.allowed[name], name)
+	}
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	demand(t, name, err)
+	return n
+}
+
+func (x *trial) run() {
+	r := x.o.r
+	for range 1 + r.IntN(3) {
+		x.talks = append(x.talks, newDialogue(r))
+	}
+	steps := make([]int, len(x.talks))
+	for range 4 + r.IntN(12) {
+		i := r.IntN(len(x.talks))
+		if !x.turn(x.talks[i], steps[i]) {
+			return
+		}
+		steps[i]++
+		if r.IntN(6) == 0 && !x.sameState() {
+			return
+		}
+	}
+	x.sameState()
+}
+
+// turn sends the next packet of an dialogue; false if the routers differ.
+func (x *trial) turn(e *dialogue, step int) bool {
+	r := x.o.r
+	d := conntrack.Dir(step % 2)
+	if step > 2 || r.IntN(5) == 0 {
+		d = conntrack.Dir(r.IntN(2))
+	}
+	if e.local {
+		d = conntrack.Original
+	}
+	switch kind := r.IntN(12); {
+	case kind == 0 && !e.local:
+		frames, what, ok := e.complaint(d)
+		if !ok {
+			return true
+		}
+		return x.through(e, d, e.sides[1-d], [][2][]byte{frames}, what)
+	case kind == 1 && e.proto == packet.ProtoUDP && !e.local:
+		frames, what := e.pieces(d)
+		return x.through(e, d, e.sides[d], frames, what)
+	}
+	frames, what := e.packet(d, step)
+	return x.through(e, d, e.sides[d], [][2][]byte{frames}, what)
+}
+
+// through lets the frames of one packet into both routers.
+func (x *trial) through(e *dialogue, d conntrack.Dir, from int, frames [][2][]byte, what string) bool {
+	x.o.packets++
+	x.history += fmt.Sprintf("\n  %v from %d: %s, %s", d, from, what, pt.Describe(frames[0][0]))
+	var out [2]sent
+	for _, f := range frames {
+		kernel, own := x.o.pass(from, f[0], f[1])
+		for n := range kernel {
+			out[0][n] = append(out[0][n], kernel[n]...)
+			out[1][n] = append(out[1][n], own[n]...)
+		}
+	}
+	for n := range out[0] {
+		for _, b := range out[0][n] {
+			x.history += fmt.Sprintf("\n    kernel to %d: %s", n, pt.Describe(b))
+		}
+		for _, b := range out[1][n] {
+			x.history += fmt.Sprintf("\n    we to %d: %s", n, pt.Describe(b))
+		}
+	}
+	for n := range out[0] {
+		out[0][n], out[1][n] = reassembled(out[0][n]), reassembled(out[1][n])
+		if !x.note(e, d, n, out[0][n], out[1][n]) {
+			return false
+		}
+		if !x.same(e, n, out[0][n], out[1][n], frames) {
+			return false
+		}
+	}
+	return true
+}
+
+// note learns from what arrived where its answers go to.
+func (x *trial) note(e *dialogue, d conntrack.Dir, n int, kernel, own [][]byte) bool {
+	if e.local || n != e.sides[1-d] || len(kernel) != 1 || len(own) != 1 {
+		return true
+	}
+	var got [2]conntrack.Tuple
+	for who, b := range [][]byte{kernel[0], own[0]} {
+		f := pt.Frame(b)
+		if f.View.Proto != e.proto || f.View.Is(packet.ViewFrag) {
+			return true
+		}
+		if _, quotes := conntrack.Quoted(f); quotes {
+			return true
+		}
+		got[who] = tupleOf(f)
+	}
+	for who, b := range [][]byte{kernel[0], own[0]} {
+		e.last[who][d] = b
+	}
+	for _, other := range x.talks { // which may be between the same ends
+		if d == conntrack.Original && other.orig == e.orig {
+			other.got, other.seen = got, true
+		}
+	}
+	if was := [2]conntrack.Tuple{e.tuple(0, d), e.tuple(1, d)}; got != was {
+		return x.bound(e, got, was)
+	}
+	return true // as it was sent
+}
+
+// bound notes what was chosen for a packet that was something else.
+func (x *trial) bound(e *dialogue, got, was [2]conntrack.Tuple) bool {
+	k, own := got[0], got[1]
+	if k == own {
+		x.chosen.bind(k, own)
+		return true
+	}
+	x.o.allowed[chosenFreely]++
+	if same := func(i int) bool { return got[i].Dst == was[i].Dst && got[i].DstPort == was[i].DstPort }; same(0) && same(1) {
+		own.Dst, own.DstPort = k.Dst, k.DstPort // it was sent to what had been chosen before
+	}
+	if !alike(e, was[0].SrcPort, k, own) && k != own {
+		return x.fail("ports that were chosen: the kernel has %v, we have %v", k, own)
+	}
+	x.chosen.bind(k, got[1])
+	return true
+}
+
+// tupleOf is what a frame looks like.
+func tupleOf(f *packet.Frame) conntrack.Tuple {
+	v, b := &f.View, f.Bytes()
+	t := conntrack.Tuple{Src: v.SrcAddr(b), Dst: v.DstAddr(b), SrcPort: v.SrcPort, DstPort: v.DstPort, Proto: v.Proto}
+	if t.Proto == packet.ProtoICMP || t.Proto == packet.ProtoICMPv6 {
+		t.SrcPort, t.DstPort = uint16(b[v.L4+4])<<8|uint16(b[v.L4+5]), v.SrcPort
+	}
+	return t
+}
+
+// alike reports whether two choices are of one range, and neither is what was there.
+func alike(e *dialogue, was uint16, a, b conntrack.Tuple) bool {
+	kept := func(x uint16) bool { return x == was }
+	class := func(x uint16) int {
+		switch {
+		case isICMP(e.proto):
+			return 0
+		case x < 512:
+			return 1
+		case x < 1024:
+			return 2
+		}
+		return 3
+	}
+	if a.Dst != b.Dst || a.DstPort != b.DstPort || class(a.SrcPort) != class(b.SrcPort) {
+		return false
+	}
+	pool := func(x netip.Addr) bool { return x == at(e.v6, far, 20) || x == at(e.v6, far, 21) }
+	if pool(a.Src) && pool(b.Src) {
+		return kept(a.SrcPort) == kept(b.SrcPort)
+	}
+	few := func(x uint16) bool { return x >= 5000 && x <= 5063 }
+	return a.Src == b.Src && !kept(a.SrcPort) && !kept(b.SrcPort) && (a.Src != at(e.v6, far, 30) || isICMP(e.proto) || few(a.SrcPort) && few(b.SrcPort))
+}
+
+// same compares what the routers sent to the stations of a side.
+func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte) bool {
+	spoiled := false
+	if f := pt.Frame(about[0][0]); f.View.Is(packet.ViewHasL4) && !f.View.Is(packet.ViewFrag) {
+		spoiled = !packet.VerifyL4(f.Bytes(), &f.View)
+	}
+	if len(own) == 0 && spoiled && fromOwn(kernel) { // the kernel has no SCTP to look at a CRC
+		x.o.allowed[ownAnswer]++
+		return true
+	}
+	if len(kernel) != len(own) {
+		return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
+	}
+	for i := range kernel {
+		a, err := x.chosen.plain(kernel[i], true, spoiled)
+		if err != nil {
+			return x.fail("kernel: %v", err)
+		}
+		b, err := x.chosen.plain(own[i], false, spoiled)
+		if err != nil {
+			return x.fail("own: %v", err)
+		}
+		if !bytes.Equal(a, b) && sameAnswer(e, a, b) {
+			x.o.allowed[ownAnswer]++
+			for who := range e.last { // what quotes them differs too
+				e.last[who] = [2][]byte{}
+			}
+			continue
+		}
+		if !bytes.Equal(a, b) {
+			return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
+		}
+	}
+	return true
+}
+
+// fromOwn reports whether all frames are from the router's own addresses.
+func fromOwn(frames [][]byte) bool {
+	for _, b := range frames {
+		if src := tupleOf(pt.Frame(b)).Src; src != at(src.Is6(), near, 1) && src != at(src.Is6(), far, 1) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameAnswer compares answers of the routers' own stacks by what they say, not how:
+// identification and type of service are theirs.
+func sameAnswer(e *dialogue, a, b []byte) bool {
+	f, g := pt.Frame(a), pt.Frame(b)
+	t := tupleOf(f)
+	if !e.local && !fromOwn([][]byte{a}) || t != tupleOf(g) || f.View.Is(packet.ViewIPv6) != g.View.Is(packet.ViewIPv6) {
+		return false
+	}
+	if f.View.Proto == packet.ProtoTCP && a[f.View.L4+13]&pt.RST == 0 {
+		return false
+	}
+	if e.cut && !isQuery(&f.View) { // the kernel quotes what it has reassembled
+		return true
+	}
+	for _, x := range [][]byte{a, b} {
+		if f.View.Is(packet.ViewIPv4) {
+			x[f.View.L3+1] = 0
+			clear(x[f.View.L3+4 : f.View.L3+8]) // and DF
+			clear(x[f.View.L3+10 : f.View.L3+12])
+		}
+	}
+	return bytes.Equal(a, b)
+}
+
+// fail says what differs, and after what.
+func (x *trial) fail(format string, args ...any) bool {
+	x.o.t.Helper()
+	x.o.bad++
+	x.o.t.Errorf("%s\nafter %s", fmt.Sprintf(format, args...), x.history)
+	return false
+}
+
+// bits of the status that both have.
+const bits = conntrack.SeenReply | conntrack.Assured | conntrack.Confirmed | conntrack.SrcNAT | conntrack.DstNAT
+
+// sameState compares the connections.
+func (x *trial) sameState() bool {
+	kernel := map[conntrack.Tuple]conntracktest.Entry{}
+	x.began = append(x.began, x.o.watch.Began()...)
+	for _, t := range x.began {
+		if e, ok := x.o.ct.Get(t); ok && e.Original == t {
+			kernel[x.chosen.tuple(conntrack.Tuple(t))] = e
+		}
+	}
+	var wrong string
+	c := x.o.lab.n.Connections()
+	c.setTime()
+	c.Table().Entries(nil, c.Now(), func(own *conntrack.Entry) bool {
+		e, ok := kernel[own.Original]
+		delete(kernel, own.Original)
+		if !ok {
+			wrong += fmt.Sprintf("\n we have %s, the kernel has not", own.Append(nil, conntrack.ListAccount))
+		} else if diff := x.differ(&e, own); diff != "" {
+			wrong += fmt.Sprintf("\n of %v: %s", own.Original, diff)
+		}
+		return true
+	})
+	for _, e := range kernel {
+		wrong += fmt.Sprintf("\n the kernel has %+v, we have not", e)
+	}
+	return wrong == "" || x.fail("connections:%s", wrong)
+}
+
+// differ says what two entries of one connection differ in. The kernel's clock goes on.
+func (x *trial) differ(k *conntracktest.Entry, own *conntrack.Entry) string {
+	if reply := x.chosen.tuple(conntrack.Tuple(k.Reply)); reply != own.Reply {
+		return fmt.Sprintf("reply %v, the kernel has %v", own.Reply, reply)
+	}
+	if a, b := conntrack.Status(k.Status)&bits, own.Status&bits; a != b {
+		return fmt.Sprintf("status %v, the kernel has %v", b, a)
+	}
+	if name := k.StateName(); name != own.State {
+		return fmt.Sprintf("state %s, the kernel has %s", own.State, name)
+	}
+	if d := int32(own.Timeout - k.Timeout); d < -2 || d > 2 {
+		return fmt.Sprintf("timeout %d, the kernel has %d", own.Timeout, k.Timeout)
+	}
+	if k.Packets == own.Packets && k.Bytes == own.Bytes {
+		return ""
+	}
+	for _, e := range x.talks {
+		if e.cut {
+			x.o.allowed[countedPieces]++
+			return ""
+		}
+	}
+	return fmt.Sprintf("counted %d, %d, the kernel %d, %d", own.Packets, own.Bytes, k.Packets, k.Bytes)
+}
+
+// clean ends all connections.
+func (x *trial) clean() {
+	for _, t := range append(x.began, x.o.watch.Began()...) {
+		x.o.ct.Delete(t)
+	}
+	c := x.o.lab.n.Connections()
+	c.Table().Delete(nil, c.Now())
+}
