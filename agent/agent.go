@@ -115,6 +115,8 @@ type Agent struct {
 	gone chan struct{}
 	// failed tells the mender that an attachment has failed.
 	failed chan struct{}
+	// learned tells that the dataplane may have learned something.
+	learned chan struct{}
 
 	// configErr is why the file of networks was not applied at the start. Nil: it
 	// was, or another has been applied since.
@@ -177,7 +179,7 @@ func (a *Agent) configure(ctx context.Context) {
 func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
 		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
-		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1),
+		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -256,6 +258,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.reap(ctx) })
 	wg.Go(func() { a.mend(ctx) })
 	wg.Go(func() { a.tend(ctx) })
+	wg.Go(func() { a.learn(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

@@ -143,7 +143,7 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 
 // plug opens the packet socket of a host end and gives it to the dataplane.
 func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
-	f, err := openPort(a.hostNS, rec)
+	f, err := openPort(a.hostNS, rec, nil)
 	if err != nil {
 		return err
 	}

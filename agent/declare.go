@@ -205,6 +205,10 @@ func (d *declaration) namespaces() error {
 			return err
 		}
 		n.Connections.declare(&c.Connections)
+		n.Connections.Masquerades = len(d.is.masquerades(c.Name)) > 0
+		if n.Connections.Masquerades && !n.Connections.tracks() {
+			return d.fault(fmt.Sprintf("namespaces[%d].conntrack.track", i), errors.New("false, but an uplink of the namespace masquerades"))
+		}
 		d.is.namespaces = append(d.is.namespaces, n)
 		d.compare("table", c.Name, tableLines(old.Tables), tableLines(n.Tables))
 		d.compare("neighbour", c.Name, lines(old.Neighbours), lines(n.Neighbours))

@@ -41,6 +41,13 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	found := a.findDataplane(ctx)
+	own, err := identify(a.ownNS)
+	if err != nil {
+		return err
+	}
+	if err := a.store.update(func(t *txn) error { return t.forgetOldBoot(own.Boot, &a.sets) }); err != nil {
+		a.log.Error("what uplinks learned in another boot", "err", err)
+	}
 	st, err := a.store.read()
 	if err != nil {
 		return err
@@ -215,7 +222,7 @@ func (r *restorer) attachments() error {
 		if kept[name] {
 			continue
 		}
-		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, name); err != nil {
 			return err
 		}
 	}
@@ -236,7 +243,7 @@ func (r *restorer) clear() error {
 		if known[name] {
 			continue
 		}
-		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, name); err != nil {
 			return err
 		}
 		delete(r.ends, name)
@@ -304,7 +311,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return r.open(rec)
 	}
 	if there { // of an interrupted attachment that had the same port
-		if err := veth.DeletePair(r.a.hostNS, end.Name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, end.Name); err != nil {
 			return err
 		}
 	}
@@ -316,7 +323,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return errNamespaceGone
 	}
 	defer ns.Close()
-	if _, err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {
+	if err := r.make(rec, ns); err != nil {
 		return err
 	}
 	r.ends[rec.hostIfName()] = veth.HostEnd{Name: rec.hostIfName()}
@@ -324,8 +331,18 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 	return r.open(rec)
 }
 
+// make makes the host end of an attachment again, with its other end in ns.
+func (r *restorer) make(rec *attachmentRecord, ns netns.NsHandle) error {
+	n := r.st.network(rec.Network)
+	if rec.Uplink {
+		return r.a.makeEnd(rec, n)
+	}
+	_, err := r.a.createPair(rec, n, ns)
+	return err
+}
+
 func (r *restorer) open(rec *attachmentRecord) error {
-	f, err := openPort(r.a.hostNS, rec)
+	f, err := openPort(r.a.hostNS, rec, r.st.network(rec.Network))
 	if err == nil {
 		r.opened[rec.Port] = f
 	}
@@ -336,6 +353,9 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
+		if rec.Uplink && r.st.hostConfig(rec) == nil {
+			continue // the router's neighbours are asked by the router
+		}
 		ns, same, err := r.a.placeOf(rec)
 		if err == nil && same {
 			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.configured())

@@ -37,11 +37,15 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 			continue
 		}
 		up := a.publicUplink(st, n, rec)
-		up.HostForwards = forwarded(up.Addresses, v4, v6)
+		up.HostForwards = up.NIC == nil && forwarded(up.Addresses, v4, v6)
 		if q.stats {
 			up.Stats = a.stats(rec.Port)
 		}
-		up.Line = uplinkText(&up)
+		if up.NIC == nil {
+			up.Line = uplinkText(&up)
+		} else {
+			up.Line = nicText(&up)
+		}
 		out = append(out, up)
 	}
 	for _, n := range st.bySocket() {
@@ -69,6 +73,12 @@ func (a *Agent) publicUplink(st *state, n *networkRecord, rec *attachmentRecord)
 		MTU: n.MTU, VRF: n.VRF, MAC: n.MAC.String(), Addresses: n.ends(), PeerMAC: rec.MAC.String(), Peers: rec.addrs(),
 		DefaultRoute: n.Uplink.DefaultRoute, HostRoutes: []netip.Prefix{}, Masquerade: n.Uplink.Masquerade, Forward: n.Uplink.Forward,
 		State: rec.State, Fault: rec.Fault,
+	}
+	if nic := n.Uplink.NIC; nic != nil {
+		up.Type, up.Peers, up.PeerMAC, up.NIC = "nic", nil, "", n.publicNIC()
+		if up.Fault == "" {
+			up.Fault = nic.Clash
+		}
 	}
 	if n.Uplink.HostRoutes {
 		up.HostRoutes = append(up.HostRoutes, st.behind(n)...)

@@ -87,6 +87,7 @@ func (s *state) networkSpec(n *networkRecord, devices map[string]string, also st
 		VRF:      n.VRF,
 		Device:   deviceSpec(n.Device, routing.ReverseStrict),
 		Autoconf: s.services(n),
+		Learn:    n.learnSpec(),
 		Bridge: netstack.BridgeSpec{
 			Index: n.Port, MAC: n.MAC, MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, MaxEntries: n.FDBMax, MaxPerPort: n.FDBMaxPerPort,

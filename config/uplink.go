@@ -14,26 +14,21 @@ import (
 // MaxUplinks bounds those of a file.
 const MaxUplinks = 64
 
-// The types of uplinks.
-const (
-	// UplinkHost is a veth to the host's own network namespace.
-	UplinkHost = "host"
-	// UplinkSocket ends connections and goes on with sockets of the host.
-	UplinkSocket = "socket"
-)
-
 // Uplink is a way out of a namespace.
 type Uplink struct {
+	// Type is one of those above; NIC is what UplinkNIC has, nil otherwise. What is said
+	// of addresses and Masquerade is not for UplinkSocket, HostRoutes and Forward are for
+	// UplinkHost only.
+	Type string
+	NIC  *NIC
 	// Name is as that of a network, and no network's.
 	Name string
 	// Namespace is the one that the uplink is a device of. It is in the file.
 	Namespace string
-	// Type is one of the above. What is said of addresses, IfName, HostRoutes,
-	// Masquerade and Forward is for UplinkHost only.
-	Type string
 	// Addresses are those of Sluice's end, one of each family at most, with the length
 	// of a prefix that only Peers, of the same place in the list, share with it. None:
-	// they are to be picked, of the families that the namespace's networks have.
+	// they are to be picked, of the families that the namespace's networks have. Of a
+	// nic's, they are any that the interface is to have.
 	Addresses []netip.Prefix
 	Peers     []netip.Addr
 	// IfName is the host's interface.
@@ -64,6 +59,14 @@ type rawUplink struct {
 	VRF          string   `yaml:"vrf"`
 	RPFilter     *string  `yaml:"rpFilter"`
 	ClampMSS     *string  `yaml:"clampMSS"`
+
+	// Of type nic only.
+	Share    *string  `yaml:"share"`
+	Gateways []string `yaml:"gateways"`
+	DHCP     bool     `yaml:"dhcp"`
+	SLAAC    bool     `yaml:"slaac"`
+	DHCP6    bool     `yaml:"dhcp6"`
+	DNS      []string `yaml:"dns"`
 }
 
 // spaces are the declared namespaces, and those of networks that an uplink names.
@@ -157,6 +160,10 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 }
 
 func (v *validator) uplink(field string, r *rawUplink) Uplink {
+	v.typed(field, r)
+	if r.Type == UplinkNIC {
+		return v.nicUplink(field, r)
+	}
 	u := Uplink{
 		Name: r.Name, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
 		DefaultRoute: orTrue(r.DefaultRoute), HostRoutes: orTrue(r.HostRoutes), Masquerade: r.Masquerade, Forward: r.Forward,
@@ -173,7 +180,7 @@ func (v *validator) uplink(field string, r *rawUplink) Uplink {
 		v.socketUplink(field, r)
 		u.IfName, u.HostRoutes = "", false
 	default:
-		v.fault(field+".type", "%q is not supported; expected %s or %s", r.Type, UplinkHost, UplinkSocket)
+		v.fault(field+".type", "%q is not supported; expected %s, %s or %s", r.Type, UplinkHost, UplinkNIC, UplinkSocket)
 	}
 	return u
 }
@@ -184,7 +191,7 @@ func (v *validator) socketUplink(field string, r *rawUplink) {
 		name  string
 		given bool
 	}{
-		{"addresses", len(r.Addresses) > 0},
+		{"addresses", r.Addresses != nil},
 		{"peers", len(r.Peers) > 0},
 		{"ifname", r.IfName != ""},
 		{"hostRoutes", r.HostRoutes != nil},
@@ -309,12 +316,15 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		o := &c.Uplinks[i]
 		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
-		case o.IfName == u.IfName && u.IfName != "":
+		case o.IfName == u.IfName && u.IfName != "" && !(shared(o) && shared(u)):
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
 		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
 		case same && u.HostRoutes && o.HostRoutes:
 			v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
+		}
+		if o.Namespace != u.Namespace && (o.NIC != nil || u.NIC != nil) {
+			continue // what is not on the host is of its namespace alone
 		}
 		for _, p := range masked(u.Addresses) {
 			v.clear(field+".addresses", p, masked(o.Addresses), "addresses of uplink "+o.Name)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/autoconf"
 	"sluice/dns"
 	"sluice/netstack"
 )
@@ -205,6 +206,12 @@ func (c *Client) Groups(ctx context.Context, namespace, network string) ([]Group
 // and returns how many there were.
 func (c *Client) Forget(ctx context.Context, namespace, network string, addr netip.Addr) (int, error) {
 	return table[int](ctx, c, query{What: queryForget, Namespace: namespace, Network: network, Addr: addr})
+}
+
+// Learned returns what the device of a network was told by its link, nil if it asks
+// nothing. It comes from the sandbox: what it says may be anything.
+func (c *Client) Learned(ctx context.Context, namespace, network string) (*autoconf.Learned, error) {
+	return table[*autoconf.Learned](ctx, c, query{What: queryLearned, Namespace: namespace, Network: network})
 }
 
 // Route returns where a packet would go, in the words of `ip route get`.

@@ -175,6 +175,8 @@ const (
 	// queryForget is no question: dynamic neighbours are forgotten.
 	queryForget = "forget"
 	queryStatus = "status"
+	// queryLearned is what the device of Network was told; null if it asks nothing.
+	queryLearned = "learned"
 	// Of connections, which are the process's and not a namespace's.
 	queryConns       = "connections"
 	queryConnsDelete = "connections-delete"

@@ -36,6 +36,8 @@ func (s *session) query(body []byte) (message, error) {
 		return list(sockets(ns))
 	case queryGroups:
 		return list(groups(ns, q.Network))
+	case queryLearned:
+		return message{body: encode(ns.Learned(q.Network))}, nil
 	case queryForget:
 		return message{body: encode(forget(ns, &q))}, nil
 	case queryRoute:

@@ -175,6 +175,7 @@ func (s *server) openStack() (err error) {
 		FlowEntries: s.opts.flows,
 		BusyPoll:    s.opts.busyPoll,
 		PortDown:    s.portDown,
+		Learned:     func() { s.events.push(Event{Kind: EventLearned, Time: time.Now()}) },
 		Connections: s.conns,
 		Dialer:      s.dialler,
 		HostDNS:     s.relay,

@@ -139,7 +139,7 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 			return nil, err
 		}
 	} else {
-		n.bridge, n.link, n.conf = old.bridge, old.link, old.conf
+		n.bridge, n.link, n.conf, n.learn = old.bridge, old.link, old.conf, old.learn
 		if bridgeOptions(&spec.Bridge) != bridgeOptions(&old.spec.Bridge) {
 			n.bridge = bridge.New(bridgeOptions(&spec.Bridge))
 		}

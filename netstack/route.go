@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/fragment"
 	"sluice/neigh"
@@ -112,6 +113,10 @@ func routed(f *packet.Frame, tag bridge.Tag) bool {
 	return f.View.Is(packet.ViewIP) && wants(&f.View, tag)
 }
 
+// answers reports whether a packet for a local port may be what its device has asked
+// for: the address that it is for, and the way to its source, are not known before.
+func answers(local *port, v *packet.View) bool { return local.learn != nil && autoconf.ForLearner(v) }
+
 // enter takes frame i, which the bridge sends to the local port, to the router.
 func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	t.note(in, v, i)
@@ -131,9 +136,10 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 }
 
 // heeds reports whether the host stack behind out is to hear of frame i, which is for
-// everybody: the router has no objections to its source.
+// everybody: the router has no objections to its source, or it may be what makes that
+// known, as a client of DHCP hears it.
 func (t *turn) heeds(in, out *port, i int) bool {
-	if !t.frames[i].View.Is(packet.ViewIP) {
+	if v := &t.frames[i].View; !v.Is(packet.ViewIP) || answers(out, v) {
 		return true
 	}
 	c := crossing{in: in}

@@ -119,6 +119,10 @@ type NetworkSpec struct {
 	// DNS makes the gateway's addresses answer for names, see NamespaceSpec.DNS, and
 	// gives the containers names.
 	DNS bool `json:"dns,omitempty"`
+	// Learn is what the network's device asks of the link behind its ports, as a host
+	// would. What it is told is told on (Namespace.Learned), and becomes addresses and
+	// routes by the next snapshot.
+	Learn autoconf.Learn `json:"learn,omitzero"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel
@@ -190,7 +194,8 @@ type PortSpec struct {
 	// the devices of the namespace. Empty: no rule can name it.
 	Device string `json:"device,omitempty"`
 	// MAC of the container: a static FDB entry and a permanent neighbour.
-	// Unique in the network, unicast and not zero.
+	// Unique in the network and unicast. Zero: behind the port is nobody in
+	// particular, but a link with stations that are learned.
 	MAC packet.MAC `json:"mac"`
 	// MTU of the port in bytes of IP packet, 68 (RFC 791) to 65535.
 	MTU int `json:"mtu"`

@@ -291,7 +291,7 @@ func linkLocal(mac packet.MAC) netip.Prefix {
 // hostAddresses are the addresses that the host stack is to have in a network: the
 // gateway's, and a link-local one if any of those is IPv6.
 func (s *NetworkSpec) hostAddresses() []netip.Prefix {
-	if !s.hasIPv6() {
+	if !s.hasIPv6() && !s.Learn.SLAAC && !s.Learn.DHCP6 {
 		return s.Addresses
 	}
 	ll := linkLocal(s.Bridge.MAC)

@@ -241,8 +241,8 @@ func DeletePair(hostNS netns.NsHandle, hostName string) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", hostName, err)
 	}
-	if link.Type() != "veth" {
-		return fmt.Errorf("%w: %s is not a veth", ErrConfig, hostName)
+	if _, moved := readMemo(link.Attrs().Alias); moved || link.Type() != "veth" {
+		return fmt.Errorf("%w: %s is not a pair's", ErrConfig, hostName)
 	}
 	return deleteLink(h, link)
 }
