@@ -48,7 +48,7 @@ type uplinkRecord struct {
 	HostRoutes   bool   `json:"host_routes"`
 	Masquerade   bool   `json:"masquerade"`
 	Forward      bool   `json:"forward"`
-	// NIC is what one of that type has beside, see uplink_nic.go.
+	// NIC makes it one of type nic, see uplink_nic.go.
 	NIC *nicRecord `json:"nic,omitempty"`
 }
 

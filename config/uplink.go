@@ -14,27 +14,17 @@ import (
 // MaxUplinks bounds those of a file.
 const MaxUplinks = 64
 
-// The types of uplinks.
-const (
-	// UplinkHost is a veth to the host's own network namespace.
-	UplinkHost = "host"
-	// UplinkSocket ends connections and goes on with sockets of the host.
-	UplinkSocket = "socket"
-	// UplinkNIC is an interface of the host's.
-	UplinkNIC = "nic"
-)
-
 // Uplink is a way out of a namespace.
 type Uplink struct {
+	// Type is one of those above; NIC is what UplinkNIC has, nil otherwise. What is said
+	// of addresses and Masquerade is not for UplinkSocket, HostRoutes and Forward are for
+	// UplinkHost only.
+	Type string
+	NIC  *NIC
 	// Name is as that of a network, and no network's.
 	Name string
 	// Namespace is the one that the uplink is a device of. It is in the file.
 	Namespace string
-	// Type is one of the above. What is said of addresses, IfName, HostRoutes,
-	// Masquerade and Forward is for UplinkHost only, and what NIC says for UplinkNIC; it
-	// is nil otherwise.
-	Type string
-	NIC  *NIC
 	// Addresses are those of Sluice's end, one of each family at most, with the length
 	// of a prefix that only Peers, of the same place in the list, share with it. None:
 	// they are to be picked, of the families that the namespace's networks have. Of a
@@ -201,7 +191,7 @@ func (v *validator) socketUplink(field string, r *rawUplink) {
 		name  string
 		given bool
 	}{
-		{"addresses", len(r.Addresses) > 0},
+		{"addresses", r.Addresses != nil},
 		{"peers", len(r.Peers) > 0},
 		{"ifname", r.IfName != ""},
 		{"hostRoutes", r.HostRoutes != nil},

@@ -10,6 +10,16 @@ import (
 	"sluice/iproute"
 )
 
+// The types of uplinks.
+const (
+	// UplinkHost is a veth to the host's own network namespace.
+	UplinkHost = "host"
+	// UplinkNIC is an interface of the host's.
+	UplinkNIC = "nic"
+	// UplinkSocket ends connections and goes on with sockets of the host.
+	UplinkSocket = "socket"
+)
+
 // MaxUplinkAddrs bounds the addresses of a nic uplink, MaxNameservers its servers of
 // names.
 const (

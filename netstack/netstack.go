@@ -113,9 +113,7 @@ func New(o Options) (*Netstack, error) {
 // build makes a Netstack whose workers do not run: a test does their rounds.
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
-	n := &Netstack{
-		opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1),
-	}
+	n := &Netstack{opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1)}
 	n.boot.Store(int64(bootSeconds()))
 	n.view.Store(new(view))
 	for i := range o.Workers {

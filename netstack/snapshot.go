@@ -116,13 +116,13 @@ type NetworkSpec struct {
 	// Autoconf is what the network tells containers that configure themselves:
 	// router advertisements, DHCP, DHCPv6. Zero: nothing.
 	Autoconf autoconf.Config `json:"autoconf,omitzero"`
+	// DNS makes the gateway's addresses answer for names, see NamespaceSpec.DNS, and
+	// gives the containers names.
+	DNS bool `json:"dns,omitempty"`
 	// Learn is what the network's device asks of the link behind its ports, as a host
 	// would. What it is told is told on (Namespace.Learned), and becomes addresses and
 	// routes by the next snapshot.
 	Learn autoconf.Learn `json:"learn,omitzero"`
-	// DNS makes the gateway's addresses answer for names, see NamespaceSpec.DNS, and
-	// gives the containers names.
-	DNS bool `json:"dns,omitempty"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel
