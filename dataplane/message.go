@@ -177,6 +177,7 @@ const (
 	queryConnEvents  = "connection-events"
 	queryConnsDeaf   = "connection-events-end"
 	queryBindings    = "nat-bindings"
+	queryBackends    = "nat-backends"
 	queryConnFile    = "connection-file" // answered with its fd
 )
 
