@@ -91,6 +91,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathNAT, list(a, func(_ context.Context, q query) ([]api.NATRule, error) { return a.natList(q) }))
 	mux.HandleFunc("GET "+api.PathBindings, list(a, a.bindingList))
 	mux.HandleFunc("GET "+api.PathPublished, list(a, func(_ context.Context, q query) ([]api.Published, error) { return a.publishedList(q) }))
+	mux.HandleFunc("GET "+api.PathServices, list(a, a.serviceList))
 	mux.HandleFunc("GET "+api.PathRouteGet, one(a, a.routeGet))
 	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		s, err := within(a, func() (*api.Status, error) { return a.status(r.Context()) })

@@ -50,6 +50,7 @@ const (
 	PathNAT         = "/v1/nat"
 	PathBindings    = "/v1/nat/bindings"
 	PathPublished   = "/v1/published"
+	PathServices    = "/v1/services"
 
 	DefaultSocket = "/run/sluice/sluiced.sock"
 )
