@@ -165,7 +165,9 @@ type crossing struct {
 
 	// Of the namespaces that track connections:
 	tracks  bool           // it has been in one
-	passing bool           // it is in one, see there
+	hooked  bool           // it is in one
+	passing bool           // with a connection, see there
+	bridged bool           // it stays in its network
 	resumed bool           // it was held, and ports are known
 	ported  bool           // it is a fragment, with
 	ports   fragment.Ports // of its flow
@@ -216,7 +218,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		p.Port = c.in.index
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
-	if c.passing {
+	if c.hooked {
 		p.Hooks, p.Translated, p.As = &t.passing, t.passing.moved, t.passing.as(p.Frame)
 	}
 	return p
