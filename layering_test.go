@@ -179,8 +179,9 @@ func layers() map[string]edges {
 		"test/traffic/report":     {},
 		"test/traffic":            fromOutside("test/traffic/report"),
 		"test/lab":                fromOutside("test/traffic/report"),
-		"test/e2e":                fromOutside("test/traffic/report", "test/lab"),
-		"test/bench":              fromOutside("test/traffic/report", "test/lab"),
+		"test/e2e":                fromOutside("test/traffic/report", "test/lab", "test/trial"),
+		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
+		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 	}
 }
 
