@@ -34,8 +34,8 @@ type Daemon struct {
 	network    string // of Connect
 	home       *NS    // where it runs; nil: in the host's namespace
 	flags      []string
-	proc       *Proc  // the agent; nil while there is none
-	dataplane  int    // last known process id, to look for when all is over
+	proc       *Proc // the agent; nil while there is none
+	dataplane  int   // last known process id, to look for when all is over
 }
 
 // Daemon starts sluiced and declares the networks of a YAML text.
