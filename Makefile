@@ -41,11 +41,12 @@ help: ## list the targets
 build: ## static binaries into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ $(PROGRAMS)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.release=$(VERSION)' -o $(BIN)/cni/sluice ./cni-plugin
 	@# The sandboxed process executes sluiced again as a user of its own, whatever the umask.
-	@chmod 0755 $(BIN) $(BIN)/*
+	@chmod 0755 $(BIN) $(BIN)/* $(BIN)/cni/*
 
 .PHONY: test
-test: setup lint unit e2e ## what has to be green: setup, lint, unit, e2e (as root)
+test: setup lint unit e2e e2e-containerd ## what has to be green: setup, lint, unit, e2e, e2e-containerd (as root)
 
 .PHONY: unit
 unit: $(STAMP) ## unit tests with the race detector (as root: some make namespaces)
@@ -55,6 +56,10 @@ unit: $(STAMP) ## unit tests with the race detector (as root: some make namespac
 e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
 	@if [ "$$(id -u)" != 0 ]; then echo 'make e2e: must be root: it makes network namespaces and veth pairs' >&2; exit 1; fi
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 12m $(E2E)
+
+.PHONY: e2e-containerd
+e2e-containerd: build ## pods in a real containerd, with the CNI plugin (as root)
+	cd test/containerd && SLUICE_BIN="$(CURDIR)/$(BIN)" go test -count=1 -timeout 10m ./...
 
 .PHONY: lint
 lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
@@ -113,6 +118,7 @@ $(STAMP): tools/go.mod tools/go.sum
 install: build ## install programs, systemd unit and example configuration under DESTDIR
 	install -D -m 0755 $(BIN)/sluiced $(DESTDIR)$(PREFIX)/sbin/sluiced
 	install -D -m 0755 $(BIN)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	install -D -m 0755 $(BIN)/cni/sluice $(DESTDIR)/opt/cni/bin/sluice
 	install -d -m 0755 $(DESTDIR)/etc/systemd/system $(DESTDIR)/etc/sluice
 	sed 's|@PREFIX@|$(PREFIX)|g' dist/sluiced.service > $(DESTDIR)/etc/systemd/system/sluiced.service
 	@# An edited configuration is the administrator's: it is never overwritten.

@@ -71,6 +71,7 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
+		"dial": {},
 		"uplink": {
 			"veth":   "it enters the host's network namespace",
 			"packet": "MAC addresses",
@@ -103,13 +104,21 @@ func layers() map[string]edges {
 			"routing":   "its errors are in ip(8)'s words",
 			"packet":    "protocols have numbers",
 		},
+		"dns": {"nat": "DNS64 makes addresses as the translator takes them apart"},
+
+		"proxy": {
+			"dial":  "the sockets that it goes on with",
+			"trace": "what it refuses is dropped with a reason",
+		},
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
+			"proxy":        "a socket uplink, where connections end",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
+			"dns":          "what the gateways answer for names",
 			"routing":      "the snapshot has routes and rules",
 			"neigh":        "who is where, for the router",
 			"autoconf":     "router advertisements and DHCP of a network",
@@ -125,9 +134,11 @@ func layers() map[string]edges {
 		// Row 5: the sandboxed process; leases.
 		"dataplane": {
 			"netstack": "it is what runs in the sandbox",
+			"dial":     "by which it asks for sockets",
 
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
+			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
 			"trace": "the counter file that it maps",
@@ -142,6 +153,8 @@ func layers() map[string]edges {
 			"autoconf": "the services of a network are its",
 			"packet":   "the MAC address of a link that is checked",
 			"natspec":  "translation and published ports are in its words",
+			"ipam":     "ranges of addresses are its",
+			"dns":      "it says what a domain, a name and an upstream are",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -152,6 +165,7 @@ func layers() map[string]edges {
 			"ipam":      "it leases addresses",
 			"veth":      "it makes pairs and opens sockets",
 			"uplink":    "what the host has for an uplink",
+			"dial":      "it makes sockets for the dataplane",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",
@@ -160,6 +174,7 @@ func layers() map[string]edges {
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
 			"nat":          "the snapshot has its rules",
+			"dns":          "the snapshot says how names are answered",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",
@@ -171,6 +186,7 @@ func layers() map[string]edges {
 			"agent":     "sluiced run",
 			"dataplane": "sluiced dataplane: the same binary, executed again",
 		},
+		"cni-plugin": {"api": "the plugin is a client, too"},
 		"cmd/sluice": {"api": "the CLI is a client like any other"},
 
 		// Tests from outside see what a user of the daemon or the library sees.
@@ -182,6 +198,7 @@ func layers() map[string]edges {
 		"test/e2e":                fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
+		"test/containerd":         {}, // a module of its own, that sees programs only
 	}
 }
 

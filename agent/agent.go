@@ -50,6 +50,9 @@ type Options struct {
 	// BusyPoll is how long at most an idle worker looks for more before it
 	// sleeps. 0 is 50 microseconds, less than 0 not at all.
 	BusyPoll time.Duration
+	// ResolvConf is the resolv.conf(5) of the resolvers that containers' names are looked
+	// up with. Empty: /etc/resolv.conf.
+	ResolvConf string
 	// LogLevel is the lowest level of what the dataplane logs.
 	LogLevel slog.Level
 	// Log takes the agent's log and the dataplane's. Nil: discard.
@@ -69,6 +72,9 @@ func (o *Options) setDefaults() (err error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ResolvConf == "" {
+		o.ResolvConf = resolvConf
 	}
 	if o.Ready == nil {
 		o.Ready = func() {}
@@ -102,12 +108,15 @@ type Agent struct {
 	plane     *plane
 	sets      sets
 	watch     connWatch
+	resolvers hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.
 	gone chan struct{}
 	// failed tells the mender that an attachment has failed.
 	failed chan struct{}
+	// learned tells that the dataplane may have learned something.
+	learned chan struct{}
 
 	// configErr is why the file of networks was not applied at the start. Nil: it
 	// was, or another has been applied since.
@@ -143,6 +152,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	a.configure(ctx)
+	a.cniLeft(ctx)
 	return a.run(ctx)
 }
 
@@ -169,7 +179,7 @@ func (a *Agent) configure(ctx context.Context) {
 func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
 		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
-		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1),
+		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -198,7 +208,7 @@ func open(o Options) (_ *Agent, err error) {
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}
-	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume}
+	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay}
 	a.plane.start = dataplane.StartConfig{
 		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}
@@ -248,6 +258,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.reap(ctx) })
 	wg.Go(func() { a.mend(ctx) })
 	wg.Go(func() { a.tend(ctx) })
+	wg.Go(func() { a.learn(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

@@ -39,7 +39,7 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	if err := a.refuseOwn(r.Netns, id); err != nil {
 		return nil, err
 	}
-	rec, n, err := a.intend(r, id)
+	rec, n, err := a.intend(r, id, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,11 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	if err != nil {
 		return nil, err
 	}
-	return &api.AttachReply{Attachment: st.public(rec), Gateways: gateways, GatewayMAC: n.MAC.String()}, nil
+	reply := &api.AttachReply{Attachment: st.public(rec), Gateways: gateways, GatewayMAC: n.MAC.String()}
+	if st.answersDNS(n) {
+		reply.DNS, reply.Search = n.Gateways, st.search(n)
+	}
+	return reply, nil
 }
 
 // openContainer opens the namespace that a request names.
@@ -100,9 +104,9 @@ func (a *Agent) refuseOwn(name string, id nsIdentity) error {
 }
 
 // intend decides and writes the record down. Nothing but the file has changed.
-func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity) (rec *attachmentRecord, n *networkRecord, err error) {
+func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity, cni *cniRecord) (rec *attachmentRecord, n *networkRecord, err error) {
 	err = a.store.update(func(t *txn) error {
-		if rec, n, err = decide(t.state, r, ns, newID()); err != nil {
+		if rec, n, err = decide(t.state, r, ns, newID(), cni); err != nil {
 			return err
 		}
 		if err := t.putNetwork(n); err != nil {
@@ -139,7 +143,7 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 
 // plug opens the packet socket of a host end and gives it to the dataplane.
 func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
-	f, err := openPort(a.hostNS, rec)
+	f, err := openPort(a.hostNS, rec, nil)
 	if err != nil {
 		return err
 	}
@@ -195,13 +199,26 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 		}
 	}
 	return a.store.update(func(t *txn) error {
-		for _, rec := range recs {
-			if err := t.dropAttachment(rec.ID); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.drop(recs)
 	})
+}
+
+// drop forgets attachments, whose addresses are in quarantine from now on.
+func (t *txn) drop(recs []*attachmentRecord) error {
+	for _, rec := range recs {
+		if err := t.dropAttachment(rec.ID); err != nil {
+			return err
+		}
+		n := t.state.network(rec.Network)
+		if n == nil || n.Leases.Quarantine == 0 {
+			continue
+		}
+		n.release(rec.addrs(), t.state.now)
+		if err := t.putNetwork(n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropRules removes the rules that an attachment made in its container, which don't

@@ -31,6 +31,8 @@ type connectionsRecord struct {
 	// Zone is the namespace's in the table of connections, from the first time that
 	// it tracks some until it is gone; 0: not yet.
 	Zone uint16 `json:"zone,omitempty"`
+	// Masquerades says that an uplink of the namespace hides what leaves by it.
+	Masquerades bool `json:"masquerades,omitempty"`
 	// NAT and Published are kept as text.
 	NAT       []natspec.Statement `json:"nat,omitempty"`
 	Published []natspec.Publish   `json:"published,omitempty"`
@@ -41,7 +43,7 @@ func (c *connectionsRecord) tracks() bool {
 	if c.Track != nil {
 		return *c.Track
 	}
-	return len(c.NAT)+len(c.Published) > 0
+	return len(c.NAT)+len(c.Published) > 0 || c.Masquerades
 }
 
 // declare takes over what the file says, and keeps the zone.
@@ -150,6 +152,9 @@ func (s *state) natRules(n *namespaceRecord, also string) (out []natRule) {
 			out = append(out, natRule{rules[i], "publish " + p.String(), true})
 		}
 		hairpin = hairpin || len(rules) > 0
+	}
+	for _, rule := range s.masquerades(n.Name) {
+		out = append(out, natRule{rule, rule.Name, true})
 	}
 	if hairpin {
 		out = append(out, natRule{natspec.Hairpin(), natspec.Hairpin().Name, true})

@@ -24,18 +24,19 @@ const defaultIfName = "eth0"
 // decide turns a request into a complete record, or says what is wrong with it.
 // It is pure: it looks at the state, asks nobody and changes nothing but n.Last
 // of the network, for the caller to put back.
-func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string) (*attachmentRecord, *networkRecord, error) {
+func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string, cni *cniRecord) (*attachmentRecord, *networkRecord, error) {
 	n, err := decideNetwork(st, r.Network)
 	if err != nil {
 		return nil, nil, err
 	}
 	rec := &attachmentRecord{
 		ID: id, Network: n.Name, Netns: netnsPlace(r.Netns), NS: ns,
-		IfName: r.IfName, MTU: r.MTU, Offload: r.Offload == nil || *r.Offload, State: api.StateCreating,
+		IfName: r.IfName, MTU: r.MTU, Offload: r.Offload == nil || *r.Offload, State: api.StateCreating, CNI: cni,
 	}
 	steps := []func() error{
 		func() error { return decideIfName(st, rec) },
 		func() error { return decideName(st, r, rec) },
+		func() error { return decideAliases(r, rec) },
 		func() error { return decideMTU(n, rec) },
 		func() error { return decideMAC(st, r, rec) },
 		func() error { return decideAddresses(st, r, n, rec) },
@@ -169,11 +170,14 @@ func decideAddresses(st *state, r *api.AttachRequest, n *networkRecord, rec *att
 	if err != nil {
 		return err
 	}
-	used := st.holder(n.Name)
+	used := n.taken(st.holder(n.Name), st.now)
 	for i, subnet := range n.Subnets {
 		wish, field := wish4, "ip"
 		if subnet.Addr().Is6() {
 			wish, field = wish6, "ip6"
+		}
+		if !wish.IsValid() && rec.CNI.fixed() {
+			continue
 		}
 		addr := wish
 		if wish.IsValid() {

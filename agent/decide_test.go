@@ -35,7 +35,7 @@ func oneNetwork() *state {
 
 func TestDecideFillsEverything(t *testing.T) {
 	st := oneNetwork()
-	got, n, err := decide(st, &api.AttachRequest{Netns: "tan"}, nsIdentity{Cookie: 8}, "id1")
+	got, n, err := decide(st, &api.AttachRequest{Netns: "tan"}, nsIdentity{Cookie: 8}, "id1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestDecideNames(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: tt.netns, IfName: tt.ifname}, nsIdentity{Cookie: 8}, "id1")
+			got, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: tt.netns, IfName: tt.ifname}, nsIdentity{Cookie: 8}, "id1", nil)
 			if err != nil || got.Name != tt.want {
 				t.Errorf("got %+v, %v; want name %s", got, err, tt.want)
 			}
@@ -132,7 +132,7 @@ func TestDecideRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			tt.r.Netns = "tan"
-			rec, _, err := decide(tt.st, &tt.r, nsIdentity{Cookie: 8}, "id1")
+			rec, _, err := decide(tt.st, &tt.r, nsIdentity{Cookie: 8}, "id1", nil)
 			e, ok := errors.AsType[*api.Error](err)
 			if !ok {
 				t.Fatalf("got %+v, %v", rec, err)
@@ -146,12 +146,12 @@ func TestDecideRefuses(t *testing.T) {
 
 func TestDecideSameInterfaceOfANamespace(t *testing.T) {
 	// The same namespace by another path: its identity tells.
-	_, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: "pid:77"}, nsIdentity{Cookie: 7}, "id1")
+	_, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: "pid:77"}, nsIdentity{Cookie: 7}, "id1", nil)
 	if api.CodeOf(err) != api.CodeExists || err.Error() != "eth0 in pid:77 is attached already, as red" {
 		t.Errorf("got %v", err)
 	}
 	// Another namespace by the same path.
-	if _, _, err = decide(oneNetwork(), &api.AttachRequest{Netns: "red"}, nsIdentity{Cookie: 9}, "id1"); err != nil {
+	if _, _, err = decide(oneNetwork(), &api.AttachRequest{Netns: "red"}, nsIdentity{Cookie: 9}, "id1", nil); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -202,7 +202,7 @@ func TestIfNames(t *testing.T) {
 		"à": false, "a b": false, "a\tb": false, "a\x00": false, "a\x7f": false, "a\xff": false, "a\u00a0b": false,
 		"a/b": false, "eth0:1": false, "eth%d": false,
 	} {
-		_, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: "tan", IfName: name}, nsIdentity{Cookie: 8}, "id1")
+		_, _, err := decide(oneNetwork(), &api.AttachRequest{Netns: "tan", IfName: name}, nsIdentity{Cookie: 8}, "id1", nil)
 		e, _ := errors.AsType[*api.Error](err)
 		if want != (err == nil) || !want && (e == nil || e.Field != "ifname" || e.Code != api.CodeInvalid) {
 			t.Errorf("%q: %v", name, err)
@@ -232,7 +232,7 @@ func TestDecideSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.r.Netns = "new"
-			rec, _, err := decide(oneNetwork(), &tt.r, nsIdentity{Cookie: 99}, "id")
+			rec, _, err := decide(oneNetwork(), &tt.r, nsIdentity{Cookie: 99}, "id", nil)
 			got := ""
 			if e, ok := errors.AsType[*api.Error](err); ok {
 				got = e.Field + ": " + e.Message

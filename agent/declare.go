@@ -19,9 +19,22 @@ import (
 	"sluice/routing"
 )
 
-// declaration is a file on its way into the state: all of it, or nothing.
+// origin is who declares: the daemon's file (zero), or a network configuration of CNI
+// by a text.
+type origin struct{ config, text string }
+
+func (o origin) String() string {
+	if o.config == "" {
+		return "the daemon's file"
+	}
+	return "the network configuration " + o.config
+}
+
+// declaration is a file on its way into the state: all of it, or nothing. What is of
+// another origin stays as it is.
 type declaration struct {
 	t       *txn
+	by      origin
 	c       *config.Config
 	was     *state // before
 	is      state  // after, as far as it has come
@@ -31,13 +44,13 @@ type declaration struct {
 
 // declare changes networks and namespaces in one transaction and lists the changes:
 // removals first, then what the file names, in its order.
-func (t *txn) declare(c *config.Config, built *sets) ([]api.Change, error) {
-	d := &declaration{t: t, c: c, was: t.state, is: *t.state, taken: t.state.numbers(), changes: []api.Change{}}
+func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, error) {
+	d := &declaration{t: t, by: by, c: c, was: t.state, is: *t.state, taken: t.state.numbers(), changes: []api.Change{}}
 	d.is.networks, d.is.namespaces = nil, nil
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -55,10 +68,72 @@ func (d *declaration) number() (uint16, error) {
 	return n, nil
 }
 
+// keep takes over what is of another origin, and refuses to have it declared here too.
+func (d *declaration) keep() error {
+	for i := range d.c.Networks {
+		if err := d.refuseOther(fmt.Sprintf("networks[%d]", i), d.c.Networks[i].Name, d.c.Networks[i].Namespace); err != nil {
+			return err
+		}
+	}
+	for i := range d.c.Uplinks {
+		if err := d.refuseOther(fmt.Sprintf("uplinks[%d]", i), d.c.Uplinks[i].Name, d.c.Uplinks[i].Namespace); err != nil {
+			return err
+		}
+	}
+	for i := range d.c.Namespaces {
+		if err := d.refuseOther(fmt.Sprintf("namespaces[%d]", i), "", d.c.Namespaces[i].Name); err != nil {
+			return err
+		}
+	}
+	for i := range d.was.networks {
+		if !d.mine(d.was.networks[i].Origin) {
+			d.is.networks = append(d.is.networks, d.was.networks[i])
+		}
+	}
+	for i := range d.was.namespaces {
+		if !d.mine(d.was.namespaces[i].Origin) {
+			d.is.namespaces = append(d.is.namespaces, d.was.namespaces[i])
+		}
+	}
+	return nil
+}
+
+// mine says whether a record's origin is the declaration's.
+func (d *declaration) mine(of string) bool { return of == d.by.config }
+
+// refuseOther refuses a network, or a namespace, that another origin has.
+func (d *declaration) refuseOther(field, network, space string) error {
+	of, there := d.was.spaceOrigin(space)
+	if n := d.was.network(network); n != nil {
+		of, there = n.Origin, true
+	}
+	if !there || d.mine(of) {
+		return nil
+	}
+	what := "network " + network
+	if network == "" {
+		what = "namespace " + space
+	}
+	return d.fault(field, fmt.Errorf("%s is declared by %s", what, origin{config: of}))
+}
+
+// spaceOrigin is who declares a namespace; false if there is no such.
+func (s *state) spaceOrigin(name string) (string, bool) {
+	for i := range s.namespaces {
+		if s.namespaces[i].Name == name {
+			return s.namespaces[i].Origin, true
+		}
+	}
+	for _, n := range s.in(name) {
+		return n.Origin, true
+	}
+	return "", false
+}
+
 func (d *declaration) networks() error {
 	for i := range d.was.networks {
 		name := d.was.networks[i].Name
-		if d.was.isUplink(name) {
+		if d.was.isUplink(name) || !d.mine(d.was.networks[i].Origin) {
 			continue
 		}
 		if slices.ContainsFunc(d.c.Networks, func(n config.Network) bool { return n.Name == name }) {
@@ -88,12 +163,13 @@ func (d *declaration) network(c *config.Network) error {
 	}
 	n := *old
 	n.declare(c)
+	n.Declared = d.by.text
 	d.is.networks = append(d.is.networks, n)
 	if err := refuseStranding(old, &n, d.was.of(n.Name)); err != nil {
 		return err
 	}
 	changes := diff(old, &n)
-	if len(changes) == 0 {
+	if len(changes) == 0 && n.Declared == old.Declared {
 		return nil
 	}
 	d.changes = append(d.changes, changes...)
@@ -102,7 +178,7 @@ func (d *declaration) network(c *config.Network) error {
 
 // addNetwork decides the port and the gateway's MAC, which stay for good.
 func (d *declaration) addNetwork(c *config.Network) (err error) {
-	var n networkRecord
+	n := networkRecord{Origin: d.by.config, Declared: d.by.text}
 	n.declare(c)
 	if n.Port, err = d.number(); err != nil {
 		return err
@@ -124,17 +200,22 @@ func (d *declaration) namespaces() error {
 			old = new(namespaceRecord)
 			d.change("add", "namespace", c.Name, "")
 		}
-		n := namespaceRecord{Name: c.Name, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections}
+		n := namespaceRecord{Name: c.Name, Origin: d.by.config, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections, DNS: c.DNS}
 		if err := d.devices(&n, old, c); err != nil {
 			return err
 		}
 		n.Connections.declare(&c.Connections)
+		n.Connections.Masquerades = len(d.is.masquerades(c.Name)) > 0
+		if n.Connections.Masquerades && !n.Connections.tracks() {
+			return d.fault(fmt.Sprintf("namespaces[%d].conntrack.track", i), errors.New("false, but an uplink of the namespace masquerades"))
+		}
 		d.is.namespaces = append(d.is.namespaces, n)
 		d.compare("table", c.Name, tableLines(old.Tables), tableLines(n.Tables))
 		d.compare("neighbour", c.Name, lines(old.Neighbours), lines(n.Neighbours))
 		d.compare("vrf", c.Name, lines(old.VRFs), lines(n.VRFs))
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
 		d.compareConnections(c.Name, &old.Connections, &n.Connections)
+		d.compare("dns", c.Name, jsonLine(old.DNS == nil, old.DNS), jsonLine(n.DNS == nil, n.DNS))
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -271,6 +352,9 @@ func (d *declaration) fault(field string, err error) error {
 func (d *declaration) forget() error {
 	for i := range d.was.namespaces {
 		old := &d.was.namespaces[i]
+		if !d.mine(old.Origin) {
+			continue
+		}
 		if slices.ContainsFunc(d.c.Namespaces, func(c config.Namespace) bool { return c.Name == old.Name }) {
 			continue
 		}
@@ -284,6 +368,9 @@ func (d *declaration) forget() error {
 		}
 	}
 	for name, list := range d.was.routes {
+		if of, _ := d.was.spaceOrigin(name); !d.mine(of) {
+			continue
+		}
 		if list.len() == 0 || slices.ContainsFunc(d.c.Namespaces, func(c config.Namespace) bool { return c.Name == name }) {
 			continue
 		}
@@ -306,6 +393,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("link", old.Name, lines(old.Links), nil)
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
 	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
+	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
 	return e.changes
 }
 

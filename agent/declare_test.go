@@ -204,7 +204,7 @@ func TestOldStateFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.update(func(tx *txn) error {
-		changes, err := tx.declare(c, new(sets))
+		changes, err := tx.declare(c, origin{}, new(sets))
 		if len(changes) != 0 {
 			t.Errorf("the file that made it changes %v", changes)
 		}

@@ -196,6 +196,7 @@ func (a *Agent) watchLinks(ctx context.Context) {
 
 // followLinks returns when the subscription or the context ends.
 func (a *Agent) followLinks(ctx context.Context, updates <-chan netlink.LinkUpdate) {
+	up := make(map[int32]bool)
 	for {
 		select {
 		case <-ctx.Done():
@@ -207,6 +208,25 @@ func (a *Agent) followLinks(ctx context.Context, updates <-chan netlink.LinkUpda
 			if u.Header.Type == unix.RTM_DELLINK {
 				a.wakeReaper()
 			}
+			a.interrupted(ctx, &u, up)
+		}
+	}
+}
+
+// interrupted sees whether an interface has its carrier again, which it had before.
+func (a *Agent) interrupted(ctx context.Context, u *netlink.LinkUpdate, up map[int32]bool) {
+	had, known := up[u.Index]
+	has := u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
+	if up[u.Index] = has; u.Header.Type == unix.RTM_DELLINK {
+		delete(up, u.Index)
+	}
+	var port uint16
+	if known && !had && has {
+		if _, err := fmt.Sscanf(u.Link.Attrs().Name, "sl%d", &port); err != nil {
+			return
+		}
+		if err := a.reconfirm(ctx, port); err != nil {
+			a.log.Error("after an interruption of a link", "err", err)
 		}
 	}
 }

@@ -21,6 +21,8 @@ func (a *Agent) consume(c *dataplane.Client) {
 		case dataplane.EventPortDown:
 			// The interface may be gone; the kernel knows better than the sandbox.
 			a.wakeReaper()
+		case dataplane.EventLearned:
+			a.wakeLearner()
 		case dataplane.EventLog:
 			log.LogAttrs(context.Background(), e.Level, "dataplane says", eventAttrs(&e)...)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"sluice/config"
 	"sluice/iproute"
 	"sluice/routing"
 )
@@ -18,6 +19,7 @@ import (
 // changed since, but for its routes.
 type namespaceRecord struct {
 	Name   string                     `json:"name"`
+	Origin string                     `json:"origin,omitempty"` // as that of a network
 	Tables map[string]routing.TableID `json:"tables,omitempty"`
 	// Rules are those of both families; nil: those that a namespace has from the
 	// beginning. None at all is something else, so it is not omitted.
@@ -27,6 +29,7 @@ type namespaceRecord struct {
 	Links      []linkRecord        `json:"links,omitempty"`
 
 	Connections connectionsRecord `json:"connections,omitzero"`
+	DNS         *config.DNS       `json:"dns,omitempty"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

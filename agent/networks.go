@@ -43,6 +43,10 @@ var errDryRun = errors.New("dry run")
 // the difference: all of it or nothing. The state file comes first; if the
 // dataplane then refuses, the file goes back.
 func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]api.Change, error) {
+	return a.declareAs(ctx, c, origin{}, dryRun)
+}
+
+func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryRun bool) ([]api.Change, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	changes := []api.Change{}
@@ -52,7 +56,7 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 	}
 	undo, err := a.store.attempt(func(t *txn) (err error) {
 		t.host = host
-		if changes, err = t.declare(c, &a.sets); err == nil && (dryRun || len(changes) == 0) {
+		if changes, err = t.declare(c, by, &a.sets); err == nil && (dryRun || len(changes) == 0 && by.config == "") {
 			return errDryRun
 		}
 		return err
@@ -186,6 +190,7 @@ func (n *networkRecord) fields() []field {
 		{"fdb.max", fmt.Sprint(n.FDBMax)},
 		{"fdb.maxPerPort", fmt.Sprint(n.FDBMaxPerPort)},
 		{"echo", fmt.Sprint(n.Echo)},
+		{"dns", jsonOrOff(n.DNS == nil, n.DNS)},
 		{"namespace", n.space()},
 		{"vrf", orNone(n.VRF)},
 		{"device", orNone(strings.Join(n.Device.Words(), " "))},
@@ -196,6 +201,7 @@ func (n *networkRecord) fields() []field {
 		{"advertise", jsonOrOff(n.Services.Advert == nil, n.Services.Advert)},
 		{"dhcp", jsonOrOff(n.Services.DHCP4 == nil, n.Services.DHCP4)},
 		{"dhcp6", jsonOrOff(n.Services.DHCP6 == nil, n.Services.DHCP6)},
+		{"leases", jsonOrOff(n.Leases.Ranges == nil && n.Leases.Exclude == nil && n.Leases.Quarantine == 0, n.Leases)},
 		{"fdb.static", orNone(words(n.Stations))},
 		{"mdb.static", orNone(words(n.Groups))},
 	}
@@ -217,6 +223,14 @@ func vlanText(v *iproute.VLAN) string {
 		text += " qinq"
 	}
 	return text
+}
+
+// jsonLine is a group of settings in a line, none if it is off.
+func jsonLine(off bool, c any) []string {
+	if off {
+		return nil
+	}
+	return []string{jsonOrOff(off, c)}
 }
 
 // jsonOrOff is a group of settings as text.

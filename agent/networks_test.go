@@ -37,7 +37,7 @@ func declareIn(t *testing.T, text string) ([]api.Change, *state, error) {
 	}
 	var changes []api.Change
 	declareErr := s.update(func(tx *txn) (err error) {
-		changes, err = tx.declare(c, new(sets))
+		changes, err = tx.declare(c, origin{}, new(sets))
 		return err
 	})
 	after, err := s.read()

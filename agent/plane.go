@@ -48,12 +48,14 @@ type plane struct {
 	log     *slog.Logger
 	sockets *sockets
 	events  func(*dataplane.Client) // consumes a client's events until it is done
+	relay   func(*dataplane.Client) // asks resolvers for it until then; nil: nobody does
 
 	// client is the connection, nil while there is no dataplane. Queries use it
 	// without a lock; it is replaced under mu.
 	client atomic.Pointer[dataplane.Client]
 	// info is for Status, replaced as a whole under mu.
-	info atomic.Pointer[planeInfo]
+	info    atomic.Pointer[planeInfo]
+	dialler dialler
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -134,7 +136,9 @@ func alive(c *dataplane.Client) bool {
 func (p *plane) Apply(ctx context.Context, s *netstack.Snapshot, files map[uint16]*os.File) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.dialler.allow(s)
 	if err := p.tell(ctx, s, files); err != nil {
+		p.dialler.allow(p.want)
 		return err
 	}
 	p.want = s
@@ -158,6 +162,9 @@ func (p *plane) numbers() map[uint16]bool {
 		for _, l := range ns.Links {
 			out[l.Index] = true
 		}
+		for i := range ns.Sockets {
+			out[ns.Sockets[i].Index] = true
+		}
 		for _, v := range ns.VRFs {
 			out[v.Index] = true
 		}
@@ -172,6 +179,7 @@ func (p *plane) Withdraw(ctx context.Context, s *netstack.Snapshot) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.want = s
+	p.dialler.allow(s)
 	err := p.tell(ctx, s, nil)
 	p.sockets.keep(portSet(s))
 	return err
@@ -293,6 +301,10 @@ func (p *plane) adopt(c *dataplane.Client, found bool) {
 	p.info.Store(&info)
 	p.client.Store(c)
 	go p.events(c)
+	p.dialFor(c)
+	if p.relay != nil {
+		go p.relay(c)
+	}
 }
 
 // setBackoff changes what Status says, and logs the change once.

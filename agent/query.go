@@ -204,7 +204,7 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 	out := &api.Status{
 		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
 		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
-		Networks: len(st.attachable()), Attachments: st.containers(), Uplinks: len(st.uplinks()), Failed: len(st.failed()),
+		Networks: len(st.attachable()), Attachments: st.containers(), Uplinks: len(st.uplinks()) + len(st.bySocket()), Failed: len(st.failed()),
 		Dataplane: a.plane.status(ctx), Goroutines: runtime.NumGoroutine(),
 	}
 	if text := a.configErr.Load(); text != nil {

@@ -26,6 +26,7 @@ type networkRecord struct {
 	FDBMax        int            `json:"fdb_max"`
 	FDBMaxPerPort int            `json:"fdb_max_per_port"`
 	Echo          bool           `json:"echo"`
+	DNS           *bool          `json:"dns,omitempty"`
 
 	// What the agent decided: the local port and the gateway's MAC, which stay as
 	// long as the network does, and the address leased last in each subnet.
@@ -47,6 +48,13 @@ type networkRecord struct {
 	Groups   []iproute.Group   `json:"groups,omitempty"`
 	// Services are those by which containers configure themselves.
 	Services autoconf.Config `json:"services,omitzero"`
+	Leases   config.Leases   `json:"leases,omitzero"`
+	// Released are addresses in quarantine, the oldest first.
+	Released []released `json:"released,omitempty"`
+	// Origin is the network configuration of CNI that declares it, by the text
+	// Declared; empty: the daemon's file does.
+	Origin   string `json:"origin,omitempty"`
+	Declared string `json:"declared,omitempty"`
 
 	// Uplink makes it that of an uplink, see uplink.go.
 	Uplink *uplinkRecord `json:"uplink,omitempty"`
@@ -62,7 +70,7 @@ func (n *networkRecord) space() string {
 
 // declare takes over what the file says and keeps what the agent decided.
 func (n *networkRecord) declare(c *config.Network) {
-	n.Name, n.MTU, n.Echo = c.Name, c.MTU, c.Echo
+	n.Name, n.MTU, n.Echo, n.DNS = c.Name, c.MTU, c.Echo, c.DNS
 	n.AgeingSeconds = int(c.Ageing / time.Second)
 	n.FDBMax, n.FDBMaxPerPort = c.FDBMax, c.FDBMaxPerPort
 	if !slices.Equal(n.Subnets, c.Subnets) {
@@ -74,11 +82,13 @@ func (n *networkRecord) declare(c *config.Network) {
 	}
 	n.VRF, n.Device = c.VRF, c.Device
 	n.Settings, n.PortVLAN, n.VLAN, n.Snooping = c.Ports, c.PortVLAN, c.VLAN, c.Snooping
-	n.Stations, n.Groups, n.Services = c.Stations, c.Groups, c.Services
+	n.Stations, n.Groups, n.Services, n.Leases = c.Stations, c.Groups, c.Services, c.Leases
 }
 
 func (n *networkRecord) pool(i int) ipam.Pool {
-	return ipam.Pool{Subnet: n.Subnets[i], Gateway: n.Gateways[i]}
+	p := ipam.Pool{Subnet: n.Subnets[i], Gateway: n.Gateways[i]}
+	p.Ranges, p.Exclude = rangesIn(p.Subnet, n.Leases.Ranges), rangesIn(p.Subnet, n.Leases.Exclude)
+	return p
 }
 
 func (n *networkRecord) hasIPv6() bool {
@@ -114,10 +124,16 @@ type attachmentRecord struct {
 	Stations []iproute.Station `json:"stations,omitempty"`
 	Groups   []iproute.Group   `json:"groups,omitempty"`
 
+	// Aliases are names in DNS beside Name.
+	Aliases []string `json:"aliases,omitempty"`
+
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.
 	RouteTable uint32 `json:"route_table,omitempty"`
 	Bare       bool   `json:"bare,omitempty"`
+
+	// CNI is what a runtime asked for, if it was one; see cni.go.
+	CNI *cniRecord `json:"cni,omitempty"`
 
 	// Uplink says that the container is the host, see uplink.go. Netns and NS are empty.
 	Uplink bool `json:"uplink,omitempty"`
@@ -155,7 +171,8 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 	}
 	space := n.space()
 	return api.Attachment{
-		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
+		Sandbox: a.CNI.public(),
+		Aliases: a.Aliases, Namespace: space, RouteTable: a.RouteTable, Configure: configure,
 		Settings: a.publicSettings(n, s.namespace(space).names()),
 		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
 		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
@@ -168,6 +185,7 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 type state struct {
 	// generation grows with every committed transaction, and is kept by the file.
 	generation  uint64
+	now         time.Time          // when it was read
 	seed        uint64             // of the node, for what must not be guessed
 	namespaces  []namespaceRecord  // by name; a network's own need not be among them
 	networks    []networkRecord    // by name

@@ -41,6 +41,13 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	found := a.findDataplane(ctx)
+	own, err := identify(a.ownNS)
+	if err != nil {
+		return err
+	}
+	if err := a.store.update(func(t *txn) error { return t.forgetOldBoot(own.Boot, &a.sets) }); err != nil {
+		a.log.Error("what uplinks learned in another boot", "err", err)
+	}
 	st, err := a.store.read()
 	if err != nil {
 		return err
@@ -215,7 +222,7 @@ func (r *restorer) attachments() error {
 		if kept[name] {
 			continue
 		}
-		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, name); err != nil {
 			return err
 		}
 	}
@@ -236,7 +243,7 @@ func (r *restorer) clear() error {
 		if known[name] {
 			continue
 		}
-		if err := veth.DeletePair(r.a.hostNS, name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, name); err != nil {
 			return err
 		}
 		delete(r.ends, name)
@@ -255,12 +262,7 @@ func (r *restorer) record(dropped, changed []*attachmentRecord) error {
 				return err
 			}
 		}
-		for _, rec := range dropped {
-			if err := t.dropAttachment(rec.ID); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.drop(dropped)
 	})
 }
 
@@ -309,7 +311,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return r.open(rec)
 	}
 	if there { // of an interrupted attachment that had the same port
-		if err := veth.DeletePair(r.a.hostNS, end.Name); err != nil {
+		if err := veth.RemoveEnd(r.a.hostNS, r.a.ownNS, end.Name); err != nil {
 			return err
 		}
 	}
@@ -321,7 +323,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 		return errNamespaceGone
 	}
 	defer ns.Close()
-	if _, err := r.a.createPair(rec, r.st.network(rec.Network), ns); err != nil {
+	if err := r.make(rec, ns); err != nil {
 		return err
 	}
 	r.ends[rec.hostIfName()] = veth.HostEnd{Name: rec.hostIfName()}
@@ -329,8 +331,18 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 	return r.open(rec)
 }
 
+// make makes the host end of an attachment again, with its other end in ns.
+func (r *restorer) make(rec *attachmentRecord, ns netns.NsHandle) error {
+	n := r.st.network(rec.Network)
+	if rec.Uplink {
+		return r.a.makeEnd(rec, n)
+	}
+	_, err := r.a.createPair(rec, n, ns)
+	return err
+}
+
 func (r *restorer) open(rec *attachmentRecord) error {
-	f, err := openPort(r.a.hostNS, rec)
+	f, err := openPort(r.a.hostNS, rec, r.st.network(rec.Network))
 	if err == nil {
 		r.opened[rec.Port] = f
 	}
@@ -341,6 +353,9 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
+		if rec.Uplink && r.st.hostConfig(rec) == nil {
+			continue // the router's neighbours are asked by the router
+		}
 		ns, same, err := r.a.placeOf(rec)
 		if err == nil && same {
 			err = veth.Announce(ns, rec.IfName, rec.MAC, rec.configured())
@@ -396,6 +411,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 	pair := veth.PairConfig{
 		HostName: rec.hostIfName(), HostNS: a.hostNS, HostIndex: hostIndexBase + int(rec.Port), Name: rec.IfName, NS: ns,
 		MAC: rec.MAC, MTU: rec.MTU, Addresses: rec.Addresses, Gateways: gateways, Alias: rec.ID, Table: rec.RouteTable,
+		Routes: rec.CNI.inside(n),
 	}
 	if rec.Bare {
 		pair.Addresses = nil
@@ -406,7 +422,7 @@ func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsH
 // gateways are those by which an interface gets default routes.
 func (a *attachmentRecord) gateways(n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	switch {
-	case a.Bare, a.Uplink:
+	case a.Bare, a.Uplink, a.CNI.bare():
 		return []netip.Addr{}, nil
 	case a.RouteTable != 0: // which nobody else's are in
 		return n.Gateways, nil

@@ -188,6 +188,9 @@ func (s *state) publicDevices(space string) []api.Device {
 		if n.Uplink != nil {
 			d.Kind = "uplink"
 		}
+		if n.bySocket() {
+			d.MAC, d.RPFilter = "", orWord(n.Device["rp_filter"], "off")
+		}
 		d.VLAN = publicVLAN(n.VLAN)
 		for i, g := range n.Gateways {
 			d.Addresses = append(d.Addresses, netip.PrefixFrom(g, n.Subnets[i].Bits()))

@@ -21,9 +21,11 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	v4, v6, err := a.host.Forwards()
-	if err != nil {
-		return nil, err
+	var v4, v6 bool
+	if len(st.uplinks()) > 0 {
+		if v4, v6, err = a.host.Forwards(); err != nil {
+			return nil, err
+		}
 	}
 	if q.stats {
 		a.plane.sockets.countOverruns(a.counters)
@@ -35,12 +37,21 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 			continue
 		}
 		up := a.publicUplink(st, n, rec)
-		up.HostForwards = forwarded(up.Addresses, v4, v6)
+		up.HostForwards = up.NIC == nil && forwarded(up.Addresses, v4, v6)
 		if q.stats {
 			up.Stats = a.stats(rec.Port)
 		}
-		up.Line = uplinkText(&up)
+		if up.NIC == nil {
+			up.Line = uplinkText(&up)
+		} else {
+			up.Line = nicText(&up)
+		}
 		out = append(out, up)
+	}
+	for _, n := range st.bySocket() {
+		if slices.Contains(spaces, n.space()) && isNamed(sel.name, n.Name) {
+			out = append(out, a.publicSocket(n, q.stats))
+		}
 	}
 	if sel.name != "" && len(out) == 0 {
 		return nil, refuse(api.CodeNotFound, "words", "Uplink \"%s\" does not exist.", sel.name)
@@ -62,6 +73,12 @@ func (a *Agent) publicUplink(st *state, n *networkRecord, rec *attachmentRecord)
 		MTU: n.MTU, VRF: n.VRF, MAC: n.MAC.String(), Addresses: n.ends(), PeerMAC: rec.MAC.String(), Peers: rec.addrs(),
 		DefaultRoute: n.Uplink.DefaultRoute, HostRoutes: []netip.Prefix{}, Masquerade: n.Uplink.Masquerade, Forward: n.Uplink.Forward,
 		State: rec.State, Fault: rec.Fault,
+	}
+	if nic := n.Uplink.NIC; nic != nil {
+		up.Type, up.Peers, up.PeerMAC, up.NIC = "nic", nil, "", n.publicNIC()
+		if up.Fault == "" {
+			up.Fault = nic.Clash
+		}
 	}
 	if n.Uplink.HostRoutes {
 		up.HostRoutes = append(up.HostRoutes, st.behind(n)...)

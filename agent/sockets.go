@@ -87,8 +87,9 @@ func boundTo(f *os.File, index int) bool {
 }
 
 // openPort opens the packet socket of an attachment's host end.
-func openPort(hostNS netns.NsHandle, a *attachmentRecord) (*os.File, error) {
-	f, err := veth.OpenSocket(hostNS, a.hostIfName(), veth.SocketOptions{})
+func openPort(hostNS netns.NsHandle, a *attachmentRecord, n *networkRecord) (*os.File, error) {
+	o := veth.SocketOptions{Queued: n != nil && n.Uplink != nil && n.Uplink.NIC != nil}
+	f, err := veth.OpenSocket(hostNS, a.hostIfName(), o)
 	if err != nil {
 		return nil, fmt.Errorf("attachment %s: %w", a.Name, err)
 	}

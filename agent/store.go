@@ -200,7 +200,7 @@ func (t *txn) put(bucket, key string, record any) error {
 }
 
 func (s *store) readState(tx *bbolt.Tx) (*state, error) {
-	st := &state{generation: uint64(tx.ID())}
+	st := &state{generation: uint64(tx.ID()), now: time.Now()}
 	if seed := tx.Bucket([]byte(bucketMeta)).Get([]byte("seed")); len(seed) == 8 {
 		st.seed = binary.BigEndian.Uint64(seed)
 	}

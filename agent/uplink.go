@@ -42,10 +42,14 @@ import (
 // uplinkRecord is what of an uplink a network does not have. Its port's attachment has
 // the rest.
 type uplinkRecord struct {
-	DefaultRoute bool `json:"default_route"`
-	HostRoutes   bool `json:"host_routes"`
-	Masquerade   bool `json:"masquerade"`
-	Forward      bool `json:"forward"`
+	// Type is config.UplinkSocket; empty: config.UplinkHost.
+	Type         string `json:"type,omitempty"`
+	DefaultRoute bool   `json:"default_route"`
+	HostRoutes   bool   `json:"host_routes"`
+	Masquerade   bool   `json:"masquerade"`
+	Forward      bool   `json:"forward"`
+	// NIC makes it one of type nic, see uplink_nic.go.
+	NIC *nicRecord `json:"nic,omitempty"`
 }
 
 // The forwarding table of an uplink, behind whose one port is one station, and what of
@@ -62,7 +66,14 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 	n := networkRecord{
 		Name: c.Name, MTU: c.MTU, AgeingSeconds: int(config.DefaultAgeing / time.Second), FDBMax: uplinkFDB, FDBMaxPerPort: uplinkFDB,
 		Namespace: c.Namespace, VRF: c.VRF, Device: c.Device, Settings: iproute.Settings{"guard": uplinkGuard, "guard_allow": uplinkAllow},
-		Uplink: &uplinkRecord{c.DefaultRoute, c.HostRoutes, c.Masquerade, c.Forward},
+		Uplink: &uplinkRecord{DefaultRoute: c.DefaultRoute, HostRoutes: c.HostRoutes, Masquerade: c.Masquerade, Forward: c.Forward},
+	}
+	if c.NIC != nil {
+		n.declareNIC(c)
+	}
+	if c.Type == config.UplinkSocket {
+		n.Uplink.Type = c.Type
+		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
 	for _, p := range ends {
 		n.Subnets, n.Gateways = append(n.Subnets, p.Masked()), append(n.Gateways, p.Addr())
@@ -115,7 +126,7 @@ func (s *state) behind(n *networkRecord) (out []netip.Prefix) {
 // hostConfig is what the host is to have for an uplink.
 func (s *state) hostConfig(rec *attachmentRecord) *uplink.Config {
 	n := s.network(rec.Network)
-	if n == nil || n.Uplink == nil {
+	if n == nil || n.Uplink == nil || n.Uplink.NIC != nil {
 		return nil
 	}
 	return &uplink.Config{
@@ -130,7 +141,7 @@ func (d *declaration) uplinks() error {
 	d.is.attachments = slices.Clone(d.was.attachments)
 	for i := range d.was.networks {
 		old := &d.was.networks[i]
-		if old.Uplink == nil || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
+		if old.Uplink == nil || !d.mine(old.Origin) || slices.ContainsFunc(d.c.Uplinks, func(c config.Uplink) bool { return c.Name == old.Name }) {
 			continue
 		}
 		if d.is.network(old.Name) == nil { // else a network has its name now
@@ -168,11 +179,18 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	if old != nil && old.Uplink == nil {
 		old = nil // a network of that name, which the file has no more
 	}
-	ends, err := d.ends(field, c, old)
-	if err != nil {
-		return err
+	var ends []netip.Prefix
+	if c.Type != config.UplinkSocket {
+		if ends, err = d.ends(field, c, old); err != nil {
+			return err
+		}
 	}
 	n := uplinkNet(c, ends)
+	n.Origin = d.by.config
+	n.keepLearned(old)
+	if n.Uplink.NIC != nil {
+		d.is.readdress(&n)
+	}
 	if err := d.decideUplink(&n, old); err != nil {
 		return err
 	}
@@ -181,6 +199,9 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 		return err
 	}
 	port := d.is.uplinkPort(c.Name)
+	if n.bySocket() {
+		return d.unplug(port)
+	}
 	if old != nil && port != nil && port.serves(&n, old, c.IfName) {
 		return nil
 	}
@@ -193,7 +214,13 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 // serves reports whether the pair that an uplink's port has is good for its network as
 // it is now.
 func (a *attachmentRecord) serves(n, old *networkRecord, ifname string) bool {
-	return a.IfName == ifname && a.MTU == n.MTU && old.space() == n.space() && slices.Equal(old.ends(), n.ends())
+	if a.IfName != ifname || old.space() != n.space() {
+		return false
+	}
+	if n.Uplink.NIC != nil || old.Uplink.NIC != nil {
+		return n.Uplink.NIC.sameNIC(old.Uplink.NIC)
+	}
+	return a.MTU == n.MTU && slices.Equal(old.ends(), n.ends())
 }
 
 // decideUplink decides the port and the MAC of Sluice's end, which stay for good.
@@ -219,6 +246,10 @@ func (d *declaration) plug(c *config.Uplink, n *networkRecord) (err error) {
 	if rec.Port, err = d.number(); err != nil {
 		return err
 	}
+	if c.NIC != nil { // behind it is whoever is on the link
+		d.is.attachments = append(d.is.attachments, rec)
+		return d.t.putAttachment(&rec)
+	}
 	if rec.MAC, err = ipam.MAC(c.Name, rec.ID, func(m [6]byte) bool { return packet.MAC(m) == n.MAC }); err != nil {
 		return err
 	}
@@ -232,7 +263,7 @@ func (d *declaration) plug(c *config.Uplink, n *networkRecord) (err error) {
 // ends are the addresses of Sluice's end: those that are said, else those that it has,
 // else some that nobody has.
 func (d *declaration) ends(field string, c *config.Uplink, old *networkRecord) (out []netip.Prefix, err error) {
-	if len(c.Addresses) > 0 {
+	if len(c.Addresses) > 0 || c.NIC != nil {
 		return c.Addresses, nil
 	}
 	for _, v6 := range d.families(c.Namespace) {
@@ -347,12 +378,23 @@ func (d *declaration) onHost() error {
 	}
 	var ours []string
 	for _, a := range d.was.uplinks() {
-		ours = append(ours, a.IfName)
+		if d.was.hostConfig(a) != nil {
+			ours = append(ours, a.IfName)
+		}
 	}
 	survey := d.t.host.Without(ours)
 	for i := range d.c.Uplinks {
 		field := fmt.Sprintf("uplinks[%d]", i)
+		if d.c.Uplinks[i].Type == config.UplinkSocket {
+			continue
+		}
 		c := d.is.hostConfig(d.is.uplinkPort(d.c.Uplinks[i].Name))
+		if c == nil {
+			if err := d.nicOnHost(&d.c.Uplinks[i]); err != nil {
+				return d.fault(field+".ifname", err)
+			}
+			continue
+		}
 		if err := survey.Conflict(c); err != nil {
 			return d.fault(field, err)
 		}
@@ -364,10 +406,14 @@ func (d *declaration) onHost() error {
 func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing.Set, error) {
 	for i := range d.c.Uplinks {
 		c := &d.c.Uplinks[i]
-		if c.Namespace != rec.Name || !c.DefaultRoute {
+		if c.Namespace != rec.Name || !c.DefaultRoute && c.NIC == nil {
 			continue
 		}
-		next, err := set.Apply(defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF))
+		routes := d.socketRoutes(c, rec)
+		if c.Type != config.UplinkSocket {
+			routes = d.is.uplinkRoutes(c.Name, rec)
+		}
+		next, err := set.Apply(routes)
 		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
 			err = at.Err
 		}
@@ -375,8 +421,20 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 			return nil, d.fault(fmt.Sprintf("uplinks[%d].defaultRoute", i), err)
 		}
 		set = next
+		if n := d.is.network(c.Name); n.Uplink.NIC != nil {
+			set = n.withLearned(set, rec)
+		}
 	}
 	return set, nil
+}
+
+// uplinkRoutes are the routes that an uplink makes.
+func (s *state) uplinkRoutes(name string, rec *namespaceRecord) []routing.Change {
+	n := s.network(name)
+	if n.Uplink.NIC != nil {
+		return n.nicRoutes(rec)
+	}
+	return defaultRoutes(s.uplinkPort(name), rec, n.VRF)
 }
 
 // defaultRoutes lead by an uplink's port, in the table of its VRF.
@@ -413,7 +471,9 @@ func (s *state) uplinkLines() map[string][]string {
 	out := make(map[string][]string)
 	for i := range s.networks {
 		n := &s.networks[i]
-		if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
+		if n.bySocket() {
+			out[n.space()] = append(out[n.space()], socketLine(n))
+		} else if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
 			out[n.space()] = append(out[n.space()], uplinkLine(n, a))
 		}
 	}
@@ -422,6 +482,9 @@ func (s *state) uplinkLines() map[string][]string {
 
 // uplinkLine is an uplink in the words of `sluice uplink`.
 func uplinkLine(n *networkRecord, a *attachmentRecord) string {
+	if n.Uplink.NIC != nil {
+		return nicLine(n, a)
+	}
 	w := []string{n.Name, "type host dev", a.IfName, "mtu", fmt.Sprint(n.MTU)}
 	for i, p := range n.ends() {
 		w = append(w, "addr", p.String(), "peer", a.Addresses[i].Addr().String())

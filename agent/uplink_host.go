@@ -39,7 +39,7 @@ func openOwnNS() (netns.NsHandle, error) {
 // survey looks at the host if there is an uplink in a file. It also sees whether the
 // tables of nftables can be made.
 func (a *Agent) survey(ctx context.Context, c *config.Config) (*uplink.Survey, error) {
-	if len(c.Uplinks) == 0 {
+	if !slices.ContainsFunc(c.Uplinks, func(u config.Uplink) bool { return u.Type != config.UplinkSocket }) {
 		return nil, nil //nolint:nilnil // nobody asks
 	}
 	ctx, cancel := context.WithTimeout(ctx, dressTimeout)
@@ -133,11 +133,20 @@ func (a *Agent) settled(st *state, was map[string]api.State) error {
 
 // raise makes the pair of an uplink, and opens its port.
 func (a *Agent) raise(rec *attachmentRecord, n *networkRecord) (*os.File, error) {
-	if _, err := a.createPair(rec, n, a.ownNS); err != nil {
+	if err := a.makeEnd(rec, n); err != nil {
 		return nil, fmt.Errorf("uplink %s: %w", rec.Network, err)
 	}
 	a.counters.Port(rec.Port).Reset()
-	return openPort(a.hostNS, rec)
+	return openPort(a.hostNS, rec, n)
+}
+
+// makeEnd makes the host end of an uplink, whatever its type.
+func (a *Agent) makeEnd(rec *attachmentRecord, n *networkRecord) error {
+	if n != nil && n.Uplink.NIC != nil {
+		return a.takeNIC(rec, n)
+	}
+	_, err := a.createPair(rec, n, a.ownNS)
+	return err
 }
 
 // lower takes an uplink's pair away, and what does not go with it.
@@ -147,7 +156,8 @@ func (a *Agent) lower(ctx context.Context, rec *attachmentRecord) error {
 	if err := a.host.Remove(ctx, rec.IfName); err != nil {
 		return fmt.Errorf("uplink %s: %w", rec.Network, err)
 	}
-	return veth.DeletePair(a.hostNS, rec.hostIfName())
+	end := veth.NIC{HomeNS: a.ownNS, HostNS: a.hostNS, Name: rec.IfName, HostName: rec.hostIfName(), ID: rec.ID}
+	return end.GiveBack()
 }
 
 // dress makes the host agree with all uplinks that are ready. It tries them all, and
@@ -270,6 +280,7 @@ func (a *Agent) tend(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		a.cniLeft(ctx)
 		is := ""
 		if err := a.tendOnce(ctx); err != nil {
 			is = err.Error()
@@ -309,7 +320,7 @@ func (a *Agent) strayed(st *state) (out []*attachmentRecord, err error) {
 	}
 	for _, rec := range st.uplinks() {
 		i := slices.IndexFunc(ends, func(e veth.HostEnd) bool { return e.Name == rec.hostIfName() })
-		if rec.State != api.StateReady || i < 0 { // one that was deleted is the reaper's business
+		if rec.State != api.StateReady || i < 0 || st.hostConfig(rec) == nil { // one that was deleted is the reaper's business
 			continue
 		}
 		has, err := a.host.Has(rec.IfName, ends[i].Index)
@@ -338,7 +349,7 @@ func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, er
 // whole reports whether the other end of a host end is where it belongs. A container's
 // is its own business.
 func (r *restorer) whole(rec *attachmentRecord, end *veth.HostEnd) (bool, error) {
-	if !rec.Uplink {
+	if r.st.hostConfig(rec) == nil {
 		return true, nil
 	}
 	return r.a.host.Has(rec.IfName, end.Index)
@@ -404,11 +415,17 @@ func (a *Agent) lowerHere(ctx context.Context) error {
 			if e.Name != rec.hostIfName() {
 				continue
 			}
+			if n := st.network(rec.Network); n != nil && n.Uplink != nil && n.Uplink.NIC != nil {
+				if err := a.giveBackHere(rec, n); err != nil {
+					return err
+				}
+				continue
+			}
 			here, err := a.host.Has(rec.IfName, e.Index)
 			if err == nil && here {
 				err = a.lower(ctx, rec)
 			} else if err == nil {
-				err = veth.DeletePair(a.hostNS, e.Name)
+				err = veth.RemoveEnd(a.hostNS, a.ownNS, e.Name)
 			}
 			if err != nil {
 				return err

@@ -30,6 +30,7 @@ func TestReferenceFile(t *testing.T) {
 			Subnets:  []netip.Prefix{netip.MustParsePrefix("10.44.0.0/24"), netip.MustParsePrefix("fd44::/64")},
 			Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
 			MTU:      1500, Ageing: 300 * time.Second, FDBMax: 4096, FDBMaxPerPort: 1024,
+			Leases: config.Leases{Ranges: []string{"10.44.0.10-10.44.0.99"}, Exclude: []string{"10.44.0.64/28"}},
 		},
 		{
 			Name: "red", Namespace: "red", Device: iproute.Settings{},
@@ -71,7 +72,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		"networks: [{snooping: {x: 1}}]", "networks: [{ports: {x: 1}}]", "networks: [{ports: {storm: {x: 1}}}]",
 		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
 		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
-		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
+		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "networks: [{leases: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
 		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
 	} {
 		_, err := config.Parse([]byte(at))
@@ -121,8 +122,8 @@ func TestFaults(t *testing.T) {
 		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
-			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
-				"vrf, forwarding, rpFilter, redirects, clampMSS, vlan, snooping, ports, advertise, dhcp, dhcp6",
+			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, dns, " +
+				"vrf, forwarding, rpFilter, redirects, clampMSS, vlan, snooping, ports, leases, advertise, dhcp, dhcp6",
 		},
 		"unknown field of fdb": {one(v4, "fdb: {max: 4096, ports: 3}"), "line 4: networks[0].fdb.ports: unknown field; expected max, maxPerPort, static"},
 		"text for a number":    {one(v4, "mtu: big"), "line 4: networks[0].mtu: must be a whole number"},

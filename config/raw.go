@@ -28,6 +28,7 @@ type rawNamespace struct {
 	Conntrack    *rawConntrack  `yaml:"conntrack"`
 	NAT          []string       `yaml:"nat"`
 	Publish      []string       `yaml:"publish"`
+	DNS          *rawDNS        `yaml:"dns"`
 }
 
 type rawVRF struct {
@@ -63,6 +64,7 @@ type rawNetwork struct {
 	FDB        rawFDB       `yaml:"fdb"`
 	MDB        rawMDB       `yaml:"mdb"`
 	Echo       bool         `yaml:"echo"`
+	DNS        *bool        `yaml:"dns"`
 	VRF        string       `yaml:"vrf"`
 	Forwarding *bool        `yaml:"forwarding"`
 	RPFilter   *string      `yaml:"rpFilter"`
@@ -72,6 +74,7 @@ type rawNetwork struct {
 	Snooping   *rawSnooping `yaml:"snooping"`
 	Ports      rawPorts     `yaml:"ports"`
 
+	Leases    *rawLeases    `yaml:"leases"`
 	Advertise *rawAdvertise `yaml:"advertise"`
 	DHCP      *rawDHCP      `yaml:"dhcp"`
 	DHCP6     *rawDHCP6     `yaml:"dhcp6"`

@@ -14,15 +14,21 @@ import (
 // MaxUplinks bounds those of a file.
 const MaxUplinks = 64
 
-// Uplink is a way out of a namespace, a veth to the host's own network namespace.
+// Uplink is a way out of a namespace.
 type Uplink struct {
+	// Type is one of those above; NIC is what UplinkNIC has, nil otherwise. What is said
+	// of addresses and Masquerade is not for UplinkSocket, HostRoutes and Forward are for
+	// UplinkHost only.
+	Type string
+	NIC  *NIC
 	// Name is as that of a network, and no network's.
 	Name string
 	// Namespace is the one that the uplink is a device of. It is in the file.
 	Namespace string
 	// Addresses are those of Sluice's end, one of each family at most, with the length
 	// of a prefix that only Peers, of the same place in the list, share with it. None:
-	// they are to be picked, of the families that the namespace's networks have.
+	// they are to be picked, of the families that the namespace's networks have. Of a
+	// nic's, they are any that the interface is to have.
 	Addresses []netip.Prefix
 	Peers     []netip.Addr
 	// IfName is the host's interface.
@@ -53,6 +59,14 @@ type rawUplink struct {
 	VRF          string   `yaml:"vrf"`
 	RPFilter     *string  `yaml:"rpFilter"`
 	ClampMSS     *string  `yaml:"clampMSS"`
+
+	// Of type nic only.
+	Share    *string  `yaml:"share"`
+	Gateways []string `yaml:"gateways"`
+	DHCP     bool     `yaml:"dhcp"`
+	SLAAC    bool     `yaml:"slaac"`
+	DHCP6    bool     `yaml:"dhcp6"`
+	DNS      []string `yaml:"dns"`
 }
 
 // spaces are the declared namespaces, and those of networks that an uplink names.
@@ -146,24 +160,58 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 }
 
 func (v *validator) uplink(field string, r *rawUplink) Uplink {
+	v.typed(field, r)
+	if r.Type == UplinkNIC {
+		return v.nicUplink(field, r)
+	}
 	u := Uplink{
 		Name: r.Name, IfName: orElse(r.IfName, "sluice-"+r.Name), MTU: DefaultMTU, Device: iproute.Settings{},
 		DefaultRoute: orTrue(r.DefaultRoute), HostRoutes: orTrue(r.HostRoutes), Masquerade: r.Masquerade, Forward: r.Forward,
+		Type: orElse(r.Type, UplinkHost),
 	}
-	if r.Type != "" && r.Type != "host" {
-		v.fault(field+".type", "%q is not supported; expected host", r.Type)
-	}
-	v.hostIfName(field+".ifname", u.IfName)
-	u.Addresses = v.ends(field+".addresses", r.Addresses)
-	u.Peers = v.farEnds(field+".peers", r.Peers, u.Addresses)
 	if r.MTU != nil {
 		u.MTU = v.between(field+".mtu", r.MTU, MinMTU6, MaxMTU)
 	}
+	v.routed(field, nil, r.RPFilter, nil, r.ClampMSS, u.Device)
+	switch u.Type {
+	case UplinkHost:
+		v.hostUplink(field, r, &u)
+	case UplinkSocket:
+		v.socketUplink(field, r)
+		u.IfName, u.HostRoutes = "", false
+	default:
+		v.fault(field+".type", "%q is not supported; expected %s, %s or %s", r.Type, UplinkHost, UplinkNIC, UplinkSocket)
+	}
+	return u
+}
+
+// socketUplink refuses what has no meaning without an interface on the host.
+func (v *validator) socketUplink(field string, r *rawUplink) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"addresses", r.Addresses != nil},
+		{"peers", len(r.Peers) > 0},
+		{"ifname", r.IfName != ""},
+		{"hostRoutes", r.HostRoutes != nil},
+		{"masquerade", r.Masquerade},
+		{"forward", r.Forward},
+	} {
+		if f.given {
+			v.fault(field+"."+f.name, "has no meaning for an uplink of type %s, which has no interface on the host", UplinkSocket)
+		}
+	}
+}
+
+// hostUplink checks what is said of the host's end.
+func (v *validator) hostUplink(field string, r *rawUplink, u *Uplink) {
+	v.hostIfName(field+".ifname", u.IfName)
+	u.Addresses = v.ends(field+".addresses", r.Addresses)
+	u.Peers = v.farEnds(field+".peers", r.Peers, u.Addresses)
 	if u.Masquerade && !u.HostRoutes {
 		v.fault(field+".masquerade", "needs hostRoutes: the host has no way back without them")
 	}
-	v.routed(field, nil, r.RPFilter, nil, r.ClampMSS, u.Device)
-	return u
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }
@@ -268,12 +316,15 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		o := &c.Uplinks[i]
 		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
-		case o.IfName == u.IfName:
+		case o.IfName == u.IfName && u.IfName != "" && !(shared(o) && shared(u)):
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
 		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
 		case same && u.HostRoutes && o.HostRoutes:
 			v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
+		}
+		if o.Namespace != u.Namespace && (o.NIC != nil || u.NIC != nil) {
+			continue // what is not on the host is of its namespace alone
 		}
 		for _, p := range masked(u.Addresses) {
 			v.clear(field+".addresses", p, masked(o.Addresses), "addresses of uplink "+o.Name)

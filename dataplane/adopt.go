@@ -39,7 +39,7 @@ func Connect(path string) (*Client, error) {
 func connect(path string) (*Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
-	cn, p, err := dial(path)
+	cn, p, err := dialPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func connect(path string) (*Client, error) {
 }
 
 // dial connects, and finds out to whom.
-func dial(path string) (*conn, *process, error) {
+func dialPath(path string) (*conn, *process, error) {
 	d := net.Dialer{Timeout: connectTimeout}
 	nc, err := d.Dial("unixpacket", path)
 	switch {
@@ -91,7 +91,7 @@ func dial(path string) (*conn, *process, error) {
 // waits until it is gone. It is no error if nobody listens. What is not a
 // dataplane, by its credentials, is not killed.
 func Evict(path string) error {
-	cn, p, err := dial(path)
+	cn, p, err := dialPath(path)
 	if errors.Is(err, ErrNotRunning) {
 		return nil
 	}

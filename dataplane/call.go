@@ -289,7 +289,7 @@ func (c *Client) event(body []byte) error {
 		return err
 	}
 	switch e.Kind {
-	case EventLog, EventPortDown:
+	case EventLog, EventPortDown, EventLearned:
 		c.publish(e)
 		return nil
 	case eventReplaced:

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"sluice/autoconf"
+	"sluice/dns"
 	"sluice/netstack"
 )
 
@@ -206,9 +208,26 @@ func (c *Client) Forget(ctx context.Context, namespace, network string, addr net
 	return table[int](ctx, c, query{What: queryForget, Namespace: namespace, Network: network, Addr: addr})
 }
 
+// Learned returns what the device of a network was told by its link, nil if it asks
+// nothing. It comes from the sandbox: what it says may be anything.
+func (c *Client) Learned(ctx context.Context, namespace, network string) (*autoconf.Learned, error) {
+	return table[*autoconf.Learned](ctx, c, query{What: queryLearned, Namespace: namespace, Network: network})
+}
+
 // Route returns where a packet would go, in the words of `ip route get`.
 func (c *Client) Route(ctx context.Context, namespace, words string) (Route, error) {
 	return table[Route](ctx, c, query{What: queryRoute, Namespace: namespace, Words: words})
+}
+
+// DNS tells what a namespace's DNS did.
+func (c *Client) DNS(ctx context.Context, namespace string) (dns.Stats, error) {
+	return table[dns.Stats](ctx, c, query{What: queryDNS, Namespace: namespace})
+}
+
+// FlushDNS forgets what upstreams said of a name, or with "" of all, and returns how
+// many answers that were.
+func (c *Client) FlushDNS(ctx context.Context, namespace, name string) (int, error) {
+	return table[int](ctx, c, query{What: queryFlushDNS, Namespace: namespace, Words: name})
 }
 
 // Status tells how the process is.
@@ -225,6 +244,17 @@ func table[T any](ctx context.Context, c *Client, q query) (rows T, err error) {
 		return rows, err
 	}
 	return rows, decode(a.body, &rows)
+}
+
+// DialBy gives the process a channel by which it asks for sockets (package dial). The
+// file stays the caller's.
+func (c *Client) DialBy(ctx context.Context, f *os.File) error {
+	fd, err := fdOf(f)
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, message{kind: kindDialler, fds: []int{fd}}, false)
+	return err
 }
 
 // Ping returns nil if the process answers. One that is frozen lets the context's

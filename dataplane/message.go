@@ -16,7 +16,7 @@ import (
 // may only use hello, inventory, ping, stop, tie and free: these, and the header,
 // keep their meaning for ever, so that any agent can take over from any other
 // (Handover).
-const Protocol = 2
+const Protocol = 3
 
 const (
 	// tieProtocol is the first version that knows tie and free.
@@ -61,6 +61,11 @@ const (
 
 	kindTie  // the process ends when this connection ends
 	kindFree // the process outlives this connection: others find it at its path
+
+	// kindDialler has the fd of a channel of package dial, by which the process asks
+	// for sockets from now on.
+	kindDialler
+	kindRelay // one fd: by which DNS queries leave, see relay.go
 
 	numKinds
 )
@@ -170,6 +175,8 @@ const (
 	// queryForget is no question: dynamic neighbours are forgotten.
 	queryForget = "forget"
 	queryStatus = "status"
+	// queryLearned is what the device of Network was told; null if it asks nothing.
+	queryLearned = "learned"
 	// Of connections, which are the process's and not a namespace's.
 	queryConns       = "connections"
 	queryConnsDelete = "connections-delete"
@@ -178,6 +185,9 @@ const (
 	queryConnsDeaf   = "connection-events-end"
 	queryBindings    = "nat-bindings"
 	queryConnFile    = "connection-file" // answered with its fd
+	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
+	queryDNS      = "dns"
+	queryFlushDNS = "dns-flush"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -185,7 +195,7 @@ type query struct {
 	What      string `json:"what"`
 	Namespace string `json:"namespace,omitempty"`
 	Network   string `json:"network,omitempty"`
-	// Words are what follows `ip route get`.
+	// Words are what follows `ip route get`, or a name.
 	Words string `json:"words,omitempty"`
 	// Addr is which neighbour to forget; not valid: all of Network.
 	Addr netip.Addr `json:"addr,omitzero"`

@@ -30,6 +30,8 @@ func allowed() []string {
 		"read", "write", "readv", "writev", "pread64", "close", "fstat",
 		"recvfrom", "sendto", "recvmsg", "sendmsg", "recvmmsg", "sendmmsg",
 		"accept4", "getsockname", "getpeername", "getsockopt",
+		// Sockets that the agent dialled.
+		"shutdown", "setsockopt", "ioctl",
 		"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2",
 		"eventfd2", "pipe2", "ppoll", "poll", "fcntl",
 		"memfd_create",
@@ -105,6 +107,9 @@ func restrictions(pid int) []restriction {
 				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
 			})},
 		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
+		// How to close, and how much there is to read.
+		{"setsockopt", append(noneOf(1, unix.SOL_SOCKET), noneOf(2, unix.SO_LINGER)...)},
+		{"ioctl", noneOf(1, unix.TIOCINQ)},
 		// Limits are read, and only its own.
 		{"prlimit64", []seccomp.ArgumentConditions{
 			{is(0, seccomp.NotEqual, 0)}, {is(2, seccomp.NotEqual, 0)},

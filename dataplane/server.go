@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/dial"
 	"sluice/netstack"
 	"sluice/trace"
 )
@@ -38,6 +39,8 @@ type server struct {
 	counters *os.File          // nil: none
 	conns    *os.File          // nil: none
 	events   *eventQueue
+	dialler  *dial.Client
+	relay    *relay
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
 
@@ -62,6 +65,8 @@ func stage2(o options) error {
 	s := &server{
 		opts: o, started: time.Now(),
 		events:   newEventQueue(),
+		dialler:  new(dial.Client),
+		relay:    newRelay(),
 		stopping: make(chan struct{}),
 		ports:    make(map[uint16]int),
 	}
@@ -170,7 +175,10 @@ func (s *server) openStack() (err error) {
 		FlowEntries: s.opts.flows,
 		BusyPoll:    s.opts.busyPoll,
 		PortDown:    s.portDown,
+		Learned:     func() { s.events.push(Event{Kind: EventLearned, Time: time.Now()}) },
 		Connections: s.conns,
+		Dialer:      s.dialler,
+		HostDNS:     s.relay,
 		Log:         slog.New(&logHandler{queue: s.events, level: s.opts.level}),
 	}
 	if s.counters != nil {
@@ -224,6 +232,7 @@ func (s *server) run(first *conn) error {
 // end stops forwarding. The process exits next, which closes what is open.
 func (s *server) end(done chan struct{}) {
 	close(done)
+	s.dialler.Close()
 	if s.listener != nil {
 		s.listener.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/conntrack"
+	"sluice/dial"
 	"sluice/netstack"
 )
 
@@ -92,7 +93,7 @@ func (s *session) answer(m message) error {
 
 // do returns the body and fds of the reply.
 func (s *session) do(m message) (message, error) {
-	if m.kind != kindPorts && len(m.fds) > 0 {
+	if m.kind != kindPorts && m.kind != kindDialler && m.kind != kindRelay && len(m.fds) > 0 {
 		closeFDs(m.fds)
 		return message{}, fmt.Errorf("%w: fds with message %d", ErrProtocol, m.kind)
 	}
@@ -102,6 +103,8 @@ func (s *session) do(m message) (message, error) {
 		return message{body: encode(h)}, nil
 	case kindPorts:
 		return message{}, s.stage(m)
+	case kindDialler:
+		return message{}, s.dialBy(m.fds)
 	case kindApply:
 		return message{}, s.apply(m.body)
 	case kindQuery:
@@ -115,6 +118,8 @@ func (s *session) do(m message) (message, error) {
 		return message{}, nil
 	case kindFree:
 		return message{}, s.free()
+	case kindRelay:
+		return message{}, s.relay(m.fds)
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}
@@ -126,6 +131,32 @@ func (s *session) free() error {
 		return refuse("free", errors.New("no other agent could ever connect"))
 	}
 	s.tied.Store(false)
+	return nil
+}
+
+// dialBy makes a channel the one by which sockets are asked for. It takes the fds over.
+func (s *session) dialBy(fds []int) error {
+	if len(fds) != 1 {
+		closeFDs(fds)
+		return refuse("dialler", fmt.Errorf("%d fds", len(fds)))
+	}
+	c, err := dial.Conn(fds[0])
+	if err != nil {
+		return refuse("dialler", err)
+	}
+	s.srv.dialler.Attach(c)
+	return nil
+}
+
+// relay takes the socket by which DNS queries leave from now on.
+func (s *session) relay(fds []int) error {
+	if len(fds) != 1 {
+		closeFDs(fds)
+		return refuse("relay", fmt.Errorf("%d fds for one socket", len(fds)))
+	}
+	if err := s.srv.relay.use(fds[0]); err != nil {
+		return refuse("relay", err)
+	}
 	return nil
 }
 

@@ -136,6 +136,8 @@ const (
 	// EventPortDown says that a port's socket reports that its interface is
 	// down or gone.
 	EventPortDown EventKind = "port-down"
+	// EventLearned says that a device was told something by its link: ask what.
+	EventLearned EventKind = "learned"
 )
 
 // Event is what the dataplane tells unasked. It comes from the sandbox: its

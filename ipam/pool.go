@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Why an address can't be had. Every error of a Pool wraps one of these.
@@ -42,6 +43,45 @@ type Used func(netip.Addr) (holder string)
 type Pool struct {
 	Subnet  netip.Prefix
 	Gateway netip.Addr
+	// Ranges are the parts of the subnet that are given out, in any order; none: all of
+	// it. Exclude are parts of them that are not.
+	Ranges, Exclude []Range
+}
+
+// Range is the addresses from First to Last, both included and of one family.
+type Range struct{ First, Last netip.Addr }
+
+// Contains says whether an address is in the range.
+func (r Range) Contains(a netip.Addr) bool { return !a.Less(r.First) && !r.Last.Less(a) }
+
+// String is the range as ParseRange reads it.
+func (r Range) String() string { return r.First.String() + "-" + r.Last.String() }
+
+// ParseRange reads "10.0.0.5", "10.0.0.0/28" or "10.0.0.5-10.0.0.9".
+func ParseRange(text string) (Range, bool) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return Range{p.Masked().Addr(), lastOf(p)}, true
+	}
+	first, last, two := strings.Cut(text, "-")
+	a, err := netip.ParseAddr(first)
+	if err != nil || a.Zone() != "" {
+		return Range{}, false
+	}
+	if !two {
+		return Range{a, a}, true
+	}
+	b, err := netip.ParseAddr(last)
+	return Range{a, b}, err == nil && a.BitLen() == b.BitLen() && !b.Less(a) && b.Zone() == ""
+}
+
+// lastOf is the last address of a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // Next returns the lowest free address above last, or, past the end of the
@@ -52,16 +92,63 @@ func (p Pool) Next(last netip.Addr, used Used) (netip.Addr, error) {
 	if p.Subnet.Contains(last) {
 		start = last
 	}
-	// Each step but the reserved ones passes an address in use, so this ends
-	// after as many steps as there are leases, or once round a small subnet.
-	for a := p.after(start); ; a = p.after(a) {
+	// Each step passes an address in use or a reserved one, or a whole range, so this
+	// ends after as many steps as there are leases, or once round a small subnet.
+	a, there := p.given(start.Next())
+	for around := false; ; a, there = p.given(a.Next()) {
+		if !there {
+			if around {
+				break
+			}
+			around = true
+			if a, there = p.given(p.Subnet.Addr()); !there {
+				break
+			}
+		}
+		if around && start.Less(a) {
+			break
+		}
 		if p.reserved(a) == nil && used(a) == "" {
 			return a, nil
 		}
-		if a == start {
-			return netip.Addr{}, refuse(ErrExhausted, "no address is free in %s", p.Subnet)
+	}
+	return netip.Addr{}, refuse(ErrExhausted, "no address is free in %s", p.Subnet)
+}
+
+// given returns the first address from a on that is in a range and not excluded; false
+// if there is none in the subnet.
+func (p Pool) given(a netip.Addr) (netip.Addr, bool) {
+	for p.Subnet.Contains(a) {
+		next := p.inRange(a)
+		for _, x := range p.Exclude {
+			if next.IsValid() && x.Contains(next) {
+				next = x.Last.Next()
+			}
+		}
+		if next == a {
+			return a, true
+		}
+		a = next
+	}
+	return netip.Addr{}, false
+}
+
+// inRange returns the first address from a on that is in a range, an invalid one if
+// there is none.
+func (p Pool) inRange(a netip.Addr) netip.Addr {
+	if len(p.Ranges) == 0 {
+		return a
+	}
+	var best netip.Addr
+	for _, r := range p.Ranges {
+		switch {
+		case r.Contains(a):
+			return a
+		case a.Less(r.First) && (!best.IsValid() || r.First.Less(best)):
+			best = r.First
 		}
 	}
+	return best
 }
 
 // Check says whether a certain address may be given out: nil, or ErrOutside,
@@ -73,18 +160,13 @@ func (p Pool) Check(a netip.Addr, used Used) error {
 	if err := p.reserved(a); err != nil {
 		return err
 	}
+	if b, there := p.given(a); !there || a != b {
+		return refuse(ErrOutside, "%s is not among the addresses of %s that are given out", a, p.Subnet)
+	}
 	if holder := used(a); holder != "" {
 		return refuse(ErrInUse, "%s is in use by %s", a, holder)
 	}
 	return nil
-}
-
-// after returns the next address of the subnet, cyclically.
-func (p Pool) after(a netip.Addr) netip.Addr {
-	if next := a.Next(); p.Subnet.Contains(next) {
-		return next
-	}
-	return p.Subnet.Addr()
 }
 
 // reserved says why an address inside the subnet is never given out.

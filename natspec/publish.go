@@ -168,3 +168,11 @@ func (p Publish) rule(hook nat.Hook, to netip.Addr) nat.Rule {
 func Hairpin() nat.Rule {
 	return nat.Rule{Name: "publish: hairpin", Hook: nat.Postrouting, Match: nat.Match{Hairpin: nat.Yes}, Kind: nat.Masquerade}
 }
+
+// Leaving is the rule of an uplink that hides what leaves by it: masquerade by its
+// device, which has this name and number.
+func Leaving(device string, index uint16) nat.Rule {
+	return nat.Rule{
+		Name: "uplink " + device + ": masquerade", Hook: nat.Postrouting, Match: nat.Match{Out: []uint16{index}}, Kind: nat.Masquerade,
+	}
+}

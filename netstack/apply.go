@@ -162,7 +162,13 @@ func (c *change) leave() {
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
 		if next == nil {
-			c.retired = append(c.retired, was.ns.host.close)
+			c.retired = append(c.retired, was.ns.close)
+			c.withdraw(nil, was)
+		}
+		for _, o := range was.outsides {
+			if stays := next.outsideOf(o.spec.Index); stays == nil || stays.link != o.link {
+				c.forget(o.port)
+			}
 		}
 		for _, l := range was.links {
 			if stays := next.linkOf(l.spec.Index); stays == nil || stays.link != l.link {

@@ -32,7 +32,71 @@ func (c *change) configure(n *network) error {
 		return invalid("autoconf: %w", err)
 	}
 	c.swaps = append(c.swaps, ready.Commit)
+	return c.asks(n)
+}
+
+// asks notes what the network's device is to ask of its link.
+func (c *change) asks(n *network) error {
+	if n.learn == nil && !n.spec.Learn.On() {
+		return nil
+	}
+	if n.learn == nil {
+		var h maphash.Hash
+		n.learn = autoconf.NewLearner(h.Sum64())
+	}
+	b := &n.spec.Bridge
+	commit, err := n.learn.Change(autoconf.Link{MAC: b.MAC, LinkLocal: linkLocal(b.MAC).Addr(), MTU: b.MTU}, n.spec.Learn)
+	if err != nil {
+		return invalid("learn: %w", err)
+	}
+	c.swaps = append(c.swaps, commit)
 	return nil
+}
+
+// learns shows a frame at local port p to who asked the link something. It reports
+// whether the frame ends here.
+func (o *output) learns(p *port, f *packet.Frame) bool {
+	n := p.space.ns.net
+	taken, changed := p.learn.Input(f, n.boot.Load(), func(frame []byte) { p.link.say(frame) })
+	if changed {
+		n.learned.tell()
+	}
+	return taken
+}
+
+// say sends a frame of the network's own.
+func (l *hostLink) say(frame []byte) {
+	if !l.emit(waiting{frame: frame}) {
+		l.counters.Drop(trace.LocalFull, 1)
+	}
+}
+
+// inquire asks what is due, once a second.
+func (n *network) inquire(net *Netstack) {
+	if n.learn != nil && n.learn.Tick(net.boot.Load(), n.link.say) {
+		net.learned.tell()
+	}
+}
+
+// Learned is what a network's device was told by its link; nil if it asks nothing, or
+// is gone. Times are seconds of CLOCK_BOOTTIME.
+func (ns *Namespace) Learned(network string) *autoconf.Learned {
+	n := ns.space().network(network)
+	if n == nil || n.learn == nil {
+		return nil
+	}
+	return new(n.learn.Learned())
+}
+
+// signal says that something has changed, to one who looks.
+type signal chan struct{}
+
+// tell never blocks.
+func (s signal) tell() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
 }
 
 // asksConf reports whether a frame for the host stack may be a question that the
@@ -69,7 +133,7 @@ func (o *output) configures(p *port, f *packet.Frame) bool {
 
 // advertise sends what the network has to say now, once a second.
 func (n *network) advertise(now uint32) {
-	if b := n.conf.Tick(nil, now); len(b) > 0 && !n.link.emit(waiting{frame: b}) {
-		n.link.counters.Drop(trace.LocalFull, 1)
+	if b := n.conf.Tick(nil, now); len(b) > 0 {
+		n.link.say(b)
 	}
 }

@@ -66,6 +66,9 @@ func (s *NetworkSpec) staticEntries() []bridge.StaticEntry {
 	}
 	for i := range s.Ports {
 		p := &s.Ports[i]
+		if p.MAC.IsZero() {
+			continue
+		}
 		all = append(all, bridge.StaticEntry{MAC: p.MAC, VLAN: home(&p.VLAN), Port: p.Index})
 	}
 	for _, e := range s.Bridge.Static {

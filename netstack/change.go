@@ -39,13 +39,24 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 		}
 		next.links = append(next.links, l)
 	}
+	for i := range next.spec.Sockets {
+		o, err := c.outside(next, was, &next.spec.Sockets[i])
+		if err != nil {
+			return nil, fmt.Errorf("uplink %q: %w", next.spec.Sockets[i].Name, err)
+		}
+		next.outsides = append(next.outsides, o)
+	}
 	if err := c.direct(next); err != nil {
 		return nil, err
 	}
 	if err := c.serve(next, was); err != nil {
 		return nil, err
 	}
+	if err := c.resolve(next, was); err != nil {
+		return nil, fmt.Errorf("DNS: %w", err)
+	}
 	c.abandon(next, was)
+	c.withdraw(next, was)
 	return next, nil
 }
 
@@ -57,6 +68,9 @@ func (s *space) again(was *space) {
 	}
 	for _, l := range was.links {
 		s.links = append(s.links, &link{spec: l.spec, link: l.link})
+	}
+	for _, o := range was.outsides {
+		s.outsides = append(s.outsides, &outside{spec: o.spec, stack: o.stack, link: o.link, proxy: o.proxy})
 	}
 }
 
@@ -125,7 +139,7 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 			return nil, err
 		}
 	} else {
-		n.bridge, n.link, n.conf = old.bridge, old.link, old.conf
+		n.bridge, n.link, n.conf, n.learn = old.bridge, old.link, old.conf, old.learn
 		if bridgeOptions(&spec.Bridge) != bridgeOptions(&old.spec.Bridge) {
 			n.bridge = bridge.New(bridgeOptions(&spec.Bridge))
 		}
@@ -190,14 +204,17 @@ func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 	c.Networks = slices.Clone(s.Networks)
 	c.Links = slices.Clone(s.Links)
 	c.VRFs = slices.Clone(s.VRFs)
+	c.Sockets = slices.Clone(s.Sockets)
 	c.Connections.Rules = slices.Clone(s.Connections.Rules)
 	c.Connections.Services = slices.Clone(s.Connections.Services)
+	c.DNS = s.DNS.Clone()
 	for i := range c.Networks {
 		n := &c.Networks[i]
 		n.Addresses = slices.Clone(n.Addresses)
 		n.Ports = slices.Clone(n.Ports)
 		for j := range n.Ports {
 			n.Ports[j].Addresses = slices.Clone(n.Ports[j].Addresses)
+			n.Ports[j].Aliases = slices.Clone(n.Ports[j].Aliases)
 		}
 		n.cloneBridging()
 	}

@@ -6,6 +6,7 @@ import "time"
 
 // clock is the time of a round, read when somebody first asks for it.
 type clock struct {
+	since func(time.Time) time.Duration
 	start time.Time
 	now   time.Duration // since start
 	read  bool
@@ -13,7 +14,7 @@ type clock struct {
 
 func (c *clock) time() time.Duration {
 	if !c.read {
-		c.now, c.read = time.Since(c.start), true
+		c.now, c.read = c.since(c.start), true
 	}
 	return c.now
 }

@@ -117,10 +117,18 @@ func seedOf(f *os.File) (seed [32]byte, err error) {
 // setTime reads the clock that goes on while a process is replaced, and while the
 // machine sleeps.
 func (c *Connections) setTime() {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) == nil {
-		c.now.Store(uint32(ts.Sec))
+	if now := bootSeconds(); now != 0 {
+		c.now.Store(now)
 	}
+}
+
+// bootSeconds is CLOCK_BOOTTIME; 0 if it can't be read.
+func bootSeconds() uint32 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return uint32(ts.Sec)
 }
 
 // everySecond ends what is over.

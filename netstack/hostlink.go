@@ -84,6 +84,7 @@ type hostLink struct {
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
+	proxied  bool        // the stack is an uplink's: host is nil
 	asking   atomic.Bool // the worker is to send queries, see ask
 	released bucket      // of a link, its worker's: what host stacks take of what the router sends by it
 

@@ -63,6 +63,7 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	switch {
 	case !ok:
 		return trace.LocalChecksum
+	case l.proxied: // it has bounds of its own
 	case opens(f) && !l.host.census.admit(f):
 		return trace.LocalQuota
 	case l.host.inboxes.full(f):
@@ -71,6 +72,9 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	pkt := packetOf(f)
 	pkt.PktType = l.packetType(f.DstMAC())
 	pkt.RXChecksumValidated = summed
+	if l.proxied {
+		pkt.Hash = uint32(f.InPort)
+	}
 	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
@@ -218,7 +222,7 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 	case toRouter:
 		t.resume(p, w, i)
 	default:
-		if p.peer != 0 && w.kind == kindFrame {
+		if (p.peer != 0 || p.outside != nil) && w.kind == kindFrame {
 			t.release(p, i)
 			return
 		}

@@ -126,7 +126,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 	}
 	v := decide(in, f, t.now, &t.out.clock)
 	keep = keep && v.Src.Valid() && v.Dst.Valid() // of Verdict: a drop by this, or a Forward
-	if v.Action == bridge.Forward && v.Port == in.local.index && routed(f, v.Tag) {
+	if v.Action == bridge.Forward && v.Port == in.local.index && routed(f, v.Tag) && !answers(in.local, &f.View) {
 		t.enter(in, &v, i, keep)
 		return
 	}

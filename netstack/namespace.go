@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -33,6 +34,16 @@ type Namespace struct {
 	name string
 	net  *Netstack
 	host *host
+
+	dns atomic.Pointer[resolver] // nil: there never was one; set under Netstack.mu
+}
+
+// close ends what lives in the namespace.
+func (ns *Namespace) close() {
+	if r := ns.dns.Load(); r != nil {
+		r.close()
+	}
+	ns.host.close()
 }
 
 // Name is that of the snapshot.
@@ -245,7 +256,7 @@ func (e *endpoint) egress() error {
 		return fmt.Errorf("connect: %w", errno)
 	}
 	if e.link = space.owner(a.Src); e.link == nil && a.Result.NextHop != nil {
-		if p := space.devices[a.Result.NextHop.Index]; p != nil {
+		if p := space.devices[a.Result.NextHop.Index]; p != nil && p.outside == nil {
 			e.link = p.link
 		}
 	}

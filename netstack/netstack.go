@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/dns"
 	"sluice/neigh"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -51,10 +53,18 @@ type Options struct {
 	// once after the last error. It is called by one goroutine, without any
 	// lock held, and may call Apply but not Close. nil means that nobody wants to know.
 	PortDown func(index uint16)
+	// Learned is called, as PortDown is, when a device was told something by its link,
+	// see Namespace.Learned. It must not call Apply or Close.
+	Learned func()
 	// Connections is the file of connections (conntrack.CreateFile). It is mapped by
 	// the first Apply with a namespace that tracks them: from then on no other process
 	// may work on it. It must outlive the Netstack. nil means private memory.
 	Connections *os.File
+	// Dialer makes the sockets of socket uplinks. nil: there can be none.
+	Dialer proxy.Dialer
+	// HostDNS carries queries of containers to upstreams that are asked from the host
+	// (dns.Upstream). nil: nobody does.
+	HostDNS dns.Transport
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -65,12 +75,16 @@ type Netstack struct {
 	opts    Options
 	workers []*worker // immutable after New
 	start   time.Time
+	since   func(time.Time) time.Duration // time.Since, unless a test stops the time
 
 	view atomic.Pointer[view] // never nil
 	tick atomic.Uint32        // bridge.Tick: the seconds since start
-	down *downPorts           // ports to report
-	done chan struct{}        // closed when the Netstack is to end
-	wg   sync.WaitGroup       // workers and housekeeping
+	boot atomic.Int64         // seconds of CLOCK_BOOTTIME, as of this second
+	// learned says that a device was told something.
+	learned signal
+	down    *downPorts     // ports to report
+	done    chan struct{}  // closed when the Netstack is to end
+	wg      sync.WaitGroup // workers and housekeeping
 
 	serial atomic.Int32 // of the newest socket
 
@@ -99,7 +113,8 @@ func New(o Options) (*Netstack, error) {
 // build makes a Netstack whose workers do not run: a test does their rounds.
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
-	n := &Netstack{opts: o, start: time.Now(), done: make(chan struct{}), down: newDownPorts()}
+	n := &Netstack{opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1)}
+	n.boot.Store(int64(bootSeconds()))
 	n.view.Store(new(view))
 	for i := range o.Workers {
 		w, err := newWorker(n, i)
@@ -152,7 +167,10 @@ func (n *Netstack) close() {
 		s.close()
 	}
 	for _, s := range old.spaces {
-		s.ns.host.close()
+		s.ns.close()
+		for _, o := range s.outsides {
+			o.close()
+		}
 	}
 	n.freeWorkers()
 	if c := n.conns.Swap(nil); c != nil {
@@ -198,24 +216,36 @@ func (n *Netstack) keepHouse() {
 			return
 		case <-n.down.ready:
 			n.down.report(n.opts.PortDown)
+		case <-n.learned:
+			if n.opts.Learned != nil {
+				n.opts.Learned()
+			}
 		case <-t.C:
 			n.everySecond()
 		}
 	}
 }
 
+// elapsed is the time that the Netstack has run.
+func (n *Netstack) elapsed() time.Duration { return n.since(n.start) }
+
 func (n *Netstack) everySecond() {
-	since := time.Since(n.start)
+	since := n.elapsed()
 	now := bridge.Tick(since / time.Second)
 	n.tick.Store(uint32(now))
+	n.boot.Store(int64(bootSeconds()))
 	for _, s := range n.view.Load().spaces {
 		for _, net := range s.networks {
 			net.bridge.Expire(now)
 			net.advertise(uint32(now))
+			net.inquire(n)
 			net.question()
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+		for _, o := range s.outsides {
+			o.proxy.Tick(uint32(now))
+		}
 	}
 	if c := n.conns.Load(); c != nil {
 		c.everySecond()

@@ -336,7 +336,7 @@ func (o *output) hand(p *port, f *packet.Frame, tag bridge.Tag, sum *tally) {
 		if heard(&f.View) {
 			p.space.router.Hear(p.index, f, o.tick, o.sink(p.space, o.from.index))
 		}
-		if o.configures(p, f) {
+		if o.configures(p, f) || p.learn != nil && o.learns(p, f) {
 			return
 		}
 	}

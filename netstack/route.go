@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/fragment"
 	"sluice/neigh"
@@ -112,6 +113,10 @@ func routed(f *packet.Frame, tag bridge.Tag) bool {
 	return f.View.Is(packet.ViewIP) && wants(&f.View, tag)
 }
 
+// answers reports whether a packet for a local port may be what its device has asked
+// for: the address that it is for, and the way to its source, are not known before.
+func answers(local *port, v *packet.View) bool { return local.learn != nil && autoconf.ForLearner(v) }
+
 // enter takes frame i, which the bridge sends to the local port, to the router.
 func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	t.note(in, v, i)
@@ -131,9 +136,10 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 }
 
 // heeds reports whether the host stack behind out is to hear of frame i, which is for
-// everybody: the router has no objections to its source.
+// everybody: the router has no objections to its source, or it may be what makes that
+// known, as a client of DHCP hears it.
 func (t *turn) heeds(in, out *port, i int) bool {
-	if !t.frames[i].View.Is(packet.ViewIP) {
+	if v := &t.frames[i].View; !v.Is(packet.ViewIP) || answers(out, v) {
 		return true
 	}
 	c := crossing{in: in}
@@ -205,7 +211,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
 	switch {
-	case c.links > 0:
+	case c.links > 0 || at.outside != nil && c.in == at:
 		p.Port = at.index // what comes by one link has an account of its own
 	case c.in == at:
 		p.Local = true
@@ -326,7 +332,7 @@ func (t *turn) behind(out *port, v *router.Verdict) *port {
 func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 	fits := v.MTU
 	ports := [...]*port{c.in, at, out, to}
-	if c.in == at { // the host stack's: it came in nowhere
+	if c.in == at && at.outside == nil { // the host stack's: it came in nowhere
 		ports[0], ports[1] = nil, nil
 	} else if c.in.sock != nil {
 		fits = min(fits, c.in.mtu) // of what comes back
@@ -363,6 +369,10 @@ func step(v *router.Verdict) hop {
 
 // cross takes the packet over a link, to the router of another namespace.
 func (t *turn) cross(c *crossing, out *port, i int) {
+	if out.outside != nil {
+		t.exit(c, out, i)
+		return
+	}
 	peer := t.view.port(out.peer)
 	if c.links++; peer == nil || c.links > maxCrossings {
 		drop(c.in, trace.LinkLoop, 1)

@@ -5,6 +5,7 @@ package netstack
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"sluice/routing"
 )
@@ -19,6 +20,10 @@ func (l RouteList) MarshalJSON() ([]byte, error) {
 	text := make([]string, len(l))
 	for i := range l {
 		text[i] = l[i].String()
+		if p := l[i].Prefix; p.Bits() == 0 && p.Addr().Is6() {
+			// A line of ip-route(8) does not say which default it means, if no address does.
+			text[i] = strings.Replace(text[i], "default", p.String(), 1)
+		}
 	}
 	return json.Marshal(text)
 }

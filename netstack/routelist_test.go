@@ -40,6 +40,8 @@ func TestRoutesTravelAsText(t *testing.T) {
 		append fd02::/48 via fd01::8
 		add fd03::/48 dev blue metric 7
 		add prohibit fd04::/48
+		add ::/0 dev blue metric 9
+		add blackhole ::/0 table 9
 		add default via fe80::9 dev blue table 100`), "\n") {
 		c, err := routing.ParseRoute(strings.TrimSpace(line))
 		if err != nil {

@@ -164,6 +164,16 @@ func (l *lab) pass(seconds int) {
 	}
 }
 
+// freeze stops the time of a still laboratory: it goes on with pass alone.
+func (l *lab) freeze() {
+	now := time.Now()
+	l.n.since = now.Sub
+	w := l.n.workers[0]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turn.out.clock.since = now.Sub
+}
+
 // hits is how many frames of a port were replayed since this was last asked.
 func (l *lab) hits(at party) func() int {
 	last := l.stats(at.port()).FlowHits

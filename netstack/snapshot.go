@@ -10,6 +10,7 @@ import (
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
 	"sluice/conntrack"
+	"sluice/dns"
 	"sluice/packet"
 	"sluice/routing"
 )
@@ -38,11 +39,15 @@ type NamespaceSpec struct {
 	Networks []NetworkSpec `json:"networks,omitempty"`
 	// Links lead to other namespaces.
 	Links []LinkSpec `json:"links,omitempty"`
+	// Sockets are uplinks whose connections go on as sockets of the host.
+	Sockets []SocketSpec `json:"sockets,omitempty"`
 	// VRFs are tables of their own for some of the devices (ip-vrf(8)).
 	VRFs    []VRFSpec   `json:"vrfs,omitempty"`
 	Routing RoutingSpec `json:"routing,omitzero"`
 	// Connections are tracked, and their addresses translated, if it says so.
 	Connections ConnectionsSpec `json:"connections,omitzero"`
+	// DNS is how names are answered in the networks that have it; nil: in none.
+	DNS *dns.Config `json:"dns,omitempty"`
 }
 
 // RoutingSpec is what the routing of a namespace has beside the connected and
@@ -111,6 +116,13 @@ type NetworkSpec struct {
 	// Autoconf is what the network tells containers that configure themselves:
 	// router advertisements, DHCP, DHCPv6. Zero: nothing.
 	Autoconf autoconf.Config `json:"autoconf,omitzero"`
+	// DNS makes the gateway's addresses answer for names, see NamespaceSpec.DNS, and
+	// gives the containers names.
+	DNS bool `json:"dns,omitempty"`
+	// Learn is what the network's device asks of the link behind its ports, as a host
+	// would. What it is told is told on (Namespace.Learned), and becomes addresses and
+	// routes by the next snapshot.
+	Learn autoconf.Learn `json:"learn,omitzero"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel
@@ -174,13 +186,16 @@ type PortSpec struct {
 	// Index is the port's number and counter slot, 1 to MaxIndex, unique among
 	// all ports and devices of the snapshot.
 	Index uint16 `json:"index"`
-	// Name is for people; it need not be unique.
-	Name string `json:"name,omitempty"`
+	// Name is for people, and the container's in DNS, which has Aliases beside it. None
+	// of them need be unique.
+	Name    string   `json:"name,omitempty"`
+	Aliases []string `json:"aliases,omitempty"`
 	// Device is what rules call the port (`ip rule add iif DEVICE`), unique among
 	// the devices of the namespace. Empty: no rule can name it.
 	Device string `json:"device,omitempty"`
 	// MAC of the container: a static FDB entry and a permanent neighbour.
-	// Unique in the network, unicast and not zero.
+	// Unique in the network and unicast. Zero: behind the port is nobody in
+	// particular, but a link with stations that are learned.
 	MAC packet.MAC `json:"mac"`
 	// MTU of the port in bytes of IP packet, 68 (RFC 791) to 65535.
 	MTU int `json:"mtu"`

@@ -23,6 +23,7 @@ type space struct {
 	router   *router.Router
 	networks []*network // in the order of the spec
 	links    []*link    // the same
+	outsides []*outside // the same
 
 	conns  *Connections                  // nil: it tracks none
 	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
@@ -116,6 +117,12 @@ func (s *NamespaceSpec) RouterSpec() router.Spec {
 		l := &s.Links[i]
 		spec.Devices = append(spec.Devices, s.device(l.Name, l.Index, l.VRF, &l.Device, router.Device{
 			MAC: linkMAC(l.Index), MTU: l.MTU, Addrs: l.Addresses, PointToPoint: true,
+		}))
+	}
+	for i := range s.Sockets {
+		o := &s.Sockets[i]
+		spec.Devices = append(spec.Devices, s.device(o.Name, o.Index, o.VRF, &o.Device, router.Device{
+			MAC: linkMAC(o.Index), MTU: o.MTU, PointToPoint: true,
 		}))
 	}
 	return spec

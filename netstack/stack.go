@@ -241,7 +241,7 @@ func (h *host) setRoutes(s *space) {
 func (s *space) hints() (all []tcpip.Route) {
 	var known []*routing.Route
 	for r := range s.router.Set().Routes(routing.TableMain) {
-		if r.Type == routing.Unicast && s.devices[r.NextHops[0].Index] != nil {
+		if r.Type == routing.Unicast && s.inward(r.NextHops[0].Index) {
 			known = append(known, r)
 		}
 	}
@@ -258,6 +258,12 @@ func (s *space) hints() (all []tcpip.Route) {
 		all = append(all, hint)
 	}
 	return all
+}
+
+// inward reports whether the host stack has an interface at a device.
+func (s *space) inward(device uint16) bool {
+	p := s.devices[device]
+	return p != nil && p.outside == nil
 }
 
 func subnetOf(p netip.Prefix) tcpip.Subnet { return protocolAddress(p).AddressWithPrefix.Subnet() }
@@ -285,7 +291,7 @@ func linkLocal(mac packet.MAC) netip.Prefix {
 // hostAddresses are the addresses that the host stack is to have in a network: the
 // gateway's, and a link-local one if any of those is IPv6.
 func (s *NetworkSpec) hostAddresses() []netip.Prefix {
-	if !s.hasIPv6() {
+	if !s.hasIPv6() && !s.Learn.SLAAC && !s.Learn.DHCP6 {
 		return s.Addresses
 	}
 	ll := linkLocal(s.Bridge.MAC)

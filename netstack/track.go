@@ -309,7 +309,7 @@ func (t *turn) resume(at *port, w *waiting, i int) {
 		return
 	}
 	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
-	if at.peer != 0 {
+	if at.peer != 0 || at.outside != nil && c.in == at {
 		c.links = 1
 	}
 	t.ask(&c, at, i)

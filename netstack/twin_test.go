@@ -119,6 +119,8 @@ func TestWhatIsRememberedIsRight(t *testing.T) {
 func compareRivals(t *testing.T, translates bool) {
 	t.Helper()
 	quick, slow := stillSites(t, rivalSites(translates)...), stillSites(t, rivalSites(translates)...)
+	quick.freeze()
+	slow.freeze()
 	parties := []party{{1, 1}, {1, 2}, {1, 3}, {2, 1}, {2, 2}, {2, 3}, {3, 1}, {3, 2}}
 	r := rand.New(rand.NewPCG(5, 6))
 	hits := 0

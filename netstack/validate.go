@@ -147,14 +147,20 @@ func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 // validate checks one port; macs and addrs hold who uses them so far.
 func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[netip.Addr]string) error {
 	switch other, taken := macs[p.MAC]; {
-	case !isStation(p.MAC):
+	case p.MAC.IsZero() && (len(p.Addresses) > 0 || p.Guard != 0):
+		return errors.New("without a MAC there are no addresses and no guards")
+	case p.MAC.IsZero():
+	case p.MAC.IsMulticast():
 		return fmt.Errorf("MAC %s is not a unicast address", p.MAC)
 	case taken:
 		return fmt.Errorf("MAC %s is used by %s", p.MAC, other)
-	case p.MTU < minPortMTU || p.MTU > maxMTU:
+	}
+	if p.MTU < minPortMTU || p.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", p.MTU, minPortMTU, maxMTU)
 	}
-	macs[p.MAC] = who
+	if !p.MAC.IsZero() {
+		macs[p.MAC] = who
+	}
 	for _, a := range p.Addresses {
 		if !isHost(a) {
 			return fmt.Errorf("address %q is not a host's", a)

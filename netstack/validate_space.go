@@ -45,11 +45,19 @@ func (s *NamespaceSpec) validateDevices(indices map[uint16]string, taken names, 
 			return fmt.Errorf("link %q: there is no VRF %q", l.Name, l.VRF)
 		}
 	}
+	for i := range s.Sockets {
+		if err := s.Sockets[i].validate(indices, taken, vrfs); err != nil {
+			return fmt.Errorf("uplink %q: %w", s.Sockets[i].Name, err)
+		}
+	}
 	for i := range s.Networks {
 		n := &s.Networks[i]
 		if err := n.validateDevices(vrfs, taken); err != nil {
 			return fmt.Errorf("network %q: %w", n.Name, err)
 		}
+	}
+	if err := s.validateDNS(); err != nil {
+		return fmt.Errorf("DNS: %w", err)
 	}
 	if err := s.Connections.validate(); err != nil {
 		return err

@@ -25,7 +25,8 @@ type network struct {
 	bridge *bridge.Bridge
 	link   *hostLink // the host stack's interface in the network
 	conf   *autoconf.Server
-	local  *port // the bridge's own
+	learn  *autoconf.Learner // nil: it never asked for anything
+	local  *port             // the bridge's own
 }
 
 // port is one port as one snapshot wants it: a container's, or a bridge's local
@@ -41,13 +42,15 @@ type port struct {
 	link     *hostLink // nil for a container's port
 	local    *port     // the local port of its bridge; itself for a local port
 	space    *space
-	pvid     uint16 // of a local port: the VLAN that it is in; 0: none
-	peer     uint16 // of a link's: the other end
-	clamp    uint16 // of TCP's MSS, see DeviceSpec
-	tenure   uint32 // see PortSpec
+	pvid     uint16   // of a local port: the VLAN that it is in; 0: none
+	peer     uint16   // of a link's: the other end
+	outside  *outside // of a socket uplink's: what is behind it
+	clamp    uint16   // of TCP's MSS, see DeviceSpec
+	tenure   uint32   // see PortSpec
 
-	conf   *autoconf.Server // of a network's local port
-	client *autoconf.Client // of a container's port: who is behind it
+	conf   *autoconf.Server  // of a network's local port
+	learn  *autoconf.Learner // the same; nil: nothing is asked
+	client *autoconf.Client  // of a container's port: who is behind it; nil: many
 }
 
 // port returns the port of this index, nil if there is none.
@@ -99,6 +102,9 @@ func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *so
 		v.add(l.port)
 		s.devices[l.spec.Index], s.ports[l.spec.Index] = l.port, l.port
 	}
+	for _, o := range s.outsides {
+		v.compileOutside(s, o, counters)
+	}
 	v.spaces[s.spec.Name] = s
 }
 
@@ -106,7 +112,7 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 	b := &n.spec.Bridge
 	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
-		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf,
+		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf, learn: n.learn,
 		clamp: n.spec.Device.ClampMSS,
 	}
 	n.local.local = n.local
@@ -117,7 +123,9 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
 			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS, tenure: p.Tenure,
-			client: &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name},
+		}
+		if !p.MAC.IsZero() {
+			port.client = &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name}
 		}
 		v.add(port)
 		s.ports[p.Index] = port

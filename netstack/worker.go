@@ -101,7 +101,7 @@ func (t *turn) open(n *Netstack, m *mailbox) (err error) {
 	if t.host, err = veth.NewBatch(hostSlice); err != nil {
 		return fmt.Errorf("host buffers: %w", err)
 	}
-	t.out.clock.start = n.start
+	t.out.clock.start, t.out.clock.since = n.start, n.since
 	return t.out.open()
 }
 

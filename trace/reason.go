@@ -91,6 +91,11 @@ const (
 	NATAddress
 	NATBackend
 	NATUntranslatable
+	UplinkConns
+	UplinkDials
+	UplinkFlows
+	UplinkFull
+	UplinkDown
 
 	numReasons // one past the last
 )
@@ -186,6 +191,11 @@ var reasonTable = [NumReasons]reasonText{
 	NATAddress:         {"nat_address", "to be masqueraded or redirected, but the device has no address of the packet's family"},
 	NATBackend:         {"nat_backend", "to a service that has no backend"},
 	NATUntranslatable:  {"nat_untranslatable", "packet of a translated connection that can't be translated, or an ICMP error with a wrong checksum"},
+	UplinkConns:        {"uplink_conns", "the input port has as many TCP connections by a socket uplink as it may"},
+	UplinkDials:        {"uplink_dials", "the input port has as many connections by a socket uplink that are still being made as it may"},
+	UplinkFlows:        {"uplink_flows", "the input port has as many flows of UDP and pings by a socket uplink as it may"},
+	UplinkFull:         {"uplink_full", "datagram that the host's socket of its flow did not take"},
+	UplinkDown:         {"uplink_down", "the agent could not make a socket for it, or there was none"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -29,6 +29,9 @@ type Config struct {
 	// Masquerade hides Subnets behind the host's addresses where they leave it by
 	// another interface, and lets nobody begin a connection to them from there.
 	Masquerade bool
+	// Published are ports of the host that lead to containers of Subnets. They don't
+	// overlap.
+	Published []Published
 }
 
 // end is the other end's address of a family; not valid if it has none.

@@ -40,6 +40,11 @@ func (h *Host) Apply(ctx context.Context, c *Config) error {
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", c.IfName, err)
 		}
+		if !c.localnet() {
+			if err := localnet(c); err != nil && !refused(err) {
+				return err
+			}
+		}
 		for _, step := range []func(*netlink.Handle, netlink.Link, *Config) error{settle, addresses, neighbours, routes} {
 			if err := step(nl, link, c); err != nil {
 				return fmt.Errorf("interface %s: %w", c.IfName, err)
@@ -53,7 +58,10 @@ func (h *Host) Apply(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	return h.table(ctx, c)
+	if err := h.table(ctx, c); err != nil || !c.localnet() {
+		return err
+	}
+	return h.within(func(*netlink.Handle) error { return localnet(c) })
 }
 
 // within runs f with a route socket, on a thread, of the host's namespace.

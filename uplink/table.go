@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/knftables"
@@ -19,10 +20,48 @@ import (
 const (
 	chainNAT     = "uplink-postrouting"
 	chainForward = "uplink-forward"
+	// Of what is published:
+	chainIn       = "publish-prerouting"
+	chainOut      = "publish-output"
+	chainMartians = "publish-martians"
 )
 
+// chain is one of the table, with its rules.
+type chain struct {
+	name     string
+	kind     knftables.BaseChainType
+	hook     knftables.BaseChainHook
+	priority knftables.BaseChainPriority
+	rules    []string
+}
+
+// chainsOf are those of the table; none: there is to be no table.
+func chainsOf(c *Config) (all []chain) {
+	all = publishing(c)
+	nat := chain{name: chainNAT, kind: knftables.NATType, hook: knftables.PostroutingHook, priority: knftables.SNATPriority, rules: homeward(c)}
+	if c.Masquerade {
+		nat.rules = append(nat.rules, natRules(c)...)
+		all = append(all, chain{
+			name: chainForward, kind: knftables.FilterType, hook: knftables.ForwardHook, priority: knftables.FilterPriority, rules: forwardRules(c),
+		})
+	}
+	if len(nat.rules) > 0 {
+		all = append(all, nat)
+	}
+	return all
+}
+
+// text is the chains as one.
+func text(all []chain) string {
+	var b strings.Builder
+	for _, c := range all {
+		fmt.Fprintf(&b, "%s\n%s\n", c.name, strings.Join(c.rules, "\n"))
+	}
+	return b.String()
+}
+
 // ErrNoProgram says that nft(8) is not there, which a table needs.
-var ErrNoProgram = errors.New("masquerade needs the program nft, of the package nftables, which is not installed")
+var ErrNoProgram = errors.New("to masquerade and to publish needs the program nft, of the package nftables, which is not installed")
 
 // Program reports, as ErrNoProgram, that there can't be a table.
 func Program() error {
@@ -35,10 +74,8 @@ func Program() error {
 // table makes the table agree with c. It is replaced as a whole, in one transaction, if
 // it is another one than it was, or is gone: connections that it masquerades stay so.
 func (h *Host) table(ctx context.Context, c *Config) error {
-	rules := ""
-	if c.Masquerade {
-		rules = strings.Join(append(natRules(c), forwardRules(c)...), "\n")
-	}
+	chains := chainsOf(c)
+	rules := text(chains)
 	was, known := h.tables[c.IfName]
 	switch {
 	case rules == "" && known && was == "":
@@ -51,7 +88,7 @@ func (h *Host) table(ctx context.Context, c *Config) error {
 		if err != nil || there && was == rules {
 			return err
 		}
-		return nft.Run(ctx, fill(nft, c))
+		return nft.Run(ctx, fill(nft, c, chains))
 	})
 	if err != nil {
 		return fmt.Errorf("table inet %s: %w", c.IfName, err)
@@ -107,7 +144,7 @@ func ours(ctx context.Context, nft knftables.Interface, table string) (bool, err
 		return false, err
 	}
 	for _, name := range chains {
-		if name != chainNAT && name != chainForward {
+		if !slices.Contains([]string{chainNAT, chainForward, chainIn, chainOut, chainMartians}, name) {
 			return false, fmt.Errorf("%w: a table inet %s is there, with a chain %s that is not ours", ErrConflict, table, name)
 		}
 	}
@@ -115,22 +152,16 @@ func ours(ctx context.Context, nft knftables.Interface, table string) (bool, err
 }
 
 // fill is the transaction that makes the table anew.
-func fill(nft knftables.Interface, c *Config) *knftables.Transaction {
+func fill(nft knftables.Interface, c *Config, chains []chain) *knftables.Transaction {
 	tx := nft.NewTransaction()
 	tx.Add(&knftables.Table{})
 	tx.Delete(&knftables.Table{})
 	tx.Add(&knftables.Table{Comment: new(c.Comment)})
-	tx.Add(&knftables.Chain{
-		Name: chainNAT, Type: new(knftables.NATType), Hook: new(knftables.PostroutingHook), Priority: new(knftables.SNATPriority),
-	})
-	tx.Add(&knftables.Chain{
-		Name: chainForward, Type: new(knftables.FilterType), Hook: new(knftables.ForwardHook), Priority: new(knftables.FilterPriority),
-	})
-	for _, r := range natRules(c) {
-		tx.Add(&knftables.Rule{Chain: chainNAT, Rule: r})
-	}
-	for _, r := range forwardRules(c) {
-		tx.Add(&knftables.Rule{Chain: chainForward, Rule: r})
+	for _, ch := range chains {
+		tx.Add(&knftables.Chain{Name: ch.name, Type: new(ch.kind), Hook: new(ch.hook), Priority: new(ch.priority)})
+		for _, r := range ch.rules {
+			tx.Add(&knftables.Rule{Chain: ch.name, Rule: r})
+		}
 	}
 	return tx
 }

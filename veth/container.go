@@ -178,6 +178,10 @@ func defaultRoute(gw netip.Addr) netip.Prefix {
 // needs it.
 func (c *PairConfig) nlRoute(r Route, index int) *netlink.Route {
 	route := &netlink.Route{LinkIndex: index, Dst: ipNet(r.Dst.Masked()), Table: int(c.Table)}
+	route.MTU, route.AdvMSS, route.Priority = r.MTU, r.AdvMSS, r.Metric
+	if r.Table != 0 {
+		route.Table = r.Table
+	}
 	if !r.Via.IsValid() {
 		if r.Dst.Addr().Is4() {
 			route.Scope = netlink.SCOPE_LINK

@@ -82,14 +82,18 @@ type HostEnd struct {
 	Alias     string // what PairConfig.Alias was; "" if CreatePair did not get that far
 	MTU       int
 	MAC       packet.MAC
-	Up        bool // set up by us
-	PeerUp    bool // the container's end is up too, so there is a carrier
+	// NIC is what an interface was called on the host that it was moved from (NIC.Take);
+	// its Alias is the identifier. Empty: it is a pair's end, or a macvlan.
+	NIC    string
+	Up     bool // set up by us
+	PeerUp bool // the container's end is up too, so there is a carrier
 }
 
 // dumpTries bounds how often a listing that was disturbed is repeated.
 const dumpTries = 8
 
-// HostEnds lists the host ends in a namespace, in the order of their index. It is
+// HostEnds lists the host ends in a namespace, in the order of their index: those of
+// pairs, macvlans, and interfaces that were moved there. It is
 // what a restarted daemon compares its state with.
 func HostEnds(ns netns.NsHandle) ([]HostEnd, error) {
 	h, err := netlinkAt(ns)
@@ -109,8 +113,8 @@ func HostEnds(ns netns.NsHandle) ([]HostEnd, error) {
 	}
 	var ends []HostEnd
 	for _, l := range links {
-		if l.Type() == "veth" {
-			ends = append(ends, hostEnd(l.Attrs()))
+		if e := hostEnd(l.Attrs()); l.Type() == "veth" || l.Type() == "macvlan" || e.NIC != "" {
+			ends = append(ends, e)
 		}
 	}
 	return ends, nil
@@ -123,5 +127,8 @@ func hostEnd(a *netlink.LinkAttrs) HostEnd {
 		PeerUp: a.RawFlags&unix.IFF_LOWER_UP != 0,
 	}
 	copy(e.MAC[:], a.HardwareAddr)
+	if m, ok := readMemo(a.Alias); ok {
+		e.NIC, e.Alias = m.name, m.id
+	}
 	return e
 }

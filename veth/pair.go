@@ -64,6 +64,10 @@ type PairConfig struct {
 type Route struct {
 	Dst netip.Prefix
 	Via netip.Addr // next hop; the zero Addr means that Dst is on the link
+
+	MTU, AdvMSS int // of the route, as ip-route(8); 0 is none
+	Metric      int // 0 is the kernel's default
+	Table       int // 0 is that of all
 }
 
 // CreatePair makes a veth pair and configures both ends. Whatever goes wrong, it
@@ -237,8 +241,8 @@ func DeletePair(hostNS netns.NsHandle, hostName string) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", hostName, err)
 	}
-	if link.Type() != "veth" {
-		return fmt.Errorf("%w: %s is not a veth", ErrConfig, hostName)
+	if _, moved := readMemo(link.Attrs().Alias); moved || link.Type() != "veth" {
+		return fmt.Errorf("%w: %s is not a pair's", ErrConfig, hostName)
 	}
 	return deleteLink(h, link)
 }

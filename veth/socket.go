@@ -24,6 +24,9 @@ type SocketOptions struct {
 	// 0 means DefaultSocketBuffer. They are limits and not reservations: an
 	// idle port costs no memory.
 	RcvBuf, SndBuf int
+	// Queued sends by the interface's queueing discipline, as a device of hardware
+	// needs it, whose own ring may be full.
+	Queued bool
 }
 
 // OpenSocket opens the port on an interface of namespace ns: an AF_PACKET socket
@@ -74,6 +77,10 @@ func setUp(fd int, ifname string, o SocketOptions) error {
 	if err != nil {
 		return err
 	}
+	bypass := 1
+	if o.Queued {
+		bypass = 0
+	}
 	for _, s := range [...]struct {
 		name              string
 		level, opt, value int
@@ -83,7 +90,7 @@ func setUp(fd int, ifname string, o SocketOptions) error {
 		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
 		// A veth has no queueing discipline: what is bypassed is only the way to
 		// find that out (and the taps of other packet sockets on the host end).
-		{"PACKET_QDISC_BYPASS", unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1},
+		{"PACKET_QDISC_BYPASS", unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, bypass},
 		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize(o.RcvBuf)},
 		{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize(o.SndBuf)},
 	} {

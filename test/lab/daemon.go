@@ -212,6 +212,13 @@ func (d *Daemon) Shutdown() {
 	for _, l := range d.Links() {
 		d.CLI("detach", "--name", l.Name).Expect(0)
 	}
+	d.StopAll()
+}
+
+// StopAll ends both processes with `sluiced stop`; what is attached stays so, and the
+// agent may be dead already.
+func (d *Daemon) StopAll() {
+	d.lab.t.Helper()
 	d.lab.run(d.at(d.lab.Binary("sluiced"), "stop", "--run-dir", d.run, "--state-dir", d.state)...).Expect(0)
 	if d.proc != nil {
 		d.proc.Wait(patience).Expect(0)

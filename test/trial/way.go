@@ -16,12 +16,16 @@ type Kind struct {
 	Name   string
 	Uplink string // a line of the file's list
 	NAT    string // statements of the namespace
+	Routed bool   // the host forwards
+	Ends   bool   // connections end in it, and packets don't pass as they are
 }
 
 // Kinds are those that there are.
 func Kinds() []Kind {
 	return []Kind{
-		{"host", "{name: out, hostRoutes: false, forward: true}", "postrouting oifname out masquerade"},
+		{Name: "host", Uplink: "{name: out, hostRoutes: false, forward: true}", NAT: "postrouting oifname out masquerade", Routed: true},
+		{Name: "nic", Uplink: `{name: out, type: nic, ifname: wan, masquerade: true, addresses: [192.0.2.1/24, "2001:db8::1/64"], gateways: [192.0.2.2, "2001:db8::2"]}`},
+		{Name: "socket", Uplink: "{name: out, type: socket}", Ends: true},
 	}
 }
 
@@ -31,6 +35,7 @@ func Kinds() []Kind {
 //	containers ---- web -- shop (masquerade) ==== out ==== host ---- world
 type Way struct {
 	*lab.Lab
+	Kind        Kind
 	Daemon      *lab.Daemon
 	Host, World *lab.NS
 }
@@ -40,7 +45,7 @@ type Way struct {
 func NewWay(t lab.T, k Kind, quota int, flags ...string) *Way {
 	t.Helper()
 	l := lab.New(t)
-	w := &Way{Lab: l, Host: l.NS("host"), World: l.NS("world")}
+	w := &Way{Lab: l, Kind: k, Host: l.NS("host"), World: l.NS("world")}
 	l.Cable(w.Host, w.World, "wan", 1500, "192.0.2.0/24", "2001:db8::/64")
 	w.Host.Ping(w.World.IP(lab.V4))
 	track := ""
@@ -51,6 +56,9 @@ func NewWay(t lab.T, k Kind, quota int, flags ...string) *Way {
 networks: [{name: web, namespace: shop, subnets: [10.44.0.0/22, "fd44::/64"]}]
 uplinks: [%s]
 `, track, k.NAT, k.Uplink), flags...)
+	if !k.Routed {
+		return w
+	}
 	var up []api.Uplink
 	w.Daemon.CLI("-s", "uplink", "-o", "json").JSON(&up)
 	for _, u := range up {
@@ -80,6 +88,9 @@ const nowhere = "198.51.100.1"
 // blackhole makes it.
 func (w *Way) blackhole() {
 	w.World.Run("ip", "route", "add", "blackhole", nowhere+"/32")
+	if !w.Kind.Routed {
+		return
+	}
 	w.Host.Run("ip", "route", "add", nowhere+"/32", "via", w.World.IP(lab.V4).String())
 }
 

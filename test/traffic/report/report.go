@@ -112,3 +112,8 @@ type Silence struct {
 	From int64   `json:"from"` // of the last datagram before it, in nanoseconds since 1970
 	MS   float64 `json:"ms"`
 }
+
+// Answers is what a DNS server did.
+type Answers struct {
+	Questions uint64 `json:"questions"` // that came
+}

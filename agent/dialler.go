@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/dataplane"
+	"sluice/dial"
+	"sluice/netstack"
+)
+
+// dialler makes the sockets of socket uplinks. What it believes the dataplane is no more
+// than what there is in the configuration.
+type dialler struct {
+	uplinks atomic.Pointer[map[uint16]bool] // by index
+}
+
+// allow takes note of the socket uplinks of a snapshot.
+func (d *dialler) allow(s *netstack.Snapshot) {
+	all := make(map[uint16]bool)
+	if s == nil {
+		s = new(netstack.Snapshot)
+	}
+	for i := range s.Namespaces {
+		for j := range s.Namespaces[i].Sockets {
+			all[s.Namespaces[i].Sockets[j].Index] = true
+		}
+	}
+	d.uplinks.Store(&all)
+}
+
+// may is the policy: what a router of the host could be asked to forward. Its own
+// loopback is not for containers, and a group is no peer.
+func (d *dialler) may(t *dial.Target) unix.Errno {
+	all := d.uplinks.Load()
+	if all == nil || !(*all)[t.Device] {
+		return unix.EACCES
+	}
+	a := t.To.Addr()
+	switch {
+	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return unix.ENETUNREACH
+	case a.IsLoopback() || a.IsLinkLocalUnicast():
+		return unix.EACCES
+	case (t.Proto == dial.Echo4) != a.Is4() && (t.Proto == dial.Echo4 || t.Proto == dial.Echo6):
+		return unix.EAFNOSUPPORT
+	}
+	return 0
+}
+
+// dialFor gives a dataplane a channel by which it asks for sockets, and answers until
+// the dataplane ends.
+func (p *plane) dialFor(c *dataplane.Client) {
+	conn, theirs, err := dial.Pair()
+	if err != nil {
+		p.log.Error("no socket uplink will work", "err", err)
+		return
+	}
+	server := dial.NewServer(conn, p.dialler.may)
+	go func() {
+		defer theirs.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
+		defer cancel()
+		if err := c.DialBy(ctx, theirs); err != nil && alive(c) {
+			p.log.Error("no socket uplink will work", "err", err)
+		}
+	}()
+	go func() {
+		if err := server.Serve(); err != nil && alive(c) {
+			p.log.Warn("the dataplane asks for no more sockets", "err", err)
+		}
+	}()
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"sluice/api"
+)
+
+// The codes of our own, above those of the specification.
+const (
+	errExhausted  = 100 // no address or port number is left
+	errInUse      = 101 // somebody has the address, MAC or port of the host
+	errExists     = 102 // there is such an interface, or such an attachment
+	errDiffers    = 103 // CHECK: something is not as it was made
+	errPermission = 104 // the daemon's socket may not be opened
+)
+
+// Codes of STATUS, of the specification.
+const (
+	errNotAvailable = 50 // an ADD would fail now
+	errLimited      = 51 // and what is attached may have no connection either
+)
+
+// codeOf is the code for what the daemon said.
+func codeOf(err error) uint {
+	switch {
+	case errors.Is(err, api.ErrDaemonDown), errors.Is(err, context.DeadlineExceeded):
+		return types.ErrTryAgainLater
+	case errors.Is(err, api.ErrPermission):
+		return errPermission
+	}
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok {
+		return types.ErrIOFailure
+	}
+	switch e.Code {
+	case api.CodeInvalid, api.CodeOutOfRange:
+		if e.Field == "netns" || e.Field == "ifname" || e.Field == "container" {
+			return types.ErrInvalidEnvironmentVariables
+		}
+		return types.ErrInvalidNetworkConfig
+	case api.CodeNotFound:
+		switch e.Field {
+		case "netns":
+			return types.ErrInvalidNetNS
+		case "container":
+			return types.ErrUnknownContainer
+		}
+		return types.ErrInvalidNetworkConfig
+	case api.CodeExists:
+		return errExists
+	case api.CodeInUse:
+		return errInUse
+	case api.CodeExhausted:
+		return errExhausted
+	case api.CodeUnavailable:
+		return types.ErrTryAgainLater
+	case api.CodeInternal:
+	}
+	return types.ErrInternal
+}
+
+// daemonError is what the daemon said, as CNI has it.
+func daemonError(err error) error {
+	field := ""
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		field = e.Field
+	}
+	return refuse(codeOf(err), field, err.Error())
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dial
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Policy says what may be dialled: 0, or the error that the caller gets.
+type Policy func(t *Target) unix.Errno
+
+// Server is the end that dials, for one channel. It dials in the network namespace of
+// the threads of its process.
+type Server struct {
+	conn *net.UnixConn
+	may  Policy
+	mu   sync.Mutex // one message at a time
+}
+
+// NewServer takes conn over.
+func NewServer(conn *net.UnixConn, may Policy) *Server { return &Server{conn: conn, may: may} }
+
+// Serve dials what it is asked for, until the channel ends.
+func (s *Server) Serve() error {
+	defer s.conn.Close()
+	r := &reader{c: s.conn}
+	for {
+		var w wire
+		fd, err := r.next(&w)
+		if fd >= 0 {
+			unix.Close(fd)
+			err = fmt.Errorf("%w: a descriptor with a request", ErrProtocol)
+		}
+		if err == nil {
+			err = s.answer(&w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Close ends Serve.
+func (s *Server) Close() error { return s.conn.Close() }
+
+// Visit passes a visitor's socket on. It stays the caller's.
+func (s *Server) Visit(v Visitor) error {
+	return s.send(&wire{kind: kindVisitor, proto: v.Proto, device: v.Device, to: v.To, from: v.From}, v.FD)
+}
+
+func (s *Server) send(w *wire, fd int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return send(s.conn, w, fd)
+}
+
+func (s *Server) answer(w *wire) error {
+	if w.kind != kindRequest {
+		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
+	}
+	t := Target{Device: w.device, Proto: w.proto, To: w.to}
+	a := wire{kind: kindSocket, id: w.id}
+	k := Socket{FD: -1, Errno: s.may(&t)}
+	if k.Errno == 0 {
+		k = Open(&t)
+	}
+	a.errno, a.raw = uint32(k.Errno), k.Raw
+	if k.FD >= 0 {
+		defer unix.Close(k.FD)
+	}
+	return s.send(&a, k.FD)
+}
+
+// Keepalive of the outer connections, as net has it for those of a Go program, and as
+// those of the gateway have.
+const (
+	keepIdle     = 15
+	keepInterval = 15
+	keepCount    = 9
+)
+
+// Open makes a socket and begins to connect it. The socket is the caller's.
+func Open(t *Target) Socket {
+	fd, raw, err := open(t)
+	if err == nil {
+		err = connect(fd, t.To)
+	}
+	if err == nil {
+		return Socket{FD: fd, Raw: raw}
+	}
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+	errno := unix.EIO
+	errors.As(err, &errno)
+	return Socket{FD: -1, Errno: errno}
+}
+
+const socketFlags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+
+func open(t *Target) (fd int, raw bool, err error) {
+	family := unix.AF_INET
+	if t.To.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	switch t.Proto {
+	case TCP:
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|socketFlags, unix.IPPROTO_TCP)
+		if err == nil {
+			err = stream(fd)
+		}
+	case UDP:
+		fd, err = unix.Socket(family, unix.SOCK_DGRAM|socketFlags, unix.IPPROTO_UDP)
+		if err == nil {
+			err = fragmenting(fd, family)
+		}
+	case Echo4, Echo6:
+		return openEcho(family, int(t.Proto))
+	default:
+		return -1, false, unix.EPROTONOSUPPORT
+	}
+	return fd, false, err
+}
+
+// openEcho makes a ping socket, which everybody may have whose group is in sysctl
+// net.ipv4.ping_group_range, or else a raw one, for which it takes CAP_NET_RAW.
+func openEcho(family, proto int) (fd int, raw bool, err error) {
+	fd, err = unix.Socket(family, unix.SOCK_DGRAM|socketFlags, proto)
+	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+		return fd, false, err
+	}
+	fd, err = unix.Socket(family, unix.SOCK_RAW|socketFlags, proto)
+	if err != nil {
+		return fd, true, err
+	}
+	return fd, true, onlyReplies(fd, family)
+}
+
+// onlyReplies keeps all but echo replies from a raw socket (ICMP_FILTER of raw(7), and
+// that of RFC 3542 §3.2).
+func onlyReplies(fd, family int) error {
+	if family == unix.AF_INET {
+		const icmpFilter, echoReply = 1, 0
+		return unix.SetsockoptInt(fd, unix.SOL_RAW, icmpFilter, ^(1 << echoReply))
+	}
+	const echoReply6 = 129
+	var f unix.ICMPv6Filter // a set bit blocks
+	for i := range f.Data {
+		f.Data[i] = ^uint32(0)
+	}
+	f.Data[echoReply6/32] &^= 1 << (echoReply6 % 32)
+	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
+}
+
+func stream(fd int) error {
+	for _, o := range []struct{ level, name, value int }{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, // what comes in pieces goes in pieces
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// fragmenting lets the kernel fragment what is longer than the MTU: the container's
+// own word on that, the bit DF, ends with its packet.
+func fragmenting(fd, family int) error {
+	if family == unix.AF_INET {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
+}
+
+func connect(fd int, to netip.AddrPort) error {
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if to.Addr().Is4() {
+		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"sluice/proxy"
+	"sluice/trace"
+)
+
+// Theory of operation.
+//
+// A socket uplink is a device without a link layer, as one end of a link. At its other
+// end is no namespace but a stack of its own, the uplink stack, which takes packets for
+// any address and answers from it; package proxy ends connections there and goes on
+// with sockets of the host. What is routed to the device is delivered to that stack,
+// and what the stack sends comes in by the device.
+
+// SocketSpec is a socket uplink of a namespace.
+type SocketSpec struct {
+	Name   string     `json:"name"`
+	Index  uint16     `json:"index"` // as that of a port
+	MTU    int        `json:"mtu"`
+	Device DeviceSpec `json:"device,omitzero"`
+	VRF    string     `json:"vrf,omitempty"`
+	// Limits that are zero are the defaults of package proxy.
+	Limits proxy.Limits `json:"limits,omitzero"`
+}
+
+// outsideNIC is the number of an uplink stack's one interface.
+const outsideNIC = 1
+
+// Buffers of the uplink stack's connections. A container is microseconds away, so that
+// a megabyte is a window for more than it can send; and there may be many.
+const (
+	outsideBufferDef = 512 << 10
+	outsideBufferMax = 1 << 20
+)
+
+// outside is the uplink stack of one socket uplink. It lives from snapshot to snapshot.
+type outside struct {
+	spec  SocketSpec
+	stack *stack.Stack
+	link  *hostLink
+	proxy *proxy.Proxy
+	port  *port // of one snapshot, as link's
+}
+
+// newOutside makes the stack, and what feeds it.
+func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
+	o := &outside{spec: *s}
+	o.stack = stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{
+			tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+		},
+	})
+	b := &BridgeSpec{Index: s.Index, MAC: linkMAC(s.Index), MTU: s.MTU}
+	o.link = newHostLink(nil, b, &c.net.worker(s.Index).mail, c.net.opts.Counters.Port(s.Index))
+	if err := o.open(); err != nil {
+		o.close()
+		return nil, err
+	}
+	counters := c.net.opts.Counters
+	o.proxy = proxy.New(proxy.Config{
+		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
+		Drop: func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
+	})
+	o.link.proxied = true
+	c.undos = append(c.undos, o.close)
+	return o, nil
+}
+
+// open gives the stack its interface, to which everything belongs and leads.
+func (o *outside) open() error {
+	if err := o.tune(); err != nil {
+		return err
+	}
+	if err := o.stack.CreateNICWithOptions(outsideNIC, o.link, stack.NICOptions{Name: o.spec.Name}); err != nil {
+		return fmt.Errorf("create interface: %w", tcpipError(err))
+	}
+	if err := o.stack.SetPromiscuousMode(outsideNIC, true); err != nil {
+		return fmt.Errorf("promiscuous: %w", tcpipError(err))
+	}
+	if err := o.stack.SetSpoofing(outsideNIC, true); err != nil {
+		return fmt.Errorf("spoofing: %w", tcpipError(err))
+	}
+	o.stack.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: outsideNIC},
+		{Destination: header.IPv6EmptySubnet, NIC: outsideNIC},
+	})
+	for proto, ep := range map[tcpip.NetworkProtocolNumber]*stack.NetworkEndpoint{
+		ipv4.ProtocolNumber: &o.link.ipv4, ipv6.ProtocolNumber: &o.link.ipv6,
+	} {
+		e, err := o.stack.GetNetworkEndpoint(outsideNIC, proto)
+		if err != nil {
+			return fmt.Errorf("network protocol %#x: %w", proto, tcpipError(err))
+		}
+		*ep = e
+	}
+	return nil
+}
+
+// tune is host.tune with other buffers.
+func (o *outside) tune() error {
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferMax, Max: outsideBufferMax}
+	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
+	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
+	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(tcpTimeWait)
+	for _, opt := range []tcpip.SettableTransportProtocolOption{
+		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait,
+	} {
+		if err := o.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
+			return fmt.Errorf("set %T: %w", opt, tcpipError(err))
+		}
+	}
+	return nil
+}
+
+// close ends the stack and all connections by it.
+// Preconditions: no worker delivers to the link any more.
+func (o *outside) close() {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for _, ep := range o.stack.CleanupEndpoints() {
+			ep.Abort()
+		}
+		if o.proxy != nil {
+			o.proxy.Close()
+		}
+		o.stack.Close()
+		o.stack.Wait()
+	}()
+	limit := time.NewTimer(closeLimit)
+	defer limit.Stop()
+	select {
+	case <-gone:
+	case <-limit.C:
+	}
+	o.link.shut()
+}
+
+// outside prepares a socket uplink: a new one, or the next state of one that is.
+func (c *change) outside(in, was *space, spec *SocketSpec) (*outside, error) {
+	if before := was.outsideOf(spec.Index); before != nil && before.same(spec) {
+		c.retired = append(c.retired, func() { before.link.SetMTU(uint32(spec.MTU)) })
+		return &outside{spec: *spec, stack: before.stack, link: before.link, proxy: before.proxy}, nil
+	}
+	if c.net.opts.Dialer == nil {
+		return nil, errors.New("there is nobody to dial")
+	}
+	return c.newOutside(in, spec)
+}
+
+// same reports whether a spec describes this uplink's next state, and not another one
+// of the same index.
+func (o *outside) same(spec *SocketSpec) bool {
+	return o.spec.Name == spec.Name && o.spec.Limits == spec.Limits
+}
+
+// outsideOf returns the namespace's socket uplink of that index, nil if there is none.
+func (s *space) outsideOf(index uint16) *outside {
+	if s == nil {
+		return nil
+	}
+	for _, o := range s.outsides {
+		if o.spec.Index == index {
+			return o
+		}
+	}
+	return nil
+}
+
+// withdraw notes that the socket uplinks which the next state does not have go.
+func (c *change) withdraw(next, was *space) {
+	if was == nil {
+		return
+	}
+	for _, o := range was.outsides {
+		if stays := next.outsideOf(o.spec.Index); stays == nil || stays.stack != o.stack {
+			c.retired = append(c.retired, o.close)
+		}
+	}
+}
+
+// compileOutside adds a socket uplink's port to the view.
+func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
+	o.port = &port{
+		index: o.spec.Index, offload: true, mtu: o.spec.MTU, counters: counters.Port(o.spec.Index),
+		link: o.link, space: s, clamp: o.spec.Device.ClampMSS, outside: o,
+	}
+	o.port.local = o.port
+	v.add(o.port)
+	s.devices[o.spec.Index], s.ports[o.spec.Index] = o.port, o.port
+}
+
+// exit delivers frame i, which is routed to a socket uplink, to its stack.
+func (t *turn) exit(c *crossing, out *port, i int) {
+	if c.keep && c.src.Valid() && c.in.sock != nil {
+		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
+	}
+	t.send(c.in, out, i)
+}
+
+func (s *SocketSpec) validate(indices map[uint16]string, taken names, vrfs map[string]bool) error {
+	if err := taken.claim(s.Name, "uplink"); err != nil {
+		return err
+	}
+	if err := claimIndex(indices, s.Index, "uplink "+s.Name); err != nil {
+		return err
+	}
+	l := &s.Limits
+	switch {
+	case s.MTU < minMTU6 || s.MTU > maxMTU:
+		return fmt.Errorf("MTU %d is not in %d..%d", s.MTU, minMTU6, maxMTU)
+	case s.VRF != "" && !vrfs[s.VRF]:
+		return fmt.Errorf("there is no VRF %q", s.VRF)
+	case min(l.Conns, l.ConnsPerPort, l.Dials, l.DialsPerPort, l.Flows, l.FlowsPerPort) < 0,
+		max(l.Conns, l.ConnsPerPort, l.Dials, l.DialsPerPort, l.Flows, l.FlowsPerPort) > maxTable:
+		return fmt.Errorf("a limit is not in 0..%d", maxTable)
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sluice/dial"
+	"sluice/trace"
+)
+
+const (
+	// maxHeld is how many packets of a flow may wait for its socket.
+	maxHeld = 8
+)
+
+// message has room for any datagram.
+type message [1 << 16]byte
+
+// flowKey is who sends to whom. Of echo, the identifier is the port of src.
+type flowKey struct {
+	proto    uint8
+	src, dst netip.AddrPort
+}
+
+// flow is one of UDP, or of pings: a connected socket, and a goroutine that reads it.
+type flow struct {
+	proxy *Proxy
+	key   flowKey
+	id    stack.TransportEndpointID
+	port  uint16
+	used  atomic.Uint32 // when a packet last went, in either direction: ticks
+	heard atomic.Bool   // there was an answer
+	isRaw bool
+	fd    int
+	raw   syscall.RawConn
+	route *stack.Route // back to the container
+	sent  atomic.Uint64
+	recvd atomic.Uint64
+
+	mu sync.Mutex
+	// file is nil until the socket is there, and after the end.
+	// +checklocks:mu
+	file *os.File
+	// +checklocks:mu
+	ended bool
+	// held waits for the socket.
+	// +checklocks:mu
+	held [][]byte
+	// quote is of the last packet that was sent, for errors about it.
+	// +checklocks:mu
+	quote quote
+}
+
+// flowOf returns the flow of a packet, which it begins if need be; nil if there is no
+// room for another one.
+func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.PacketBuffer) *flow {
+	p.mu.Lock()
+	f := p.flows[k]
+	if f != nil {
+		p.mu.Unlock()
+		return f
+	}
+	port := portOf(pkt)
+	if p.closed.Load() || !p.flowQuota.take(port) {
+		p.mu.Unlock()
+		p.Drop(port, trace.UplinkFlows)
+		return nil
+	}
+	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1}
+	f.used.Store(p.now.Load())
+	p.flows[k] = f
+	p.running.Add(1)
+	p.mu.Unlock()
+	p.Dialer.Dial(target(p.Device, k.proto, id), f.opened)
+	return f
+}
+
+// opened takes the flow's socket, or ends the flow.
+func (f *flow) opened(s dial.Socket) {
+	defer f.proxy.running.Done()
+	if s.FD < 0 {
+		f.refused(s.Errno)
+		f.end()
+		return
+	}
+	file := os.NewFile(uintptr(s.FD), "outside")
+	raw, err := file.SyscallConn()
+	route, noRoute := f.proxy.Stack.FindRoute(f.proxy.NIC, f.id.LocalAddress, f.id.RemoteAddress, netProto(f.id.RemoteAddress), false)
+	f.mu.Lock()
+	if f.ended || err != nil || noRoute != nil {
+		f.mu.Unlock()
+		file.Close()
+		if route != nil {
+			route.Release()
+		}
+		f.end()
+		return
+	}
+	f.fd, f.file, f.raw, f.isRaw, f.route = s.FD, file, raw, s.Raw, route
+	for _, b := range f.held {
+		f.write(b)
+	}
+	f.held = nil
+	f.proxy.running.Add(1)
+	f.mu.Unlock()
+	go f.receive()
+}
+
+// refused tells the container why the last packet got nowhere.
+func (f *flow) refused(errno unix.Errno) {
+	if errno == dial.NoAgent {
+		f.proxy.Drop(f.port, trace.UplinkDown)
+		return
+	}
+	f.mu.Lock()
+	q := f.quote
+	f.mu.Unlock()
+	f.proxy.reject(&q, errno)
+}
+
+// send sends a message, or keeps it until there is a socket. b stays the caller's.
+func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
+	if now := f.proxy.now.Load(); f.used.Load() != now {
+		f.used.Store(now)
+	}
+	f.mu.Lock()
+	f.quote.take(pkt)
+	var errno unix.Errno
+	switch {
+	case f.ended:
+	case f.file != nil:
+		errno = f.write(b)
+	case len(f.held) < maxHeld:
+		f.held = append(f.held, append([]byte(nil), b...))
+	default:
+		errno = unix.EAGAIN
+	}
+	f.mu.Unlock()
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE:
+		f.proxy.Drop(f.port, trace.UplinkFull)
+	default:
+		f.refused(errno)
+	}
+}
+
+// write puts a message into the socket. An error may be that of an earlier one.
+//
+// +checklocks:f.mu
+func (f *flow) write(b []byte) unix.Errno {
+	for {
+		_, err := unix.Write(f.fd, b)
+		var errno unix.Errno
+		switch {
+		case err == nil:
+			f.sent.Add(1)
+			return 0
+		case errors.As(err, &errno) && errno != unix.EINTR:
+			return errno
+		}
+	}
+}
+
+// receive is the flow's goroutine.
+func (f *flow) receive() {
+	defer f.proxy.running.Done()
+	var errno unix.Errno
+	step := func(fd uintptr) bool {
+		errno = f.receiveOne(int(fd))
+		return errno != unix.EAGAIN
+	}
+	for {
+		if err := f.raw.Read(step); err != nil {
+			break // ended
+		}
+		if errno != 0 {
+			f.refused(errno) // of what was sent; the socket goes on
+		}
+	}
+	f.route.Release()
+}
+
+// receiveOne passes one message on.
+func (f *flow) receiveOne(fd int) unix.Errno {
+	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
+	defer f.proxy.buffers.Put(b)
+	for {
+		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
+		var errno unix.Errno
+		switch {
+		case err == nil:
+			f.answer(b[:n])
+			return 0
+		case errors.As(err, &errno) && errno != unix.EINTR:
+			return errno
+		}
+	}
+}
+
+// answer sends a message to the container.
+func (f *flow) answer(b []byte) {
+	if now := f.proxy.now.Load(); f.used.Load() != now {
+		f.used.Store(now)
+	}
+	f.heard.Store(true)
+	f.recvd.Add(1)
+	if f.key.proto == dial.UDP {
+		f.datagram(b)
+	} else {
+		f.echoReply(b)
+	}
+}
+
+// idle are the flows whose time is over.
+func (p *Proxy) idle(now uint32) (out []*flow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.flows {
+		limit := uint32(idleUnreplied)
+		if f.heard.Load() && f.key.proto == dial.UDP {
+			limit = idleReplied
+		}
+		if now-f.used.Load() >= limit {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// end ends a flow. It may be called more than once.
+func (f *flow) end() {
+	f.mu.Lock()
+	was := f.ended
+	f.ended, f.held = true, nil
+	if f.file != nil {
+		f.file.Close() // which wakes the goroutine
+		f.file = nil
+	}
+	f.mu.Unlock()
+	if was {
+		return
+	}
+	p := f.proxy
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.flows, f.key)
+	p.flowQuota.put(f.port)
+}
+
+// ipv6 reports whether the flow is of IPv6.
+func (f *flow) ipv6() bool { return f.id.RemoteAddress.Len() == header.IPv6AddressSize }

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/api"
+	"sluice/test/lab"
+	"sluice/test/traffic/report"
+)
+
+// wire is a host whose interface wan0 is Sluice's, and a world at its other end, which
+// has no route back.
+//
+//	red ---- web --.
+//	               shop ==== wan ---- world
+//	green -- db ---'   (host's wan0)
+type wire struct {
+	*way
+}
+
+// newWire makes it; the world has the second address of each family.
+func newWire(t *testing.T, mtu int, uplinks ...string) *wire {
+	t.Helper()
+	l := lab.New(t)
+	w := &wire{&way{Lab: l, host: l.NS("host"), world: l.NS("world"), red: l.NS("red"), green: l.NS("green")}}
+	l.Cable(w.host, w.world, "wan0", mtu)
+	w.world.Use(w.address("192.0.2.2/24"), w.address("2001:db8::2/64"))
+	w.host.Run("ip", "link", "set", "lo", "up")
+	w.before = w.interfaces()
+	w.d = l.DaemonIn(w.host, shopYAML(uplinks...))
+	w.red.Attach("--network", "web")
+	w.green.Attach("--network", "db")
+	return w
+}
+
+// address gives the world one.
+func (w *wire) address(text string) netip.Addr {
+	w.world.Run("ip", "addr", "add", text, "dev", "wan0", "nodad")
+	return netip.MustParsePrefix(text).Addr()
+}
+
+// interfaces are those of the host, without what depends on their other ends.
+func (w *wire) interfaces() string {
+	var out []string
+	for _, line := range strings.Split(strings.TrimSpace(w.host.Run("ip", "-br", "link")), "\n") {
+		f := strings.Fields(line)
+		out = append(out, f[0]+" "+f[2])
+	}
+	return strings.Join(out, "\n")
+}
+
+// works checks that the uplink is ready, and the world is reached.
+func (w *wire) works(t *testing.T) {
+	t.Helper()
+	if all := w.uplinks(); len(all) != 1 || all[0].State != api.StateReady || all[0].Fault != "" {
+		t.Errorf("uplinks: %+v", all)
+	}
+	for _, f := range both() {
+		w.red.Ping(w.world.IP(f))
+		w.green.Ping(w.world.IP(f))
+	}
+}
+
+// goesOut sends TCP and UDP to the world, and traces the way there.
+func (w *wire) goesOut(from *lab.NS) {
+	for _, f := range both() {
+		from.Ping(w.world.IP(f))
+		lab.TCP(from, w.world, f, 8<<20)
+		r := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", w.world.At(f)), time.Minute)
+		w.Eventually("round trips of UDP", 0, func() bool { return r.Count >= 50 })
+	}
+}
+
+const static = `{name: wan, type: nic, ifname: wan0, masquerade: true, addresses: [192.0.2.1/24, "2001:db8::1/64"], gateways: [192.0.2.2, "2001:db8::2"]}`
+
+// TestNICStatic: an interface with static addresses, masqueraded.
+func TestNICStatic(t *testing.T) {
+	w := newWire(t, 1500, static)
+	w.works(t)
+	w.goesOut(w.red)
+	w.goesOut(w.green)
+	w.red.Try("traceroute", "-n", "-q", "1", w.world.IP(lab.V4).String()).Expect(0, " 10.44.0.1 ", w.world.IP(lab.V4).String()+" ")
+	w.d.CLI("uplink").Expect(0, "wan@wan0", "inet 192.0.2.1/24", "inet6 2001:db8::1/64", "type nic dhcp off", "masquerade on", "gateway 192.0.2.2")
+	w.d.CLI("-n", "shop", "route").Expect(0, "default via 192.0.2.2 dev wan proto static", "192.0.2.0/24 dev wan")
+	w.d.CLI("-n", "shop", "neigh", "show", "dev", "wan").Expect(0, "192.0.2.2 dev wan lladdr")
+	w.gone(t, func() { w.d.Apply(shopYAML()) })
+}
+
+// gone checks that the interface is the host's again after something.
+func (w *wire) gone(t *testing.T, after func()) {
+	t.Helper()
+	after()
+	if after := w.interfaces(); after != w.before {
+		t.Errorf("the host had\n%s\nand has\n%s", w.before, after)
+	}
+	if r := w.red.TryPing(w.world.IP(lab.V4), 1); r.Code == 0 {
+		t.Error("without the uplink, the world is reached")
+	}
+}
+
+// TestNICGivenBack: the interface goes back when all is stopped, also after kills.
+func TestNICGivenBack(t *testing.T) {
+	w := newWire(t, 1500, static)
+	w.works(t)
+	w.gone(t, w.d.StopAll)
+	w.d.Start()
+	w.works(t)
+	w.d.KillAgent()
+	w.gone(t, w.d.StopAll)
+	w.d.Start()
+	w.works(t)
+	w.d.KillBoth()
+	w.gone(t, w.d.StopAll)
+}
+
+// TestNICShared: the host keeps the interface, and reaches the world by it, too.
+func TestNICShared(t *testing.T) {
+	for _, mode := range []string{"bridge", "private"} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWire(t, 1500, strings.Replace(static, "type: nic", "type: nic, share: "+mode, 1))
+			w.works(t)
+			w.goesOut(w.red)
+			w.host.Run("ip", "addr", "add", "192.0.2.9/24", "dev", "wan0")
+			w.host.Ping(w.world.IP(lab.V4))
+			w.gone(t, func() { w.d.Apply(shopYAML()) })
+		})
+	}
+}
+
+// TestNICMTU: the world is narrow behind the interface, and then the interface itself.
+func TestNICMTU(t *testing.T) {
+	w := newWire(t, 1400, static)
+	for _, f := range both() {
+		lab.TCP(w.red, w.world, f, 4<<20)
+		w.red.Try("tracepath", "-n", w.world.IP(f).String()).Expect(0, "pmtu 1400", "reached")
+	}
+	w.d.Apply(shopYAML(strings.Replace(static, "type: nic", "type: nic, mtu: 1300", 1)))
+	w.d.CLI("uplink").Expect(0, "mtu 1300")
+	for _, f := range both() {
+		lab.TCP(w.red, w.world, f, 4<<20)
+		w.green.Try("ping", "-n", "-c", "2", "-i", "0.2", "-M", "do", "-s", "1400", w.world.IP(f).String()).Expect(1, "1300")
+	}
+}
+
+// TestNICKilled kills the dataplane, the agent and both during a transfer.
+func TestNICKilled(t *testing.T) {
+	w := newWire(t, 1500, static)
+	w.red.Ping(w.world.IP(lab.V4))
+	control := w.Control()
+	x := &transfer{w.d, w.red, w.world, lab.StartTCP(w.red, w.world, lab.V4, "-seconds", "5"), lab.Probe(w.red, w.world, lab.V4), control}
+	time.Sleep(500 * time.Millisecond)
+	old := w.d.KillDataplane()
+	w.Eventually("a new dataplane", 10*time.Second, func() bool {
+		s := w.d.Status()
+		return s.Dataplane.State == "running" && s.Dataplane.PID != old
+	})
+	time.Sleep(time.Second)
+	w.d.KillAgent()
+	w.d.Start()
+	time.Sleep(time.Second)
+	w.d.KillBoth()
+	w.d.Start()
+	x.survives(t, 5000)
+	w.works(t)
+}
+
+// TestNICRefused is what is refused, with nothing changed.
+func TestNICRefused(t *testing.T) {
+	w := newWire(t, 1500)
+	for uplink, want := range map[string]string{
+		"{name: wan, type: nic, ifname: wan7, dhcp: true}":                                      "uplinks[0].ifname: no such interface on the host: wan7",
+		"{name: wan, type: nic, ifname: wan0}":                                                  "uplinks[0].addresses: missing; give addresses, dhcp: true, slaac: true or dhcp6: true",
+		"{name: wan, type: nic, ifname: wan0, dhcp: true, forward: true}":                       "uplinks[0].forward: is of uplinks of type host",
+		"{name: wan, dhcp: true}":                                                               "uplinks[0].dhcp: is of uplinks of type nic",
+		"{name: wan, type: nic, ifname: wan0, dhcp: true, share: vepa}":                         `uplinks[0].share: "vepa": want one of ["bridge" "private" "passthru"]`,
+		"{name: wan, type: nic, ifname: wan0, addresses: [192.0.2.1/24], gateways: [10.1.1.1]}": "uplinks[0].gateways[0]: 10.1.1.1 is on none of the subnets of addresses",
+	} {
+		w.d.TryApply(shopYAML(uplink)).Expect(1, want)
+	}
+	w.host.Run("ip", "addr", "add", "192.0.2.1/24", "dev", "wan0")
+	w.d.TryApply(shopYAML(static)).Expect(1, "uplinks[0].ifname: in the way on the host: its address 192.0.2.1/24 is on wan0")
+	if after := w.interfaces(); after != w.before {
+		t.Errorf("the host had\n%s\nand has\n%s", w.before, after)
+	}
+}
+
+// TestNICComesBack: the interface vanishes, and comes again.
+func TestNICComesBack(t *testing.T) {
+	w := newWire(t, 1500, static)
+	w.works(t)
+	w.world.Run("ip", "link", "del", "wan0")
+	w.Eventually("the uplink fails", 10*time.Second, func() bool { return w.uplinks()[0].State == api.StateFailed })
+	w.d.CLI("uplink").Expect(0, `fault "`)
+	w.Cable(w.host, w.world, "wan0", 1500)
+	w.address("192.0.2.2/24")
+	w.address("2001:db8::2/64")
+	w.Eventually("the uplink is back", 20*time.Second, func() bool { return w.uplinks()[0].State == api.StateReady })
+	w.works(t)
+}
