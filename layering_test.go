@@ -192,13 +192,14 @@ func layers() map[string]edges {
 
 		// Tests from outside see what a user of the daemon or the library sees.
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},
+		"conntrack/conntracktest": {},
 		"test/traffic/report":     {},
 		"test/traffic":            fromOutside("test/traffic/report"),
 		"test/lab":                fromOutside("test/traffic/report"),
-		"test/e2e":                fromOutside("test/traffic/report", "test/lab"),
+		"test/e2e":                fromOutside("test/traffic/report", "test/lab", "test/trial"),
+		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
+		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 		"test/containerd":         {}, // a module of its own, that sees programs only
-		"test/bench":              fromOutside("test/traffic/report", "test/lab"),
-		"conntrack/conntracktest": {},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 
 	"sluice/api"
@@ -204,7 +205,7 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 		Version: a.opts.Version, Build: dataplane.BuildID(), PID: os.Getpid(), Started: a.started,
 		RunDir: a.opts.RunDir, StateDir: a.opts.StateDir,
 		Networks: len(st.attachable()), Attachments: st.containers(), Uplinks: len(st.uplinks()) + len(st.bySocket()), Failed: len(st.failed()),
-		Dataplane: a.plane.status(ctx),
+		Dataplane: a.plane.status(ctx), Goroutines: runtime.NumGoroutine(),
 	}
 	if text := a.configErr.Load(); text != nil {
 		out.ConfigError = *text
@@ -231,5 +232,6 @@ func (p *plane) status(ctx context.Context) api.DataplaneStatus {
 		return out
 	}
 	out.State, out.PID, out.Build, out.Workers, out.Generation = "running", c.PID(), build(c.Build()), s.Workers, s.Generation
+	out.Goroutines = s.Goroutines
 	return out
 }

@@ -157,6 +157,8 @@ type Status struct {
 	// Failed counts the attachments in StateFailed.
 	Failed    int             `json:"failed,omitempty"`
 	Dataplane DataplaneStatus `json:"dataplane"`
+	// Goroutines is how many the daemon has.
+	Goroutines int `json:"goroutines,omitempty"`
 }
 
 // DataplaneStatus tells how the sandboxed process is.
@@ -175,4 +177,6 @@ type DataplaneStatus struct {
 	// nothing was forwarded at the last one, in microseconds, as the daemon saw it.
 	Restarts      int   `json:"restarts"`
 	LastGapMicros int64 `json:"last_gap_us"`
+	// Goroutines is how many it has.
+	Goroutines int `json:"goroutines,omitempty"`
 }

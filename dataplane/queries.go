@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"fmt"
+	"runtime"
 
 	"sluice/bridge/snoop"
 	"sluice/netstack"
@@ -72,6 +73,7 @@ func (s *server) status() Status {
 		Workers:    len(workers),
 		Namespaces: s.shape.namespaces,
 		Ports:      s.shape.ports,
+		Goroutines: runtime.NumGoroutine(),
 
 		WorkerStats: workers,
 	}

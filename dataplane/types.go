@@ -120,6 +120,8 @@ type Status struct {
 	Workers    int `json:"workers"`
 	Namespaces int `json:"namespaces"`
 	Ports      int `json:"ports"`
+	// Goroutines is how many there are, of all kinds.
+	Goroutines int `json:"goroutines,omitempty"`
 	// WorkerStats is what each worker did.
 	WorkerStats []netstack.WorkerStats `json:"workerStats"`
 }

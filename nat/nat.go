@@ -77,6 +77,7 @@ type memory struct {
 	random   *rand.Rand
 	bindings bindings
 	clients  clients
+	backends backendCounts
 	held     held
 	now      uint32 // the last that was heard of it, in seconds
 }
@@ -88,6 +89,7 @@ func New(c Config) *NAT {
 		random:   rand.New(rand.NewChaCha8(c.Seed)),
 		bindings: newBindings(or(c.Bindings, DefaultBindings)),
 		clients:  newClients(or(c.Clients, DefaultClients)),
+		backends: backendCounts{},
 		held:     held{at: map[heldKey]heldSYN{}},
 	}
 	n.ids.Store(m.random.Uint32())
@@ -150,7 +152,8 @@ type Flow struct {
 // Reject says what the sender of a packet that is dropped is told, if anything.
 type Reject uint8
 
-// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4.
+// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4, and a reset
+// of TCP.
 const (
 	Silent Reject = iota
 	Prohibited

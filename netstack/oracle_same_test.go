@@ -36,6 +36,16 @@ func (c *choices) bind(kernel, own conntrack.Tuple) {
 	*c = append(*c, freely{kernel, own})
 }
 
+// known reports whether a source of ours was chosen before.
+func (c choices) known(own conntrack.Tuple) bool {
+	for _, f := range c {
+		if f.own.Src == own.Src && f.own.SrcPort == own.SrcPort && f.own.Proto == own.Proto {
+			return true
+		}
+	}
+	return false
+}
+
 // untyped leaves out the type of a query, which its answer has not.
 func untyped(t conntrack.Tuple) conntrack.Tuple {
 	if isICMP(t.Proto) {

@@ -28,6 +28,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && trials()[os.Args[1]] != nil {
+		os.Exit(runTrial(os.Args[1], os.Args[2:]))
+	}
 	rounds := flag.Int("rounds", 5, "rounds; each runs every measurement once on each fabric")
 	seconds := flag.Float64("seconds", 2, "length of one measurement")
 	only := flag.String("only", "", "run only the measurements whose name matches this expression")

@@ -33,8 +33,9 @@ type Daemon struct {
 	run, state string
 	network    string // of Connect
 	home       *NS    // where it runs; nil: in the host's namespace
-	proc       *Proc  // the agent; nil while there is none
-	dataplane  int    // last known process id, to look for when all is over
+	flags      []string
+	proc       *Proc // the agent; nil while there is none
+	dataplane  int   // last known process id, to look for when all is over
 }
 
 // Daemon starts sluiced and declares the networks of a YAML text.
@@ -47,10 +48,11 @@ func (l *Lab) Daemon(networks string) *Daemon {
 }
 
 // DaemonIn is Daemon in a namespace of the lab's own, which is the host to it.
-func (l *Lab) DaemonIn(home *NS, networks string) *Daemon {
+// The flags are sluiced's.
+func (l *Lab) DaemonIn(home *NS, networks string, flags ...string) *Daemon {
 	l.t.Helper()
 	d := l.NewDaemon()
-	d.home = home
+	d.home, d.flags = home, flags
 	d.Start()
 	d.Apply(networks)
 	return d
@@ -80,7 +82,8 @@ func (d *Daemon) Start() {
 func (d *Daemon) Launch() {
 	d.lab.t.Helper()
 	log := filepath.Join(d.lab.dir, "sluiced.log")
-	d.proc = d.lab.startLogged(log, d.at(d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state)...)
+	args := append([]string{d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state}, d.flags...)
+	d.proc = d.lab.startLogged(log, d.at(args...)...)
 }
 
 // at is the command line that runs a command where the daemon is.

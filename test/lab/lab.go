@@ -96,6 +96,12 @@ func (l *Lab) Binary(name string) string {
 	return path
 }
 
+// Fail fails the lab's test, which goes on.
+func (l *Lab) Fail(format string, args ...any) {
+	l.t.Helper()
+	l.t.Errorf(format, args...)
+}
+
 // Dir is a directory for scratch files, removed with the lab.
 func (l *Lab) Dir() string { return l.dir }
 

@@ -58,6 +58,14 @@ func TryReport[R any](p *Proc, long time.Duration) (R, int) {
 	return report, r.Code
 }
 
+// Stopped interrupts a run of the traffic tool that goes on until then, and reads its
+// report.
+func Stopped[R any](p *Proc) R {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(interrupt)
+	return Report[R](p, patience)
+}
+
 // TCP moves bytes from one container to another and as many back at the same
 // time, and compares the hashes.
 func TCP(from, to *NS, f Family, bytes uint64) report.Stream {

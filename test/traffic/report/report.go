@@ -99,6 +99,20 @@ type Recording struct {
 	Lost uint64 `json:"lost"` // the kernel could not queue for us
 }
 
+// Meter is what was heard of datagrams that come at a steady rate.
+type Meter struct {
+	Count    uint64    `json:"count"`
+	Lost     uint64    `json:"lost"`
+	Sources  []string  `json:"sources"` // address:port of whoever sent them
+	Silences []Silence `json:"silences,omitempty"`
+}
+
+// Silence is a time in which nothing was heard.
+type Silence struct {
+	From int64   `json:"from"` // of the last datagram before it, in nanoseconds since 1970
+	MS   float64 `json:"ms"`
+}
+
 // Answers is what a DNS server did.
 type Answers struct {
 	Questions uint64 `json:"questions"` // that came

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trial
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/api"
+	"sluice/test/lab"
+	"sluice/test/traffic/report"
+)
+
+// Kills are what is done to the daemon while connections are under way.
+type Kills struct {
+	Kind    Kind
+	Kills   int           // of each victim
+	Victims []string      // of "dataplane", "agent", "both"
+	Entries int           // in the table beside; 0: none
+	Period  time.Duration // from kill to kill, at least
+}
+
+// Victims are all that can be killed.
+func Victims() []string { return []string{"dataplane", "agent", "both"} }
+
+// Gaps are for how long nothing of a steady stream came through, for each kill of one
+// victim, in milliseconds, the shortest first.
+type Gaps struct {
+	Victim string
+	MS     []float64
+}
+
+// Quantile is the gap that a part of all does not exceed.
+func (g *Gaps) Quantile(q float64) float64 {
+	if len(g.MS) == 0 {
+		return 0
+	}
+	return g.MS[min(int(q*float64(len(g.MS))), len(g.MS)-1)]
+}
+
+// Run keeps ten hashed TCP transfers and 10,000 datagrams a second under way, and
+// kills. What has to hold is checked here: hashes, connections, ports.
+func (k Kills) Run(t lab.T) (all []Gaps) {
+	t.Helper()
+	w := NewWay(t, k.Kind, 0, "--connections", strconv.Itoa(k.Entries+100_000))
+	red, green := w.Container("red"), w.Container("green")
+	var f *filler
+	if k.Entries > 0 {
+		f = newFiller(w, w.Container("filler"), k.Entries)
+		t.Logf("%d connections in the table", w.Connections())
+	}
+	w.World.Serve()
+	for _, v := range k.Victims {
+		all = append(all, k.trial(t, w, f, v, red, green))
+	}
+	return all
+}
+
+// trial kills one victim again and again.
+func (k Kills) trial(t lab.T, w *Way, f *filler, victim string, red, green *lab.NS) Gaps {
+	t.Helper()
+	f.keep()
+	port := 7003 + slices.Index(Victims(), victim)
+	meter := w.World.Traffic("meter", "-port", strconv.Itoa(port)).Ready()
+	pace := green.Traffic("pace", "-to", fmt.Sprintf("%v:%d", w.World.IP(lab.V4), port)).Ready()
+	period, slack := k.times(victim)
+	long := time.Duration(k.Kills+1) * (period + slack)
+	seconds := strconv.FormatFloat(long.Seconds(), 'f', 1, 64)
+	var tcp []*lab.Proc
+	for _, fam := range []lab.Family{lab.V4, lab.V6} {
+		tcp = append(tcp, red.Traffic("send", "-both", "-streams", "5", "-seconds", seconds, "-to", w.World.At(fam)))
+	}
+	w.Eventually("all connections", 20*time.Second, func() bool { return len(w.flows("tcp", lab.Port)) == 10 && len(w.flows("udp", port)) == 1 })
+	before := w.flows("tcp", lab.Port)
+	end := time.Now().Add(long)
+	var at []time.Time
+	for range k.Kills {
+		time.Sleep(period)
+		at = append(at, w.kill(victim))
+		if is := w.flows("tcp", lab.Port); !slices.Equal(is, before) && time.Now().Before(end.Add(-time.Second)) {
+			t.Errorf("%s: TCP connections were\n%v\nand are\n%v", victim, before, is)
+			break
+		}
+	}
+	for _, p := range tcp {
+		s := lab.Report[report.Stream](p, time.Until(end)+2*time.Minute)
+		if !s.OK || s.Sent == 0 || s.Received == 0 {
+			t.Errorf("%s: transfers: %+v", victim, s)
+		}
+	}
+	pace.Stop()
+	m := lab.Stopped[report.Meter](meter)
+	if len(m.Sources) != 1 {
+		t.Errorf("%s: the stream came from %v", victim, m.Sources)
+	}
+	return Gaps{victim, gaps(at, m.Silences)}
+}
+
+// times are how long it is from kill to kill, and what a kill takes beside. A dataplane
+// that dies young again and again is replaced with a pause (agent/plane.go:steady).
+func (k Kills) times(victim string) (period, slack time.Duration) {
+	const steady = 5200 * time.Millisecond
+	if victim == "dataplane" && k.Kills > 2 {
+		return max(k.Period, steady), 500 * time.Millisecond
+	}
+	return k.Period, 1500 * time.Millisecond
+}
+
+// kill kills, and sees to it that there is a daemon again. It returns when it killed.
+func (w *Way) kill(victim string) time.Time {
+	d := w.Daemon
+	at := time.Now()
+	switch victim {
+	case "dataplane":
+		d.KillDataplane()
+	case "agent":
+		d.KillAgent()
+		d.Start()
+	case "both":
+		d.KillBoth()
+		d.Start()
+	}
+	w.Eventually("a dataplane", 20*time.Second, func() bool {
+		s, err := d.TryStatus()
+		return err == nil && s.Dataplane.State == "running"
+	})
+	return at
+}
+
+// gaps is the longest silence behind each kill, sorted.
+func gaps(kills []time.Time, silences []report.Silence) (ms []float64) {
+	for i, at := range kills {
+		until := int64(1<<63 - 1)
+		if i+1 < len(kills) {
+			until = kills[i+1].UnixNano()
+		}
+		longest := 0.0
+		for _, s := range silences {
+			ends := s.From + int64(s.MS*1e6)
+			if ends > at.UnixNano() && s.From < until {
+				longest = max(longest, s.MS)
+			}
+		}
+		ms = append(ms, longest)
+	}
+	slices.Sort(ms)
+	return ms
+}
+
+// flows are the translated connections to a port of the world: both ends of each.
+func (w *Way) flows(proto string, port int) (out []string) {
+	var all []api.Connection
+	w.Daemon.CLI("-j", "conntrack", "-L", "-p", proto, "-n", "--dport", strconv.Itoa(port)).JSON(&all)
+	for _, c := range all {
+		if c.State == "" || c.State == "ESTABLISHED" {
+			out = append(out, fmt.Sprintf("%v:%d as %v:%d", c.Original.Src, c.Original.Sport, c.Reply.Dst, c.Reply.Dport))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Table is the gaps as Markdown.
+func Table(all []Gaps) string {
+	var b strings.Builder
+	b.WriteString("| killed | kills | gap p50, ms | p99, ms | longest, ms |\n|---|---:|---:|---:|---:|\n")
+	for i := range all {
+		g := &all[i]
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %.0f | %.0f |\n", g.Victim, len(g.MS), g.Quantile(0.5), g.Quantile(0.99), g.Quantile(1))
+	}
+	return b.String()
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trial
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/test/lab"
+	"sluice/test/traffic/report"
+)
+
+// Scale opens very many connections through the daemon, and lets all of them be over.
+type Scale struct {
+	Kind  Kind
+	Flows int
+	Rate  int // new ones a second
+}
+
+// Scaled is what that took.
+type Scaled struct {
+	Flows     int
+	Opening   time.Duration
+	RSS       int     // KiB that the dataplane has more, its file and what leads to it
+	File      int64   // bytes of the file
+	Gap       float64 // longest silence of a steady stream while they came, in ms
+	GapOver   float64 // and while they were over
+	Ended     time.Duration
+	LeftAfter int
+}
+
+// Run does it. A steady stream of datagrams goes through meanwhile.
+func (s Scale) Run(t lab.T) Scaled {
+	t.Helper()
+	w := NewWay(t, s.Kind, 0, "--connections", strconv.Itoa(s.Flows+10_000))
+	red, green := w.Container("red"), w.Container("green")
+	w.blackhole()
+	_, mac := w.gateway(red)
+	out := Scaled{}
+	pid := w.Daemon.Status().Dataplane.PID
+	before := lab.UsageOf(pid).RSS
+	opening := w.stream(green)
+	args := []string{
+		"fan", "-i", red.If(), "-via", mac, "-from", red.IP(lab.V4).String(), "-to", nowhere,
+		"-flows", strconv.Itoa(s.Flows), "-rate", strconv.Itoa(s.Rate),
+	}
+	start := time.Now()
+	for out.Flows < s.Flows && time.Since(start) < 25*time.Second { // a datagram's connection lives for 30
+		lab.Report[report.Rate](red.Traffic(args...), 2*time.Minute)
+		out.Flows = w.Connections()
+	}
+	out.Opening = time.Since(start)
+	out.Gap = opening.longest()
+	if out.Flows < s.Flows {
+		t.Errorf("%d connections after %v, want %d", out.Flows, out.Opening, s.Flows)
+	}
+	out.RSS = lab.UsageOf(pid).RSS - before
+	out.File = fileSize(w.Daemon.RunDir())
+	over := w.stream(green)
+	begun := time.Now()
+	w.Eventually("all are over", 90*time.Second, func() bool { return w.Connections() < 100 })
+	out.Ended, out.LeftAfter = time.Since(begun), w.Connections()
+	out.GapOver = over.longest()
+	return out
+}
+
+// fileSize is that of the largest file in a directory: the connections.
+func fileSize(dir string) (most int64) {
+	all, _ := os.ReadDir(dir)
+	for _, e := range all {
+		if st, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && st.Mode().IsRegular() {
+			most = max(most, st.Size())
+		}
+	}
+	return most
+}
+
+// stream is a steady one from a container to the world.
+type stream struct{ pace, meter *lab.Proc }
+
+func (w *Way) stream(from *lab.NS) stream {
+	const port = 7009
+	m := w.World.Traffic("meter", "-port", strconv.Itoa(port), "-above", "2ms").Ready()
+	return stream{from.Traffic("pace", "-to", fmt.Sprintf("%v:%d", w.World.IP(lab.V4), port)).Ready(), m}
+}
+
+// longest ends the stream, and is its longest silence.
+func (s stream) longest() (ms float64) {
+	s.pace.Stop()
+	for _, x := range lab.Stopped[report.Meter](s.meter).Silences {
+		ms = max(ms, x.MS)
+	}
+	return ms
+}
+
+// String is a table in Markdown.
+func (s *Scaled) String() string {
+	var b strings.Builder
+	b.WriteString("| connections | opened in, s | dataplane, bytes each | file, bytes each | longest silence while opening, ms | while all ended, ms |\n|---:|---:|---:|---:|---:|---:|\n")
+	n := max(s.Flows, 1)
+	fmt.Fprintf(&b, "| %d | %.1f | %d | %d | %.1f | %.1f |\n", s.Flows, s.Opening.Seconds(), s.RSS*1024/n, s.File/int64(n), s.Gap, s.GapOver)
+	return b.String()
+}
+
+// Scan lets one container try all ports of a host while its neighbour begins
+// connections, and compares with the neighbour alone, pair by pair.
+type Scan struct {
+	Kind  Kind
+	Quota int // connections of a container
+	Rate  int // ports a second
+	Pairs int
+	Each  time.Duration // of one half of a pair
+}
+
+// Scanned is the neighbour's rate of connections, alone and beside the scan.
+type Scanned struct {
+	Quota, Held     int // of the one that scans; what it had
+	Alone, Together []float64
+}
+
+// Run does it.
+func (s Scan) Run(t lab.T) Scanned {
+	t.Helper()
+	w := NewWay(t, s.Kind, s.Quota, "--connections", strconv.Itoa(8*s.Quota))
+	red, green := w.Container("scanner"), w.Container("neighbour")
+	w.blackhole()
+	w.World.Serve()
+	_, mac := w.gateway(red)
+	out := Scanned{Quota: s.Quota}
+	crr := func() float64 {
+		p := green.Traffic("crr", "-seconds", fmt.Sprint(s.Each.Seconds()), "-to", w.World.At(lab.V4))
+		return lab.Report[report.Rate](p, time.Minute).PerSecond
+	}
+	crr() // nothing is cold any more
+	for range s.Pairs {
+		out.Alone = append(out.Alone, crr())
+		p := red.Traffic("fan", "-i", red.If(), "-via", mac, "-from", red.IP(lab.V4).String(), "-to", nowhere,
+			"-flows", strconv.Itoa(10*s.Rate*int(s.Each.Seconds()+1)), "-ports", "64000", "-rate", strconv.Itoa(s.Rate))
+		time.Sleep(200 * time.Millisecond)
+		out.Together = append(out.Together, crr())
+		r := w.Daemon.CLI("conntrack", "-C")
+		held, _ := strconv.Atoi(strings.TrimSpace(r.Out))
+		out.Held = max(out.Held, min(held, s.Quota))
+		p.Kill()
+	}
+	return out
+}
+
+// Ratio is the median of the pairs' ratios.
+func (s *Scanned) Ratio() float64 {
+	var all []float64
+	for i := range s.Together {
+		if s.Alone[i] > 0 {
+			all = append(all, s.Together[i]/s.Alone[i])
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// String is a table in Markdown.
+func (s *Scanned) String() string {
+	var b strings.Builder
+	b.WriteString("| pair | alone, connections/s | beside a scan | ratio |\n|---:|---:|---:|---:|\n")
+	for i := range s.Together {
+		fmt.Fprintf(&b, "| %d | %.0f | %.0f | %.3f |\n", i+1, s.Alone[i], s.Together[i], s.Together[i]/s.Alone[i])
+	}
+	fmt.Fprintf(&b, "\nMedian ratio **%.3f**; the scanner held its quota of %d.\n", s.Ratio(), s.Quota)
+	return b.String()
+}
