@@ -343,7 +343,11 @@ func (r *restorer) make(rec *attachmentRecord, ns netns.NsHandle) error {
 }
 
 func (r *restorer) open(rec *attachmentRecord) error {
-	f, err := openPort(r.a.hostNS, rec, r.st.network(rec.Network))
+	var n *networkRecord
+	if rec.Uplink {
+		n = r.st.network(rec.Network)
+	}
+	f, err := openPort(r.a.hostNS, rec, n)
 	if err == nil {
 		r.opened[rec.Port] = f
 	}

@@ -350,7 +350,7 @@ func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, er
 // whole reports whether the other end of a host end is where it belongs. A container's
 // is its own business.
 func (r *restorer) whole(rec *attachmentRecord, end *veth.HostEnd) (bool, error) {
-	if r.st.hostConfig(rec) == nil {
+	if !rec.Uplink || r.st.hostConfig(rec) == nil {
 		return true, nil
 	}
 	return r.a.host.Has(rec.IfName, end.Index)
