@@ -104,6 +104,7 @@ func layers() map[string]edges {
 			"routing":   "its errors are in ip(8)'s words",
 			"packet":    "protocols have numbers",
 		},
+		"dns": {"nat": "DNS64 makes addresses as the translator takes them apart"},
 
 		"proxy": {
 			"dial":  "the sockets that it goes on with",
@@ -117,6 +118,7 @@ func layers() map[string]edges {
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
+			"dns":          "what the gateways answer for names",
 			"routing":      "the snapshot has routes and rules",
 			"neigh":        "who is where, for the router",
 			"autoconf":     "router advertisements and DHCP of a network",
@@ -136,6 +138,7 @@ func layers() map[string]edges {
 
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
+			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
 			"trace": "the counter file that it maps",
@@ -151,6 +154,7 @@ func layers() map[string]edges {
 			"packet":   "the MAC address of a link that is checked",
 			"natspec":  "translation and published ports are in its words",
 			"ipam":     "ranges of addresses are its",
+			"dns":      "it says what a domain, a name and an upstream are",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -170,6 +174,7 @@ func layers() map[string]edges {
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
 			"nat":          "the snapshot has its rules",
+			"dns":          "the snapshot says how names are answered",
 			"routing":      "the state file has routes and rules",
 			"router":       "it sees whether routes are right as the dataplane will",
 			"autoconf":     "the state file has the services of a network",

@@ -50,6 +50,9 @@ type Options struct {
 	// BusyPoll is how long at most an idle worker looks for more before it
 	// sleeps. 0 is 50 microseconds, less than 0 not at all.
 	BusyPoll time.Duration
+	// ResolvConf is the resolv.conf(5) of the resolvers that containers' names are looked
+	// up with. Empty: /etc/resolv.conf.
+	ResolvConf string
 	// LogLevel is the lowest level of what the dataplane logs.
 	LogLevel slog.Level
 	// Log takes the agent's log and the dataplane's. Nil: discard.
@@ -69,6 +72,9 @@ func (o *Options) setDefaults() (err error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ResolvConf == "" {
+		o.ResolvConf = resolvConf
 	}
 	if o.Ready == nil {
 		o.Ready = func() {}
@@ -102,6 +108,7 @@ type Agent struct {
 	plane     *plane
 	sets      sets
 	watch     connWatch
+	resolvers hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.
@@ -199,7 +206,7 @@ func open(o Options) (_ *Agent, err error) {
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}
-	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume}
+	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay}
 	a.plane.start = dataplane.StartConfig{
 		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}

@@ -53,7 +53,11 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	if err != nil {
 		return nil, err
 	}
-	return &api.AttachReply{Attachment: st.public(rec), Gateways: gateways, GatewayMAC: n.MAC.String()}, nil
+	reply := &api.AttachReply{Attachment: st.public(rec), Gateways: gateways, GatewayMAC: n.MAC.String()}
+	if st.answersDNS(n) {
+		reply.DNS, reply.Search = n.Gateways, st.search(n)
+	}
+	return reply, nil
 }
 
 // openContainer opens the namespace that a request names.

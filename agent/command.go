@@ -49,6 +49,9 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		a.redress(ctx, len(e.networks) > 0)
 	}
 	a.forget(ctx, e.space, e.forgotten)
+	if err := a.flushDNS(ctx, e.space, e.flushed); err != nil {
+		return nil, err
+	}
 	a.log.Info("commands carried out", "namespace", e.space, "done", reply.Done, "failed", len(reply.Failed))
 	return reply, nil
 }
@@ -78,6 +81,8 @@ type editor struct {
 	learned   func(network string) []learned
 	heard     map[string][]learned
 	forgotten []forgotten
+	// flushed are names whose answers the dataplane is to forget.
+	flushed []string
 	// pending are changes of routes and rules to be made at once, of the commands
 	// pendingOf.
 	pending   []routing.Change
@@ -182,10 +187,10 @@ func (e *editor) one(i int, c *api.Command, force bool) (int, error) {
 func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
-		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish,
+		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns,
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb or publish"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish or dns"}
 	}
 	return run(c.Words)
 }

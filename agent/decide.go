@@ -36,6 +36,7 @@ func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string, cni *cniR
 	steps := []func() error{
 		func() error { return decideIfName(st, rec) },
 		func() error { return decideName(st, r, rec) },
+		func() error { return decideAliases(r, rec) },
 		func() error { return decideMTU(n, rec) },
 		func() error { return decideMAC(st, r, rec) },
 		func() error { return decideAddresses(st, r, n, rec) },

@@ -200,7 +200,7 @@ func (d *declaration) namespaces() error {
 			old = new(namespaceRecord)
 			d.change("add", "namespace", c.Name, "")
 		}
-		n := namespaceRecord{Name: c.Name, Origin: d.by.config, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections}
+		n := namespaceRecord{Name: c.Name, Origin: d.by.config, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections, DNS: c.DNS}
 		if err := d.devices(&n, old, c); err != nil {
 			return err
 		}
@@ -211,6 +211,7 @@ func (d *declaration) namespaces() error {
 		d.compare("vrf", c.Name, lines(old.VRFs), lines(n.VRFs))
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
 		d.compareConnections(c.Name, &old.Connections, &n.Connections)
+		d.compare("dns", c.Name, jsonLine(old.DNS == nil, old.DNS), jsonLine(n.DNS == nil, n.DNS))
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -388,6 +389,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("link", old.Name, lines(old.Links), nil)
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
 	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
+	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
 	return e.changes
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"sluice/config"
 	"sluice/iproute"
 	"sluice/routing"
 )
@@ -28,6 +29,7 @@ type namespaceRecord struct {
 	Links      []linkRecord        `json:"links,omitempty"`
 
 	Connections connectionsRecord `json:"connections,omitzero"`
+	DNS         *config.DNS       `json:"dns,omitempty"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

@@ -190,6 +190,7 @@ func (n *networkRecord) fields() []field {
 		{"fdb.max", fmt.Sprint(n.FDBMax)},
 		{"fdb.maxPerPort", fmt.Sprint(n.FDBMaxPerPort)},
 		{"echo", fmt.Sprint(n.Echo)},
+		{"dns", jsonOrOff(n.DNS == nil, n.DNS)},
 		{"namespace", n.space()},
 		{"vrf", orNone(n.VRF)},
 		{"device", orNone(strings.Join(n.Device.Words(), " "))},
@@ -222,6 +223,14 @@ func vlanText(v *iproute.VLAN) string {
 		text += " qinq"
 	}
 	return text
+}
+
+// jsonLine is a group of settings in a line, none if it is off.
+func jsonLine(off bool, c any) []string {
+	if off {
+		return nil
+	}
+	return []string{jsonOrOff(off, c)}
 }
 
 // jsonOrOff is a group of settings as text.

@@ -48,6 +48,7 @@ type plane struct {
 	log     *slog.Logger
 	sockets *sockets
 	events  func(*dataplane.Client) // consumes a client's events until it is done
+	relay   func(*dataplane.Client) // asks resolvers for it until then
 
 	// client is the connection, nil while there is no dataplane. Queries use it
 	// without a lock; it is replaced under mu.
@@ -301,6 +302,7 @@ func (p *plane) adopt(c *dataplane.Client, found bool) {
 	p.client.Store(c)
 	go p.events(c)
 	p.dialFor(c)
+	go p.relay(c)
 }
 
 // setBackoff changes what Status says, and logs the change once.

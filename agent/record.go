@@ -26,6 +26,7 @@ type networkRecord struct {
 	FDBMax        int            `json:"fdb_max"`
 	FDBMaxPerPort int            `json:"fdb_max_per_port"`
 	Echo          bool           `json:"echo"`
+	DNS           *bool          `json:"dns,omitempty"`
 
 	// What the agent decided: the local port and the gateway's MAC, which stay as
 	// long as the network does, and the address leased last in each subnet.
@@ -69,7 +70,7 @@ func (n *networkRecord) space() string {
 
 // declare takes over what the file says and keeps what the agent decided.
 func (n *networkRecord) declare(c *config.Network) {
-	n.Name, n.MTU, n.Echo = c.Name, c.MTU, c.Echo
+	n.Name, n.MTU, n.Echo, n.DNS = c.Name, c.MTU, c.Echo, c.DNS
 	n.AgeingSeconds = int(c.Ageing / time.Second)
 	n.FDBMax, n.FDBMaxPerPort = c.FDBMax, c.FDBMaxPerPort
 	if !slices.Equal(n.Subnets, c.Subnets) {
@@ -123,6 +124,9 @@ type attachmentRecord struct {
 	Stations []iproute.Station `json:"stations,omitempty"`
 	Groups   []iproute.Group   `json:"groups,omitempty"`
 
+	// Aliases are names in DNS beside Name.
+	Aliases []string `json:"aliases,omitempty"`
+
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.
 	RouteTable uint32 `json:"route_table,omitempty"`
@@ -168,6 +172,7 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 	space := n.space()
 	return api.Attachment{
 		Sandbox:   a.CNI.public(),
+		Aliases: a.Aliases,
 		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
 		Settings: a.publicSettings(n, s.namespace(space).names()),
 		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,

@@ -32,7 +32,7 @@ func (a *attachmentRecord) forwards(also string) bool {
 
 func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	rec := s.namespace(name)
-	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also)}
+	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also), DNS: s.dnsSpec(name)}
 	devices := s.portDevices(name)
 	for _, n := range s.in(name) {
 		if n.bySocket() {
@@ -83,9 +83,10 @@ func (s *state) networkSpec(n *networkRecord, devices map[string]string, also st
 	spec := netstack.NetworkSpec{
 		Name:     n.Name,
 		Echo:     n.Echo,
+		DNS:      s.answersDNS(n),
 		VRF:      n.VRF,
 		Device:   deviceSpec(n.Device, routing.ReverseStrict),
-		Autoconf: n.Services,
+		Autoconf: s.services(n),
 		Bridge: netstack.BridgeSpec{
 			Index: n.Port, MAC: n.MAC, MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, MaxEntries: n.FDBMax, MaxPerPort: n.FDBMaxPerPort,
@@ -179,7 +180,7 @@ func (a *attachmentRecord) vlan(n *networkRecord) *iproute.VLAN {
 func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[string]uint16) netstack.PortSpec {
 	set := a.settings(n)
 	return netstack.PortSpec{
-		Index: a.Port, Name: a.Name, Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
+		Index: a.Port, Name: a.Name, Aliases: a.Aliases, Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
 		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
 		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),

@@ -18,6 +18,8 @@ type AttachRequest struct {
 	Name string `json:"name,omitempty"`
 	// IfName is the interface's name inside the container. Empty: eth0.
 	IfName string `json:"ifname,omitempty"`
+	// Aliases are names in the network's DNS beside Name, MaxAliases at most.
+	Aliases []string `json:"aliases,omitempty"`
 	// IP and IP6 are the wished addresses. Zero: the lowest free one of each
 	// family that the network has.
 	IP  netip.Addr `json:"ip,omitzero"`
@@ -62,6 +64,10 @@ type AttachReply struct {
 	Gateways []netip.Addr `json:"gateways"`
 	// GatewayMAC is the gateway's MAC address.
 	GatewayMAC string `json:"gateway_mac"`
+	// DNS are the gateways, if they answer for names, and Search the domains in which
+	// containers have them: what a resolv.conf of the container should say.
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	Search []string     `json:"search,omitempty"`
 }
 
 // State is where an attachment stands in its life. Only StateReady forwards.
@@ -100,6 +106,8 @@ type Attachment struct {
 	State     State          `json:"state"`
 	// Fault says why, in StateFailed. Empty in all others.
 	Fault string `json:"fault,omitempty"`
+	// Aliases are as in AttachRequest.
+	Aliases []string `json:"aliases,omitempty"`
 	// Namespace is that of the network. Device is what rules call the port.
 	Namespace string `json:"namespace,omitempty"`
 	Device    string `json:"device,omitempty"`

@@ -50,6 +50,8 @@ const (
 	PathNAT         = "/v1/nat"
 	PathBindings    = "/v1/nat/bindings"
 	PathPublished   = "/v1/published"
+	PathDNSNames    = "/v1/dns/names"
+	PathDNSStats    = "/v1/dns/stats"
 
 	DefaultSocket = "/run/sluice/sluiced.sock"
 )

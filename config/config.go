@@ -83,6 +83,8 @@ type Namespace struct {
 	Links      []Link
 	// Connections is what is said of tracking, translation and published ports.
 	Connections Connections
+	// DNS is nil if nothing was said: networks then have it that say so themselves.
+	DNS *DNS
 }
 
 // VRF is a table of its own for the devices that name it.
@@ -146,6 +148,8 @@ type Network struct {
 	FDBMaxPerPort int
 	// Echo makes the gateway answer RFC 862 echo and RFC 863 discard.
 	Echo bool
+	// DNS makes the gateway answer for names; nil: as the namespace says.
+	DNS *bool
 
 	// Namespace is the one that the network is a device of.
 	Namespace string

@@ -199,6 +199,7 @@ func (v *validator) namespace(field string, r *rawNamespace, s *scope) Namespace
 	n.Routes = v.routes(field+".routes", r.Routes, s)
 	n.Neighbours = v.neighbours(field+".neighbours", r.Neighbours, s)
 	n.Connections = v.connections(field, r, s)
+	n.DNS = v.dns(field+".dns", r.DNS)
 	return n
 }
 

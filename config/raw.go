@@ -28,6 +28,7 @@ type rawNamespace struct {
 	Conntrack    *rawConntrack  `yaml:"conntrack"`
 	NAT          []string       `yaml:"nat"`
 	Publish      []string       `yaml:"publish"`
+	DNS          *rawDNS        `yaml:"dns"`
 }
 
 type rawVRF struct {
@@ -63,6 +64,7 @@ type rawNetwork struct {
 	FDB        rawFDB       `yaml:"fdb"`
 	MDB        rawMDB       `yaml:"mdb"`
 	Echo       bool         `yaml:"echo"`
+	DNS        *bool        `yaml:"dns"`
 	VRF        string       `yaml:"vrf"`
 	Forwarding *bool        `yaml:"forwarding"`
 	RPFilter   *string      `yaml:"rpFilter"`

@@ -113,7 +113,7 @@ func (v *validator) owners(c *Config) {
 }
 
 func (v *validator) network(field string, r *rawNetwork) Network {
-	n := Network{Name: r.Name, Echo: r.Echo, Namespace: orElse(r.Namespace, r.Name), Device: iproute.Settings{}}
+	n := Network{Name: r.Name, Echo: r.Echo, DNS: r.DNS, Namespace: orElse(r.Namespace, r.Name), Device: iproute.Settings{}}
 	v.name(field+".name", r.Name)
 	n.Subnets = v.subnets(field+".subnets", r.Subnets)
 	n.Gateways = v.gateways(field+".gateways", r.Gateways, n.Subnets)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/dns"
 	"sluice/netstack"
 )
 
@@ -209,6 +210,17 @@ func (c *Client) Forget(ctx context.Context, namespace, network string, addr net
 // Route returns where a packet would go, in the words of `ip route get`.
 func (c *Client) Route(ctx context.Context, namespace, words string) (Route, error) {
 	return table[Route](ctx, c, query{What: queryRoute, Namespace: namespace, Words: words})
+}
+
+// DNS tells what a namespace's DNS did.
+func (c *Client) DNS(ctx context.Context, namespace string) (dns.Stats, error) {
+	return table[dns.Stats](ctx, c, query{What: queryDNS, Namespace: namespace})
+}
+
+// FlushDNS forgets what upstreams said of a name, or with "" of all, and returns how
+// many answers that were.
+func (c *Client) FlushDNS(ctx context.Context, namespace, name string) (int, error) {
+	return table[int](ctx, c, query{What: queryFlushDNS, Namespace: namespace, Words: name})
 }
 
 // Status tells how the process is.

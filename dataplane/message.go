@@ -65,6 +65,7 @@ const (
 	// kindDialler has the fd of a channel of package dial, by which the process asks
 	// for sockets from now on.
 	kindDialler
+	kindRelay // one fd: by which DNS queries leave, see relay.go
 
 	numKinds
 )
@@ -182,6 +183,9 @@ const (
 	queryConnsDeaf   = "connection-events-end"
 	queryBindings    = "nat-bindings"
 	queryConnFile    = "connection-file" // answered with its fd
+	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
+	queryDNS      = "dns"
+	queryFlushDNS = "dns-flush"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -189,7 +193,7 @@ type query struct {
 	What      string `json:"what"`
 	Namespace string `json:"namespace,omitempty"`
 	Network   string `json:"network,omitempty"`
-	// Words are what follows `ip route get`.
+	// Words are what follows `ip route get`, or a name.
 	Words string `json:"words,omitempty"`
 	// Addr is which neighbour to forget; not valid: all of Network.
 	Addr netip.Addr `json:"addr,omitzero"`

@@ -40,6 +40,11 @@ func (s *session) query(body []byte) (message, error) {
 		return message{body: encode(forget(ns, &q))}, nil
 	case queryRoute:
 		return route(ns, q.Words)
+	case queryDNS:
+		stats, _ := ns.DNSStats()
+		return message{body: encode(stats)}, nil
+	case queryFlushDNS:
+		return message{body: encode(ns.FlushDNS(q.Words))}, nil
 	default:
 		return message{}, refuse("query", fmt.Errorf("unknown table %q", clip(q.What)))
 	}

@@ -40,6 +40,7 @@ type server struct {
 	conns    *os.File          // nil: none
 	events   *eventQueue
 	dialler  *dial.Client
+	relay    *relay
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
 
@@ -65,6 +66,7 @@ func stage2(o options) error {
 		opts: o, started: time.Now(),
 		events:   newEventQueue(),
 		dialler:  new(dial.Client),
+		relay:    newRelay(),
 		stopping: make(chan struct{}),
 		ports:    make(map[uint16]int),
 	}
@@ -175,6 +177,7 @@ func (s *server) openStack() (err error) {
 		PortDown:    s.portDown,
 		Connections: s.conns,
 		Dialer:      s.dialler,
+		HostDNS:     s.relay,
 		Log:         slog.New(&logHandler{queue: s.events, level: s.opts.level}),
 	}
 	if s.counters != nil {

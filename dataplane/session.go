@@ -93,7 +93,7 @@ func (s *session) answer(m message) error {
 
 // do returns the body and fds of the reply.
 func (s *session) do(m message) (message, error) {
-	if m.kind != kindPorts && m.kind != kindDialler && len(m.fds) > 0 {
+	if m.kind != kindPorts && m.kind != kindDialler && m.kind != kindRelay && len(m.fds) > 0 {
 		closeFDs(m.fds)
 		return message{}, fmt.Errorf("%w: fds with message %d", ErrProtocol, m.kind)
 	}
@@ -118,6 +118,8 @@ func (s *session) do(m message) (message, error) {
 		return message{}, nil
 	case kindFree:
 		return message{}, s.free()
+	case kindRelay:
+		return message{}, s.relay(m.fds)
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}
@@ -143,6 +145,18 @@ func (s *session) dialBy(fds []int) error {
 		return refuse("dialler", err)
 	}
 	s.srv.dialler.Attach(c)
+	return nil
+}
+
+// relay takes the socket by which DNS queries leave from now on.
+func (s *session) relay(fds []int) error {
+	if len(fds) != 1 {
+		closeFDs(fds)
+		return refuse("relay", fmt.Errorf("%d fds for one socket", len(fds)))
+	}
+	if err := s.srv.relay.use(fds[0]); err != nil {
+		return refuse("relay", err)
+	}
 	return nil
 }
 

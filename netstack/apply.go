@@ -162,7 +162,7 @@ func (c *change) leave() {
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
 		if next == nil {
-			c.retired = append(c.retired, was.ns.host.close)
+			c.retired = append(c.retired, was.ns.close)
 			c.withdraw(nil, was)
 		}
 		for _, o := range was.outsides {

@@ -52,6 +52,9 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	if err := c.serve(next, was); err != nil {
 		return nil, err
 	}
+	if err := c.resolve(next, was); err != nil {
+		return nil, fmt.Errorf("DNS: %w", err)
+	}
 	c.abandon(next, was)
 	c.withdraw(next, was)
 	return next, nil
@@ -204,12 +207,14 @@ func cloneSpec(s *NamespaceSpec) NamespaceSpec {
 	c.Sockets = slices.Clone(s.Sockets)
 	c.Connections.Rules = slices.Clone(s.Connections.Rules)
 	c.Connections.Services = slices.Clone(s.Connections.Services)
+	c.DNS = s.DNS.Clone()
 	for i := range c.Networks {
 		n := &c.Networks[i]
 		n.Addresses = slices.Clone(n.Addresses)
 		n.Ports = slices.Clone(n.Ports)
 		for j := range n.Ports {
 			n.Ports[j].Addresses = slices.Clone(n.Ports[j].Addresses)
+			n.Ports[j].Aliases = slices.Clone(n.Ports[j].Aliases)
 		}
 		n.cloneBridging()
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -33,6 +34,16 @@ type Namespace struct {
 	name string
 	net  *Netstack
 	host *host
+
+	dns atomic.Pointer[resolver] // nil: there never was one; set under Netstack.mu
+}
+
+// close ends what lives in the namespace.
+func (ns *Namespace) close() {
+	if r := ns.dns.Load(); r != nil {
+		r.close()
+	}
+	ns.host.close()
 }
 
 // Name is that of the snapshot.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/bridge"
+	"sluice/dns"
 	"sluice/neigh"
 	"sluice/proxy"
 	"sluice/trace"
@@ -58,6 +59,9 @@ type Options struct {
 	Connections *os.File
 	// Dialer makes the sockets of socket uplinks. nil: there can be none.
 	Dialer proxy.Dialer
+	// HostDNS carries queries of containers to upstreams that are asked from the host
+	// (dns.Upstream). nil: nobody does.
+	HostDNS dns.Transport
 	// Log is for what happens on the control path. nil means nothing is logged.
 	Log *slog.Logger
 }
@@ -156,7 +160,7 @@ func (n *Netstack) close() {
 		s.close()
 	}
 	for _, s := range old.spaces {
-		s.ns.host.close()
+		s.ns.close()
 		for _, o := range s.outsides {
 			o.close()
 		}

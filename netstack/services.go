@@ -25,9 +25,9 @@ const (
 	serviceBuffer = 32 << 10
 )
 
-// services are echo and discard on one address of a host stack, over TCP and
-// UDP: what a user can reach without having set up a server, and what a speed
-// test of the host stack talks to.
+// services are the listeners of one address of a host stack, and their connections:
+// echo and discard, over TCP and UDP, which is what a user can reach without having
+// set up a server, and what a speed test of the host stack talks to; or DNS.
 type services struct {
 	wg      sync.WaitGroup
 	closers []io.Closer // listeners and packet sockets
@@ -65,7 +65,7 @@ func (v *services) serve(at endpoint, echo bool) error {
 		return err
 	}
 	v.closers = append(v.closers, c)
-	v.wg.Go(func() { v.accept(l, echo) })
+	v.wg.Go(func() { v.accept(l, func(c *tcpConn) { converse(c, echo) }) })
 	v.wg.Go(func() { datagrams(c, echo) })
 	return nil
 }
@@ -86,7 +86,7 @@ func (v *services) stop() {
 
 // accept serves the connections of one listener, each port of the bridge within
 // its share.
-func (v *services) accept(l net.Listener, echo bool) {
+func (v *services) accept(l net.Listener, serve func(*tcpConn)) {
 	slots := newShares(maxServed)
 	for {
 		c, err := l.Accept()
@@ -99,7 +99,7 @@ func (v *services) accept(l net.Listener, echo bool) {
 			continue
 		}
 		v.wg.Go(func() {
-			converse(conn, echo)
+			serve(conn)
 			v.leave(conn, &slots)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
 	"sluice/conntrack"
+	"sluice/dns"
 	"sluice/packet"
 	"sluice/routing"
 )
@@ -45,6 +46,8 @@ type NamespaceSpec struct {
 	Routing RoutingSpec `json:"routing,omitzero"`
 	// Connections are tracked, and their addresses translated, if it says so.
 	Connections ConnectionsSpec `json:"connections,omitzero"`
+	// DNS is how names are answered in the networks that have it; nil: in none.
+	DNS *dns.Config `json:"dns,omitempty"`
 }
 
 // RoutingSpec is what the routing of a namespace has beside the connected and
@@ -113,6 +116,9 @@ type NetworkSpec struct {
 	// Autoconf is what the network tells containers that configure themselves:
 	// router advertisements, DHCP, DHCPv6. Zero: nothing.
 	Autoconf autoconf.Config `json:"autoconf,omitzero"`
+	// DNS makes the gateway's addresses answer for names, see NamespaceSpec.DNS, and
+	// gives the containers names.
+	DNS bool `json:"dns,omitempty"`
 }
 
 // DeviceSpec is what sysctl(8) sets for a device of the kernel
@@ -176,8 +182,10 @@ type PortSpec struct {
 	// Index is the port's number and counter slot, 1 to MaxIndex, unique among
 	// all ports and devices of the snapshot.
 	Index uint16 `json:"index"`
-	// Name is for people; it need not be unique.
-	Name string `json:"name,omitempty"`
+	// Name is for people, and the container's in DNS, which has Aliases beside it. None
+	// of them need be unique.
+	Name    string   `json:"name,omitempty"`
+	Aliases []string `json:"aliases,omitempty"`
 	// Device is what rules call the port (`ip rule add iif DEVICE`), unique among
 	// the devices of the namespace. Empty: no rule can name it.
 	Device string `json:"device,omitempty"`

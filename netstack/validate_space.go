@@ -56,6 +56,9 @@ func (s *NamespaceSpec) validateDevices(indices map[uint16]string, taken names, 
 			return fmt.Errorf("network %q: %w", n.Name, err)
 		}
 	}
+	if err := s.validateDNS(); err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
 	if err := s.Connections.validate(); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type attachFlags struct {
 	set, vlan, fdb, mdb   []string
 	table, configure      string
 	routeTable            uint32
+	aliases               []string
 }
 
 func (c *cli) attachCommand() *cobra.Command {
@@ -61,6 +62,7 @@ func (f *attachFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.mtu, "mtu", 0, "MTU of the interface (default: the network's)")
 	flags.StringVar(&f.ifname, "ifname", "", "name of the interface in the namespace (default: eth0)")
 	flags.StringVar(&f.name, "name", "", "name of the attachment (default: the last part of NETNS)")
+	flags.StringArrayVar(&f.aliases, "alias", nil, "another name of the container in DNS; may be repeated")
 	flags.StringVar(&f.offload, "offload", "on", "pass segmentation-offload frames to the container: on or off")
 	flags.StringArrayVar(&f.set, "set", nil, "settings of the port, in the words of link set; may be repeated")
 	flags.StringArrayVar(&f.vlan, "vlan", nil, "a VLAN of the port, in the words of vlan add; may be repeated")
@@ -82,7 +84,7 @@ func oneNetns(_ *cobra.Command, args []string) error {
 // request checks what can be checked without the daemon.
 func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
 	r := &api.AttachRequest{
-		Netns: absolute(netns), Network: f.network, Name: f.name,
+		Netns: absolute(netns), Network: f.network, Name: f.name, Aliases: f.aliases,
 		IfName: f.ifname, MAC: f.mac, MTU: f.mtu,
 		VLAN: f.vlan, FDB: f.fdb, MDB: f.mdb, Table: f.table, RouteTable: f.routeTable,
 	}
@@ -149,6 +151,9 @@ func printAttached(w io.Writer, r *api.AttachReply) {
 	}
 	for _, g := range r.Gateways {
 		fmt.Fprintf(w, "    default via %s lladdr %s\n", g, r.GatewayMAC)
+	}
+	for _, a := range r.DNS {
+		fmt.Fprintf(w, "    nameserver %s search %s\n", a, strings.Join(r.Search, " "))
 	}
 }
 

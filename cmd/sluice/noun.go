@@ -85,6 +85,7 @@ func objects() []object {
 		{"nat", natNoun},
 		{"publish", publishNoun},
 		{"uplink", uplinkNoun},
+		{"dns", dnsNoun},
 	}
 }
 

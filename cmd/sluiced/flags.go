@@ -24,6 +24,7 @@ flags of run:
   --config FILE      networks to apply at the start
   --workers N        packet threads (0: one for each CPU)
   --connections N    room for tracked connections, 256 bytes each (65536)
+  --resolv-conf FILE resolvers of the host for containers' names (/etc/resolv.conf)
   --busy-poll D      how long at most an idle worker polls (50us; 0: not)
   --log-level LEVEL  debug, info, warn or error (info)
   --log-format FMT   text or json (text)
@@ -54,6 +55,7 @@ func parse(word string, args []string, stderr io.Writer) (*flags, error) {
 		set.StringVar(&f.Config, "config", "", "")
 		set.IntVar(&f.Workers, "workers", 0, "")
 		set.IntVar(&f.ConnEntries, "connections", 0, "")
+		set.StringVar(&f.ResolvConf, "resolv-conf", "", "")
 		set.DurationVar(&f.BusyPoll, "busy-poll", defaultBusyPoll, "")
 		set.TextVar(&f.level, "log-level", slog.LevelInfo, "")
 		set.StringVar(&f.format, "log-format", "text", "")
