@@ -48,7 +48,7 @@ type plane struct {
 	log     *slog.Logger
 	sockets *sockets
 	events  func(*dataplane.Client) // consumes a client's events until it is done
-	relay   func(*dataplane.Client) // asks resolvers for it until then
+	relay   func(*dataplane.Client) // asks resolvers for it until then; nil: nobody does
 
 	// client is the connection, nil while there is no dataplane. Queries use it
 	// without a lock; it is replaced under mu.
@@ -302,7 +302,9 @@ func (p *plane) adopt(c *dataplane.Client, found bool) {
 	p.client.Store(c)
 	go p.events(c)
 	p.dialFor(c)
-	go p.relay(c)
+	if p.relay != nil {
+		go p.relay(c)
+	}
 }
 
 // setBackoff changes what Status says, and logs the change once.

@@ -172,7 +172,7 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 	space := n.space()
 	return api.Attachment{
 		Sandbox:   a.CNI.public(),
-		Aliases: a.Aliases,
+		Aliases:   a.Aliases,
 		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
 		Settings: a.publicSettings(n, s.namespace(space).names()),
 		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,

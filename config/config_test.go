@@ -122,7 +122,7 @@ func TestFaults(t *testing.T) {
 		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
-			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, " +
+			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, dns, " +
 				"vrf, forwarding, rpFilter, redirects, clampMSS, vlan, snooping, ports, leases, advertise, dhcp, dhcp6",
 		},
 		"unknown field of fdb": {one(v4, "fdb: {max: 4096, ports: 3}"), "line 4: networks[0].fdb.ports: unknown field; expected max, maxPerPort, static"},

@@ -118,6 +118,9 @@ func (s *Server) askAll(st *state, q question) (last *wire.Msg, err error) {
 		}
 		up := ups[0]
 		ups = ups[1:]
+		if last != nil && s.health.down(up) {
+			continue // that it can't say either is not worth the wait
+		}
 		m, err := s.ask(q, up)
 		switch {
 		case s.stopped():

@@ -58,6 +58,8 @@ func (a *answers) mux() *http.ServeMux {
 	mux.HandleFunc(api.PathStatus, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, a.status) })
 	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
 	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
+	serveList(mux, api.PathDNSNames, a, dnsNames, func(api.DNSName) string { return "" })
+	serveList(mux, api.PathDNSStats, a, dnsStats, func(api.DNSStats) string { return "" })
 	serveList(mux, api.PathUplinks, a, uplinks, func(api.Uplink) string { return "" })
 	a.routing(mux)
 	a.connections(mux)

@@ -61,6 +61,7 @@ func TestOutput(t *testing.T) {
 		}},
 		"nat":     {lines: []string{"nat", "nat show", "nat bindings", "-j nat", "-j nat bind", "nat add x", "nat show x", "nat help"}},
 		"publish": {lines: []string{"publish", "pub", "publish add tcp 8080 to web:80", "publish add taken", "publish del tcp 8080", "-j publish show", "publish help"}},
+		"dns": {lines: []string{"dns", "dns show", "dns stats", "-j dns", "-j dns st", "dns flush", "dns flush www.example.com", "dns show x", "dns help"}},
 		"ss":      {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
 		"network": {lines: []string{"network", "-s network show blue", "network show nosuch"}},
 		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},

@@ -98,3 +98,8 @@ type Frames struct {
 type Recording struct {
 	Lost uint64 `json:"lost"` // the kernel could not queue for us
 }
+
+// Answers is what a DNS server did.
+type Answers struct {
+	Questions uint64 `json:"questions"` // that came
+}
