@@ -230,7 +230,7 @@ func (r *restorer) clear() error {
 	known := make(map[string]bool)
 	for i := range r.st.attachments {
 		rec := &r.st.attachments[i]
-		known[rec.hostIfName()] = !rec.Uplink || rec.State != api.StateDeleting
+		known[rec.hostIfName()] = rec.Tap == nil && (!rec.Uplink || rec.State != api.StateDeleting)
 	}
 	for name := range r.ends {
 		if known[name] {
@@ -268,6 +268,11 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
 	if rec.State == api.StateDeleting || rec.State == api.StateCreating && !rec.Uplink {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
+		if rec.Tap != nil {
+			if err := r.a.removeDevice(rec); err != nil {
+				log.Warn("tap device left", "err", err)
+			}
+		}
 		r.a.dropRules(rec)
 		return false
 	}
@@ -290,6 +295,9 @@ var errNamespaceGone = errors.New("its namespace is gone")
 
 // ready restores the pair and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
+	if rec.Tap != nil {
+		return r.readyTap(rec)
+	}
 	end, there := r.ends[rec.hostIfName()]
 	whole, err := r.whole(rec, &end)
 	if err != nil {
@@ -325,7 +333,7 @@ func (r *restorer) ready(rec *attachmentRecord) error {
 }
 
 func (r *restorer) open(rec *attachmentRecord) error {
-	f, err := openPort(r.a.hostNS, rec)
+	f, err := r.a.openPort(rec)
 	if err == nil {
 		r.opened[rec.Port] = f
 	}
@@ -383,6 +391,9 @@ func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack
 func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	if n == nil {
 		return nil, fmt.Errorf("network %s is gone", rec.Network)
+	}
+	if rec.Tap != nil {
+		return []netip.Addr{}, rec.createTap(ns)
 	}
 	gateways, err := rec.gateways(n, ns)
 	if err != nil {

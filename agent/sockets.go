@@ -86,11 +86,11 @@ func boundTo(f *os.File, index int) bool {
 	return ok && link.Ifindex == index
 }
 
-// openPort opens the packet socket of an attachment's host end.
-func openPort(hostNS netns.NsHandle, a *attachmentRecord) (*os.File, error) {
-	f, err := veth.OpenSocket(hostNS, a.hostIfName(), veth.SocketOptions{})
+// openPort opens the packet socket of an attachment on an interface.
+func openPort(ns netns.NsHandle, ifname, attachment string) (*os.File, error) {
+	f, err := veth.OpenSocket(ns, ifname, veth.SocketOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("attachment %s: %w", a.Name, err)
+		return nil, fmt.Errorf("attachment %s: %w", attachment, err)
 	}
 	return f, nil
 }
