@@ -20,6 +20,7 @@ require (
 
 require (
 	github.com/containernetworking/cni v1.3.0
+	github.com/miekg/dns v1.1.73
 	github.com/spf13/pflag v1.0.10
 	sigs.k8s.io/knftables v0.0.18
 )
@@ -27,7 +28,6 @@ require (
 require (
 	github.com/google/btree v1.1.2 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
-	github.com/miekg/dns v1.1.73 // indirect
 	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
 	golang.org/x/time v0.15.0 // indirect
 )
