@@ -31,14 +31,11 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	ctx = context.WithoutCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ns, id, err := openContainer(r.Netns)
+	ns, id, err := a.openPlace(r)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	if err := a.refuseOwn(r.Netns, id); err != nil {
-		return nil, err
-	}
 	rec, n, err := a.intend(r, id, nil)
 	if err != nil {
 		return nil, err
@@ -135,6 +132,9 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 	if err := a.plug(ctx, rec); err != nil {
 		return nil, err
 	}
+	if rec.Tap != nil { // whose guest announces itself
+		return gateways, a.setState(api.StateReady, rec)
+	}
 	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.configured()); err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 
 // plug opens the packet socket of a host end and gives it to the dataplane.
 func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
-	f, err := openPort(a.hostNS, rec, nil)
+	f, err := a.openPort(rec)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 	}
 	for _, rec := range recs {
 		a.dropRules(rec)
-		if err := veth.DeletePair(a.hostNS, rec.hostIfName()); err != nil {
+		if err := a.removeDevice(rec); err != nil {
 			return err
 		}
 	}
@@ -247,7 +247,7 @@ func (a *Agent) dropRules(rec *attachmentRecord) {
 func kernelError(rec *attachmentRecord, err error) error {
 	switch {
 	case errors.Is(err, veth.ErrExist):
-		return refuse(api.CodeExists, "ifname", "interface %s exists already in %s", rec.IfName, rec.Netns)
+		return refuse(api.CodeExists, "ifname", "interface %s exists already in %s", rec.IfName, rec.place())
 	case errors.Is(err, veth.ErrConfig):
 		return refuse(api.CodeInvalid, "", "%s", err.Error())
 	}

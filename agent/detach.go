@@ -157,6 +157,9 @@ func (a *Agent) reapOnce(ctx context.Context) error {
 	}
 	// One that failed may lack its pair for now: that is mend's business.
 	gone := st.where(func(r *attachmentRecord) bool {
+		if r.Tap != nil {
+			return r.State != api.StateFailed && a.deviceGone(r)
+		}
 		return r.State != api.StateFailed && !there[r.hostIfName()] && !r.Uplink
 	})
 	lost := st.where(func(r *attachmentRecord) bool { return r.State == api.StateReady && !there[r.hostIfName()] && r.Uplink })
