@@ -174,11 +174,6 @@ func (s *ConnectionsSpec) validate() error {
 	if _, err := s.natZone(); err != nil {
 		return fmt.Errorf("connections: %w", err)
 	}
-	for i := range s.Rules {
-		if r := &s.Rules[i]; r.Kind == nat.NAT64 {
-			return fmt.Errorf("connections: rule %d %q: nat64 is not supported here", i, r.Name)
-		}
-	}
 	return nil
 }
 

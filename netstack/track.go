@@ -34,9 +34,16 @@ type tracked struct {
 
 // pass lets the connection see one more packet, and translates it. False: the packet
 // is for the slow path, and unchanged.
-func (k *tracked) pass(f *packet.Frame, now uint32) bool {
-	state := k.conn.Packet(k.dir, f, now)
-	return state != conntrack.Gone && state != conntrack.Invalid && k.way.Apply(f)
+func (t *turn) pass(k *tracked, f *packet.Frame) bool {
+	state := k.conn.Packet(k.dir, f, t.seconds)
+	if state == conntrack.Gone || state == conntrack.Invalid {
+		return false
+	}
+	if k.way.Translates() {
+		t.ident++
+		return k.way.Translate(f, t.ident)
+	}
+	return k.way.Apply(f)
 }
 
 // passing is one packet between the hooks of a namespace. A worker has one: a packet
@@ -51,7 +58,13 @@ type passing struct {
 	isError bool // the packet is an ICMP error about the connection
 	moved   bool // it has another destination now
 	to      tracked
-	back    nat.Rewrite // of what goes the other way
+	out     conntrack.Tuple // of the packet as it leaves
+	back    nat.Rewrite     // of what goes the other way
+
+	// Of one that changes its family, and is an error: the prefix, and the MTUs of the
+	// devices that it came by and leaves by.
+	prefix        netip.Prefix
+	inMTU, outMTU int
 }
 
 var _ router.Hooks = (*passing)(nil)
@@ -84,7 +97,7 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	asked := t.packetAt(c, at, i, 0)
 	p, conns := &t.passing, at.space.conns
-	p.space, p.conns, p.fresh, p.isError, p.moved = at.space, conns, false, false, false
+	p.space, p.conns, p.fresh, p.isError, p.moved, p.outMTU = at.space, conns, false, false, false, 0
 	p.look = conntrack.Packet{
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
@@ -94,11 +107,15 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
 		c.stranger = v.State == conntrack.Invalid
 		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
+		if p.to64(asked.Frame) {
+			return trace.CTInvalid
+		}
 		return trace.None
 	case v.Conn == (conntrack.Conn{}):
 		reason = t.commence(c, at, asked)
 	default:
 		reason = p.goOn(&v)
+		p.inMTU = at.mtu
 	}
 	c.passing = reason == trace.None
 	return reason
@@ -108,7 +125,11 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 	p.isError = v.Error
 	other := v.Dir.Other()
-	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir))}
+	p.out = v.Conn.Out(v.Dir)
+	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), p.out)}
+	if p.isError && p.to.way.Translates() {
+		p.prefix = p.conns.nat.Prefix64(p.look.Zone, v.Conn.Tuple(conntrack.Original).Dst)
+	}
 	p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
 	if !v.Conn.Valid() { // ended meanwhile: what was read may be anything
 		return trace.CTInvalid
@@ -136,6 +157,9 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	}
 	v := p.conns.nat.Translate(hook, &p.flow)
 	p.ways()
+	if v.Reason == trace.None && p.to.way.Translates() {
+		v = p.hairpin(at)
+	}
 	if v.Reason != trace.None {
 		t.refuse(c, at, asked, v.Reject)
 	}
@@ -145,7 +169,8 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 // ways notes what the pending connection's packets become.
 func (p *passing) ways() {
 	n := &p.pending
-	p.to = tracked{way: nat.Of(n.Original, n.Out())}
+	p.out = n.Out()
+	p.to = tracked{way: nat.Of(n.Original, p.out)}
 	answer, _ := n.Original.Inverse()
 	p.back = nat.Of(n.Reply, answer)
 }
@@ -168,6 +193,8 @@ func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Rejec
 func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 	r := p.to.way.Only(parts)
 	switch {
+	case p.to.way.Translates():
+		return parts == nat.Destination || p.translate(f)
 	case p.to.way.Parts() == 0:
 		return true
 	case p.isError:
@@ -186,6 +213,11 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 		p.flow.OutAddr = p.space.router.Address(out, via, p.pending.Out().Dst)
 		if to := p.space.owners[p.pending.Out().Dst]; to.Gen != 0 {
 			p.pending.Target = to
+		}
+	}
+	if p.isError {
+		if d := p.space.devices[out]; d != nil {
+			p.outMTU = d.mtu
 		}
 	}
 	return p.end(f, nat.Postrouting)
