@@ -77,6 +77,7 @@ type memory struct {
 	random   *rand.Rand
 	bindings bindings
 	clients  clients
+	backends backendCounts
 	held     held
 	now      uint32 // the last that was heard of it, in seconds
 }
@@ -88,6 +89,7 @@ func New(c Config) *NAT {
 		random:   rand.New(rand.NewChaCha8(c.Seed)),
 		bindings: newBindings(or(c.Bindings, DefaultBindings)),
 		clients:  newClients(or(c.Clients, DefaultClients)),
+		backends: backendCounts{},
 		held:     held{at: map[heldKey]heldSYN{}},
 	}
 	n.ids.Store(m.random.Uint32())
