@@ -187,10 +187,10 @@ func (e *editor) one(i int, c *api.Command, force bool) (int, error) {
 func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
-		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns,
+		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns, "service": e.service,
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish or dns"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns or service"}
 	}
 	return run(c.Words)
 }

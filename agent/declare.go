@@ -255,6 +255,9 @@ func (d *declaration) routing() error {
 		if err := d.route(i, rec); err != nil {
 			return err
 		}
+		if err := d.is.number(&rec.Connections); err != nil {
+			return err
+		}
 		if err := d.t.zone(&rec.Connections); err != nil {
 			return err
 		}

@@ -62,6 +62,7 @@ func TestOutput(t *testing.T) {
 		"nat":     {lines: []string{"nat", "nat show", "nat bindings", "-j nat", "-j nat bind", "nat add x", "nat show x", "nat help"}},
 		"publish": {lines: []string{"publish", "pub", "publish add tcp 8080 to web:80", "publish add taken", "publish del tcp 8080", "-j publish show", "publish help"}},
 		"dns":     {lines: []string{"dns", "dns show", "dns stats", "-j dns", "-j dns st", "dns flush", "dns flush www.example.com", "dns show x", "dns help"}},
+		"service": {lines: []string{"service", "ser list", "service add web tcp 10.96.0.10:80 real 10.44.0.3:8080", "service add taken", "service set web real 10.44.0.3:8080 state draining", "service del web", "-j service", "service show x", "service help"}},
 		"ss":      {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
 		"network": {lines: []string{"network", "-s network show blue", "network show nosuch"}},
 		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},
@@ -80,7 +81,7 @@ func TestOutput(t *testing.T) {
 		"shutdown":   {lines: []string{"shutdown", "shutdown --dataplane"}},
 		"version":    {lines: []string{"version", "version -j"}},
 		"json":       {answers: answers{status: statusRunning()}, lines: []string{"-o json link -s", "-j fdb", "neigh -j", "-j addr", "-j ss", "-j network", "-j status", "-j attach red", "-j detach red"}},
-		"empty":      {answers: answers{empty: true}, lines: []string{"link", "-j link", "fdb", "-j fdb", "route", "-j route", "vlan", "namespace", "neigh", "addr", "ss", "network", "-j network", "conntrack -L", "-j conntrack -L", "conntrack -D", "nat", "publish", "-j publish"}},
+		"empty":      {answers: answers{empty: true}, lines: []string{"link", "-j link", "fdb", "-j fdb", "route", "-j route", "vlan", "namespace", "neigh", "addr", "ss", "network", "-j network", "conntrack -L", "-j conntrack -L", "conntrack -D", "nat", "publish", "-j publish", "service", "-j service"}},
 		"usage":      {lines: []string{"lnk", "linkk", "--bogus", "-o xml status", "-output xml status", "-f bridge route", "-n blue status", "-n", "status now", "version 2"}},
 		"first-time": {lines: []string{"", "help attach", "help link", "link --help"}},
 	} {
