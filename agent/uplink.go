@@ -286,8 +286,8 @@ func (d *declaration) ends(field string, c *config.Uplink, old *networkRecord) (
 	return out, nil
 }
 
-// families says for each family that the networks of a namespace have, IPv4 first,
-// whether it is IPv6; both, if it has no network.
+// families says for each family that the networks of a namespace have, or that it gets
+// to by NAT64, IPv4 first, whether it is IPv6; both, if it has neither.
 func (d *declaration) families(namespace string) (out []bool) {
 	var has4, has6 bool
 	for i := range d.c.Networks {
@@ -296,6 +296,10 @@ func (d *declaration) families(namespace string) (out []bool) {
 				has4, has6 = has4 || s.Addr().Is4(), has6 || s.Addr().Is6()
 			}
 		}
+	}
+	for i := range d.c.Namespaces { // NAT64 needs IPv4 outside
+		n := &d.c.Namespaces[i]
+		has4 = has4 || n.Name == namespace && n.Connections.NAT64 != nil
 	}
 	if has4 || !has6 {
 		out = append(out, false)
