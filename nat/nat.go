@@ -152,7 +152,8 @@ type Flow struct {
 // Reject says what the sender of a packet that is dropped is told, if anything.
 type Reject uint8
 
-// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4.
+// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4, and a reset
+// of TCP.
 const (
 	Silent Reject = iota
 	Prohibited

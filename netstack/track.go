@@ -184,6 +184,10 @@ func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Rejec
 	case nat.Prohibited:
 		e4.Code, e6.Code = packet.ICMPAdminProhib, packet.ICMP6Prohibited
 	case nat.PortUnreachable:
+		if asked.Frame.View.Proto == packet.ProtoTCP {
+			at.space.router.Reset(asked, t.out.sink(at.space, c.in.index))
+			return
+		}
 		e4.Code, e6.Code = packet.ICMPPortUnreach, packet.ICMP6PortUnreach
 	}
 	at.space.router.Refuse(asked, e4, e6, t.out.sink(at.space, c.in.index))
