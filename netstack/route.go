@@ -171,8 +171,10 @@ type crossing struct {
 
 	// Of the namespaces that track connections:
 	tracks   bool           // it has been in one
-	passing  bool           // it is in one, see there
-	stranger bool           // it is in one, and of no connection
+	hooked   bool           // it is in one
+	passing  bool           // with a connection, see there
+	stranger bool           // of none, though it should be of one
+	bridged  bool           // it stays in its network
 	resumed  bool           // it was held, and ports are known
 	ported   bool           // it is a fragment, with
 	ports    fragment.Ports // of its flow
@@ -224,7 +226,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
 	switch {
-	case c.passing:
+	case c.hooked && !c.stranger:
 		p.Hooks, p.Translated, p.As = &t.passing, t.passing.moved, t.passing.as(p.Frame)
 	case c.stranger:
 		p.Hooks = (*stranger)(&t.passing)

@@ -58,6 +58,7 @@ type passing struct {
 	isError bool // the packet is an ICMP error about the connection
 	moved   bool // it has another destination now
 	to      tracked
+	seen    hooked
 	out     conntrack.Tuple // of the packet as it leaves
 	back    nat.Rewrite     // of what goes the other way
 
@@ -72,7 +73,7 @@ var _ router.Hooks = (*passing)(nil)
 // track lets the namespace of device at see frame i, before its router does. False:
 // the frame has come to its end.
 func (t *turn) track(c *crossing, at *port, i int) bool {
-	c.passing, c.stranger, c.ported = false, false, c.ported && c.resumed
+	c.passing, c.hooked, c.stranger, c.ported = false, false, false, c.ported && c.resumed
 	c.resumed = false
 	if at.space.conns == nil {
 		return true
@@ -83,6 +84,7 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 		return false
 	}
 	reason := t.recognise(c, at, i)
+	c.hooked = reason == trace.None
 	if reason == trace.None && c.passing && !t.passing.apply(&t.frames[i], nat.Destination) {
 		reason = trace.NATUntranslatable
 	}
@@ -103,6 +105,14 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
 	v := conns.table.Look(&p.look, &p.pending)
+	p.to, p.back, p.out = tracked{conn: v.Conn}, nat.Rewrite{}, conntrack.Tuple{}
+	p.seen = hooked{in: at.index, port: asked.Port, bridged: c.bridged, state: v.State, dir: v.Dir, keep: true}
+	if asked.Local {
+		p.seen.in = 0
+	}
+	if reason := p.ask(p.first(), asked.Frame, 0); reason != trace.None {
+		return reason
+	}
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
 		c.stranger = v.State == conntrack.Invalid
@@ -212,6 +222,14 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 // Leave implements router.Hooks, and is what follows the router's word too:
 // postrouting.
 func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason {
+	if p.seen.in != 0 {
+		if reason := p.ask(hookForward, f, out); reason != trace.None {
+			return reason
+		}
+	}
+	if reason := p.ask(hookPostrouting, f, out); reason != trace.None {
+		return reason
+	}
 	if p.fresh {
 		p.flow.Out = out
 		p.flow.OutAddr = p.space.router.Address(out, via, p.pending.Out().Dst)
@@ -242,7 +260,9 @@ type stranger passing
 var _ router.Hooks = (*stranger)(nil)
 
 // Leave implements router.Hooks.
-func (*stranger) Leave(*packet.Frame, uint16, netip.Addr) trace.Reason { return trace.None }
+func (p *stranger) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason {
+	return (*passing)(p).Leave(f, out, via)
+}
 
 // Tell implements router.Hooks.
 func (p *stranger) Tell(f *packet.Frame) {
@@ -282,22 +302,22 @@ func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
 // leaves lets the namespace that frame i has passed see it once more; false if it has
 // come to its end.
 func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
-	if !c.passing {
+	if !c.hooked {
 		return true
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
-	} else {
+	} else if reason = p.ask(hookInput, f, v.Device); reason == trace.None {
 		reason = p.end(f, nat.Input)
 	}
 	if reason != trace.None {
 		drop(c.in, reason, 1)
 		return false
 	}
-	c.passing = false
-	c.keep = c.keep && !p.isError
+	c.keep = c.keep && c.passing && !p.isError && p.seen.keep
+	c.passing, c.hooked = false, false
 	c.conn = p.to
 	return true
 }
@@ -345,6 +365,14 @@ func (t *turn) resume(at *port, w *waiting, i int) {
 		return
 	}
 	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
+	if in.sock != nil && in.local == at {
+		v := decide(in, f, t.now, &t.out.clock)
+		if t.bridges(in, &v, i) && v.Port != at.index {
+			c.bridged = true
+			t.passBridged(&c, &v, i)
+			return
+		}
+	}
 	if at.peer != 0 || at.outside != nil && c.in == at {
 		c.links = 1
 	}

@@ -144,3 +144,38 @@ networks:
 		}
 	}
 }
+
+// TestBridgedConnections tracks what two containers of one network send each other, where
+// the namespace asks for it; a destination that is translated there is reached, too.
+func TestBridgedConnections(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon(`namespaces:
+  - name: shop
+    conntrack: {bridged: true}
+    nat:
+      - prerouting ip daddr 10.50.0.3 tcp dport 81 dnat to 10.50.0.4:7000
+networks:
+  - {name: web, namespace: shop, subnets: [10.50.0.0/24, "fd50::/64"]}
+`)
+	red := l.NS("red").Attach("--network", "web", "--ip", "10.50.0.2", "--name", "red")
+	green := l.NS("green").Attach("--network", "web", "--ip", "10.50.0.3")
+	blue := l.NS("blue").Attach("--network", "web", "--ip", "10.50.0.4")
+	c := red.Capture()
+	for _, f := range both() {
+		red.Ping(green.IP(f))
+		lab.TCP(red, green, f, 8<<20)
+		lab.UDP(red, green, f, lab.Datagrams{Bytes: 1 << 20, GSO: true})
+		lab.UDP(red, green, f, lab.Datagrams{Bytes: 256 << 10, Size: 4000})
+		if all := conntrack(t, d, "-p", "tcp", "-s", red.IP(f).String(), "-d", green.IP(f).String()); len(all) == 0 || all[0].Link != "red" {
+			t.Errorf("%v: connections %+v", f, all)
+		}
+	}
+	blue.Serve()
+	send(t, red, netip.MustParseAddrPort("10.50.0.3:81"))
+	c.ExpectClean()
+	for _, link := range d.Links() {
+		if link.Name == "red" && link.Stats.FlowHits < link.Stats.FlowMisses {
+			t.Errorf("red: %d hits of the flow cache, %d misses", link.Stats.FlowHits, link.Stats.FlowMisses)
+		}
+	}
+}
