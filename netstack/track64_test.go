@@ -346,6 +346,34 @@ func TestNAT64HitAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestServiceHitAllocatesNothing in both directions.
+func TestServiceHitAllocatesNothing(t *testing.T) {
+	s := translating(1)
+	s.Connections.Services = []nat.Service{{ID: 3, Backends: []nat.Backend{{Bind: conntrack.Bind{ID: 1, Gen: 1}, Addr: alice.addr4(), Port: 80}}}}
+	s.Connections.Rules = []nat.Rule{{
+		Name: "service", Hook: nat.Prerouting, Kind: nat.DNAT, Map: &nat.Map{By: nat.ByDstAddr | nat.ByDstPort | nat.ByProto, Elements: map[nat.MapKey]nat.Target{
+			{Addr: pt.IP("10.96.0.10"), Port: 53, Proto: packet.ProtoUDP}: {Service: 3},
+		}},
+	}}
+	l := stillSites(t, s)
+	p := bob.to(alice)
+	p.Dst, p.DstPort = pt.IP("10.96.0.10"), 53
+	l.send(bob.port(), pt.UDP4(p))
+	l.arrived(alice, pt.UDP(pt.DstPort(80)))
+	back := alice.to(bob)
+	back.SrcPort, back.DstPort = 80, 1000
+	for name, tc := range map[string]struct {
+		in    party
+		frame *packet.Frame
+	}{"to it": {bob, pt.Frame(pt.UDP4(p))}, "back": {alice, pt.Frame(pt.UDP4(back))}} {
+		t.Run(name, func(t *testing.T) { l.hitsAllocateNothing(t, tc.in, tc.frame) })
+	}
+	c := l.n.Connections()
+	if b := c.NAT().Backends(c.Now()); len(b) != 1 || b[0].Conns != 1 || b[0].Active != 1 || b[0].Packets[0] < 200 || b[0].Packets[1] < 200 {
+		t.Errorf("%+v", b)
+	}
+}
+
 // hitsAllocateNothing judges one frame of a port again and again.
 func (l *lab) hitsAllocateNothing(t *testing.T, from party, frame *packet.Frame) {
 	t.Helper()

@@ -94,3 +94,37 @@ func TestNotFragmented6(t *testing.T) {
 		t.Error("there is no room for anything")
 	}
 }
+
+func FuzzFragment6(f *testing.F) {
+	r := rand.New(rand.NewPCG(64, 64))
+	for range 50 {
+		b := pt.Random(r)
+		v := pt.RandomVnet(r, len(b))
+		f.Add(b, v.Flags, v.CsumStart, v.CsumOffset, uint16(r.IntN(2000)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, flags uint8, start, offset, mtu uint16) {
+		if len(b) > packet.MaxFrame {
+			t.Skip("longer than a buffer")
+		}
+		frame := pt.Frame(b)
+		if (&packet.View{}).Parse(b) != packet.FaultNone {
+			return
+		}
+		packet.AppendReset(nil, frame)
+		frame.Vnet = packet.Vnet{Flags: flags, CsumStart: start, CsumOffset: offset}
+		var g packet.Fragmenter
+		if !g.Init6(frame, int(mtu), 7) {
+			return
+		}
+		n, whole := 0, frame.View.End-frame.View.L4
+		for p := pt.Frame(nil); g.Next(p); {
+			if p.Len() > packet.MaxFrame || p.L3Len() > max(int(mtu), frame.View.End-frame.View.L3) {
+				t.Fatalf("a piece of %d bytes", p.Len())
+			}
+			n += p.View.End - p.View.L3 - packet.IPv6Len
+		}
+		if n < whole {
+			t.Fatalf("%d bytes of %d", n, whole)
+		}
+	})
+}
