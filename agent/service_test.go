@@ -71,7 +71,8 @@ func TestServiceCommands(t *testing.T) {
 			{Bind: first["10.50.0.3:8080"], Addr: a("10.50.0.3"), Port: 8080, Weight: 3, State: nat.Draining},
 		}},
 		{ID: 2, Backends: []nat.Backend{{Bind: first["[fd50::2]:8080"], Addr: a("fd50::2"), Port: 8080, Weight: 1}}},
-		{ID: 3}, {ID: 4},
+		{ID: 3},
+		{ID: 4},
 	}
 	if diff := cmp.Diff(want, spec.Services, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
