@@ -145,6 +145,7 @@ func layers() map[string]edges {
 
 			"routing":      "it reads what a packet's way is asked with",
 			"bridge/snoop": "it lists the members of groups",
+			"autoconf":     "it tells what devices have learned",
 		},
 		"ipam": {},
 		"config": {

@@ -45,6 +45,7 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 		a.undo(ctx, rec)
 		return nil, kernelError(rec, err)
 	}
+	a.republish(ctx, rec)
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network)
 	st, err := a.store.read()
 	if err != nil {
@@ -192,6 +193,7 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 	if err := a.plane.Withdraw(ctx, st.snapshot("")); err != nil {
 		a.log.Warn("the dataplane has not heard of removed ports yet", "err", err)
 	}
+	a.republish(ctx, recs...)
 	for _, rec := range recs {
 		a.dropRules(rec)
 		if err := a.removeDevice(rec); err != nil {

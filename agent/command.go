@@ -31,12 +31,18 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
 			return err
 		}
-		e.learned = a.listener(ctx, e.space)
+		t.hold, e.learned = a.hold, a.listener(ctx, e.space)
 		if err := e.run(r.Commands, r.Force); err != nil {
 			return err
 		}
-		return e.finish()
+		if err := e.finish(); err != nil {
+			return err
+		}
+		return e.holds()
 	})
+	if e != nil && e.published {
+		defer a.holdCommitted()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +52,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 			return nil, err
 		}
 		e.note(a)
-		a.redress(ctx, len(e.networks) > 0)
+		a.redress(ctx, len(e.networks) > 0 || e.published)
 	}
 	a.forget(ctx, e.space, e.forgotten)
 	if err := a.flushDNS(ctx, e.space, e.flushed); err != nil {
@@ -74,6 +80,8 @@ type editor struct {
 	// says that the rules of set are not those of the record.
 	touched    map[leafKey]bool
 	all, ruled bool
+	// published says that what is published changed.
+	published bool
 
 	failed []api.CommandFault
 	// learned asks the dataplane for the neighbours of a network that were not set, and

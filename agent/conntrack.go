@@ -281,6 +281,6 @@ func (e *editor) dropPublished(p natspec.Publish) error {
 func (e *editor) setPublished(all []natspec.Publish) error {
 	rec := e.record(e.space)
 	rec.Connections.Published = all
-	e.records[e.space] = true
+	e.records[e.space], e.published = true, true
 	return e.t.zone(&rec.Connections)
 }

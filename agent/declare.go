@@ -50,7 +50,7 @@ func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, e
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost, d.holds} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -55,9 +55,30 @@ func (s *state) dnsSpec(name string) *dns.Config {
 		c.Upstreams = append(c.Upstreams, dns.Upstream{Addr: a, Host: d.Via != config.ViaNamespace})
 	}
 	if len(d.Upstreams) == 0 && d.Via != config.ViaNone {
-		c.Upstreams = dns.OfHost()
+		if d.Via != config.ViaHost {
+			c.Upstreams = s.nicResolvers(name)
+		}
+		if len(c.Upstreams) == 0 {
+			c.Upstreams = dns.OfHost()
+		}
 	}
 	return c
+}
+
+// nicResolvers are those of a namespace's uplinks of type nic, stated and learned, which
+// are asked from the namespace: they are on its way out.
+func (s *state) nicResolvers(name string) (out []dns.Upstream) {
+	for _, n := range s.in(name) {
+		if n.Uplink == nil || n.Uplink.NIC == nil {
+			continue
+		}
+		for _, a := range n.Uplink.NIC.nameservers() {
+			if len(out) < dns.MaxUpstreams {
+				out = append(out, dns.Upstream{Addr: netip.AddrPortFrom(a, 53)})
+			}
+		}
+	}
+	return out
 }
 
 // search are the domains in which the names of a network's containers are looked for.

@@ -69,6 +69,7 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	r.announce()
+	a.holdCommitted()
 	if err := a.dress(ctx, st); err != nil {
 		a.log.Error("uplinks", "err", err)
 	}

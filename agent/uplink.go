@@ -42,7 +42,7 @@ import (
 // uplinkRecord is what of an uplink a network does not have. Its port's attachment has
 // the rest.
 type uplinkRecord struct {
-	// Type is config.UplinkSocket; empty: config.UplinkHost.
+	// Type is config.UplinkSocket or UplinkNIC; empty: config.UplinkHost.
 	Type         string `json:"type,omitempty"`
 	DefaultRoute bool   `json:"default_route"`
 	HostRoutes   bool   `json:"host_routes"`
@@ -68,10 +68,10 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 		Namespace: c.Namespace, VRF: c.VRF, Device: c.Device, Settings: iproute.Settings{"guard": uplinkGuard, "guard_allow": uplinkAllow},
 		Uplink: &uplinkRecord{DefaultRoute: c.DefaultRoute, HostRoutes: c.HostRoutes, Masquerade: c.Masquerade, Forward: c.Forward},
 	}
-	if c.NIC != nil {
+	switch c.Type {
+	case config.UplinkNIC:
 		n.declareNIC(c)
-	}
-	if c.Type == config.UplinkSocket {
+	case config.UplinkSocket:
 		n.Uplink.Type = c.Type
 		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
@@ -133,6 +133,7 @@ func (s *state) hostConfig(rec *attachmentRecord) *uplink.Config {
 		IfName: rec.IfName, Comment: fmt.Sprintf("made by sluiced: uplink %s of namespace %s", n.Name, n.space()),
 		Addresses: rec.Addresses, Ends: n.Gateways, MAC: n.MAC, Subnets: s.behind(n),
 		Routes: n.Uplink.HostRoutes, Forward: n.Uplink.Forward, Masquerade: n.Uplink.Masquerade,
+		Published: s.published(n),
 	}
 }
 
@@ -413,11 +414,7 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 		if c.Namespace != rec.Name || !c.DefaultRoute && c.NIC == nil {
 			continue
 		}
-		routes := d.socketRoutes(c, rec)
-		if c.Type != config.UplinkSocket {
-			routes = d.is.uplinkRoutes(c.Name, rec)
-		}
-		next, err := set.Apply(routes)
+		next, err := set.Apply(d.uplinkRoutes(c, rec))
 		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
 			err = at.Err
 		}
@@ -433,12 +430,14 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 }
 
 // uplinkRoutes are the routes that an uplink makes.
-func (s *state) uplinkRoutes(name string, rec *namespaceRecord) []routing.Change {
-	n := s.network(name)
-	if n.Uplink.NIC != nil {
-		return n.nicRoutes(rec)
+func (d *declaration) uplinkRoutes(c *config.Uplink, rec *namespaceRecord) []routing.Change {
+	switch c.Type {
+	case config.UplinkSocket:
+		return d.socketRoutes(c, rec)
+	case config.UplinkNIC:
+		return d.is.network(c.Name).nicRoutes(rec)
 	}
-	return defaultRoutes(s.uplinkPort(name), rec, n.VRF)
+	return defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF)
 }
 
 // defaultRoutes lead by an uplink's port, in the table of its VRF.

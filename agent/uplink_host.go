@@ -309,6 +309,7 @@ func (a *Agent) tendOnce(ctx context.Context) error {
 	if st, err = a.store.read(); err != nil {
 		return err
 	}
+	a.holdCommitted()
 	return a.dress(ctx, st)
 }
 

@@ -54,6 +54,7 @@ const nicFDB = config.DefaultFDBMax
 
 // declareNIC makes a network that of a nic.
 func (n *networkRecord) declareNIC(c *config.Uplink) {
+	n.Uplink.Type = config.UplinkNIC
 	n.Uplink.NIC = &nicRecord{
 		Share: c.NIC.Share, Static: c.Addresses, Gateways: c.NIC.Gateways,
 		DHCP: c.NIC.DHCP, SLAAC: c.NIC.SLAAC, DHCP6: c.NIC.DHCP6, DNS: c.NIC.DNS, MTU: c.NIC.MTU,

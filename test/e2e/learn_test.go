@@ -72,7 +72,7 @@ func TestNICLearns(t *testing.T) {
 	w.d.Apply(shopYAML(learning))
 	w.learned("192.0.2.100/24", w.slaac(), "2001:db8::100/128")
 	w.works(t)
-	w.goesOut(w.red)
+	w.goesOut(t, w.red)
 	w.d.CLI("-n", "shop", "route").Expect(0, "default via 192.0.2.2 dev wan proto dhcp")
 	w.d.CLI("-n", "shop", "-6", "route").Expect(0, "default via fe80::", "dev wan proto ra")
 	w.d.CLI("uplink").Expect(0, "type nic dhcp on slaac on dhcp6 on", "gateway 192.0.2.2", "dns 192.0.2.53", "dns 2001:db8::53")
@@ -106,11 +106,11 @@ func TestNICLearns(t *testing.T) {
 // was interrupted has it confirmed, and gets what the server has now.
 func TestNICLeaseEnds(t *testing.T) {
 	w := newWire(t, 1500)
-	server := w.serve4(4, "192.0.2.100")
+	server := w.serve4(6, "192.0.2.100")
 	w.d.Apply(shopYAML("{name: wan, type: nic, ifname: wan0, masquerade: true, dhcp: true}"))
 	w.learned("192.0.2.100/24")
 	renewed := time.Now()
-	for time.Since(renewed) < 5*time.Second { // longer than a lease
+	for time.Since(renewed) < 7*time.Second { // longer than a lease
 		w.red.Ping(w.world.IP(lab.V4))
 		time.Sleep(500 * time.Millisecond)
 	}
