@@ -63,7 +63,7 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	switch {
 	case !ok:
 		return trace.LocalChecksum
-	case l.proxied: // it has bounds of its own
+	case l.proxy != nil: // it has bounds of its own
 	case opens(f) && !l.host.census.admit(f):
 		return trace.LocalQuota
 	case l.host.inboxes.full(f):
@@ -72,7 +72,7 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	pkt := packetOf(f)
 	pkt.PktType = l.packetType(f.DstMAC())
 	pkt.RXChecksumValidated = summed
-	if l.proxied {
+	if l.proxy != nil {
 		pkt.Hash = uint32(f.InPort)
 	}
 	ep.HandlePacket(pkt)

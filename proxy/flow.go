@@ -5,10 +5,8 @@ package proxy
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -32,7 +30,7 @@ type flowKey struct {
 	src, dst netip.AddrPort
 }
 
-// flow is one of UDP, or of pings: a connected socket, and a goroutine that reads it.
+// flow is one of UDP, or of pings: a connected socket.
 type flow struct {
 	proxy *Proxy
 	key   flowKey
@@ -41,16 +39,16 @@ type flow struct {
 	used  atomic.Uint32 // when a packet last went, in either direction: ticks
 	heard atomic.Bool   // there was an answer
 	isRaw bool
-	fd    int
-	raw   syscall.RawConn
 	route *stack.Route // back to the container
 	sent  atomic.Uint64
 	recvd atomic.Uint64
 
 	mu sync.Mutex
-	// file is nil until the socket is there, and after the end.
+	// fd is -1 until the socket is there, and after the end.
 	// +checklocks:mu
-	file *os.File
+	fd int
+	// +checklocks:mu
+	token int32 // of watch
 	// +checklocks:mu
 	ended bool
 	// held waits for the socket.
@@ -93,27 +91,29 @@ func (f *flow) opened(s dial.Socket) {
 		f.end()
 		return
 	}
-	file := os.NewFile(uintptr(s.FD), "outside")
-	raw, err := file.SyscallConn()
 	route, noRoute := f.proxy.Stack.FindRoute(f.proxy.NIC, f.id.LocalAddress, f.id.RemoteAddress, netProto(f.id.RemoteAddress), false)
 	f.mu.Lock()
-	if f.ended || err != nil || noRoute != nil {
+	if f.ended || noRoute != nil {
 		f.mu.Unlock()
-		file.Close()
-		if route != nil {
+		_ = unix.Close(s.FD)
+		if noRoute == nil {
 			route.Release()
 		}
 		f.end()
 		return
 	}
-	f.fd, f.file, f.raw, f.isRaw, f.route = s.FD, file, raw, s.Raw, route
+	f.fd, f.isRaw, f.route = s.FD, s.Raw, route
+	var err error
+	if f.token, err = f.proxy.watch(s.FD, f); err != nil {
+		f.mu.Unlock()
+		f.end()
+		return
+	}
 	for _, b := range f.held {
 		f.write(b)
 	}
 	f.held = nil
-	f.proxy.running.Add(1)
 	f.mu.Unlock()
-	go f.receive()
 }
 
 // refused tells the container why the last packet got nowhere.
@@ -138,7 +138,7 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	var errno unix.Errno
 	switch {
 	case f.ended:
-	case f.file != nil:
+	case f.fd >= 0:
 		errno = f.write(b)
 	case len(f.held) < maxHeld:
 		f.held = append(f.held, append([]byte(nil), b...))
@@ -172,40 +172,44 @@ func (f *flow) write(b []byte) unix.Errno {
 	}
 }
 
-// receive is the flow's goroutine.
-func (f *flow) receive() {
-	defer f.proxy.running.Done()
-	var errno unix.Errno
-	step := func(fd uintptr) bool {
-		errno = f.receiveOne(int(fd))
-		return errno != unix.EAGAIN
-	}
-	for {
-		if err := f.raw.Read(step); err != nil {
-			break // ended
-		}
-		if errno != 0 {
+// maxMessages is how many messages of one flow are passed on at once: others have
+// their turn then.
+const maxMessages = 64
+
+// ready implements watched.
+func (f *flow) ready(uint32) { f.run() }
+
+// run passes on what the socket has.
+func (f *flow) run() {
+	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
+	defer f.proxy.buffers.Put(b)
+	for range maxMessages {
+		switch errno := f.receive(b); errno {
+		case 0, unix.EINTR:
+		case unix.EAGAIN:
+			return
+		default:
 			f.refused(errno) // of what was sent; the socket goes on
 		}
 	}
-	f.route.Release()
+	f.proxy.push(f)
 }
 
-// receiveOne passes one message on.
-func (f *flow) receiveOne(fd int) unix.Errno {
-	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
-	defer f.proxy.buffers.Put(b)
-	for {
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
-		var errno unix.Errno
-		switch {
-		case err == nil:
-			f.answer(b[:n])
-			return 0
-		case errors.As(err, &errno) && errno != unix.EINTR:
-			return errno
-		}
+// receive passes one message on.
+func (f *flow) receive(b *message) unix.Errno {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd < 0 {
+		return unix.EAGAIN
 	}
+	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_DONTWAIT)
+	if err == nil {
+		f.answer(b[:n])
+		return 0
+	}
+	errno := unix.EIO
+	errors.As(err, &errno)
+	return errno
 }
 
 // answer sends a message to the container.
@@ -243,9 +247,11 @@ func (f *flow) end() {
 	f.mu.Lock()
 	was := f.ended
 	f.ended, f.held = true, nil
-	if f.file != nil {
-		f.file.Close() // which wakes the goroutine
-		f.file = nil
+	if f.fd >= 0 {
+		f.proxy.unwatch(f.token)
+		_ = unix.Close(f.fd)
+		f.fd = -1
+		f.route.Release()
 	}
 	f.mu.Unlock()
 	if was {
