@@ -12,6 +12,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/packet"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -73,11 +74,19 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	pkt.PktType = l.packetType(f.DstMAC())
 	pkt.RXChecksumValidated = summed
 	if l.proxy != nil {
-		pkt.Hash = uint32(f.InPort)
+		pkt.Hash = proxy.Mark(f.InPort, trainOf(f))
 	}
 	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
+}
+
+// trainOf is the length of the datagrams that a frame is a train of; 0: it is none.
+func trainOf(f *packet.Frame) uint16 {
+	if f.Vnet.GSOType == packet.GSOUDPL4 {
+		return f.Vnet.GSOSize
+	}
+	return 0
 }
 
 // asksEverybody reports an echo request to a broadcast address, which gVisor would

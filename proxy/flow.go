@@ -3,8 +3,10 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -17,8 +19,10 @@ import (
 )
 
 const (
-	// maxHeld is how many packets of a flow may wait for its socket.
-	maxHeld = 8
+	// maxHeld is how many messages of a flow may wait for its socket, and maxHeldBytes
+	// how long those of all may be together.
+	maxHeld      = 64
+	maxHeldBytes = 8 << 20
 )
 
 // message has room for any datagram.
@@ -28,6 +32,12 @@ type message [1 << 16]byte
 type flowKey struct {
 	proto    uint8
 	src, dst netip.AddrPort
+}
+
+// held is a message that waits for the socket, or a train of them.
+type held struct {
+	b     []byte
+	train uint16
 }
 
 // flow is one of UDP, or of pings: a connected socket.
@@ -53,7 +63,7 @@ type flow struct {
 	ended bool
 	// held waits for the socket.
 	// +checklocks:mu
-	held [][]byte
+	held []held
 	// quote is of the last packet that was sent, for errors about it.
 	// +checklocks:mu
 	quote quote
@@ -110,10 +120,20 @@ func (f *flow) opened(s dial.Socket) {
 		return
 	}
 	for _, b := range f.held {
-		f.write(b)
+		f.write(b.b, b.train)
+	}
+	f.release()
+	f.mu.Unlock()
+}
+
+// release forgets what waits.
+//
+// +checklocks:f.mu
+func (f *flow) release() {
+	for _, b := range f.held {
+		f.proxy.held.Add(-int64(len(b.b)))
 	}
 	f.held = nil
-	f.mu.Unlock()
 }
 
 // refused tells the container why the last packet got nowhere.
@@ -139,9 +159,10 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	switch {
 	case f.ended:
 	case f.fd >= 0:
-		errno = f.write(b)
-	case len(f.held) < maxHeld:
-		f.held = append(f.held, append([]byte(nil), b...))
+		errno = f.write(b, trainOf(pkt))
+	case len(f.held) < maxHeld && f.proxy.held.Load() < maxHeldBytes:
+		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt)})
+		f.proxy.held.Add(int64(len(b)))
 	default:
 		errno = unix.EAGAIN
 	}
@@ -155,18 +176,52 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	}
 }
 
-// write puts a message into the socket. An error may be that of an earlier one.
+// write puts a message, or a train of them, into the socket. An error may be that of an
+// earlier one.
 //
 // +checklocks:f.mu
-func (f *flow) write(b []byte) unix.Errno {
+func (f *flow) write(b []byte, train uint16) unix.Errno {
+	if train == 0 || len(b) <= int(train) {
+		return f.writeOne(b)
+	}
+	// What the device can't cut, or would have to fragment, goes one by one.
+	_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
+	if err == nil {
+		f.sent.Add(1)
+		return 0
+	}
+	if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+		return errno
+	}
+	for d := range slices.Chunk(b, int(train)) {
+		if errno := f.writeOne(d); errno != 0 {
+			return errno
+		}
+	}
+	return 0
+}
+
+// segmentBy is the control message that has a train cut (UDP_SEGMENT of udp(7)).
+func segmentBy(train uint16) []byte {
+	b := make([]byte, unix.CmsgSpace(2))
+	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
+	binary.NativeEndian.PutUint32(b[8:], unix.SOL_UDP)
+	binary.NativeEndian.PutUint32(b[12:], unix.UDP_SEGMENT)
+	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], train)
+	return b
+}
+
+// writeOne puts one message into the socket.
+//
+// +checklocks:f.mu
+func (f *flow) writeOne(b []byte) unix.Errno {
 	for {
 		_, err := unix.Write(f.fd, b)
-		var errno unix.Errno
-		switch {
-		case err == nil:
+		if err == nil {
 			f.sent.Add(1)
 			return 0
-		case errors.As(err, &errno) && errno != unix.EINTR:
+		}
+		if errno := errnoOf(err); errno != unix.EINTR {
 			return errno
 		}
 	}
@@ -207,6 +262,10 @@ func (f *flow) receive(b *message) unix.Errno {
 		f.answer(b[:n])
 		return 0
 	}
+	return errnoOf(err)
+}
+
+func errnoOf(err error) unix.Errno {
 	errno := unix.EIO
 	errors.As(err, &errno)
 	return errno
@@ -246,7 +305,8 @@ func (p *Proxy) idle(now uint32) (out []*flow) {
 func (f *flow) end() {
 	f.mu.Lock()
 	was := f.ended
-	f.ended, f.held = true, nil
+	f.ended = true
+	f.release()
 	if f.fd >= 0 {
 		f.proxy.unwatch(f.token)
 		_ = unix.Close(f.fd)

@@ -64,6 +64,7 @@ type Proxy struct {
 	running   sync.WaitGroup // goroutines of connections and flows
 	buffers   sync.Pool      // of *message
 	runs      runs
+	held      atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -131,8 +132,12 @@ func (p *Proxy) Close() {
 	p.running.Wait()
 }
 
-// portOf is the port by which a packet came.
-func portOf(pkt *stack.PacketBuffer) uint16 { return uint16(pkt.Hash) }
+// Mark is what the Hash field of a packet must be: the port by which it came and, if it
+// is a train of datagrams of that length in one, their length.
+func Mark(port, train uint16) uint32 { return uint32(port) | uint32(train)<<16 }
+
+func portOf(pkt *stack.PacketBuffer) uint16  { return uint16(pkt.Hash) }
+func trainOf(pkt *stack.PacketBuffer) uint16 { return uint16(pkt.Hash >> 16) }
 
 // addrPort is an address of gVisor's with a port.
 func addrPort(a tcpip.Address, port uint16) netip.AddrPort {
