@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -110,8 +111,15 @@ func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity, cni *cniRecord) (rec
 		if err := t.putNetwork(n); err != nil {
 			return err
 		}
-		return t.putAttachment(rec)
+		if err := t.putAttachment(rec); err != nil {
+			return err
+		}
+		t.hold = a.hold
+		return t.publish(rec, &a.sets)
 	})
+	if rec != nil && len(rec.CNI.ports()) > 0 {
+		a.holdCommitted()
+	}
 	return rec, n, err
 }
 
@@ -200,15 +208,20 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 			return err
 		}
 	}
-	return a.store.update(func(t *txn) error {
-		return t.drop(recs)
-	})
+	err = a.store.update(func(t *txn) error { return t.drop(recs) })
+	if slices.ContainsFunc(recs, func(rec *attachmentRecord) bool { return len(rec.CNI.ports()) > 0 }) {
+		a.holdCommitted()
+	}
+	return err
 }
 
 // drop forgets attachments, whose addresses are in quarantine from now on.
 func (t *txn) drop(recs []*attachmentRecord) error {
 	for _, rec := range recs {
 		if err := t.dropAttachment(rec.ID); err != nil {
+			return err
+		}
+		if err := t.unpublish(rec); err != nil {
 			return err
 		}
 		n := t.state.network(rec.Network)

@@ -39,7 +39,8 @@ type cniRecord struct {
 	// Fixed: another has leased the addresses, and the container has no others.
 	Fixed   bool              `json:"fixed,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	Aliases []string          `json:"aliases,omitempty"`
+	// Publish are ports of the host, see cni_publish.go.
+	Publish []api.CNIPort `json:"publish,omitempty"`
 }
 
 // The bounds of what a runtime may say.
@@ -47,6 +48,7 @@ const (
 	maxCNIText   = 512
 	maxCNILabels = 64
 	maxCNIRoutes = 256
+	maxCNIPorts  = 256
 )
 
 // bare, fixed, inside and public are of nil those of an attachment without a runtime.
@@ -84,7 +86,7 @@ func (c *cniRecord) public() *api.Sandbox {
 	if c == nil {
 		return nil
 	}
-	return &api.Sandbox{CNIKey: c.CNIKey, Labels: c.Labels, Aliases: c.Aliases}
+	return &api.Sandbox{CNIKey: c.CNIKey, Labels: c.Labels}
 }
 
 // byKey finds the attachment of a runtime's key, nil if there is none.
@@ -123,6 +125,7 @@ func (a *Agent) cniAdd(ctx context.Context, r *api.CNIAddRequest) (*api.CNIAddRe
 		a.undo(ctx, rec)
 		return nil, kernelError(rec, err)
 	}
+	a.republish(ctx, rec)
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network, "container", r.Container)
 	st, err := a.store.read()
 	if err != nil {
@@ -153,8 +156,8 @@ func checkCNI(r *api.CNIAddRequest) error {
 	if !filepath.IsAbs(r.Netns) {
 		return refuse(api.CodeInvalid, "netns", "%q is not an absolute path", r.Netns)
 	}
-	if len(r.Publish) > 0 {
-		return refuse(api.CodeInvalid, "publish", "ports of the host are not supported yet")
+	if n := len(r.Publish); n > maxCNIPorts {
+		return refuse(api.CodeInvalid, "publish", "%d ports; at most %d are supported", n, maxCNIPorts)
 	}
 	if n := len(r.Routes); n > maxCNIRoutes {
 		return refuse(api.CodeInvalid, "routes", "%d; at most %d are supported", n, maxCNIRoutes)
@@ -193,7 +196,7 @@ func (a *Agent) earlier(ctx context.Context, r *api.CNIAddRequest, id nsIdentity
 func attachRequest(r *api.CNIAddRequest) *api.AttachRequest {
 	out := &api.AttachRequest{
 		Netns: r.Netns, Network: r.Network, Name: cniName(r), IfName: r.IfName,
-		MAC: r.MAC, MTU: r.MTU, Offload: r.Offload, Set: r.Set, VLAN: r.VLAN, Table: r.Table,
+		MAC: r.MAC, MTU: r.MTU, Offload: r.Offload, Set: r.Set, VLAN: r.VLAN, Table: r.Table, Aliases: r.Aliases,
 	}
 	for _, addr := range r.Addresses {
 		if addr.Is4() {
@@ -224,7 +227,7 @@ func cniName(r *api.CNIAddRequest) string {
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Created: time.Now().UTC(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
-		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases,
+		Fixed: r.Fixed, Labels: r.Labels, Publish: r.Publish,
 	}
 }
 

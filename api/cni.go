@@ -32,9 +32,8 @@ type CNIKey struct {
 // Sandbox is what a container runtime said of a container.
 type Sandbox struct {
 	CNIKey
-	// Labels and Aliases are as in CNIAddRequest.
-	Labels  map[string]string `json:"labels,omitempty"`
-	Aliases []string          `json:"aliases,omitempty"`
+	// Labels are as in CNIAddRequest.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // CNIAddRequest asks for an interface in the words of the CNI specification. What it
