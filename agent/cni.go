@@ -37,8 +37,8 @@ type cniRecord struct {
 	NoDefault bool           `json:"no_default,omitempty"`
 	Routes    []api.CNIRoute `json:"routes,omitempty"`
 	// Fixed: another has leased the addresses, and the container has no others.
-	Fixed   bool              `json:"fixed,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
+	Fixed  bool              `json:"fixed,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
 	Publish []api.CNIPort `json:"publish,omitempty"`
 }

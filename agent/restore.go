@@ -362,7 +362,7 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
-		if rec.Uplink && r.st.hostConfig(rec) == nil {
+		if rec.Uplink && r.st.nicOf(rec) != nil {
 			continue // the router's neighbours are asked by the router
 		}
 		ns, same, err := r.a.placeOf(rec)

@@ -138,11 +138,28 @@ func TestNICMTU(t *testing.T) {
 		lab.TCP(w.red, w.world, f, 4<<20)
 		w.red.Try("tracepath", "-n", w.world.IP(f).String()).Expect(0, "pmtu 1400", "reached")
 	}
+	w.beyond(t)
 	w.d.Apply(shopYAML(strings.Replace(static, "type: nic", "type: nic, mtu: 1300", 1)))
 	w.d.CLI("uplink").Expect(0, "mtu 1300")
 	for _, f := range both() {
 		lab.TCP(w.red, w.world, f, 4<<20)
 		w.green.Try("ping", "-n", "-c", "2", "-i", "0.2", "-M", "do", "-s", "1400", w.world.IP(f).String()).Expect(1, "1300")
+	}
+}
+
+// beyond puts another host behind the world, by a link that is narrower still: the world
+// tells so, the uplink's address, for the container.
+func (w *wire) beyond(t *testing.T) {
+	t.Helper()
+	far := w.NS("far")
+	w.Cable(w.world, far, "far0", 1320, "198.51.100.0/24", "2001:db8:1::/64")
+	w.world.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	far.Run("ip", "route", "add", "192.0.2.0/24", "via", "198.51.100.1")
+	far.Run("ip", "route", "add", "2001:db8::/64", "via", "2001:db8:1::1")
+	for _, f := range both() {
+		lab.TCP(w.red, far, f, 4<<20)
+		w.red.Try("tracepath", "-n", far.IP(f).String()).Expect(0, "pmtu 1320", "reached")
+		w.red.Try("traceroute", "-n", "-q", "1", far.IP(f).String()).Expect(0, far.IP(f).String())
 	}
 }
 
