@@ -273,7 +273,11 @@ func kernelError(rec *attachmentRecord, err error) error {
 // container has no default route yet: a second interface must not take the
 // first one's, and the kernel would refuse it.
 func freeGateways(ns netns.NsHandle, gateways []netip.Addr) ([]netip.Addr, error) {
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	var h *netlink.Handle
+	err := veth.Do(ns, func() (err error) {
+		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("netlink in the container: %w", err)
 	}

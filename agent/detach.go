@@ -182,7 +182,9 @@ func (a *Agent) watchLinks(ctx context.Context) {
 	for ctx.Err() == nil {
 		updates := make(chan netlink.LinkUpdate, 64)
 		done := make(chan struct{})
-		err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{Namespace: &a.hostNS})
+		// Not by the library's own way into a namespace: it gives threads back that could
+		// not return.
+		err := veth.Do(a.hostNS, func() error { return netlink.LinkSubscribe(updates, done) })
 		if err != nil {
 			close(done)
 			a.log.Error("watching interfaces", "err", err)
