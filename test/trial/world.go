@@ -94,7 +94,7 @@ fail() { echo "$@" >&2; exit 1; }
 iperf() { # its server needs a moment between two tests
   for n in 1 2 3 4 5 6 7 8; do
     out=$(iperf3 -p "$port" --connect-timeout 10000 -c "$@" 2>&1) && return
-    case $out in *busy*|*refused*) sleep 0.3;; *) break;; esac
+    case $out in *busy*|*refused*|*"reset by peer"*) sleep 0.3;; *) break;; esac
   done
   fail "iperf3 $*: $out"
 }
@@ -109,7 +109,10 @@ for to in "$@"; do
   iperf "$to" -u -b 5M -t 1
   [ "$(dig +short +time=10 "@$to" world.example A)" = 192.0.2.2 ] || fail "dig @$to"
   [ "$(dig +short +time=10 +tcp "@$to" world.example AAAA)" = 2001:db8::2 ] || fail "dig +tcp @$to"
-  ping -n -c 3 -i 0.2 -W 5 "$to" | grep -q ' 0% packet loss' || fail "ping $to"
+  for n in 1 2 3 4; do # whose answer is late on a busy machine counts as lost
+    out=$(ping -n -c 3 -i 0.2 -W 5 "$to") && case $out in *" 0% packet loss"*) break;; esac
+    [ $n != 4 ] || fail "ping $to: $out"
+  done
 `
 	if !k.Ends {
 		script += `  out=$(traceroute -n -q 1 -w 5 "$to") || fail "traceroute $to"
