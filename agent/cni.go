@@ -236,6 +236,9 @@ func (s *state) cniReply(rec *attachmentRecord) *api.CNIAddReply {
 		return out
 	}
 	out.GatewayMAC = n.MAC.String()
+	if s.answersDNS(n) {
+		out.DNS, out.Search = n.Gateways, s.search(n)
+	}
 	for _, addr := range rec.addrs() {
 		for _, g := range n.Gateways {
 			if g.Is4() == addr.Is4() {
