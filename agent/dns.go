@@ -51,6 +51,9 @@ func (s *state) dnsSpec(name string) *dns.Config {
 		return nil
 	}
 	c := &dns.Config{Domain: d.Domain, Prefix64: d.Prefix64, CacheEntries: d.CacheEntries, CacheBytes: d.CacheBytes}
+	if n := s.namespace(name).Connections.NAT64; n != nil && !d.Prefix64.IsValid() && !d.NoDNS64 {
+		c.Prefix64 = n.Prefix
+	}
 	for _, a := range d.Upstreams {
 		c.Upstreams = append(c.Upstreams, dns.Upstream{Addr: a, Host: d.Via != config.ViaNamespace})
 	}
