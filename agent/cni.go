@@ -39,6 +39,8 @@ type cniRecord struct {
 	// Fixed: another has leased the addresses, and the container has no others.
 	Fixed  bool              `json:"fixed,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
+	// Aliases are what the runtime said; those that are no names of DNS mean nothing.
+	Aliases []string `json:"aliases,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
 	Publish []api.CNIPort `json:"publish,omitempty"`
 }
@@ -165,6 +167,11 @@ func checkCNI(r *api.CNIAddRequest) error {
 	if n := max(len(r.Labels), len(r.Aliases)); n > maxCNILabels {
 		return refuse(api.CodeInvalid, "labels", "%d labels or aliases; at most %d are supported", n, maxCNILabels)
 	}
+	for _, name := range r.Aliases {
+		if len(name) > maxCNIText {
+			return refuse(api.CodeInvalid, "aliases", "%s…: more than %d bytes", name[:64], maxCNIText)
+		}
+	}
 	for k, v := range r.Labels {
 		if len(k)+len(v) > maxCNIText {
 			return refuse(api.CodeInvalid, "labels", "%s: more than %d bytes", k[:min(len(k), 64)], maxCNIText)
@@ -196,7 +203,7 @@ func (a *Agent) earlier(ctx context.Context, r *api.CNIAddRequest, id nsIdentity
 func attachRequest(r *api.CNIAddRequest) *api.AttachRequest {
 	out := &api.AttachRequest{
 		Netns: r.Netns, Network: r.Network, Name: cniName(r), IfName: r.IfName,
-		MAC: r.MAC, MTU: r.MTU, Offload: r.Offload, Set: r.Set, VLAN: r.VLAN, Table: r.Table, Aliases: r.Aliases,
+		MAC: r.MAC, MTU: r.MTU, Offload: r.Offload, Set: r.Set, VLAN: r.VLAN, Table: r.Table,
 	}
 	for _, addr := range r.Addresses {
 		if addr.Is4() {
@@ -227,7 +234,7 @@ func cniName(r *api.CNIAddRequest) string {
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Created: time.Now().UTC(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
-		Fixed: r.Fixed, Labels: r.Labels, Publish: r.Publish,
+		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
 	}
 }
 
@@ -239,6 +246,9 @@ func (s *state) cniReply(rec *attachmentRecord) *api.CNIAddReply {
 		return out
 	}
 	out.GatewayMAC = n.MAC.String()
+	if s.answersDNS(n) {
+		out.DNS, out.Search = n.Gateways, s.search(n)
+	}
 	for _, addr := range rec.addrs() {
 		for _, g := range n.Gateways {
 			if g.Is4() == addr.Is4() {

@@ -148,6 +148,17 @@ func decideAliases(r *api.AttachRequest, rec *attachmentRecord) error {
 	return nil
 }
 
+// aliases are the names of a container beside its own, also those that a runtime gave
+// it, as far as they are names.
+func (a *attachmentRecord) aliases() []string {
+	if a.CNI == nil || len(a.CNI.Aliases) == 0 {
+		return a.Aliases
+	}
+	all := append(slices.Clone(a.Aliases), a.CNI.Aliases...)
+	all = slices.DeleteFunc(all, func(name string) bool { return dns.CheckName(name) != nil })
+	return all[:min(len(all), api.MaxAliases)]
+}
+
 // hostResolvers are the host's, as its file says now. The zero value is ready.
 type hostResolvers struct {
 	mu sync.Mutex

@@ -301,11 +301,15 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 // errNamespaceGone says that what an attachment was made for is no more.
 var errNamespaceGone = errors.New("its namespace is gone")
 
-// ready restores the pair and the socket of a ready attachment.
+// ready restores the interface and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
 	if rec.Tap != nil {
 		return r.readyTap(rec)
 	}
+	return r.readyPair(rec)
+}
+
+func (r *restorer) readyPair(rec *attachmentRecord) error {
 	end, there := r.ends[rec.hostIfName()]
 	whole, err := r.whole(rec, &end)
 	if err != nil {

@@ -102,6 +102,9 @@ type CNIAddReply struct {
 	GatewayMAC string `json:"gateway_mac"`
 	// Routes are those that were set in the container.
 	Routes []CNIRoute `json:"routes"`
+	// DNS and Search are as in AttachReply.
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	Search []string     `json:"search,omitempty"`
 }
 
 // CNIDelRequest takes an attachment away. One that is not there is no error.
