@@ -14,7 +14,9 @@ type checker struct {
 	out   []Stmt
 	proto [3]string // the header that is known at each base
 	dep   [3]*Match // the statement that said so, while listing may leave it out
-	raw   bool      // the field was given by its place: numbers will do for its values
+	// wraps: a range of hours may go past midnight; wrapped: one did.
+	wraps, wrapped bool
+	raw            bool // the field was given by its place: numbers will do for its values
 
 	// chainName makes the name of an anonymous chain.
 	chainName func() string
@@ -170,7 +172,7 @@ func (c *checker) target(v *verdictLit) {
 func (c *checker) vmap(s *vmapLit) {
 	key := c.key(s.key)
 	of := c.setOf(s.of, key, &setShape{data: []Spec{{Type: TypeVerdict}}, isMap: true})
-	c.add(&VMap{Key: key, Of: of})
+	c.out = append(c.out, &VMap{Key: key, Of: of})
 }
 
 // objectRef checks "counter name x".

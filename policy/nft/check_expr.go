@@ -161,9 +161,7 @@ func (c *checker) named(x *Payload) Expr {
 	}
 	for _, f := range h.fields {
 		if f.offset == x.Offset && f.bits == x.Bits {
-			if proto != "th" {
-				c.hide(x.Base)
-			}
+			c.hide(x.Base)
 			c.raw = true
 			return h.payload(f)
 		}
@@ -185,6 +183,8 @@ func (c *checker) ctKey(x *CT) Expr {
 	switch x.Key {
 	case "saddr", "daddr":
 		out.Family = c.addrFamily(x.Family, pos)
+		c.needNetwork(map[Family]string{FamilyIP: "ip", FamilyIP6: "ip6"}[out.Family], pos)
+		c.hide(BaseNetwork)
 		out.Spec = rtNexthop(out.Family)
 	case "proto-src", "proto-dst":
 		if c.proto[BaseTransport] == "" {
@@ -192,6 +192,7 @@ func (c *checker) ctKey(x *CT) Expr {
 		}
 	case "protocol":
 		out.Dir = DirNone
+		c.hide(BaseNetwork)
 	}
 	return &out
 }
@@ -219,6 +220,9 @@ func (c *checker) rtKey(x *RT) Expr {
 	out := *x
 	if x.Key == "nexthop" {
 		out.Family = c.addrFamily(x.Family, pos)
+		if c.family != FamilyInet && c.family != out.Family {
+			fail(pos, "%s nexthop will not match", out.Family)
+		}
 		out.Spec = rtNexthop(out.Family)
 	}
 	return &out
@@ -304,6 +308,10 @@ func (c *checker) rangeOf(x *rangeLit, spec Spec) Expr {
 	to, ok2 := c.constant(x.to, spec).(*Value)
 	if !ok1 || !ok2 {
 		fail(c.at(x), "a range goes from a value to a value")
+	}
+	if from.Data > to.Data && spec.Type == TypeTimeHour && c.wraps {
+		c.wrapped = true
+		return &Range{From: to, To: from}
 	}
 	if from.Data > to.Data {
 		fail(c.at(x), "Range has zero or negative size")

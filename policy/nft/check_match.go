@@ -2,7 +2,10 @@
 
 package nft
 
-import "math/bits"
+import (
+	"math/big"
+	"math/bits"
+)
 
 // match checks a comparison.
 func (c *checker) match(s *matchLit) {
@@ -20,10 +23,19 @@ func (c *checker) match(s *matchLit) {
 	if s.mask != nil {
 		c.masked(s, m)
 	} else {
+		c.wraps = m.Op == Eq || m.Op == Ne
 		m.Right = c.right(s.right, left)
+		c.wraps = false
+	}
+	if c.wrapped {
+		c.wrapped = false
+		m.Op = map[Op]Op{Eq: Ne, Ne: Eq}[m.Op]
 	}
 	c.operator(s, m)
-	m = c.simplify(m)
+	if b, ok := left.(*Binary); ok && b.Op > BinXor {
+		fail(s.pos, "datatype mismatch, expected %s, expression has type integer", b.Type.info().desc)
+	}
+	m = c.whole(c.simplify(m))
 	c.existence(m)
 	c.out = append(c.out, m)
 	c.learn(m)
@@ -134,27 +146,51 @@ var opNames = [...]string{Eq: "==", Ne: "!=", Lt: "<", Gt: ">", Le: "<=", Ge: ">
 func (c *checker) simplify(m *Match) *Match {
 	b, ok := m.Left.(*Binary)
 	v, isValue := m.Right.(*Value)
-	if !ok || !isValue || b.Op != BinAnd {
+	if !ok || !isValue || m.Op != Eq && m.Op != Ne {
 		return m
 	}
 	mask := b.Right.(*Value)
+	switch {
+	case b.Op == BinXor:
+		return c.simplify(&Match{Op: m.Op, Left: b.Left, Right: &Value{Spec: v.Spec, Data: xorBits(v.Data, mask.Data)}})
+	case b.Op != BinAnd:
+		return m
+	case mask.Data == allOnes(mask.Spec):
+		return &Match{Op: m.Op, Left: b.Left, Right: v}
+	}
 	flag := v.Type.info().flag
 	switch {
 	case flag && isZero(v.Data) && m.Op == Ne:
 		return &Match{Op: AnyBit, Left: b.Left, Right: mask}
 	case flag && isZero(v.Data) && m.Op == Eq:
 		return &Match{Op: NoBit, Left: b.Left, Right: mask}
-	case flag || m.Op != Eq && m.Op != Ne:
+	case flag || rawLoad(b.Left):
 		return m
 	}
 	n := prefixLen(mask)
 	if n > 0 && andBits(v.Data, mask.Data) == v.Data {
-		if n == int(mask.Bits) {
-			return &Match{Op: m.Op, Left: b.Left, Right: v}
-		}
 		return &Match{Op: m.Op, Left: b.Left, Right: &Prefix{Addr: v, Len: n}}
 	}
 	return m
+}
+
+// whole reads raw bits as whole bytes with a mask, as the kernel does.
+func (c *checker) whole(m *Match) *Match {
+	p, ok := m.Left.(*Payload)
+	v, isValue := m.Right.(*Value)
+	if !ok || !isValue || p.Proto != "" || p.Offset%8 == 0 && p.Bits%8 == 0 {
+		return m
+	}
+	from, to := p.Offset/8*8, (p.Offset+int(p.Bits)+7)/8*8
+	wide := *p
+	wide.Offset, wide.Bits = from, uint16(to-from)
+	shift := uint(to - p.Offset - int(p.Bits))
+	place := func(data string) *Value {
+		n := big.NewInt(0).SetBytes([]byte(data))
+		return &Value{Spec: wide.Spec, Data: string(n.Lsh(n, shift).FillBytes(make([]byte, wide.Bytes())))}
+	}
+	left := &Binary{Spec: wide.Spec, Op: BinAnd, Left: &wide, Right: place(allOnes(p.Spec))}
+	return &Match{Op: m.Op, Left: left, Right: place(v.Data)}
 }
 
 // prefixLen is how many bits at the front of a mask are set, if no others are;

@@ -37,17 +37,24 @@ func (c *checker) header(p *Payload, pos Pos) {
 		c.needEther()
 	case "vlan":
 		c.needEther()
-		c.needVLAN()
+		c.needVLAN(pos)
 	case "arp", "ip", "ip6":
 		c.needNetwork(p.Proto, pos)
 	case "th":
-		return
 	default:
 		c.needTransport(p.Proto, pos)
 	}
 	if p.Proto != "" {
 		c.hide(p.Base)
 	}
+	if ipOnly := c.family == FamilyIP || c.family == FamilyIP6; p.Base == BaseTransport && ipOnly || impliesNetwork(p.Proto) {
+		c.hide(BaseNetwork)
+	}
+}
+
+// impliesNetwork says whether a transport header has but one network header.
+func impliesNetwork(proto string) bool {
+	return proto == "icmp" || proto == "igmp" || proto == "icmpv6"
 }
 
 // hide leaves out of listings what said which header is at a base: the name of
@@ -83,10 +90,13 @@ func (c *checker) needEther() {
 	c.proto[BaseLink] = "ether"
 }
 
-func (c *checker) needVLAN() {
+func (c *checker) needVLAN(pos Pos) {
 	if c.proto[BaseLink] == "vlan" {
 		c.hide(BaseLink)
 		return
+	}
+	if c.proto[BaseNetwork] != "" && c.family != FamilyIP && c.family != FamilyIP6 && c.family != FamilyARP && c.family != FamilyInet {
+		fail(pos, "conflicting protocols specified: ether vs. vlan")
 	}
 	f, _ := headerTable["ether"].find("type")
 	x := headerTable["ether"].payload(f)
@@ -153,15 +163,14 @@ func (c *checker) learn(m *Match) {
 		return
 	}
 	base, proto := tells(m.Left, v.Uint())
+	if x, ok := m.Left.(*Meta); ok && x.Key == "l4proto" && proto == "" {
+		c.dep[BaseTransport] = m
+	}
 	if proto == "" {
 		return
 	}
 	if proto == "vlan" {
 		base = BaseLink
-	}
-	known := c.proto[base]
-	if known == proto && base == BaseNetwork && (c.family == FamilyIP || c.family == FamilyIP6) {
-		return
 	}
 	c.proto[base] = proto
 	if mayHide(m.Left, c.family) {
@@ -187,6 +196,8 @@ func tells(left Expr, n uint64) (Base, string) {
 	switch x := left.(type) {
 	case *Meta:
 		switch x.Key {
+		case "iiftype", "oiftype":
+			return BaseLink, map[uint64]string{arphrdEther: "ether"}[n]
 		case "nfproto":
 			return BaseNetwork, map[uint64]string{nfprotoIPv4: "ip", nfprotoIPv6: "ip6"}[n]
 		case "protocol":

@@ -2,6 +2,8 @@
 
 package nft
 
+import "slices"
+
 // mangle checks "key set value".
 func (c *checker) mangle(s *mangleLit) {
 	c.settable(s)
@@ -141,6 +143,9 @@ func (c *checker) reject(s *rejectLit) {
 	if c.family == FamilyARP {
 		fail(s.pos, "reject is not supported in family arp")
 	}
+	if known := c.proto[BaseNetwork]; known == "arp" {
+		fail(s.pos, "cannot reject this network family")
+	}
 	r := &Reject{}
 	switch s.with {
 	case "":
@@ -164,6 +169,7 @@ func (c *checker) reject(s *rejectLit) {
 
 // defaultReject is "port unreachable" in the language of the packet.
 func (c *checker) defaultReject(r *Reject) {
+	c.hide(BaseNetwork)
 	switch c.proto[BaseNetwork] {
 	case "ip":
 		r.Kind, r.Code = RejectICMP, 3
@@ -183,9 +189,10 @@ func (c *checker) rejectTCP(s *rejectLit, r *Reject) {
 		}
 	case "":
 		c.implyMeta("l4proto", l4Table["tcp"])
-		if c.family != FamilyIP && c.family != FamilyIP6 {
-			c.out[len(c.out)-1].(*Match).Implied = false
-		}
+		n := len(c.out) - 1
+		m, _ := c.out[n].(*Match)
+		m.Implied = c.family == FamilyIP || c.family == FamilyIP6
+		c.out = slices.Insert(c.out[:n:n], 0, Stmt(m))
 		c.proto[BaseTransport] = "tcp"
 	default:
 		fail(s.pos, "you cannot use tcp reset with %s protocol", known)

@@ -96,6 +96,9 @@ func uintOf(data string) uint64 {
 // stringConstant is a name, or with an asterisk the beginning of one.
 func stringConstant(s string, spec Spec) (*Value, error) {
 	v := &Value{Spec: spec}
+	if s == "" {
+		return nil, fmt.Errorf("Empty string is not allowed") //nolint:revive,staticcheck,perfsprint // nft's words
+	}
 	if v.Bits == 0 {
 		v.Bits = 128
 	}
@@ -295,6 +298,7 @@ func parseHour(s string, _ *Env) (string, error) {
 		}
 		return string(n.Bytes()), nil
 	}
+	s = strings.TrimSuffix(s, ":60")
 	for _, layout := range []string{"15:04:05", "15:04"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return bytesOf(uint64(t.Hour()*3600 + t.Minute()*60 + t.Second())), nil

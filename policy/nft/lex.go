@@ -75,6 +75,9 @@ func (l *lexer) next() token {
 		if n := addrLen(l.text[at:]); n > 0 {
 			return l.token(tokAddr, at, at+n)
 		}
+		if n := classLen(l.text[at:]); n > 0 {
+			return l.token(tokWord, at, at+n)
+		}
 		if isDigit(c) {
 			return l.number()
 		}
@@ -140,6 +143,9 @@ func (l *lexer) number() token {
 	}
 	if n := timeLen(l.text[at:]); n > i-at {
 		return l.token(tokTime, at, at+n)
+	}
+	if i < len(l.text) && isLetter(l.text[i]) {
+		return l.word() // 8021q
 	}
 	return l.token(tokNumber, at, i)
 }
@@ -220,6 +226,29 @@ func addrLen(s string) int {
 		}
 	}
 	return 0
+}
+
+// classLen is how long the class "1:2" at the start of s is, 0 if there is none.
+func classLen(s string) int {
+	n := hexLen(s)
+	if n == 0 || n >= len(s) || s[n] != ':' {
+		return 0
+	}
+	m := hexLen(s[n+1:])
+	end := n + 1 + m
+	if m == 0 || end < len(s) && (isLetter(s[end]) || isDigit(s[end]) || s[end] == ':' || s[end] == '.') {
+		return 0
+	}
+	return end
+}
+
+// hexLen is how many of up to four digits s begins with.
+func hexLen(s string) int {
+	n := 0
+	for n < len(s) && n < 4 && isHex(s[n]) {
+		n++
+	}
+	return n
 }
 
 func isAddr(s string) bool {

@@ -2,10 +2,7 @@
 
 package nft
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // operand reads what may stand left: selectors, joined by dots, and a map.
 func (p *parser) operand() Expr {
@@ -145,17 +142,14 @@ func (p *parser) join(op BinOp, left Expr, right func() Expr) Expr {
 func (p *parser) primary(selectors bool) Expr {
 	t := p.peek(0)
 	switch t.kind {
-	case tokWord:
-		if selectors {
+	case tokWord, tokNumber, tokTime, tokAddr:
+		if selectors && t.kind == tokWord {
 			if x := p.selector(t); x != nil {
 				return x
 			}
 		}
 		p.next()
-		return p.classID(&symbol{text: t.text, pos: t.pos})
-	case tokNumber, tokTime, tokAddr:
-		p.next()
-		return p.classID(&symbol{text: t.text, pos: t.pos})
+		return &symbol{text: t.text, pos: t.pos}
 	case tokQuoted:
 		p.next()
 		return &symbol{text: t.text, quoted: true, pos: t.pos}
@@ -170,30 +164,6 @@ func (p *parser) primary(selectors bool) Expr {
 	}
 	p.unexpected("an expression")
 	return nil
-}
-
-// classID puts "1:2" together if it is written without a blank.
-func (p *parser) classID(s *symbol) Expr {
-	t, n := p.peek(0), p.peek(1)
-	if t.text != ":" || t.pos.Line != s.pos.Line || t.pos.Col != s.pos.End+1 || n.pos.Col != t.pos.End+1 {
-		return s
-	}
-	if !allHex(s.text) || !allHex(n.text) || n.kind == tokEOF {
-		return s
-	}
-	p.next()
-	p.next()
-	return &symbol{text: s.text + ":" + n.text, pos: s.pos.join(n.pos)}
-}
-
-func allHex(s string) bool {
-	s = strings.TrimPrefix(s, "0x")
-	for i := range len(s) {
-		if !isHex(s[i]) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 4
 }
 
 func (p *parser) parenthesised(selectors bool) Expr {
@@ -391,6 +361,8 @@ func optionName(s string) string {
 		return "maxseg"
 	case "sack-permitted":
 		return "sack-perm"
+	case "sack0":
+		return "sack"
 	case "noop":
 		return "nop"
 	case "eool":
@@ -419,7 +391,7 @@ func (p *parser) rawPayload() Expr {
 	if bits == 0 || bits > 128 {
 		fail(p.last.pos, "raw payload expressions have 1 to 128 bits")
 	}
-	x := &Payload{Spec: Spec{Type: TypeInteger, Bits: uint16(bits)}, Base: base, Offset: int(offset)}
+	x := &Payload{Spec: Spec{Type: TypeBitmask, Bits: uint16(bits)}, Base: base, Offset: int(offset)}
 	p.spans[x] = at.join(p.last.pos)
 	return x
 }

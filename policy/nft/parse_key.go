@@ -21,10 +21,10 @@ var metaTable = map[string]metaKey{
 	"mark":      {spec: Spec{TypeMark, 32, true}, set: true},
 	"iif":       {spec: Spec{TypeIfIndex, 32, true}, bare: true},
 	"iifname":   {spec: Spec{TypeIfName, 128, true}, bare: true},
-	"iiftype":   {spec: Spec{TypeARPHrd, 16, true}, bare: true},
+	"iiftype":   {spec: Spec{TypeARPHrd, 16, true}},
 	"oif":       {spec: Spec{TypeIfIndex, 32, true}, bare: true},
 	"oifname":   {spec: Spec{TypeIfName, 128, true}, bare: true},
-	"oiftype":   {spec: Spec{TypeARPHrd, 16, true}, bare: true},
+	"oiftype":   {spec: Spec{TypeARPHrd, 16, true}},
 	"skuid":     {spec: Spec{TypeUID, 32, true}},
 	"skgid":     {spec: Spec{TypeGID, 32, true}},
 	"nftrace":   {spec: Spec{TypeInteger, 1, true}, set: true},
@@ -55,7 +55,7 @@ var metaTable = map[string]metaKey{
 var unqualifiedMetaNames = []string{
 	"mark", "iif", "iifname", "iiftype", "oif", "oifname", "oiftype", "skuid", "skgid", "nftrace",
 	"rtclassid", "ibriport", "obriport", "ibrname", "obrname", "ibridgename", "obridgename", "pkttype",
-	"cpu", "iifgroup", "oifgroup", "cgroup", "ipsec",
+	"cpu", "iifgroup", "oifgroup", "cgroup", "ipsec", "time", "day", "hour",
 }
 
 // metaAlias is the name that a key is listed by.

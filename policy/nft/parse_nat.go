@@ -75,6 +75,12 @@ func (p *parser) natAddr() Expr {
 		return p.operand()
 	}
 	x := p.bracketed()
+	if p.is("/") && p.peek(1).kind == tokNumber {
+		p.next()
+		l := &prefixLit{addr: x, len: int(p.number(8))}
+		p.spans[l] = p.spans.place(x).join(p.last.pos)
+		return l
+	}
 	if p.accept("-") {
 		at := p.spans.place(x)
 		r := &rangeLit{from: x, to: p.bracketed()}

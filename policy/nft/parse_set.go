@@ -23,6 +23,9 @@ func (p *parser) setLiteral() *setLit {
 
 // elements reads an element; a variable may have several.
 func (p *parser) elements() []*elemLit {
+	if p.is("{") {
+		return p.setLiteral().elems
+	}
 	if p.is("$") {
 		if t := p.peek(2); p.peekIs(2, ",") || p.peekIs(2, "}") || t.kind == tokNewline {
 			x := p.variable()

@@ -149,10 +149,15 @@ func (p *parser) counterStmt(t token) Stmt {
 // counter reads what follows "counter".
 func (p *parser) counter() *Counter {
 	c := &Counter{}
-	if p.accept("packets") {
+	switch {
+	case p.accept("packets"):
 		c.Packets = p.number(64)
 		p.expect("bytes")
 		c.Bytes = p.number(64)
+	case p.accept("bytes"):
+		c.Bytes = p.number(64)
+		p.expect("packets")
+		c.Packets = p.number(64)
 	}
 	return c
 }
@@ -356,6 +361,9 @@ func (p *parser) log(t token) Stmt {
 func (p *parser) checkLog(l *Log, pos Pos) {
 	if (l.HasSnapLen || l.HasQueueThreshold) && !l.HasGroup {
 		l.HasGroup = true
+	}
+	if l.Level == "audit" && (l.Prefix != "" || l.Flags != 0 || l.HasGroup) {
+		fail(pos, "log level audit doesn't support any further options")
 	}
 	if l.HasGroup && (l.Level != "" || l.Flags != 0) {
 		fail(pos, "level and group are mutually exclusive")

@@ -42,6 +42,10 @@ func (p *printer) writerOf(v *Value) string {
 
 func addrText(_ *printer, v *Value) string {
 	a, _ := netip.AddrFromSlice([]byte(v.Data))
+	if d := v.Data; len(d) == 16 && isZero(d[:12]) && !isZero(d[12:14]) {
+		v4, _ := netip.AddrFromSlice([]byte(d[12:]))
+		return "::" + v4.String() // as inet_ntop(3)
+	}
 	return a.String()
 }
 
@@ -74,7 +78,7 @@ func protoText(p *printer, v *Value) string {
 func timeValue(p *printer, v *Value) string {
 	ms := v.Uint()
 	if p.NumericTime {
-		return strconv.FormatUint(ms/1000, 10)
+		return strconv.FormatUint(ms/1000, 10) + "s"
 	}
 	return timeText(time.Duration(ms) * time.Millisecond)
 }

@@ -196,7 +196,9 @@ func (s *Set) order() func(a, b *Elem) int {
 	case first.Type.stringy() && !s.Interval:
 		return func(a, b *Elem) int { return cmp.Compare(reversed(a.Key), reversed(b.Key)) }
 	case first.Type.info().flag && first.Bits <= 64:
-		return func(a, b *Elem) int { return cmp.Compare(lowestBit(a.Key), lowestBit(b.Key)) }
+		return func(a, b *Elem) int {
+			return cmp.Or(cmp.Compare(lowestBit(a.Key), lowestBit(b.Key)), cmp.Compare(b.Key, a.Key))
+		}
 	}
 	return nil
 }

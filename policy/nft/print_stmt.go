@@ -24,6 +24,9 @@ func (s *Match) operator() string {
 		return ""
 	case Eq:
 		_, binary := s.Left.(*Binary)
+		if _, isRange := s.Right.(*Range); isRange {
+			return ""
+		}
 		flag := isValue && v.Type.info().flag
 		if !binary && !flag {
 			return ""
@@ -309,7 +312,7 @@ func (s *Reject) kind() (string, Type) {
 
 func (s *NAT) print(p *printer) {
 	p.WriteString(natNames[s.Kind])
-	if s.Named && s.Addr != nil {
+	if (s.Named || s.AddrPort || s.Interval || s.Netmap) && s.Addr != nil {
 		p.WriteString(" " + s.Family.String())
 	}
 	if s.Netmap {
@@ -330,9 +333,11 @@ func (s *NAT) print(p *printer) {
 
 // addrText writes the address; one of IPv6 before a port in brackets.
 func (s *NAT) addrText(p *printer) {
-	if r, ok := s.Addr.(*Range); ok && s.Family == FamilyIP {
-		rangeOrPrefix(r.From.Spec, r.From.Data, r.To.Data).print(p)
-		return
+	if r, ok := s.Addr.(*Range); ok {
+		if x, ok := rangeOrPrefix(r.From.Spec, r.From.Data, r.To.Data).(*Prefix); ok && s.Port == nil {
+			x.print(p)
+			return
+		}
 	}
 	if s.Family != FamilyIP6 || s.Port == nil {
 		s.Addr.print(p)
