@@ -196,23 +196,3 @@ func (x *Map) print(p *printer) {
 }
 
 func (x *Ref) print(p *printer) { p.printf("\"%s\"", x.Name) }
-
-// What is only parsed and never listed prints nothing; typeof has selectors only.
-
-func (x *symbol) print(p *printer)   { p.WriteString(x.text) }
-func (x *listLit) print(*printer)    {}
-func (x *rangeLit) print(*printer)   {}
-func (x *prefixLit) print(*printer)  {}
-func (x *setLit) print(*printer)     {}
-func (x *starLit) print(p *printer)  { p.WriteString("*") }
-func (x *setName) print(p *printer)  { p.WriteString("@" + x.name) }
-func (x *mapLit) print(*printer)     {}
-func (x *verdictLit) print(*printer) {}
-func (x *matchLit) print(*printer)   {}
-func (x *vmapLit) print(*printer)    {}
-func (x *objectLit) print(*printer)  {}
-func (x *rejectLit) print(*printer)  {}
-func (x *natLit) print(*printer)     {}
-func (x *mangleLit) print(*printer)  {}
-func (x *setStmtLit) print(*printer) {}
-func (x *refusedLit) print(*printer) {}

@@ -7,6 +7,7 @@ package nft
 type Stmt interface {
 	stmt()
 	print(p *printer)
+	toJSON(p *printer) any
 }
 
 // Op compares.

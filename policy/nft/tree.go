@@ -67,6 +67,7 @@ func (s Spec) Bytes() int { return (int(s.Bits) + 7) / 8 }
 type Expr interface {
 	expr()
 	print(p *printer)
+	toJSON(p *printer) any
 }
 
 // Value is a constant.
