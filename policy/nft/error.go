@@ -57,6 +57,9 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	if e.Pos.File != "" {
 		b.WriteString(e.Pos.File + ":")
+		if e.Pos.Line == 0 {
+			b.WriteString(" ")
+		}
 	}
 	if e.Pos.Line > 0 {
 		if e.Pos.File != "" {

@@ -26,7 +26,10 @@ func (p *printer) constantJSON(x *Value) any {
 	switch x.Type {
 	case TypeIPv4Addr, TypeIPv6Addr, TypeEtherAddr, TypeClassID, TypeTimeDate, TypeTimeHour:
 		return unquoted(p.constant(x))
-	case TypeIfIndex:
+	case TypeIfIndex, TypeDevGroup:
+		if x.Type == TypeDevGroup && x.Uint() != 0 {
+			break
+		}
 		return strings.Trim(p.constant(x), "\"")
 	case TypeTime:
 		return x.Uint() / 1000
@@ -89,6 +92,9 @@ func (p *printer) flagsJSON(x *Value) any {
 }
 
 func (x *Range) toJSON(p *printer) any {
+	was := p.NumericProto
+	p.NumericProto = true
+	defer func() { p.NumericProto = was }()
 	return one("range", list{x.From.toJSON(p), x.To.toJSON(p)})
 }
 

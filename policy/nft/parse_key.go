@@ -187,16 +187,11 @@ func (p *parser) fib(token) Expr {
 	}
 	t := p.word("oif, oifname or type")
 	x.Result = t.text
-	switch t.text {
-	case "oif":
-		x.Spec = Spec{TypeIfIndex, 32, true}
-	case "oifname":
-		x.Spec = Spec{TypeIfName, 128, true}
-	case "type":
-		x.Spec = Spec{TypeFIBAddr, 32, true}
-	default:
+	spec, ok := fibSpec(t.text)
+	if !ok {
 		fail(t.pos, "syntax error, unexpected '%s', expecting oif, oifname or type", t.text)
 	}
+	x.Spec = spec
 	if x.SAddr == x.DAddr {
 		fail(t.pos, "fib: need saddr or daddr, not both")
 	}
@@ -204,6 +199,19 @@ func (p *parser) fib(token) Expr {
 		fail(t.pos, "fib: iif and oif can not be used together")
 	}
 	return x
+}
+
+// fibSpec is the type of a result of fib.
+func fibSpec(result string) (Spec, bool) {
+	switch result {
+	case "oif":
+		return Spec{TypeIfIndex, 32, true}, true
+	case "oifname":
+		return Spec{TypeIfName, 128, true}, true
+	case "type":
+		return Spec{TypeFIBAddr, 32, true}, true
+	}
+	return Spec{}, false
 }
 
 // rt reads "rt mtu", or the routing header's "rt type".
@@ -221,22 +229,29 @@ func (p *parser) rt(t token) Expr {
 		p.next()
 		f = p.peek(1)
 	}
-	x.Key = f.text
-	switch f.text {
-	case "classid":
-		x.Spec = Spec{TypeRealm, 32, true}
-	case "nexthop":
-		x.Spec = rtNexthop(x.Family)
-	case "mtu":
-		x.Spec = Spec{TypeInteger, 16, true}
-	case "ipsec":
-		x.Spec = Spec{TypeBoolean, 8, true}
-	default:
+	spec, ok := rtSpec(f.text, x.Family)
+	if !ok {
 		return nil
 	}
+	x.Key, x.Spec = f.text, spec
 	p.next()
 	p.next()
 	return x
+}
+
+// rtSpec is the type of a key of rt.
+func rtSpec(key string, f Family) (Spec, bool) {
+	switch key {
+	case "classid":
+		return Spec{TypeRealm, 32, true}, true
+	case "nexthop":
+		return rtNexthop(f), true
+	case "mtu":
+		return Spec{TypeInteger, 16, true}, true
+	case "ipsec":
+		return Spec{TypeBoolean, 8, true}, true
+	}
+	return Spec{}, false
 }
 
 func rtNexthop(f Family) Spec {

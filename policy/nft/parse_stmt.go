@@ -359,15 +359,23 @@ func (p *parser) log(t token) Stmt {
 }
 
 func (p *parser) checkLog(l *Log, pos Pos) {
-	if (l.HasSnapLen || l.HasQueueThreshold) && !l.HasGroup {
+	if msg := l.conflict(); msg != "" {
+		fail(pos, "%s", msg)
+	}
+}
+
+// conflict says what of a log does not go together.
+func (l *Log) conflict() string {
+	if l.HasSnapLen || l.HasQueueThreshold {
 		l.HasGroup = true
 	}
-	if l.Level == "audit" && (l.Prefix != "" || l.Flags != 0 || l.HasGroup) {
-		fail(pos, "log level audit doesn't support any further options")
+	switch {
+	case l.Level == "audit" && (l.Prefix != "" || l.Flags != 0 || l.HasGroup):
+		return "log level audit doesn't support any further options"
+	case l.HasGroup && (l.Level != "" || l.Flags != 0):
+		return "level and group are mutually exclusive"
 	}
-	if l.HasGroup && (l.Level != "" || l.Flags != 0) {
-		fail(pos, "level and group are mutually exclusive")
-	}
+	return ""
 }
 
 var logLevelNames = []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"}
