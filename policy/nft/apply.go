@@ -47,7 +47,8 @@ type Result struct {
 type tx struct {
 	env     *Env
 	rs      *Ruleset
-	owned   map[any]bool // tables, chains and sets that are this transaction's own
+	owned   map[any]bool  // tables, chains and sets that are this transaction's own
+	fresh   map[*Set]bool // sets that this transaction made
 	changes []Change
 	asks    []*Command
 }
@@ -55,7 +56,7 @@ type tx struct {
 // Apply does commands in their order, and checks at the end that all fits
 // together. If one fails, nothing is done.
 func (r *Ruleset) Apply(cmds []*Command, env *Env) (res *Result, err error) {
-	t := &tx{env: env, rs: &Ruleset{Tables: slices.Clone(r.Tables), Handles: r.Handles}, owned: map[any]bool{}}
+	t := &tx{env: env, rs: &Ruleset{Tables: slices.Clone(r.Tables), Handles: r.Handles}, owned: map[any]bool{}, fresh: map[*Set]bool{}}
 	var text string
 	defer caught(&err, func(pos Pos) string { return lineOf(text, pos) })
 	for _, c := range cmds {
@@ -324,7 +325,7 @@ func (t *tx) updateObject(c *Command, tb *Table) {
 
 // checker makes one for a command.
 func (t *tx) checker(c *Command, tb *Table) *checker {
-	return &checker{env: t.env, table: tb, family: tb.Family, spans: c.spans, pos: c.Pos, chainName: func() string {
+	return &checker{env: t.env, table: tb, family: tb.Family, spans: c.spans, pos: c.Pos, fresh: t.fresh, handle: tb.handle, chainName: func() string {
 		return "__chain" + strconv.FormatUint(tb.handle(), 10)
 	}}
 }

@@ -21,6 +21,7 @@ func (t *tx) addSet(c *Command) {
 		tb.index.sets[n.Name] = len(tb.Sets) - 1
 	}
 	t.owned[n] = true
+	t.fresh[n] = true
 	t.note(Change{Op: ChangeAdd, Table: tb, Set: n})
 }
 
@@ -35,7 +36,7 @@ func (t *tx) newSet(c *Command, tb *Table) *Set {
 	s := c.set
 	n := &Set{
 		Name: c.Name, IsMap: s.isMap, ObjKind: s.objKind, AutoMerge: s.autoMerge, DataInterval: s.dataInterval,
-		Timeout: s.timeout, GCInterval: s.gc, Size: uint32(s.size), Comment: s.comment, Pos: c.Pos, HasTimeout: s.timeout > 0 || s.gc > 0,
+		Timeout: s.timeout, GCInterval: s.gc, Size: uint32(s.size), Comment: s.comment, Pos: c.Pos, HasTimeout: s.timeout > 0,
 	}
 	if !s.hasKey {
 		fail(c.Pos, "set definition does not specify key")
@@ -55,8 +56,8 @@ func (t *tx) newSet(c *Command, tb *Table) *Set {
 	for _, st := range s.stmts {
 		n.Stmts = append(n.Stmts, copyState(st))
 	}
-	if n.Dynamic && n.Size == 0 {
-		n.Size = 65535
+	if n.GCInterval > 0 && !n.HasTimeout {
+		refuse(c.Pos, Invalid, "Could not process rule: %s", Invalid)
 	}
 	return n
 }

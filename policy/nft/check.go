@@ -20,6 +20,11 @@ type checker struct {
 
 	// chainName makes the name of an anonymous chain.
 	chainName func() string
+	// handle is the next handle of the table.
+	handle func() uint64
+	// fresh are the sets that the transaction made: one that packets add to gets
+	// a limit of size, as by nft.
+	fresh map[*Set]bool
 }
 
 // rule checks a rule.
@@ -152,8 +157,10 @@ func (c *checker) verdict(v *verdictLit) *Verdict {
 	}
 	out.Chain = c.chainName()
 	for _, r := range v.body {
-		inner := &checker{env: c.env, table: c.table, family: c.family, chainName: c.chainName}
-		out.Body = append(out.Body, inner.rule(r))
+		inner := &checker{env: c.env, table: c.table, family: c.family, chainName: c.chainName, handle: c.handle, fresh: c.fresh}
+		rule := inner.rule(r)
+		rule.Handle = c.handle()
+		out.Body = append(out.Body, rule)
 	}
 	return out
 }
@@ -200,7 +207,10 @@ func (c *checker) setStmt(s *setStmtLit) {
 	}
 	c.mayUpdate(s, set)
 	out := &SetStmt{Op: s.op, Set: set.Name, Timeout: s.elem.timeout, Expires: s.elem.expires, Comment: s.elem.comment}
-	out.Key = c.key(s.elem.key)
+	if set.Dynamic && set.Size == 0 && c.fresh[set] {
+		set.Size = 65535
+	}
+	out.Key = c.elemKey(s.elem.key, set)
 	c.sameTypes(s.elem.key, out.Key, set.Key)
 	if set.IsMap != (s.elem.data != nil) {
 		fail(s.pos, "%s is a %s", set.Name, map[bool]string{true: "map: expecting key : value", false: "set: it has no values"}[set.IsMap])
@@ -212,6 +222,24 @@ func (c *checker) setStmt(s *setStmtLit) {
 		out.Stmts = append(out.Stmts, copyState(st))
 	}
 	c.add(out)
+}
+
+// elemKey checks the key of an element that a packet makes; parts of it may be
+// constant.
+func (c *checker) elemKey(x Expr, set *Set) Expr {
+	lit, ok := x.(*Concat)
+	if !ok || len(lit.Parts) != len(set.Key) {
+		return c.key(x)
+	}
+	out := &Concat{}
+	for i, part := range lit.Parts {
+		if s, ok := part.(*symbol); ok {
+			out.Parts = append(out.Parts, c.value(s, set.Key[i]))
+			continue
+		}
+		out.Parts = append(out.Parts, c.key(part))
+	}
+	return out
 }
 
 func (c *checker) dataOf(x Expr, set *Set) Expr {

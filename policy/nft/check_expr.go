@@ -186,10 +186,6 @@ func (c *checker) ctKey(x *CT) Expr {
 		c.needNetwork(map[Family]string{FamilyIP: "ip", FamilyIP6: "ip6"}[out.Family], pos)
 		c.hide(BaseNetwork)
 		out.Spec = rtNexthop(out.Family)
-	case "proto-src", "proto-dst":
-		if c.proto[BaseTransport] == "" {
-			fail(pos, "Can't parse symbolic invalid expressions: ct %s needs a transport protocol before it", x.Key)
-		}
 	case "protocol":
 		out.Dir = DirNone
 		c.hide(BaseNetwork)

@@ -5,11 +5,15 @@ package nft
 import (
 	"math/big"
 	"math/bits"
+	"strings"
 )
 
 // match checks a comparison.
 func (c *checker) match(s *matchLit) {
 	left := c.key(s.left)
+	if x, ok := left.(*CT); ok && c.proto[BaseTransport] == "" && strings.HasPrefix(x.Key, "proto-") {
+		fail(s.pos, "Can't parse symbolic invalid expressions: ct %s needs a transport protocol before it", x.Key)
+	}
 	fold(s, left)
 	if set, ok := s.right.(*setLit); ok {
 		c.matchSet(s, left, set)

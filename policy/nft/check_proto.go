@@ -172,6 +172,9 @@ func (c *checker) learn(m *Match) {
 	if proto == "vlan" {
 		base = BaseLink
 	}
+	if ipOnly := c.family == FamilyIP || c.family == FamilyIP6; ipOnly && base == BaseNetwork && c.proto[base] != proto {
+		return // never true; let it stand
+	}
 	c.proto[base] = proto
 	if mayHide(m.Left, c.family) {
 		c.dep[base] = m

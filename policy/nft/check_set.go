@@ -35,10 +35,10 @@ func (c *checker) namedSet(x *setName, key Expr, shape *setShape) *SetRef {
 	if set == nil {
 		refuse(x.pos, NotFound, "No such file or directory")
 	}
-	if shape.isMap != set.IsMap {
+	if shape.isMap && !set.IsMap {
 		fail(x.pos, "Expression is not a %s", map[bool]string{true: "map", false: "set"}[shape.isMap])
 	}
-	if shape.obj != set.ObjKind {
+	if shape.isMap && shape.obj != set.ObjKind {
 		fail(x.pos, "Expression is not a map with objects of kind %s", shape.obj)
 	}
 	c.sameTypes(x, key, set.Key)

@@ -3,6 +3,7 @@
 package nft
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"math/big"
 	"strconv"
@@ -48,7 +49,10 @@ func (p *printer) constantJSON(x *Value) any {
 			}
 		}
 	}
-	return json.Number(big.NewInt(0).SetBytes([]byte(x.Data)).String())
+	if n := big.NewInt(0).SetBytes([]byte(x.Data)); n.IsUint64() {
+		return json.Number(n.String())
+	}
+	return "0x" + strings.TrimLeft(hex.EncodeToString([]byte(x.Data)), "0")
 }
 
 // unquoted is a text without its quotes; digits are a number.

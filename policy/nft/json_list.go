@@ -216,13 +216,28 @@ func (s *Limit) units() (rate uint64, rateUnit string, burst uint64, burstUnit s
 
 func typeJSON(specs []Spec) any { return unwrapped(stringList(typeNamesOf(specs))) }
 
+// keyTypeJSON is the type of a key, or the expression that stands for it.
+func (p *printer) keyTypeJSON(s *Set) any {
+	if s.KeyExpr != nil {
+		return one("typeof", s.KeyExpr.toJSON(p))
+	}
+	return typeJSON(s.Key)
+}
+
+func (p *printer) dataTypeJSON(s *Set) any {
+	if s.DataExpr != nil {
+		return one("typeof", s.DataExpr.toJSON(p))
+	}
+	return typeJSON(s.Data)
+}
+
 func typeNamesOf(specs []Spec) []string { return strings.Split(typeNames(specs), " . ") }
 
 func seconds(d time.Duration) uint64 { return uint64(d / time.Second) }
 
 // setJSON is a set or a map.
 func (p *printer) setJSON(t *Table, s *Set) any {
-	o := object{{"family", t.Family.String()}, {"name", s.Name}, {"table", t.Name}, {"type", typeJSON(s.Key)}, {"handle", s.Handle}}
+	o := object{{"family", t.Family.String()}, {"name", s.Name}, {"table", t.Name}, {"type", p.keyTypeJSON(s)}, {"handle", s.Handle}}
 	word := "set"
 	if s.Comment != "" {
 		o.add("comment", s.Comment)
@@ -232,7 +247,7 @@ func (p *printer) setJSON(t *Table, s *Set) any {
 		if s.ObjKind != ObjNone {
 			o.add("map", s.ObjKind.String())
 		} else {
-			o.add("map", typeJSON(s.Data))
+			o.add("map", p.dataTypeJSON(s))
 		}
 	}
 	if s.Memory {
@@ -256,14 +271,11 @@ func (p *printer) setJSON(t *Table, s *Set) any {
 }
 
 func (p *printer) setOptionsJSON(s *Set, o *object) {
-	var flags list
-	for _, name := range s.flagNames() {
-		if name != "dynamic" {
-			flags = append(flags, name)
-		}
+	if flags := s.flagNames(); flags != nil {
+		o.add("flags", stringList(flags))
 	}
-	if flags != nil {
-		o.add("flags", flags)
+	if s.AutoMerge {
+		o.add("auto-merge", true)
 	}
 	if s.Timeout > 0 {
 		o.add("timeout", seconds(s.Timeout))

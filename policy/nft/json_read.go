@@ -4,10 +4,12 @@ package nft
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -15,8 +17,10 @@ import (
 type reader struct {
 	pos   Pos // names the command within the document
 	depth int
-	exprs map[string]func(*reader, fields) Expr
-	stmts map[string]func(*reader, any) Stmt
+	// listed: all are objects as from a listing, none is a command.
+	listed bool
+	exprs  map[string]func(*reader, fields) Expr
+	stmts  map[string]func(*reader, any) Stmt
 }
 
 // fields are the members of a JSON object.
@@ -42,13 +46,34 @@ func ParseJSON(data []byte) (cmds []*Command, err error) {
 	if doc.Nftables == nil {
 		return nil, &Error{Msg: "json: expecting an object with the member nftables"}
 	}
-	r := &reader{exprs: exprReaders(), stmts: stmtReaders()}
+	r := &reader{exprs: exprReaders(), stmts: stmtReaders(), listed: true}
 	defer caught(&err, nil)
 	for i, item := range doc.Nftables {
 		r.pos = Pos{File: fmt.Sprintf("nftables[%d]", i)}
 		cmds = append(cmds, r.item(item)...)
 	}
+	if r.listed {
+		slices.SortStableFunc(cmds, func(a, b *Command) int { return cmp.Compare(rank(a), rank(b)) })
+	}
 	return cmds, nil
+}
+
+// rank orders what a listing has, so that what is referred to comes first.
+func rank(c *Command) int {
+	switch c.Kind {
+	case KindTable:
+		return 0
+	case KindChain:
+		return 1
+	case KindObject:
+		return 2
+	case KindSet, KindMap:
+		return 3
+	case KindElement:
+		return 4
+	default:
+		return 5
+	}
 }
 
 func (r *reader) fail(format string, args ...any) { fail(r.pos, "json: "+format, args...) }
@@ -173,6 +198,7 @@ func (r *reader) item(f fields) []*Command {
 	if !ok {
 		return r.subject(c, name, r.object(v, name), true)
 	}
+	r.listed = false
 	c.Op = op
 	kind, x := r.only(r.object(v, name), "what to "+name)
 	return r.subject(c, kind, r.object(x, kind), false)

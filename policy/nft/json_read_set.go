@@ -2,7 +2,10 @@
 
 package nft
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // set reads a set or a map; its elements are a command of their own.
 func (r *reader) set(c *Command, f fields) []*Command {
@@ -28,6 +31,7 @@ func (r *reader) set(c *Command, f fields) []*Command {
 	}
 	e := *c
 	e.Op, e.Kind, e.set, e.elems = OpAdd, KindElement, nil, r.elems(f["elem"])
+	s.dataInterval = slices.ContainsFunc(e.elems.elems, func(e *elemLit) bool { return isInterval(e.data) })
 	return []*Command{c, &e}
 }
 
@@ -62,11 +66,17 @@ func (r *reader) mapType(s *setSpec, v any) {
 		return
 	}
 	s.data, s.typeofData = r.types(v)
-	for _, f := range s.flags {
-		if f.text == "interval" {
-			s.dataInterval = false
-		}
+}
+
+// isInterval says whether a value is a range or a prefix.
+func isInterval(x Expr) bool {
+	switch x := x.(type) {
+	case *rangeLit, *prefixLit:
+		return true
+	case *Concat:
+		return slices.ContainsFunc(x.Parts, isInterval)
 	}
+	return false
 }
 
 // elems reads elements; of a map they are pairs.

@@ -86,8 +86,10 @@ func (p *parser) elementOptions(e *elemLit) {
 }
 
 // elementStmt reads a statement that an element can have.
-func (p *parser) elementStmt() Stmt {
-	t := p.next()
+func (p *parser) elementStmt() Stmt { return p.stateful(p.next()) }
+
+// stateful reads what follows the word t of such a statement.
+func (p *parser) stateful(t token) Stmt {
 	switch t.text {
 	case "counter":
 		return p.counter()
@@ -98,7 +100,7 @@ func (p *parser) elementStmt() Stmt {
 	case "last":
 		return p.lastUsed()
 	default:
-		p.next()
+		p.expect("count")
 		return p.ctCount()
 	}
 }
@@ -143,23 +145,23 @@ func (p *parser) setLine(s *setSpec) {
 	}
 }
 
-// setStmtLine reads a statement that each element gets.
+// setStmtLine reads statements that each element gets.
 func (p *parser) setStmtLine(s *setSpec, t token) {
-	switch t.text {
-	case "counter":
-		s.stmts = append(s.stmts, p.counter())
-	case "quota":
-		s.stmts = append(s.stmts, p.quota())
-	case "limit":
-		s.stmts = append(s.stmts, p.limit())
-	case "last":
-		s.stmts = append(s.stmts, p.lastUsed())
-	case "ct":
-		p.expect("count")
-		s.stmts = append(s.stmts, p.ctCount())
-	default:
+	if !isState(t.text) {
 		fail(t.pos, "syntax error, unexpected '%s', expecting a line of a set: type, typeof, flags, timeout, gc-interval, size, policy, auto-merge, elements, comment or a stateful statement", t.text)
 	}
+	s.stmts = append(s.stmts, p.stateful(t))
+	for isState(p.peek(0).text) {
+		s.stmts = append(s.stmts, p.elementStmt())
+	}
+}
+
+func isState(word string) bool {
+	switch word {
+	case "counter", "quota", "limit", "last", "ct":
+		return true
+	}
+	return false
 }
 
 func (p *parser) setElements(s *setSpec) {

@@ -145,15 +145,15 @@ func (p *printer) object(o *Object) {
 	if o.Comment != "" {
 		p.printf("\t\tcomment \"%s\"\n", o.Comment)
 	}
+	if _, ok := o.Stmt.(*Counter); ok && p.Stateless {
+		p.WriteString("\t}\n")
+		return
+	}
 	p.WriteString("\t\t")
 	switch s := o.Stmt.(type) {
 	case *Counter:
-		if p.Stateless {
-			p.WriteString("packets 0 bytes 0")
-		} else {
-			packets, bytes := p.counts(s)
-			p.printf("packets %d bytes %d", packets, bytes)
-		}
+		packets, bytes := p.counts(s)
+		p.printf("packets %d bytes %d", packets, bytes)
 	case *Quota:
 		p.quotaText(s)
 	case *Limit:
@@ -283,7 +283,7 @@ func numberText(v *Value) string {
 // flagValue writes the names of bits; what has no name, as a number.
 func (p *printer) flagValue(v *Value, between string) {
 	n := v.Uint()
-	if n == 0 || p.NumericSymbols {
+	if n == 0 {
 		p.WriteString(numberText(v))
 		return
 	}
@@ -296,7 +296,7 @@ func (p *printer) flagValue(v *Value, between string) {
 			p.WriteString(between)
 		}
 		first = false
-		if name, ok := nameOf(symbolTable[v.Type], bit); ok {
+		if name, ok := nameOf(symbolTable[v.Type], bit); ok && !p.NumericSymbols {
 			p.WriteString(name)
 		} else {
 			p.printf("0x%x", bit)

@@ -83,6 +83,14 @@ func timeValue(p *printer, v *Value) string {
 	return timeText(time.Duration(ms) * time.Millisecond)
 }
 
+// time writes a time, in seconds if times are to be numbers.
+func (p *printer) time(d time.Duration) string {
+	if p.NumericTime {
+		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	}
+	return timeText(d)
+}
+
 // timeText writes a time with units.
 func timeText(d time.Duration) string {
 	ms := d.Milliseconds()

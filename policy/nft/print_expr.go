@@ -7,7 +7,7 @@ func (x *Value) print(p *printer) { p.value(x) }
 // A range has numbers, so that no name is taken for one with a dash in it.
 func (x *Range) print(p *printer) {
 	was := p.ListOptions
-	p.NumericSymbols, p.NumericProto = true, true
+	p.NumericSymbols, p.NumericProto, p.Services = true, true, false
 	p.NumericTime = p.NumericTime || x.From.Type == TypeTime
 	x.From.print(p)
 	p.WriteString("-")

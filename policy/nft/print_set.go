@@ -24,7 +24,7 @@ func (p *printer) set(s *Set) {
 	if s.Size > 0 {
 		p.printf("\t\tsize %d\n", s.Size)
 	}
-	if flags := s.flagNames(); flags != nil {
+	if flags := s.flagNames(); flags != nil && !(s.Timeout > 0 && len(flags) == 1 && s.HasTimeout) {
 		p.printf("\t\tflags %s\n", strings.Join(flags, ","))
 	}
 	p.setStmts(s)
@@ -32,10 +32,10 @@ func (p *printer) set(s *Set) {
 		p.WriteString("\t\tauto-merge\n")
 	}
 	if s.Timeout > 0 {
-		p.printf("\t\ttimeout %s\n", timeText(s.Timeout))
+		p.printf("\t\ttimeout %s\n", p.time(s.Timeout))
 	}
 	if s.GCInterval > 0 {
-		p.printf("\t\tgc-interval %s\n", timeText(s.GCInterval))
+		p.printf("\t\tgc-interval %s\n", p.time(s.GCInterval))
 	}
 	if s.Comment != "" {
 		p.printf("\t\tcomment \"%s\"\n", s.Comment)
@@ -242,10 +242,10 @@ func (p *printer) element(s *Set, e *Elem) {
 		st.print(p)
 	}
 	if e.Timeout > 0 {
-		p.WriteString(" timeout " + timeText(e.Timeout))
+		p.WriteString(" timeout " + p.time(e.Timeout))
 	}
 	if e.Expires > 0 && !p.Stateless {
-		p.WriteString(" expires " + timeText(e.Expires.Truncate(time.Millisecond)))
+		p.WriteString(" expires " + p.time(e.Expires.Truncate(time.Millisecond)))
 	}
 	if e.Comment != "" {
 		p.printf(" comment \"%s\"", e.Comment)

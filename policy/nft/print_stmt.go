@@ -213,7 +213,7 @@ func (s *Last) print(p *printer) {
 		ago, set = p.State.Last(s)
 	}
 	if set {
-		p.WriteString(" used " + timeText(ago))
+		p.WriteString(" used " + p.time(ago))
 	} else {
 		p.WriteString(" used never")
 	}
@@ -405,10 +405,10 @@ func (s *SetStmt) print(p *printer) {
 	p.printf("%s @%s { ", setOpNames[s.Op], s.Set)
 	s.Key.print(p)
 	if s.Timeout > 0 {
-		p.WriteString(" timeout " + timeText(s.Timeout))
+		p.WriteString(" timeout " + p.time(s.Timeout))
 	}
 	if s.Expires > 0 {
-		p.WriteString(" expires " + timeText(s.Expires))
+		p.WriteString(" expires " + p.time(s.Expires))
 	}
 	if s.Comment != "" {
 		p.printf(" comment \"%s\"", s.Comment)

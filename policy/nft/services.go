@@ -47,4 +47,4 @@ const serviceNames = "tcpmux 1 echo 7 discard 9 sink 9 null 9 systat 11 users 11
 	"sane-port 6566 sane 6566 saned 6566 ircd 6667 zope-ftp 8021 tproxy 8081 omniorb 8088 " +
 	"clc-build-daemon 8990 xinetd 9098 git 9418 zope 9673 webmin 10000 kamanda 10081 amandaidx 10082 " +
 	"amidxtape 10083 sgi-cmsd 17001 sgi-crsd 17002 sgi-gcd 17003 sgi-cad 17004 binkp 24554 asp 27374 " +
-	"csync2 30865 dircproxy 57000 tfido 60177 fido 60179"
+	"csync2 30865 dircproxy 57000 tfido 60177 fido 60179 nbp 2 echo 4 zip 6"
