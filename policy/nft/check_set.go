@@ -3,6 +3,8 @@
 package nft
 
 import (
+	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -99,7 +101,7 @@ func (c *checker) element(lit *elemLit, set *Set, dataInterval bool) *Elem {
 	if _, ok := lit.key.(*starLit); !ok {
 		c.elementKey(lit, set, e)
 	}
-	for _, s := range lit.stmts {
+	for _, s := range set.inOrder(lit.stmts) {
 		e.Stmts = append(e.Stmts, copyState(s))
 	}
 	if len(lit.stmts) == 0 {
@@ -114,6 +116,19 @@ func (c *checker) element(lit *elemLit, set *Set, dataInterval bool) *Elem {
 		c.elementData(lit, set, e, dataInterval || set.DataInterval)
 	}
 	return e
+}
+
+// inOrder puts statements into the order of the set's own.
+func (s *Set) inOrder(stmts []Stmt) []Stmt {
+	if len(stmts) < 2 {
+		return stmts
+	}
+	rank := func(st Stmt) int {
+		return slices.IndexFunc(s.Stmts, func(x Stmt) bool { return reflect.TypeOf(x) == reflect.TypeOf(st) })
+	}
+	out := slices.Clone(stmts)
+	slices.SortStableFunc(out, func(a, b Stmt) int { return cmp.Compare(rank(a), rank(b)) })
+	return out
 }
 
 // elementKey fills in what an element is found by.

@@ -191,12 +191,23 @@ func (c *checker) rejectTCP(s *rejectLit, r *Reject) {
 		c.implyMeta("l4proto", l4Table["tcp"])
 		n := len(c.out) - 1
 		m, _ := c.out[n].(*Match)
-		m.Implied = c.family == FamilyIP || c.family == FamilyIP6
+		m.Implied = (c.family == FamilyIP || c.family == FamilyIP6) && onlyMatches(c.out)
 		c.out = slices.Insert(c.out[:n:n], 0, Stmt(m))
 		c.proto[BaseTransport] = "tcp"
 	default:
 		fail(s.pos, "you cannot use tcp reset with %s protocol", known)
 	}
+}
+
+// onlyMatches says whether no statement does anything but compare.
+func onlyMatches(list []Stmt) bool {
+	return !slices.ContainsFunc(list, func(s Stmt) bool {
+		switch s.(type) {
+		case *Match, *VMap:
+			return false
+		}
+		return true
+	})
 }
 
 // rejectNet sees that the packet is of the family of the answer.

@@ -296,6 +296,11 @@ func (r *reader) rule(c *Command, f fields, gone bool) {
 	if gone {
 		return
 	}
+	c.rule = r.ruleLit(f)
+}
+
+// ruleLit reads the statements of a rule.
+func (r *reader) ruleLit(f fields) *ruleLit {
 	lit := &ruleLit{comment: r.text(f, "comment"), pos: r.pos, spans: spans{}}
 	for _, v := range items(f["expr"]) {
 		lit.stmts = append(lit.stmts, r.stmt(v))
@@ -303,7 +308,7 @@ func (r *reader) rule(c *Command, f fields, gone bool) {
 	if len(lit.stmts) == 0 {
 		r.fail("the rule is empty: expr is missing")
 	}
-	c.rule = lit
+	return lit
 }
 
 // named reads a named object.

@@ -142,9 +142,16 @@ func (r *reader) data(v any) Expr {
 func (r *reader) verdict(name string, v any) *verdictLit {
 	kind, _ := verdictKind(name)
 	l := &verdictLit{kind: kind, pos: r.pos}
-	if kind == Jump || kind == Goto {
-		l.chain = r.needText(r.object(v, name), "target")
+	if kind != Jump && kind != Goto {
+		return l
 	}
+	if rules, ok := r.object(v, name)["chain"]; ok {
+		for _, x := range items(rules) {
+			l.body = append(l.body, r.ruleLit(r.object(x, "chain")))
+		}
+		return l
+	}
+	l.chain = r.needText(r.object(v, name), "target")
 	return l
 }
 

@@ -28,8 +28,21 @@ func (s *VMap) toJSON(p *printer) any {
 	return one("vmap", object{{"key", s.Key.toJSON(p)}, {"data", s.Of.toJSON(p)}})
 }
 
-func (s *Verdict) toJSON(*printer) any {
+// An anonymous chain has no form in libnftables-json; here its rules stand in
+// the place of the target.
+func (s *Verdict) toJSON(p *printer) any {
 	name := verdictNames[s.Kind]
+	if s.Body != nil {
+		var rules list
+		for _, r := range s.Body {
+			o := one("expr", p.stmtsJSON(r.Stmts))
+			if r.Comment != "" {
+				o.add("comment", r.Comment)
+			}
+			rules = append(rules, o)
+		}
+		return one(name, one("chain", rules))
+	}
 	if s.Chain != "" {
 		return one(name, one("target", s.Chain))
 	}

@@ -8,7 +8,7 @@ func (x *Value) print(p *printer) { p.value(x) }
 func (x *Range) print(p *printer) {
 	was := p.ListOptions
 	p.NumericSymbols, p.NumericProto, p.Services = true, true, false
-	p.NumericTime = p.NumericTime || x.From.Type == TypeTime
+	p.NumericTime = x.From.Type == TypeTime
 	x.From.print(p)
 	p.WriteString("-")
 	x.To.print(p)
