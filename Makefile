@@ -28,6 +28,7 @@ UNIT  = $$(go list ./... | grep -v '/test/e2e$$')
 
 FUZZTIME   ?= 10s
 BENCHFLAGS ?=
+TRIALFLAGS ?=
 MICROBENCH ?= -bench . -benchtime 1s
 
 .NOTPARALLEL:
@@ -87,6 +88,26 @@ microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares tw
 .PHONY: oracle
 oracle: ## 10,000 prefixes of each family and 100,000 look-ups beside the kernel's (as root)
 	SLUICE_LONG=1 go test -count=1 -run Kernel ./routing
+
+.PHONY: oracle-nat
+oracle-nat: ## 100,000 random conversations through the kernel's NAT and ours (as root; ORACLE_SEED)
+	ORACLE_CASES=$${ORACLE_CASES:-100000} ORACLE_SEED=$${ORACLE_SEED:-$$RANDOM} \
+		go test -count=1 -v -timeout 60m -run TestTranslationAgreesWithKernel ./netstack
+
+.PHONY: kill-test
+kill-test: setup build ## 100 kills of each process in the middle of connections, with 500,000 beside too (as root; TRIALFLAGS)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench kills $(TRIALFLAGS)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench kills -entries 500000 $(TRIALFLAGS)
+
+.PHONY: scale
+scale: setup build ## a million connections, and a scan of ports beside a neighbour (as root)
+	go test -run '^$$' -bench 'Find|Confirm|Open' -benchtime 1s ./conntrack
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench scale
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench scan
+
+.PHONY: soak
+soak: setup build ## 24 million packets: what both processes take must not grow (as root; TRIALFLAGS)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench soak $(TRIALFLAGS)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)

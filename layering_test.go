@@ -71,7 +71,9 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
-		"dial": {},
+		"dial":       {},
+		"policy/nft": {}, // a language: text in, a checked tree out
+
 		"uplink": {
 			"veth":   "it enters the host's network namespace",
 			"packet": "MAC addresses",

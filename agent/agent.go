@@ -27,7 +27,7 @@ import (
 const counterSlots = 4096
 
 // ErrNotRoot says that the agent lacks the privileges it cannot do without.
-var ErrNotRoot = errors.New("sluiced must run as root")
+var ErrNotRoot = errors.New("sluiced must run as root, if only of a user namespace (unshare -Urm)")
 
 // Options say where an agent keeps its things and how it runs its dataplane.
 type Options struct {

@@ -133,7 +133,8 @@ func (e *editor) record(namespace string) *namespaceRecord {
 			return &e.st.namespaces[i]
 		}
 	}
-	e.st.namespaces = append(e.st.namespaces, namespaceRecord{Name: namespace})
+	of, _ := e.st.spaceOrigin(namespace)
+	e.st.namespaces = append(e.st.namespaces, namespaceRecord{Name: namespace, Origin: of})
 	return &e.st.namespaces[len(e.st.namespaces)-1]
 }
 

@@ -164,34 +164,21 @@ func (c *connectionsRecord) serviceRules() []nat.Rule {
 	return m.Rules()
 }
 
-// nat64Rule is the rule of NAT64, not active while the device has no address.
-func (s *state) nat64Rule(n *namespaceRecord) natRule {
-	spec := n.Connections.NAT64
-	to := spec.Pool
-	if spec.Device != "" {
-		to = nat.One(s.firstIPv4(n, spec.Device))
-	}
-	rule := spec.Rule(to)
-	return natRule{rule, "prerouting " + spec.String(), to.Min.Is4()}
-}
+// behindSocket is who the containers are behind a socket uplink by NAT64: nobody sees
+// the address (RFC 7335).
+func behindSocket() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 0, 1}) }
 
-// firstIPv4 is the first IPv4 address of a device; not valid if it has none.
-func (s *state) firstIPv4(n *namespaceRecord, device string) netip.Addr {
-	for _, net := range s.in(n.Name) {
-		for _, g := range net.Gateways {
-			if net.Name == device && g.Is4() {
-				return g
-			}
+// nat64Rule is the rule of NAT64, not active while its device isn't there.
+func (s *state) nat64Rule(n *namespaceRecord) natRule {
+	spec := *n.Connections.NAT64
+	text, device, there := "prerouting "+spec.String(), uint16(0), true
+	if spec.Device != "" {
+		device, there = s.deviceNumbers(n.Name)[spec.Device], s.isDevice(n.Name, spec.Device)
+		if net := s.network(spec.Device); net != nil && net.bySocket() {
+			device, spec.Pool = 0, nat.One(behindSocket())
 		}
 	}
-	if l := n.link(device); l != nil {
-		for _, p := range l.Addresses {
-			if p.Addr().Is4() {
-				return p.Addr()
-			}
-		}
-	}
-	return netip.Addr{}
+	return natRule{spec.Rule(device), text, there}
 }
 
 // service is `service add`, `service set` and `service del`.

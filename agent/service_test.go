@@ -71,7 +71,8 @@ func TestServiceCommands(t *testing.T) {
 			{Bind: first["10.50.0.3:8080"], Addr: a("10.50.0.3"), Port: 8080, Weight: 3, State: nat.Draining},
 		}},
 		{ID: 2, Backends: []nat.Backend{{Bind: first["[fd50::2]:8080"], Addr: a("fd50::2"), Port: 8080, Weight: 1}}},
-		{ID: 3}, {ID: 4},
+		{ID: 3},
+		{ID: 4},
 	}
 	if diff := cmp.Diff(want, spec.Services, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
@@ -109,7 +110,7 @@ func TestServicesAreDeclared(t *testing.T) {
 	first := binds(st, "shop", "web")
 	want := []string{
 		"prerouting prerouting dnat to ip daddr . tcp dport map @ports",
-		"prerouting ip6 daddr 64:ff9b::/96 nat64 masquerade web at 10.50.0.1",
+		"prerouting ip6 daddr 64:ff9b::/96 nat64 masquerade web",
 		"prerouting service: 1 places", "output service: 1 places", "postrouting publish: hairpin",
 	}
 	if diff := cmp.Diff(want, ruleTexts(st, "shop")); diff != "" {

@@ -137,7 +137,7 @@ func (a *Agent) raise(rec *attachmentRecord, n *networkRecord) (*os.File, error)
 		return nil, fmt.Errorf("uplink %s: %w", rec.Network, err)
 	}
 	a.counters.Port(rec.Port).Reset()
-	return openPort(a.hostNS, rec, n)
+	return a.openPort(rec)
 }
 
 // makeEnd makes the host end of an uplink, whatever its type.
@@ -337,7 +337,7 @@ func (a *Agent) strayed(st *state) (out []*attachmentRecord, err error) {
 
 // placeOf opens the namespace of an attachment's container; see sameNamespace.
 func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, err error) {
-	if !rec.Uplink {
+	if !rec.onHost() {
 		return sameNamespace(rec.Netns, rec.NS)
 	}
 	fd, err := unix.FcntlInt(uintptr(a.ownNS), unix.F_DUPFD_CLOEXEC, 0)

@@ -30,6 +30,7 @@ func TestReferenceFile(t *testing.T) {
 			Subnets:  []netip.Prefix{netip.MustParsePrefix("10.44.0.0/24"), netip.MustParsePrefix("fd44::/64")},
 			Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
 			MTU:      1500, Ageing: 300 * time.Second, FDBMax: 4096, FDBMaxPerPort: 1024,
+			DNS:    new(true),
 			Leases: config.Leases{Ranges: []string{"10.44.0.10-10.44.0.99"}, Exclude: []string{"10.44.0.64/28"}},
 		},
 		{
@@ -58,6 +59,9 @@ func TestReferenceFile(t *testing.T) {
 	if c := shop.Connections; !*c.Track || c.Profile != "rfc" || c.LingerSeconds != 120 || c.QuotaPerPort != 4096 || len(c.NAT) != 4 || len(c.Published) != 2 ||
 		len(c.Services) != 1 || len(c.Services[0].Real) != 3 || *c.Services[0].Persistent != 300 || c.NAT64.Device != "to-edge" || len(c.Maps) != 1 || !c.Bridged {
 		t.Errorf("connections of shop: %+v", c)
+	}
+	if d := shop.DNS; d.Domain != "shop.example" || len(d.Upstreams) != 2 || d.Via != "namespace" || d.Prefix64.Bits() != 96 || d.CacheEntries != 1000 {
+		t.Errorf("DNS of shop: %+v", d)
 	}
 }
 

@@ -43,6 +43,14 @@ func (s *session) query(body []byte) (message, error) {
 		return message{body: encode(forget(ns, &q))}, nil
 	case queryRoute:
 		return route(ns, q.Words)
+	default:
+		return dnsQuery(ns, &q)
+	}
+}
+
+// dnsQuery answers the questions about a namespace's DNS.
+func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
+	switch q.What {
 	case queryDNS:
 		stats, _ := ns.DNSStats()
 		return message{body: encode(stats)}, nil

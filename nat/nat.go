@@ -146,7 +146,15 @@ type Flow struct {
 	InAddr  netip.Addr // first address of In of the packet's family, for Redirect; may be zero
 	OutAddr netip.Addr // source address that the route by Out has, for Masquerade; may be zero
 	Own     bool       // the destination is an address of the namespace
+	Devices Devices    // for NAT64 as a device's address; may be nil
 	Now     uint32     // seconds, as for conntrack
+}
+
+// Devices knows the addresses of devices.
+type Devices interface {
+	// Address is the source that a packet to a next hop, or a destination, has which
+	// leaves by a device; not valid if there is none.
+	Address(device uint16, via, dst netip.Addr) netip.Addr
 }
 
 // Reject says what the sender of a packet that is dropped is told, if anything.

@@ -171,7 +171,7 @@ func (w *words) elementsOf(one func() error) error {
 	if err := w.expect("{"); err != nil {
 		return err
 	}
-	for n := 0; n < maxElements; n++ {
+	for range maxElements {
 		if err := one(); err != nil {
 			return err
 		}
@@ -188,17 +188,7 @@ func (w *words) elementsOf(one func() error) error {
 // element reads "10.1.1.1 . 80 : 10.2.2.2 . 8080". to are the types of the value; nil:
 // an address, and maybe a port.
 func element(w *words, kinds, to []string) (k nat.MapKey, t nat.Target, err error) {
-	for i, kind := range kinds {
-		if i > 0 {
-			if err := w.expect("."); err != nil {
-				return k, t, err
-			}
-		}
-		if err := keyPart(w, kind, &k); err != nil {
-			return k, t, err
-		}
-	}
-	if err := w.expect(":"); err != nil {
+	if err := keyOf(w, kinds, &k); err != nil {
 		return k, t, err
 	}
 	ok := false
@@ -215,6 +205,21 @@ func element(w *words, kinds, to []string) (k nat.MapKey, t nat.Target, err erro
 		return k, t, w.wrong("want a port")
 	}
 	return k, t, nil
+}
+
+// keyOf reads a key, and the colon behind it.
+func keyOf(w *words, kinds []string, k *nat.MapKey) error {
+	for i, kind := range kinds {
+		if i > 0 {
+			if err := w.expect("."); err != nil {
+				return err
+			}
+		}
+		if err := keyPart(w, kind, k); err != nil {
+			return err
+		}
+	}
+	return w.expect(":")
 }
 
 func keyPart(w *words, kind string, k *nat.MapKey) error {

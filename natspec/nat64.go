@@ -39,11 +39,7 @@ func ParseNAT64(prefix, device, pool string) (n NAT64, field string, err error) 
 			return n, "pool", errors.New("want an IPv4 address, or a range of them, as 192.0.2.8-192.0.2.15")
 		}
 	}
-	to := n.Pool
-	if device != "" {
-		to = nat.One(netip.AddrFrom4([4]byte{192, 0, 2, 1}))
-	}
-	if _, err := nat.Compile([]nat.Rule{n.Rule(to)}); err != nil {
+	if _, err := nat.Compile([]nat.Rule{n.Rule(uint16(min(1, len(device))))}); err != nil {
 		return n, "prefix", errors.New("want 32, 40, 48, 56, 64 or 96 bits, and none set behind them, nor in the ninth byte (RFC 6052)")
 	}
 	return n, "", nil
@@ -57,7 +53,9 @@ func (n NAT64) String() string {
 	return "ip6 daddr " + n.Prefix.String() + " nat64 to " + targetText(&nat.Target{Addrs: n.Pool})
 }
 
-// Rule is the rule, with the addresses to be used.
-func (n NAT64) Rule(to nat.AddrRange) nat.Rule {
-	return nat.Rule{Name: n.String(), Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: n.Prefix, Target: nat.Target{Addrs: to}}
+// Rule is the rule, with the number of its device, if it has one.
+func (n NAT64) Rule(device uint16) nat.Rule {
+	return nat.Rule{
+		Name: n.String(), Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: n.Prefix, Target: nat.Target{Addrs: n.Pool}, Device: device,
+	}
 }

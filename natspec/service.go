@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,10 +95,8 @@ func (s *Service) listener(w *words) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range s.Listen {
-		if o == l {
-			return w.wrong("said twice")
-		}
+	if slices.Contains(s.Listen, l) {
+		return w.wrong("said twice")
 	}
 	if s.Listen = append(s.Listen, l); len(s.Listen) > MaxListeners {
 		return w.wrong("a service has at most " + strconv.Itoa(MaxListeners) + " places")

@@ -155,7 +155,7 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	p := &t.passing
 	n := &p.pending
 	p.fresh = true
-	p.flow = nat.Flow{Pending: n, Now: t.seconds}
+	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
 	if !asked.Local {
 		hook = nat.Prerouting

@@ -101,13 +101,18 @@ func any64(r *rand.Rand, from party) []byte {
 	layers := []pt.Layer{pt.EtherHdr{}, pt.IPv6Hdr{Src: from.addr6(), Dst: in64(to), HopLimit: uint8(1 + r.IntN(4))}}
 	for range r.IntN(3) {
 		layers = append(layers, []pt.Layer{
-			pt.ExtHdr{Proto: packet.ProtoDestOpts}, pt.ExtHdr{Proto: packet.ProtoHopByHop}, pt.ExtHdr{Proto: packet.ProtoAH},
+			pt.ExtHdr{Proto: packet.ProtoDestOpts},
+			pt.ExtHdr{Proto: packet.ProtoHopByHop},
+			pt.ExtHdr{Proto: packet.ProtoAH},
 			pt.FragHdr{Offset: uint16(r.IntN(3) * 8), More: r.IntN(2) == 0, ID: uint32(r.IntN(9))},
 		}[r.IntN(4)])
 	}
 	layers = append(layers, []pt.Layer{
-		pt.UDPHdr{SrcPort: uint16(1000 + r.IntN(50))}, pt.TCPHdr{SrcPort: uint16(1000 + r.IntN(50)), Flags: pt.SYN},
-		pt.SCTPHdr{}, pt.ICMPHdr{V6: true, Type: uint8(126 + r.IntN(4)), ID: 5}, pt.ICMPHdr{Type: 8},
+		pt.UDPHdr{SrcPort: uint16(1000 + r.IntN(50))},
+		pt.TCPHdr{SrcPort: uint16(1000 + r.IntN(50)), Flags: pt.SYN},
+		pt.SCTPHdr{},
+		pt.ICMPHdr{V6: true, Type: uint8(126 + r.IntN(4)), ID: 5},
+		pt.ICMPHdr{Type: 8},
 	}[r.IntN(5)], pt.Bytes(r.IntN(1400)))
 	b := pt.Build(layers...)
 	if r.IntN(3) == 0 {

@@ -158,6 +158,10 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 		t.stats.Wakes++
 		return
 	}
+	if ev.Fd >= outsideIndex {
+		t.outsideReady(ev)
+		return
+	}
 	p := t.view.port(uint16(ev.Fd))
 	if p == nil || p.sock == nil || p.sock.serial != ev.Pad {
 		return

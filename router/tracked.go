@@ -38,11 +38,7 @@ func (r *Router) Reset(p *Packet, sink Sink) {
 	}
 	ws := r.space()
 	defer r.spaces.Put(ws)
-	etherType := uint16(packet.EtherTypeIPv4)
-	if w.v6 {
-		etherType = packet.EtherTypeIPv6
-	}
-	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, etherType)
+	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, p.Frame.View.EtherType)
 	if ws.buf = packet.AppendReset(ws.buf, p.Frame); len(ws.buf) == packet.EthernetLen {
 		return
 	}
@@ -50,13 +46,18 @@ func (r *Router) Reset(p *Packet, sink Sink) {
 		w.toSelf(ws.buf)
 		return
 	}
+	w.sendBack(ws.buf)
+}
+
+// sendBack sends a frame to the packet's sender, in the name of who it was sent to.
+func (w *passage) sendBack(f []byte) {
 	b := wayBack{src: w.dst}
 	q := routing.Query{Dst: w.src, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
 	if w.v6 && w.src.IsLinkLocalUnicast() {
 		q.OIF = w.Device
 	}
-	if b.find(&w, &q) && (w.st.icmp.Off || r.rates.mayReportTo(&w)) {
-		r.emit(&w, b.out, b.via, ws.buf, packet.Vnet{})
+	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{})
 	}
 }
 

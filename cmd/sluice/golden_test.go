@@ -73,6 +73,7 @@ func TestOutput(t *testing.T) {
 			"attach red --ip 10.44.0.2", "attach red --network nosuch", "attach red --set isolated=on --table blue --route-table 7 --configure none",
 			"attach", "attach red green", "attach red --ip 10.44.0.0/24", "attach red --ip fd44::7", "attach red --ip6 red",
 			"attach red --offload maybe", "attach red --mtu big", "attach red --mtu -1", "attach red --configure dhcp",
+			"attach --tap vm1", "attach red --tap vm1 --owner 1000 --group 5", "attach --tap vm1 --ifname eth0", "attach red --owner 1000", "attach --tap vm1 --owner me", "attach red --alias www",
 		}},
 		"detach":     {lines: []string{"detach red", "detach --name red", "detach green", "detach", "detach red --name red"}},
 		"apply":      {stdin: "networks: [{}]\n", lines: []string{"apply -f -", "apply -f - --dry-run", "apply", "apply -f /nonexistent.yaml"}},

@@ -119,3 +119,39 @@ func TestNAT64OutlivesKills(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestNAT64ByOtherWays: an interface of the host's own, and its sockets.
+func TestNAT64ByOtherWays(t *testing.T) {
+	six := func(uplink string) string {
+		return "namespaces:\n  - name: shop\n    nat64: {masquerade: out}\n    dns: {via: none}\n" +
+			"networks:\n  - {name: web, namespace: shop, subnets: [\"fd44::/64\"]}\nuplinks:\n  - " + uplink + "\n"
+	}
+	t.Run("nic", func(t *testing.T) {
+		l := lab.New(t)
+		host, world, red := l.NS("host"), l.NS("world"), l.NS("red")
+		l.Cable(host, world, "wan0", 1500)
+		world.Run("ip", "addr", "add", "192.0.2.2/24", "dev", "wan0")
+		d := l.DaemonIn(host, six("{name: out, type: nic, ifname: wan0, addresses: [192.0.2.1/24]}"))
+		red.Attach("--network", "web", "--name", "red")
+		world.Use(netip.MustParseAddr("64:ff9b::192.0.2.2"), netip.MustParseAddr("192.0.2.2"))
+		red.Ping(world.IP(lab.V6))
+		lab.TCP(red, world, lab.V6, 8<<20)
+		if all := conntrack(t, d, "-p", "tcp"); len(all) == 0 || all[0].Reply.Dst != netip.MustParseAddr("192.0.2.1") {
+			t.Errorf("connections: %+v", all)
+		}
+		digger{red, "fd44::1"}.wants(t, "64:ff9b::c000:aa 64:ff9b::c000:ab", "ipv4only.arpa", "AAAA")
+	})
+	t.Run("socket", func(t *testing.T) {
+		l := lab.New(t)
+		host, world, red := l.NS("host"), l.NS("world"), l.NS("red")
+		l.Cable(host, world, "wan", 1500, "192.0.2.0/24")
+		l.DaemonIn(host, six("{name: out, type: socket}"))
+		red.Attach("--network", "web", "--name", "red")
+		world.Use(netip.MustParseAddr("64:ff9b::192.0.2.2"))
+		lab.TCP(red, world, lab.V6, 8<<20)
+		rr := lab.Report[report.RoundTrips](red.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", world.At(lab.V6)), time.Minute)
+		if rr.Count < 50 {
+			t.Errorf("round trips of UDP: %+v", rr)
+		}
+	})
+}

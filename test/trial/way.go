@@ -48,6 +48,9 @@ func NewWay(t lab.T, k Kind, quota int, flags ...string) *Way {
 	w := &Way{Lab: l, Kind: k, Host: l.NS("host"), World: l.NS("world")}
 	l.Cable(w.Host, w.World, "wan", 1500, "192.0.2.0/24", "2001:db8::/64")
 	w.Host.Ping(w.World.IP(lab.V4))
+	if !k.Routed && !k.Ends { // its addresses are to be Sluice's
+		w.Host.Run("ip", "addr", "flush", "dev", "wan")
+	}
 	track := ""
 	if quota > 0 {
 		track = fmt.Sprintf("conntrack: {quotaPerPort: %d}, ", quota)
