@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package interp
+
+import (
+	"encoding/binary"
+	"math/big"
+	"net/netip"
+
+	"sluice/packet"
+	"sluice/policy"
+	"sluice/policy/nft"
+)
+
+// mangle sets something.
+func (r *run) mangle(m *nft.Mangle) bool {
+	v, ok := r.bytes(m.Value)
+	if !ok {
+		return false
+	}
+	n := number(v).Uint64()
+	p := r.p
+	switch key := m.Key.(type) {
+	case *nft.Payload:
+		return r.write(key, number(v))
+	case *nft.Meta:
+		switch key.Key {
+		case "mark":
+			p.Mark = uint32(n)
+		case "priority":
+			p.Priority = uint32(n)
+		case "pkttype":
+			p.PktType = uint8(n)
+		case "nftrace":
+			p.Trace = n != 0
+		}
+	case *nft.CT:
+		if _, ok := original(p); !ok || key.Key != "mark" {
+			return true
+		}
+		if p.Pending != nil && p.Pending.Active() {
+			p.Pending.Mark = uint32(n)
+		} else {
+			p.Conn.SetMark(uint32(n))
+		}
+	}
+	return true
+}
+
+// write sets bits of a header, and what the checksums are over.
+func (r *run) write(key *nft.Payload, n *big.Int) bool {
+	from, to, ok := r.where(key.Base)
+	if !ok || from+(key.Offset+int(key.Bits)+7)/8 > to {
+		return false
+	}
+	f := r.p.Frame
+	v := f.View
+	before := [2]uint16{header(f, &v), transport(f, &v)}
+	b := f.Bytes()[from:]
+	for i := range int(key.Bits) {
+		at := key.Offset + int(key.Bits) - 1 - i
+		b[at/8] &^= 1 << (7 - at%8)
+		b[at/8] |= byte(n.Bit(i)) << (7 - at%8)
+	}
+	r.sums(key, &v, before)
+	if fault := f.View.Parse(f.Bytes()); fault != packet.FaultNone {
+		r.p.Fault = fault
+	}
+	return true
+}
+
+// header is the sum over the IPv4 header, its checksum left out.
+func header(f *packet.Frame, v *packet.View) uint16 {
+	if !v.Is(packet.ViewIPv4) {
+		return 0
+	}
+	h := append([]byte(nil), f.Bytes()[v.L3:v.L4]...)
+	h[10], h[11] = 0, 0
+	return packet.Sum(h, 0)
+}
+
+// transport is the sum over the transport header, the payload, and the addresses;
+// the checksum is left out.
+func transport(f *packet.Frame, v *packet.View) uint16 {
+	if !v.Is(packet.ViewIP) || v.Is(packet.ViewFragLater) {
+		return 0
+	}
+	h := append([]byte(nil), f.Bytes()[v.L4:v.End]...)
+	if at := place(v); at >= 0 && at+2 <= len(h) {
+		h[at], h[at+1] = 0, 0
+	}
+	if v.Proto == packet.ProtoICMP {
+		return packet.Sum(h, 0)
+	}
+	return packet.Sum(h, packet.PseudoHeader(f.Bytes(), v, 0))
+}
+
+// place is where the checksum of the protocol is.
+func place(v *packet.View) int {
+	switch v.Proto {
+	case packet.ProtoTCP:
+		return 16
+	case packet.ProtoUDP:
+		return 6
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		return 2
+	}
+	return -1
+}
+
+// sums lets the checksums follow that nft knows to be over the field.
+func (r *run) sums(key *nft.Payload, v *packet.View, before [2]uint16) {
+	b := r.p.Frame.Bytes()
+	pseudo := (key.Proto == "ip" || key.Proto == "ip6") && (key.Field == "saddr" || key.Field == "daddr")
+	if key.Proto == "ip" && v.Is(packet.ViewIPv4) {
+		shift(b[v.L3+10:], before[0], header(r.p.Frame, v))
+	}
+	inside := key.Proto == "tcp" || key.Proto == "udp" || key.Proto == "icmp" || key.Proto == "icmpv6"
+	at := place(v)
+	if !pseudo && !inside || at < 0 || v.Is(packet.ViewFragLater) || v.L4+at+2 > v.End {
+		return
+	}
+	none := v.Proto == packet.ProtoUDP && b[v.L4+6]|b[v.L4+7] == 0
+	if pseudo && none {
+		return
+	}
+	shift(b[v.L4+at:], before[1], transport(r.p.Frame, v))
+}
+
+// shift adds to a checksum what its sum changed by.
+func shift(field []byte, before, after uint16) {
+	was := uint32(^binary.BigEndian.Uint16(field))
+	n := (was + 0xffff - uint32(before) + uint32(after)) % 0xffff
+	sum := ^uint16(n)
+	if n == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(field, sum)
+}
+
+// nat says what a connection is to become.
+func (r *run) nat(c *nft.Chain, rule *nft.Rule, s *nft.NAT) outcome {
+	q := policy.NATRequest{
+		Kind: s.Kind, Random: s.Random, FullyRandom: s.FullyRandom, Persistent: s.Persistent, Netmap: s.Netmap,
+	}
+	width := 4
+	if s.Family == nft.FamilyIP6 {
+		width = 16
+	}
+	if s.Addr != nil {
+		from, to, ok := r.span(s.Addr)
+		if !ok {
+			return breaks
+		}
+		q.MinAddr, q.MaxAddr = parseAddr(from[:width]), parseAddr(to[:width])
+		if s.AddrPort {
+			q.MinPort, q.MaxPort = uint16(number(from[width:]).Uint64()), uint16(number(to[width:]).Uint64())
+		}
+	}
+	if s.Port != nil {
+		from, to, ok := r.span(s.Port)
+		if !ok {
+			return breaks
+		}
+		q.MinPort, q.MaxPort = uint16(number(from).Uint64()), uint16(number(to).Uint64())
+	}
+	r.verd = policy.Verdict{
+		Code: policy.Translate, NAT: q,
+		Why: policy.Evidence{Table: r.table, Chain: c, Rule: rule},
+	}
+	return done
+}
+
+func parseAddr(s string) netip.Addr {
+	a, _ := netip.AddrFromSlice([]byte(s))
+	return a
+}
+
+// span is the first and the last of what an expression stands for.
+func (r *run) span(x nft.Expr) (from, to string, ok bool) {
+	switch x := x.(type) {
+	case *nft.Range:
+		return x.From.Data, x.To.Data, true
+	case *nft.Prefix:
+		host := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), uint(int(x.Addr.Bits)-x.Len)), big.NewInt(1))
+		return x.Addr.Data, text(host.Or(host, number(x.Addr.Data)), x.Addr.Bytes()), true
+	case *nft.Map:
+		e := r.lookup(r.set(x.Of), x.Key)
+		if e == nil {
+			return "", "", false
+		}
+		if e.tree.DataEnd == "" {
+			return e.tree.Data, e.tree.Data, true
+		}
+		return e.tree.Data, e.tree.DataEnd, true
+	}
+	from, ok = r.bytes(x)
+	return from, from, ok
+}
