@@ -318,7 +318,6 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 	case opNotrack:
 		if !e.p.Tracked {
 			e.p.NoTrack = true
-			e.rec.Volatile |= ByRewrite
 		}
 	}
 	return true

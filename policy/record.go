@@ -47,12 +47,15 @@ type Record struct {
 func (r *Record) Reset() { r.Volatile, r.n = 0, 0 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
-// with Replay.
+// with Hold and Replay.
 func (r *Record) Cacheable() bool { return r.Volatile == 0 }
 
 // Actions are what Replay is to do. They are the caller's to copy; the slice is good
 // until the record changes.
 func (r *Record) Actions() []Action { return r.actions[:r.n] }
+
+// Len is how many actions were recorded up to now.
+func (r *Record) Len() int { return r.n }
 
 func (r *Record) add(a Action) {
 	if r.Volatile != 0 {
@@ -99,20 +102,26 @@ type Action struct {
 	v     value
 }
 
-// Replay does for another packet of a flow what the evaluation of the first did. n
-// packets with that many bytes in all are counted. False: something that the verdict
-// rested upon is not as it was; nothing was done then, and the packet is to be
-// evaluated. The caller has pinned the evaluator.
-func Replay(actions []Action, p *Packet, n, bytes uint64) bool {
+// Hold reports whether all that the verdict rested upon is as it was. If not, the
+// flow's next packet is to be evaluated. The caller has pinned the evaluator that
+// recorded the actions, and Packet says all that it said then.
+func Hold(actions []Action, p *Packet) bool {
 	for i := range actions {
 		if a := &actions[i]; a.kind >= actLives && a.kind <= actLabel && !a.holds(p) {
 			return false
 		}
 	}
+	return true
+}
+
+// Replay does for another packet of a flow what the evaluation of the first did,
+// after Hold. n packets are counted, with that many bytes in all. What is done
+// before and after the packet is routed, or translated, are parts of the actions,
+// for which Record.Len is to be asked in between.
+func Replay(actions []Action, p *Packet, n, bytes uint64) {
 	for i := range actions {
 		actions[i].do(p, n, bytes)
 	}
-	return true
 }
 
 // holds reports whether what was found then is still so.

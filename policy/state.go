@@ -102,7 +102,7 @@ func (s *state) pass(n int, p *Packet) bool {
 	case CounterState:
 		s.count(1, uint64(n))
 	case QuotaState:
-		over := uint64(s.a.Add(int64(n))) >= s.Quota
+		over := uint64(s.a.Add(int64(n))) > s.Quota
 		return over == s.Invert
 	case LimitState:
 		return s.take(n, p.Now) != s.Invert

@@ -14,10 +14,14 @@ import (
 	"sluice/policy/nft"
 )
 
-// differ plays a ruleset on both, and reports the first difference.
-func differ(t testing.TB, text string, c *conversations, n int) {
+// differ plays a ruleset on both, and reports the first difference. With cache, what
+// the engine recorded of a packet stands for the evaluation of the flow's next ones.
+func differ(t testing.TB, text string, c *conversations, n int, cache bool) (hits int) {
 	t.Helper()
 	b := newBoth(t, load(t, text))
+	if cache {
+		b.remember()
+	}
 	for i := range n {
 		frame, in := c.next()
 		b.ev.Pin()
@@ -30,6 +34,7 @@ func differ(t testing.TB, text string, c *conversations, n int) {
 		}
 	}
 	b.compareStates(t, text)
+	return b.ours.hits
 }
 
 // compareStates compares what both have counted.
@@ -108,22 +113,39 @@ func many(t *testing.T, short, usual int) int {
 
 func TestEngineIsTheInterpreter(t *testing.T) {
 	for i := range many(t, 50, 300) {
-		one(t, uint64(i), 60)
+		one(t, uint64(i), 60, false)
+	}
+}
+
+// TestReplayIsEvaluation: whoever remembers decisions about flows has the same
+// outcomes, and counts the same.
+func TestReplayIsEvaluation(t *testing.T) {
+	hits, n := 0, many(t, 50, 300)
+	for i := range n {
+		hits += one(t, uint64(i), 100, true)
+	}
+	if share := 100 * hits / (100 * n); share < 10 {
+		t.Errorf("only %d %% of the packets were hits", share)
+	} else {
+		t.Logf("%d %% of the packets were hits", share)
 	}
 }
 
 // one is one random ruleset with packets.
-func one(t testing.TB, seed uint64, n int) {
+func one(t testing.TB, seed uint64, n int, cache bool) (hits int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
-	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)]}
+	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], calm: cache && r.IntN(4) != 0}
 	text := g.ruleset()
-	differ(t, text, newConversations(r, g.family, 20000), n)
+	return differ(t, text, newConversations(r, g.family, 20000), n, cache)
 }
 
 func FuzzEngineIsTheInterpreter(f *testing.F) {
 	for i := range uint64(4) {
 		f.Add(i)
 	}
-	f.Fuzz(func(t *testing.T, seed uint64) { one(t, seed, 40) })
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		one(t, seed, 40, false)
+		one(t, seed, 40, true)
+	})
 }

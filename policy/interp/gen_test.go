@@ -17,8 +17,12 @@ type gen struct {
 	hook   string // of the base chain that is written
 	chains int    // c0 to c(chains-1), of which one may jump to a later one
 	me     int    // the chain that is written; -1: a base chain
-	kernel bool   // only what the kernel here has, and what an outcome doesn't hang on chance in
-	six    bool // the rule that is written speaks of IPv6
+	kernel bool   // it is for the kernel, too
+	six    bool   // the rule that is written speaks of IPv6
+	// rejects: rules may refuse packets. What the kernel then sends meets rules of
+	// postrouting, too, so that there are none beside the kernel.
+	rejects bool
+	calm    bool // what becomes of a packet is what became of the one before of its flow
 }
 
 func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
@@ -86,7 +90,7 @@ func (g *gen) some(n int, one func() string) string {
 // ruleset is a table of the family.
 func (g *gen) ruleset() string {
 	g.b.Reset()
-	g.chains = g.r.IntN(4)
+	g.chains, g.rejects = g.r.IntN(4), g.chance(40)
 	g.line("table %s t {", g.family)
 	g.declarations()
 	for g.me = g.chains - 1; g.me >= 0; g.me-- {
@@ -151,6 +155,9 @@ func (g *gen) verdictMap() string {
 // base is a base chain.
 func (g *gen) base(i int) {
 	g.hook = g.pick("prerouting", "forward", "forward", "postrouting")
+	if g.kernel && g.rejects && g.hook == "postrouting" {
+		g.hook = "forward"
+	}
 	prio := map[string][]string{
 		"prerouting": {"-300", "-150", "0"}, "forward": {"0", "10", "0"}, "postrouting": {"0", "300"},
 	}[g.hook]
@@ -200,7 +207,11 @@ func (g *gen) match(l4 string) string {
 	v6 := g.v6()
 	side := g.ip(v6) + " " + g.pick("saddr", "daddr")
 	not := g.pick("", "", "!= ")
-	switch g.r.IntN(16) {
+	n := g.r.IntN(16)
+	if g.calm && (n >= 7 && n <= 9 || n == 15) {
+		n = 3
+	}
+	switch n {
 	case 0, 1:
 		return side + " " + not + g.addrs(v6)
 	case 2:
@@ -277,7 +288,7 @@ func (g *gen) transport(l4 string) string {
 	case 4:
 		return l4 + " " + side + " " + g.pick("<", ">", ">=", "<=") + " " + g.port()
 	case 5:
-		if l4 == "tcp" {
+		if l4 == "tcp" && !g.calm {
 			return "tcp flags " + g.pick("syn", "syn,ack", "{ syn, ack }", "!= syn", "& (syn | ack) == syn", "! syn", "== ack")
 		}
 	}
@@ -288,7 +299,7 @@ func (g *gen) transport(l4 string) string {
 func (g *gen) statement(l4 string) string {
 	key := g.ip(g.six) + " " + g.pick("saddr", "daddr")
 	n := g.r.IntN(12)
-	if n >= 8 && n <= 10 && !g.sets() {
+	if n >= 8 && n <= 10 && !g.sets() || g.calm && (n >= 4 && n <= 6 || n == 11) {
 		n = 0
 	}
 	switch n {
@@ -333,7 +344,10 @@ func (g *gen) mangle(l4 string) string {
 		all = append(all, l4+" dport set "+g.port(), l4+" sport set "+g.port())
 	}
 	if g.hook == "postrouting" {
-		all = append(all, g.ip(v6)+" "+g.pick("saddr", "daddr")+" set "+g.addr(v6))
+		all = append(all, g.ip(v6)+" saddr set "+g.addr(v6))
+		if !g.kernel { // which then looks for the neighbour with that address
+			all = append(all, g.ip(v6)+" daddr set "+g.addr(v6))
+		}
 	}
 	return g.pick(all...)
 }
@@ -346,7 +360,7 @@ func (g *gen) verdict(l4 string) string {
 	if l4 != "" && g.chance(20) {
 		return l4 + " dport vmap " + g.pick("@verdicts", "{ 22 : accept, 80 : drop, 443 : continue, 1000-2000 : accept }")
 	}
-	if g.chance(10) && g.hook != "postrouting" && g.hook != "" {
+	if g.rejects && g.chance(20) && g.hook != "postrouting" && g.hook != "" {
 		return g.reject(l4)
 	}
 	return g.pick("accept", "accept", "drop", "return", "continue")

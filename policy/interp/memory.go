@@ -39,7 +39,7 @@ func (m *memory) pass(n int, p *policy.Packet) bool {
 		return true
 	case *nft.Quota:
 		m.bytes += uint64(n)
-		return (m.bytes >= s.Bytes) == s.Over
+		return (m.bytes > s.Bytes) == s.Over
 	case *nft.Last:
 		m.last = p.Now
 		return true

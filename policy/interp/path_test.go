@@ -8,9 +8,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"sluice/conntrack"
+	"sluice/flow"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy"
@@ -29,6 +31,21 @@ type router struct {
 	devs  [2]*policy.Device
 	env   policy.Env
 	now   int64
+
+	record *policy.Record // of the packet that is on its way; nil: nothing is
+	cache  map[flow.Key]remembered
+	hits   int
+	seen   *conntrack.Verdict // what conntrack has said of the packet already
+}
+
+// remembered is the decision about a flow.
+type remembered struct {
+	before, after []policy.Action // the packet is routed
+	conn          conntrack.Conn
+	dir           conntrack.Dir
+	noTrack       bool
+	out           *policy.Device
+	verdict       outcome
 }
 
 func newRouter(t testing.TB, j judge) *router {
@@ -63,7 +80,9 @@ type outcome struct {
 	out  []byte // from the network header on
 }
 
-func (o outcome) String() string { return fmt.Sprintf("%s mark %d by %s: %x", o.what, o.mark, o.rule, o.out) }
+func (o outcome) String() string {
+	return fmt.Sprintf("%s mark %d by %s: %x", o.what, o.mark, o.rule, o.out)
+}
 
 func (o outcome) same(x outcome) bool {
 	return o.what == x.what && o.mark == x.mark && o.rule == x.rule && bytes.Equal(o.out, x.out)
@@ -72,12 +91,71 @@ func (o outcome) same(x outcome) bool {
 // ctPrio is where conntrack looks.
 const ctPrio = -200
 
-// pass sends a packet through.
+// pass sends a packet through: by what is remembered of its flow, or by the rules.
 func (r *router) pass(b []byte, in int) outcome {
 	f := pt.Frame(b)
+	f.InPort = uint16(in + 1)
 	r.now += 1_000_000
+	var key flow.Key
+	known := r.cache != nil && key.Set(f)
+	r.seen = nil
+	if m, ok := r.cache[key]; known && ok {
+		if o, ok := r.replay(&m, f, in); ok {
+			r.hits++
+			return o
+		}
+	}
 	var pending conntrack.Pending
 	p := &policy.Packet{Frame: f, In: r.devs[in], Now: r.now, Pending: &pending, Env: &r.env}
+	routed := 0
+	o := r.evaluate(p, &routed)
+	if pending.Active() && o.what == "forward" {
+		p.Conn, _ = r.table.Confirm(&pending, uint32(r.now/1e9))
+	}
+	delete(r.cache, key)
+	if known && r.record.Cacheable() && p.Fault == packet.FaultNone && (p.NoTrack || p.Conn != (conntrack.Conn{})) {
+		all := slices.Clone(r.record.Actions())
+		m := remembered{before: all[:routed], after: all[routed:], conn: p.Conn, dir: p.Dir, noTrack: p.NoTrack, out: p.Out, verdict: o}
+		r.cache[key] = m
+	}
+	return o
+}
+
+// replay treats a packet as the one before of its flow.
+func (r *router) replay(m *remembered, f *packet.Frame, in int) (outcome, bool) {
+	p := &policy.Packet{
+		Frame: f, In: r.devs[in], Now: r.now, Env: &r.env,
+		Conn: m.conn, Dir: m.dir, Tracked: true, NoTrack: m.noTrack, State: conntrack.Untracked,
+	}
+	n := uint64(f.View.End - f.View.L3)
+	if !m.noTrack {
+		p.State = m.conn.Packet(m.dir, f, uint32(r.now/1e9))
+	}
+	if p.State == conntrack.Gone || p.State == conntrack.Invalid {
+		return outcome{}, false
+	}
+	if !policy.Hold(m.before, p) || !policy.Hold(m.after, p) {
+		if !m.noTrack { // it is not to see the packet twice
+			r.seen = &conntrack.Verdict{State: p.State, Dir: m.dir, Conn: m.conn}
+		}
+		return outcome{}, false
+	}
+	policy.Replay(m.before, p, 1, n)
+	if p.Out = m.out; p.Out != nil {
+		f.DecrementTTL()
+	}
+	policy.Replay(m.after, p, 1, n)
+	o := m.verdict
+	o.mark = p.Mark
+	if o.what == "forward" {
+		o.out = bytes.Clone(f.Bytes()[f.View.L3:f.View.End])
+	}
+	return o, true
+}
+
+// evaluate shows a packet to all rules.
+func (r *router) evaluate(p *policy.Packet, routed *int) outcome {
+	f := p.Frame
 	family := nft.FamilyIP
 	if f.View.Is(packet.ViewIPv6) {
 		family = nft.FamilyIP6
@@ -89,6 +167,9 @@ func (r *router) pass(b []byte, in int) outcome {
 	if o, ended := r.hook(p, family, nft.HookPrerouting, ctPrio, math.MaxInt32); ended {
 		return o
 	}
+	if r.record != nil {
+		*routed = r.record.Len()
+	}
 	p.Out = r.devs[side(f.View.DstAddr(f.Bytes()))]
 	if f.HopLimit() <= 1 {
 		return outcome{what: "expired"}
@@ -98,9 +179,6 @@ func (r *router) pass(b []byte, in int) outcome {
 		if o, ended := r.hook(p, family, h, math.MinInt32, math.MaxInt32); ended {
 			return o
 		}
-	}
-	if pending.Active() {
-		r.table.Confirm(&pending, uint32(r.now/1e9))
 	}
 	return outcome{what: "forward", mark: p.Mark, out: bytes.Clone(f.Bytes()[f.View.L3:f.View.End])}
 }
@@ -112,7 +190,11 @@ func (r *router) track(p *policy.Packet) {
 		p.State = conntrack.Untracked
 		return
 	}
-	v := r.table.Look(&conntrack.Packet{Frame: p.Frame, Now: uint32(r.now / 1e9)}, p.Pending)
+	v := r.seen
+	if v == nil {
+		w := r.table.Look(&conntrack.Packet{Frame: p.Frame, Now: uint32(r.now / 1e9)}, p.Pending)
+		v = &w
+	}
 	p.State, p.Dir, p.Conn = v.State, v.Dir, v.Conn
 }
 
@@ -243,6 +325,11 @@ type both struct {
 	ours   *router
 	plain  *router
 	record policy.Record
+}
+
+// remember lets the engine's side remember its decisions about flows.
+func (b *both) remember() {
+	b.ours.record, b.ours.cache = &b.record, map[flow.Key]remembered{}
 }
 
 func newBoth(t testing.TB, rs *nft.Ruleset) *both {
