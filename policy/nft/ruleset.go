@@ -10,6 +10,8 @@ type Ruleset struct {
 	Tables []*Table
 	// Handles is the highest handle that a table got.
 	Handles uint64
+	// Registrations is the highest Chain.Registered given.
+	Registrations uint64
 }
 
 // Table is a table. Chains, Sets and Objects are in the order of their making.
@@ -27,6 +29,9 @@ type Table struct {
 	Sets    []*Set
 	Objects []*Object
 	Pos     Pos
+
+	// index finds by name; only while a transaction works on its copy.
+	index *tableIndex
 }
 
 // Chain is a chain of rules. Without Base it is only jumped to.
@@ -84,6 +89,8 @@ type Set struct {
 	Stmts   []Stmt
 	Comment string
 	Elems   Elems
+	// Orders is the last Elem.Order given.
+	Orders uint64
 	// Default is the catch-all element "*", or nil.
 	Default *Elem
 	Pos     Pos
@@ -103,6 +110,9 @@ type Elem struct {
 	Timeout, Expires duration
 	Stmts            []Stmt // counter, quota, …: as loaded
 	Comment          string
+	// Order counts the elements of a set of concatenated ranges: those may
+	// overlap, and the one with the lowest is found.
+	Order uint64
 }
 
 // ObjectKind is a kind of named object.

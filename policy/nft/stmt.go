@@ -4,7 +4,10 @@ package nft
 
 // Stmt is one step of a rule. The verdict of a rule is a statement too
 // (*Verdict), always the last.
-type Stmt interface{ stmt() }
+type Stmt interface {
+	stmt()
+	print(p *printer)
+}
 
 // Op compares.
 type Op uint8

@@ -64,7 +64,10 @@ type Spec struct {
 func (s Spec) Bytes() int { return (int(s.Bits) + 7) / 8 }
 
 // Expr is what has a value when a packet passes, or is one.
-type Expr interface{ expr() }
+type Expr interface {
+	expr()
+	print(p *printer)
+}
 
 // Value is a constant.
 type Value struct {
