@@ -14,7 +14,7 @@ type checker struct {
 	out   []Stmt
 	proto [3]string // the header that is known at each base
 	dep   [3]*Match // the statement that said so, while listing may leave it out
-	nest  int
+	raw   bool      // the field was given by its place: numbers will do for its values
 
 	// chainName makes the name of an anonymous chain.
 	chainName func() string
@@ -86,6 +86,7 @@ func (c *checker) at(x Expr) Pos {
 
 // statement checks one, and says whether nothing can follow it.
 func (c *checker) statement(s Stmt) (terminal bool) {
+	c.raw = false
 	switch s := s.(type) {
 	case *matchLit:
 		c.match(s)

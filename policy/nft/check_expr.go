@@ -2,7 +2,10 @@
 
 package nft
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // spec is the type of an expression that is embedded with one.
 func (s Spec) spec() Spec { return s }
@@ -98,6 +101,11 @@ func (c *checker) extension(x *ExtHdr) Expr {
 	}
 	c.needNetwork("ip6", pos)
 	c.hide(BaseNetwork)
+	if rest, ok := strings.CutPrefix(x.Field, "addr["); ok {
+		sid := *x
+		sid.Header, sid.Field = "srh", "sid["+rest
+		return &sid
+	}
 	return x
 }
 
@@ -113,8 +121,8 @@ func (c *checker) metaKey(x *Meta) Expr {
 	switch {
 	case x.Key == "nfproto" && c.family != FamilyInet:
 		fail(c.at(x), "meta nfproto is only useful in the inet family")
-	case (x.Key == "ibrname" || x.Key == "obrname") && c.family != FamilyBridge && c.family != FamilyInet && c.family != FamilyNetdev:
-		return x
+	case x.Key == "nftrace":
+		refuse(c.at(x), NotSupported, "Could not process rule: %s", NotSupported)
 	}
 	return x
 }
@@ -122,7 +130,7 @@ func (c *checker) metaKey(x *Meta) Expr {
 // payload checks a field of a header.
 func (c *checker) payload(x *Payload) Expr {
 	if x.Proto == "" {
-		return x
+		return c.named(x)
 	}
 	pos := c.at(x)
 	if x.Proto == "th" {
@@ -137,6 +145,28 @@ func (c *checker) payload(x *Payload) Expr {
 	if x.Field == "cfi" {
 		f, _ := headerTable["vlan"].find("dei")
 		return headerTable["vlan"].payload(f)
+	}
+	return x
+}
+
+// named gives raw bytes the name of their field, if the header is known.
+func (c *checker) named(x *Payload) Expr {
+	proto := c.proto[x.Base]
+	if proto == "" && x.Base == BaseTransport {
+		proto = "th"
+	}
+	h := headerTable[proto]
+	if h == nil {
+		return x
+	}
+	for _, f := range h.fields {
+		if f.offset == x.Offset && f.bits == x.Bits {
+			if proto != "th" {
+				c.hide(x.Base)
+			}
+			c.raw = true
+			return h.payload(f)
+		}
 	}
 	return x
 }
@@ -256,8 +286,15 @@ func (c *checker) value(s *symbol, spec Spec) *Value {
 		fail(s.pos, "Can't parse symbolic invalid expressions")
 	}
 	v, err := constant(s.text, spec, c.env)
+	if err != nil && c.raw {
+		v, err = constant(s.text, Spec{Type: TypeInteger, Bits: spec.Bits}, c.env)
+	}
 	if err != nil {
 		fail(s.pos, "%v", err)
+	}
+	v.Spec = spec
+	if spec.Type.stringy() && v.Bits == 0 {
+		v.Bits = 128
 	}
 	return v
 }

@@ -7,6 +7,7 @@ import "math/bits"
 // match checks a comparison.
 func (c *checker) match(s *matchLit) {
 	left := c.key(s.left)
+	fold(s, left)
 	if set, ok := s.right.(*setLit); ok {
 		c.matchSet(s, left, set)
 		return
@@ -26,6 +27,20 @@ func (c *checker) match(s *matchLit) {
 	c.existence(m)
 	c.out = append(c.out, m)
 	c.learn(m)
+}
+
+// fold takes the only element out of a set, as nft does.
+func fold(s *matchLit, left Expr) {
+	set, ok := s.right.(*setLit)
+	if !ok || len(set.elems) != 1 {
+		return
+	}
+	e := set.elems[0]
+	_, star := e.key.(*starLit)
+	if _, concat := left.(*Concat); concat || star || e.data != nil || e.comment != "" || len(e.stmts) > 0 {
+		return
+	}
+	s.right = e.key
 }
 
 // right checks the constant that left is compared with.
@@ -90,7 +105,7 @@ func (c *checker) operator(s *matchLit, m *Match) {
 	_, masked := m.Left.(*Binary)
 	flag := spec.Type.info().flag && isValue && !masked
 	switch {
-	case s.implicit && flag && !isZero(m.Right.(*Value).Data):
+	case s.implicit && flag:
 		m.Op = AnyBit
 	case s.op == NoBit && !flag:
 		fail(s.pos, "operator ! is for flags")
@@ -133,7 +148,7 @@ func (c *checker) simplify(m *Match) *Match {
 		return m
 	}
 	n := prefixLen(mask)
-	if _, isPayload := b.Left.(*Payload); isPayload && n > 0 && andBits(v.Data, mask.Data) == v.Data {
+	if n > 0 && andBits(v.Data, mask.Data) == v.Data {
 		if n == int(mask.Bits) {
 			return &Match{Op: m.Op, Left: b.Left, Right: v}
 		}
@@ -161,8 +176,5 @@ func (c *checker) matchSet(s *matchLit, left, right Expr) {
 		fail(s.pos, "a set is looked up with == or !=")
 	}
 	of := c.setOf(right, left, &setShape{})
-	c.out = append(c.out, c.singleton(&Match{Op: s.op, Left: left, Right: of}))
+	c.out = append(c.out, &Match{Op: s.op, Left: left, Right: of})
 }
-
-// singleton leaves a set of one interface alone, and others too.
-func (c *checker) singleton(m *Match) *Match { return m }

@@ -98,8 +98,9 @@ func (c *checker) natAddr(s *natLit, n *NAT) {
 			return
 		}
 		n.Addr = c.constant(x, spec)
-		if _, ok := n.Addr.(*Prefix); ok {
-			n.Netmap = true
+		if x, ok := n.Addr.(*Prefix); ok && !n.Netmap {
+			lo, hi := bounds(x)
+			n.Addr = &Range{From: &Value{Spec: spec, Data: lo}, To: &Value{Spec: spec, Data: hi}}
 		}
 	}
 }

@@ -173,7 +173,8 @@ func (c *checker) learn(m *Match) {
 func mayHide(left Expr, f Family) bool {
 	p, ok := left.(*Payload)
 	if !ok {
-		return true
+		_, ct := left.(*CT)
+		return !ct
 	}
 	if p.Field == "type" {
 		return true
@@ -191,6 +192,10 @@ func tells(left Expr, n uint64) (Base, string) {
 		case "protocol":
 			return BaseNetwork, nameOfNumber(l3Table, n)
 		case "l4proto":
+			return BaseTransport, nameOfNumber(l4Table, n)
+		}
+	case *CT:
+		if x.Key == "protocol" {
 			return BaseTransport, nameOfNumber(l4Table, n)
 		}
 	case *Payload:

@@ -5,8 +5,16 @@ package nft
 // mangle checks "key set value".
 func (c *checker) mangle(s *mangleLit) {
 	c.settable(s)
-	key := c.key(s.key)
+	key := c.mangleKey(s.key)
 	c.add(&Mangle{Key: key, Value: c.assigned(s.value, []Spec{specOf(key)}, true)})
+}
+
+// mangleKey checks what is set; nftrace can only be set.
+func (c *checker) mangleKey(x Expr) Expr {
+	if m, ok := x.(*Meta); ok {
+		return m
+	}
+	return c.key(x)
 }
 
 // settable refuses keys that can only be read.

@@ -28,6 +28,8 @@ var constantTable = map[Type]func(s string, env *Env) (string, error){
 	TypeCTLabel:     parseLabel,
 	TypeInetProto:   parseProto,
 	TypeDevGroup:    parseDevGroup,
+	TypeUID:         parseUser,
+	TypeGID:         parseUser,
 }
 
 // constant is the value that a word means in spec.
@@ -163,6 +165,9 @@ func nameOf(list string, n uint64) (string, bool) {
 func parseIPv4(s string, _ *Env) (string, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
 		return string(a.AsSlice()), nil
+	}
+	if n, ok := parseNumber(s); ok && n.BitLen() <= 32 {
+		return string(n.Bytes()), nil
 	}
 	return "", fmt.Errorf("Could not resolve hostname: %q is not an IPv4 address", s) //nolint:revive,staticcheck // nft's words
 }
@@ -359,6 +364,17 @@ func parseLabel(s string, _ *Env) (string, error) {
 		return "", fmt.Errorf("%q is not a connection label: want 0 to 127", s)
 	}
 	return string(big.NewInt(0).Lsh(big.NewInt(1), uint(n.Uint64())).Bytes()), nil
+}
+
+// parseUser reads the number of a user or a group; the only name known is root.
+func parseUser(s string, _ *Env) (string, error) {
+	if s == "root" {
+		return "", nil
+	}
+	if n, ok := parseNumber(s); ok {
+		return string(n.Bytes()), nil
+	}
+	return "", fmt.Errorf("User or group %q does not exist: give its number", s) //nolint:revive,staticcheck // nft's words
 }
 
 func parseDevGroup(s string, _ *Env) (string, error) {

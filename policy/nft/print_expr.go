@@ -136,6 +136,12 @@ func (x *Binary) print(p *printer) {
 		p.WriteString(")")
 		return
 	}
+	if v, ok := x.Right.(*Value); ok && rawLoad(x.Left) {
+		hex := *v
+		hex.Type = TypeBitmask
+		p.WriteString(numberText(&hex))
+		return
+	}
 	p.binarySide(x, x.Right)
 }
 

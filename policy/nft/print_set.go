@@ -24,17 +24,10 @@ func (p *printer) set(s *Set) {
 	if s.Size > 0 {
 		p.printf("\t\tsize %d\n", s.Size)
 	}
-	for _, st := range s.Stmts {
-		p.WriteString("\t\t")
-		stateless := p.Stateless
-		p.Stateless = true
-		st.print(p)
-		p.Stateless = stateless
-		p.WriteString("\n")
-	}
 	if flags := s.flagNames(); flags != nil {
 		p.printf("\t\tflags %s\n", strings.Join(flags, ","))
 	}
+	p.setStmts(s)
 	if s.AutoMerge {
 		p.WriteString("\t\tauto-merge\n")
 	}
@@ -49,6 +42,23 @@ func (p *printer) set(s *Set) {
 	}
 	p.elements(s)
 	p.WriteString("\t}\n")
+}
+
+// setStmts writes the statements that each element gets.
+func (p *printer) setStmts(s *Set) {
+	for _, st := range s.Stmts {
+		p.WriteString("\t\t")
+		p.template(st)
+		p.WriteString("\n")
+	}
+}
+
+// template writes a statement without what it counted.
+func (p *printer) template(st Stmt) {
+	stateless := p.Stateless
+	p.Stateless = true
+	st.print(p)
+	p.Stateless = stateless
 }
 
 // flagNames are the flags that are listed.
@@ -179,6 +189,8 @@ func (p *printer) sorted(s *Set) []*Elem {
 // weighs most; flags are sorted by the lowest bit.
 func (s *Set) order() func(a, b *Elem) int {
 	switch first := s.Key[0]; {
+	case len(s.Key) > 1 && s.Interval:
+		return func(a, b *Elem) int { return cmp.Compare(a.Order, b.Order) }
 	case len(s.Key) > 1:
 		return func(a, b *Elem) int { return cmp.Compare(s.weight(a.Key), s.weight(b.Key)) }
 	case first.Type.stringy() && !s.Interval:

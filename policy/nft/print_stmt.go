@@ -24,7 +24,7 @@ func (s *Match) operator() string {
 		return ""
 	case Eq:
 		_, binary := s.Left.(*Binary)
-		flag := isValue && v.Type.info().flag && !isZero(v.Data)
+		flag := isValue && v.Type.info().flag
 		if !binary && !flag {
 			return ""
 		}
@@ -40,7 +40,7 @@ func (p *printer) right(s *Match) {
 		p.constantOf(s)
 	case s.Op == AnyBit || s.Op == NoBit:
 		p.flagValue(v, ",")
-	case v.Type == TypeTCPFlag && manyBits(v):
+	case isZero(v.Data) || v.Type == TypeTCPFlag && manyBits(v):
 		p.WriteString(numberText(v))
 	default:
 		p.flagValue(v, " | ")
@@ -330,6 +330,10 @@ func (s *NAT) print(p *printer) {
 
 // addrText writes the address; one of IPv6 before a port in brackets.
 func (s *NAT) addrText(p *printer) {
+	if r, ok := s.Addr.(*Range); ok && s.Family == FamilyIP {
+		rangeOrPrefix(r.From.Spec, r.From.Data, r.To.Data).print(p)
+		return
+	}
 	if s.Family != FamilyIP6 || s.Port == nil {
 		s.Addr.print(p)
 		return
@@ -406,7 +410,7 @@ func (s *SetStmt) print(p *printer) {
 	}
 	for _, st := range s.Stmts {
 		p.WriteString(" ")
-		st.print(p)
+		p.template(st)
 	}
 	if s.Data != nil {
 		p.WriteString(" : ")
