@@ -5,6 +5,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"sluice/policy/nft"
 )
@@ -33,6 +34,7 @@ type newCode struct {
 type setChange struct {
 	set       *set
 	add, drop []*elem
+	reset     []*elem // forget what they counted
 	other     *elem
 	otherToo  bool // other is meant
 }
@@ -40,10 +42,12 @@ type setChange struct {
 // Commit makes rs the ruleset: evaluators that pin from now on see all of it, others
 // nothing. Counters and what else rules, objects and elements remember goes on with
 // those that were there before, which are known by the address of their node in the
-// tree. It costs what differs from the ruleset before. now is Packet.Now.
+// tree. It costs what differs from the ruleset before. changes are what nft.Result
+// says of the transaction: by them elements go that packets have added, and of which
+// the tree doesn't know. now is Packet.Now.
 //
 // The error names what this engine doesn't support; nothing is changed then.
-func (e *Engine) Commit(rs *nft.Ruleset, now int64) error {
+func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now}
@@ -62,6 +66,9 @@ func (e *Engine) Commit(rs *nft.Ruleset, now int64) error {
 	s.hooks = s.hooks || len(next) != len(e.tables)
 	for h := range next {
 		s.hooks = s.hooks || e.tables[h] == nil
+	}
+	for i := range changes {
+		s.live(next, &changes[i])
 	}
 	e.publish(s)
 	e.tree, e.tables = rs, next
@@ -95,6 +102,51 @@ func (e *Engine) publish(s *stage) {
 	for i := range s.elems {
 		s.elems[i].set.published(epoch)
 	}
+}
+
+// live finds the elements that packets have added and the transaction removes.
+func (s *stage) live(tables map[uint64]*tableRun, c *nft.Change) {
+	if c.Set == nil || c.Op != nft.ChangeDelete && c.Op != nft.ChangeFlush && c.Op != nft.ChangeReset {
+		return
+	}
+	t := tables[c.Table.Handle]
+	if t == nil || t.sets[c.Set.Name] == nil || !t.sets[c.Set.Name].set.dynamic || t.sets[c.Set.Name].set.ranges {
+		return
+	}
+	set := t.sets[c.Set.Name].set
+	gone := setChange{set: set}
+	take := func(e *elem) bool {
+		switch {
+		case e.source != nil:
+		case c.Op == nft.ChangeReset:
+			gone.reset = append(gone.reset, e)
+		default:
+			gone.drop = append(gone.drop, e)
+		}
+		return true
+	}
+	if c.Op == nft.ChangeFlush || len(c.Elems) == 0 && c.Op == nft.ChangeReset {
+		set.each(s.gen, never, take)
+	}
+	for _, x := range c.Elems {
+		if e := set.exact(unpack(x.Key, set.fields, set.width), nil, s.gen); e != nil {
+			take(e)
+		}
+	}
+	s.elems = append(s.elems, gone)
+}
+
+// Live reports whether a set has an element that a packet has added: what nft.Env
+// wants to know when one is to be deleted.
+func (e *Engine) Live(table uint64, name, key string, now int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := e.tables[table]
+	if t == nil || t.sets[name] == nil || t.sets[name].set.ranges {
+		return false
+	}
+	s := t.sets[name].set
+	return s.lively(unpack(key, s.fields, s.width), e.current.Load().gen, now) != nil
 }
 
 // table prepares the next version of a table; was is the one before, or nil.
@@ -183,7 +235,7 @@ func (s *stage) chains(t, was *tableRun) error {
 		rules := make(map[*nft.Rule]*ruleRun, len(tree.Rules))
 		k, err := compile(s, t, tree, func(r *nft.Rule) *ruleRun {
 			if rules[r] = run.rules[r]; rules[r] == nil {
-				rules[r] = &ruleRun{}
+				rules[r] = run.heir(r)
 			}
 			return rules[r]
 		})
@@ -194,6 +246,25 @@ func (s *stage) chains(t, was *tableRun) error {
 		t.chains[tree.Name] = &chainRun{tree: tree, chain: run.chain, rules: rules}
 	}
 	return nil
+}
+
+// heir is what a new rule remembers. One with the handle of another is that rule with
+// some of its statements reset: it remembers what the others do.
+func (c *chainRun) heir(r *nft.Rule) *ruleRun {
+	if c.byHandle == nil {
+		c.byHandle = make(map[uint64]*ruleRun, len(c.rules))
+		for old, run := range c.rules {
+			c.byHandle[old.Handle] = run
+		}
+	}
+	old := c.byHandle[r.Handle]
+	if old == nil {
+		return &ruleRun{}
+	}
+	return &ruleRun{
+		states: maps.Clone(old.states), counts: maps.Clone(old.counts), sets: maps.Clone(old.sets),
+		chains: maps.Clone(old.chains), inner: slices.Clone(old.inner),
+	}
 }
 
 // rehooked reports whether a chain comes to be at another place.
@@ -222,10 +293,12 @@ func (s *stage) difference(t *tableRun, run *setRun, tree *nft.Set) (c setChange
 	c.set = run.set
 	c.set.configure(tree)
 	for old, fresh := range nft.Changed(run.tree.Elems, tree.Elems) {
+		var gone *elem
 		if old != nil {
-			if e := c.set.exact(unpack(old.Key, c.set.fields, c.set.width), unpack(old.End, c.set.fields, c.set.width), s.gen); e != nil {
-				c.drop = append(c.drop, e)
-			}
+			gone = c.set.exact(unpack(old.Key, c.set.fields, c.set.width), unpack(old.End, c.set.fields, c.set.width), s.gen)
+		}
+		if gone != nil {
+			c.drop = append(c.drop, gone)
 		}
 		if fresh == nil {
 			continue
@@ -233,6 +306,9 @@ func (s *stage) difference(t *tableRun, run *setRun, tree *nft.Set) (c setChange
 		e, err := c.set.element(t, fresh, s.now)
 		if err != nil {
 			return c, err
+		}
+		if gone != nil && fresh.Timeout == old.Timeout && fresh.Expires == old.Expires {
+			e.expires.Store(gone.expires.Load()) // only its statements are new
 		}
 		if live := c.set.exact(e.key, e.upper(), s.gen); live != nil && old == nil {
 			c.drop = append(c.drop, live) // a packet has added it
@@ -254,6 +330,11 @@ func (c *setChange) apply(gen uint64) {
 	defer c.set.mu.Unlock()
 	for _, e := range c.drop {
 		c.set.remove(e, gen)
+	}
+	for _, e := range c.reset {
+		for i := range e.states {
+			e.states[i].zero()
+		}
 	}
 	c.set.insert(c.add, gen)
 	if c.otherToo {
@@ -312,7 +393,8 @@ func (s *set) element(t *tableRun, tree *nft.Elem, now int64) (*elem, error) {
 			return nil, err
 		}
 	}
-	specs, err := specsOf(s.statements(tree))
+	e.stmts, e.order = s.statements(tree), tree.Order
+	specs, err := specsOf(e.stmts)
 	if err != nil {
 		return nil, err
 	}

@@ -332,6 +332,7 @@ func (c *compiler) setStmt(s *nft.SetStmt) error {
 	if len(stmts) == 0 {
 		stmts = to.stmts
 	}
+	d.stmts = stmts
 	if d.specs, err = specsOf(stmts); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type arrival struct {
 	timeout int64 // 0: that of the set
 	lasts   int64 // nanoseconds until it expires; 0: timeout
 	specs   []StateSpec
+	stmts   []nft.Stmt // that specs say
 }
 
 // arrive does to the set what a packet wants. nil: nothing was to be deleted, or
@@ -79,7 +80,7 @@ func (s *set) begin(a *arrival, gen uint64, now int64) *elem {
 	e := s.spare(a)
 	copy(e.key, a.key)
 	copy(e.data, a.data)
-	e.verdict = a.verdict
+	e.verdict, e.stmts = a.verdict, a.stmts
 	e.hash = hashKey(s.seed, a.key)
 	e.timeout = a.timeout
 	if e.timeout == 0 {

@@ -18,9 +18,10 @@ type elem struct {
 	data []uint64 // what a map has for it
 	last []uint64 // of data that is a range: its end; else nil
 
-	verdict verdict // of a verdict map
-	object  *state  // of a map to objects
-	states  []state // its own counter, limit…
+	verdict verdict    // of a verdict map
+	object  *state     // of a map to objects
+	states  []state    // its own counter, limit…
+	stmts   []nft.Stmt // as they are written
 	source  *nft.Elem
 
 	hash    uint64

@@ -143,6 +143,8 @@ type chainRun struct {
 	tree  *nft.Chain
 	chain *chain
 	rules map[*nft.Rule]*ruleRun
+
+	byHandle map[uint64]*ruleRun // made when it is needed
 }
 
 func (t *tableRun) chain(name string) (*chain, error) {

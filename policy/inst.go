@@ -137,6 +137,7 @@ type dynamic struct {
 	timeout int64
 	lasts   int64
 	specs   []StateSpec
+	stmts   []nft.Stmt // that specs say
 	verdict verdict
 }
 

@@ -100,7 +100,7 @@ func (e *Evaluator) mapped(c *code, in *inst) bool {
 func (e *Evaluator) dynamic(d *dynamic) bool {
 	e.new = arrival{
 		op: d.op, key: e.reg[d.key : int(d.key)+d.set.width], verdict: d.verdict,
-		timeout: d.timeout, lasts: d.lasts, specs: d.specs,
+		timeout: d.timeout, lasts: d.lasts, specs: d.specs, stmts: d.stmts,
 	}
 	if d.set.dwidth > 0 {
 		e.new.data = e.reg[d.data : int(d.data)+d.set.dwidth]

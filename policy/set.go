@@ -35,8 +35,7 @@ type set struct {
 	changes atomic.Uint64           // how often packets changed what look-ups find
 
 	mu    sync.Mutex
-	n     int // elements that are alive, expired ones included
-	order uint64
+	n     int     // elements that are alive, expired ones included
 	grown uint64  // epoch at which the table was replaced
 	dying []dying // they stay linked until nobody sees them
 	limbo []*elem // unlinked; reused when nobody can stand on them
@@ -152,8 +151,7 @@ func (s *set) exact(key, end []uint64, gen uint64) *elem {
 // +checklocks:s.mu
 func (s *set) insert(elems []*elem, gen uint64) {
 	for _, e := range elems {
-		s.order++
-		e.order, e.born = s.order, gen
+		e.born = gen
 		e.died.Store(alive)
 	}
 	s.n += len(elems)

@@ -45,7 +45,7 @@ func (w *world) commit(tree *nft.Set) {
 	w.tree, w.gen = tree, w.gen+1
 	table := &nft.Table{Family: nft.FamilyIP, Name: "t", Handle: 1, Sets: []*nft.Set{tree}}
 	w.rs = &nft.Ruleset{Tables: []*nft.Table{table}}
-	if err := w.e.Commit(w.rs, 0); err != nil {
+	if err := w.e.Commit(w.rs, nil, 0); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -3,19 +3,26 @@
 package policy
 
 import (
+	"cmp"
 	"iter"
+	"slices"
+	"time"
 
 	"sluice/policy/nft"
 )
 
-// States is what the statements of rules and objects remember at one moment, by the
-// nodes of the tree.
+// States is what statements and sets remember at one moment, by the nodes of the
+// tree: listings take their numbers from it.
 type States struct {
-	of  map[nft.Stmt]*state
-	now int64
+	engine *Engine
+	of     map[nft.Stmt]*state
+	now    int64
 }
 
-// Of is what a statement remembers; false if it is none that does.
+var _ nft.State = (*States)(nil)
+
+// Of is what a statement of a rule or an object remembers; false if it is none that
+// does.
 func (s *States) Of(stmt nft.Stmt) (StateValue, bool) {
 	st := s.of[stmt]
 	if st == nil {
@@ -24,12 +31,98 @@ func (s *States) Of(stmt nft.Stmt) (StateValue, bool) {
 	return st.value(s.now), true
 }
 
+// Counter implements nft.State.
+func (s *States) Counter(c *nft.Counter) (packets, bytes uint64) {
+	v, known := s.Of(c)
+	if !known {
+		return c.Packets, c.Bytes
+	}
+	return v.Packets, v.Bytes
+}
+
+// Quota implements nft.State.
+func (s *States) Quota(q *nft.Quota) (used uint64) {
+	v, known := s.Of(q)
+	if !known {
+		return q.Used
+	}
+	return v.Bytes
+}
+
+// Last implements nft.State.
+func (s *States) Last(l *nft.Last) (ago time.Duration, set bool) {
+	v, known := s.Of(l)
+	if !known {
+		return l.Used, l.Set
+	}
+	return time.Duration(max(v.Age, 0)), v.Age >= 0
+}
+
+// Elems implements nft.State: the elements as they are now, in the order of their keys.
+func (s *States) Elems(t *nft.Table, set *nft.Set) iter.Seq[*nft.Elem] {
+	if set.Name == "" || !set.Dynamic && !set.HasTimeout && len(set.Stmts) == 0 && !hasStatements(set) {
+		return nil
+	}
+	var all []*nft.Elem
+	for e := range s.engine.Elements(t.Handle, set.Name, s.now) {
+		if !e.Default {
+			all = append(all, e.listed(set))
+		}
+	}
+	slices.SortFunc(all, func(x, y *nft.Elem) int { return cmp.Compare(x.Key, y.Key) })
+	return slices.Values(all)
+}
+
+func hasStatements(set *nft.Set) bool {
+	for e := range set.Elems.All() {
+		if len(e.Stmts) > 0 || e.Timeout != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// listed is the element as the tree has it, with what it remembers.
+func (e *Element) listed(set *nft.Set) *nft.Elem {
+	tree := &nft.Elem{Key: e.Key, End: e.End, Data: e.Data, Stmts: e.stmts}
+	if isVerdicts(set) {
+		tree.Verdict = &e.Verdict
+	}
+	if e.Tree != nil {
+		clone := *e.Tree
+		tree = &clone
+	} else if time.Duration(e.Timeout) != set.Timeout {
+		tree.Timeout = time.Duration(e.Timeout)
+	}
+	tree.Expires = time.Duration(e.Expires)
+	tree.Stmts = nil
+	for i, st := range e.stmts {
+		tree.Stmts = append(tree.Stmts, withNumbers(st, &e.States[i]))
+	}
+	return tree
+}
+
+// withNumbers is the statement with what it remembers.
+func withNumbers(s nft.Stmt, v *StateValue) nft.Stmt {
+	switch s := s.(type) {
+	case *nft.Counter:
+		return &nft.Counter{Packets: v.Packets, Bytes: v.Bytes}
+	case *nft.Quota:
+		q := *s
+		q.Used = v.Bytes
+		return &q
+	case *nft.Last:
+		return &nft.Last{Used: time.Duration(max(v.Age, 0)), Set: v.Age >= 0}
+	}
+	return s
+}
+
 // States gathers the states of all rules and objects; their values are read when
 // they are asked for.
 func (e *Engine) States(now int64) *States {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := &States{of: map[nft.Stmt]*state{}, now: now}
+	s := &States{engine: e, of: map[nft.Stmt]*state{}, now: now}
 	for _, t := range e.tables {
 		for _, o := range t.objects {
 			s.of[o.tree.Stmt] = o.state
@@ -64,6 +157,8 @@ type Element struct {
 	Timeout int64
 	States  []StateValue
 	Default bool // the catch-all element
+
+	stmts []nft.Stmt
 }
 
 // Elements goes through the elements of a set, in no order. The Element is good
@@ -98,7 +193,7 @@ func (s *set) list(gen uint64, now int64) iter.Seq[*Element] {
 }
 
 func (s *set) describe(e *elem, now int64) Element {
-	d := Element{Tree: e.source, Timeout: e.timeout, Default: e.source != nil && e.source.Key == "" && len(s.fields) > 0}
+	d := Element{Tree: e.source, Timeout: e.timeout, stmts: e.stmts, Default: e.source != nil && e.source.Key == "" && len(s.fields) > 0}
 	if !d.Default {
 		d.Key = pack(e.key, s.fields)
 		d.End = pack(e.upper(), s.fields)

@@ -335,7 +335,7 @@ func (b *both) remember() {
 func newBoth(t testing.TB, rs *nft.Ruleset) *both {
 	t.Helper()
 	b := &both{rs: rs, engine: policy.New([2]uint64{7, 11}), world: interp.New(rs)}
-	if err := b.engine.Commit(rs, 0); err != nil {
+	if err := b.engine.Commit(rs, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	b.ev = b.engine.Evaluator()
