@@ -27,7 +27,7 @@ func (c *compiler) mangle(m *nft.Mangle) error {
 		}
 		return c.assign(inst{op: opSetCT, aux: uint8(id), n: uint8(words(int(key.Bits)))}, m.Value)
 	case *nft.TCPOption:
-		in := header(key.Offset, int(key.Bits))
+		in := place(key.Offset, int(key.Bits))
 		if in.shift != 0 || key.Field == "" || in.n > 8 {
 			return errors.New("only whole bytes of a TCP option can be set")
 		}
@@ -57,7 +57,7 @@ func (c *compiler) assign(in inst, x nft.Expr) error {
 
 // write compiles the rewriting of a header.
 func (c *compiler) write(p *nft.Payload, x nft.Expr) error {
-	in := header(p.Offset, int(p.Bits))
+	in := place(p.Offset, int(p.Bits))
 	in.op, in.src = opWrite, srcLink+source(p.Base)
 	in.mask = 0
 	if in.partial(int(p.Bits)) || in.shift != 0 {

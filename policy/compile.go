@@ -77,7 +77,10 @@ func (c *compiler) compileRule(r *nft.Rule) error {
 		return errTooLong
 	}
 	for i := c.start; i < end; i++ {
-		c.code.insts[i].rest = uint16(end - i)
+		in := &c.code.insts[i]
+		if in.rest = uint16(end - i); in.op <= opMatchBig && in.src >= srcLink && in.src <= srcTransport {
+			in.flag = in.keyedFlags()
+		}
 	}
 	return nil
 }

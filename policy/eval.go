@@ -3,6 +3,8 @@
 package policy
 
 import (
+	"encoding/binary"
+
 	"sluice/policy/nft"
 )
 
@@ -22,18 +24,19 @@ type Evaluator struct {
 	rec  *Record
 	none Record
 
-	p      *Packet
-	family nft.Family // that of the hook
-	reg    [numRegs]uint64
-	depth  int
-	stack  [maxDepth]frame
-	random uint64
-	new    arrival
-	verd   Verdict
-	end    int // of the packet's bytes that rules may see
-	traces *Tracer
-	logs   [maxLogs]LogEntry
-	nlogs  int
+	p       *Packet
+	family  nft.Family // that of the hook
+	reg     [numRegs]uint64
+	depth   int
+	stack   [maxDepth]frame
+	random  uint64
+	new     arrival
+	verd    Verdict
+	end     int       // of the packet's bytes that rules may see
+	headers [3]header // by srcLink, srcNetwork, srcTransport
+	traces  *Tracer
+	logs    [maxLogs]LogEntry
+	nlogs   int
 }
 
 // frame is where evaluation goes on when a chain returns.
@@ -125,6 +128,7 @@ func (e *Evaluator) set(p *Packet, family nft.Family, hook nft.Hook) {
 	if family == nft.FamilyBridge || family == nft.FamilyNetdev {
 		e.end = p.Frame.Len()
 	}
+	e.look()
 	e.traces.at(hook)
 }
 
@@ -160,11 +164,11 @@ func (e *Evaluator) run(c *code) {
 		in := &c.insts[pc]
 		switch in.op {
 		case opMatch:
-			if !e.match(c, in) {
+			if e.match(c, in) {
+				pc++
+			} else {
 				pc += uint32(in.rest)
-				continue
 			}
-			pc++
 			continue
 		case opVerdict:
 			v := verdict{kind: nft.VerdictKind(in.aux)}
@@ -323,8 +327,32 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 	return true
 }
 
-// match is opMatch.
+// match is opMatch. What most rules ask first is read here, without a call.
 func (e *Evaluator) match(c *code, in *inst) bool {
+	if h := in.src - srcLink; h <= srcTransport-srcLink && in.n <= 4 && in.n != 3 {
+		h := &e.headers[h]
+		from := int(in.off)
+		if from+int(in.n) > len(h.bytes) {
+			return false
+		}
+		if in.flag&h.keyed == 0 {
+			e.rec.Volatile |= ByPayload
+		}
+		var x uint64
+		switch b := h.bytes[from:]; in.n {
+		case 4:
+			x = uint64(binary.BigEndian.Uint32(b))
+		case 2:
+			x = uint64(binary.BigEndian.Uint16(b))
+		default:
+			x = uint64(b[0])
+		}
+		x >>= in.shift
+		if in.cmp == cmpEq {
+			return x&in.mask == in.imm
+		}
+		return in.test(x)
+	}
 	v, ok := e.load(c, in)
 	return ok && in.test(v.lo)
 }

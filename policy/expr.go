@@ -16,7 +16,7 @@ import (
 func (c *compiler) source(x nft.Expr) (in inst, bits int, ok bool) {
 	switch x := x.(type) {
 	case *nft.Payload:
-		in = header(x.Offset, int(x.Bits))
+		in = place(x.Offset, int(x.Bits))
 		in.src = srcLink + source(x.Base)
 		return in, int(x.Bits), true
 	case *nft.Meta:
@@ -26,15 +26,15 @@ func (c *compiler) source(x nft.Expr) (in inst, bits int, ok bool) {
 		key, known := ctNames()[x.Key]
 		return inst{src: srcCT, aux: uint8(key), n: uint8(x.Bytes()), flag: uint8(x.Dir)}, int(x.Bits), known
 	case *nft.ExtHdr:
-		in = header(x.Offset, int(x.Bits))
+		in = place(x.Offset, int(x.Bits))
 		in.src, in.aux, in.flag = srcExtHdr, x.Number, only(x.Field)
 		return in, int(x.Bits), true
 	case *nft.TCPOption:
-		in = header(x.Offset, int(x.Bits))
+		in = place(x.Offset, int(x.Bits))
 		in.src, in.aux, in.flag = srcTCPOption, x.Kind, only(x.Field)
 		return in, int(x.Bits), true
 	case *nft.IPOption:
-		in = header(x.Offset, int(x.Bits))
+		in = place(x.Offset, int(x.Bits))
 		in.src, in.aux, in.flag = srcIPOption, x.Kind, only(x.Field)
 		return in, int(x.Bits), true
 	}
@@ -54,9 +54,9 @@ func (c *compiler) rareSource(x nft.Expr) (in inst, bits int, ok bool) {
 	return inst{}, 0, false
 }
 
-// header is the place of a field: whole bytes, of which the last bits are shifted
+// place is the place of a field: whole bytes, of which the last bits are shifted
 // out, and the first masked.
-func header(offset, bits int) inst {
+func place(offset, bits int) inst {
 	from, to := offset/8, (offset+bits+7)/8
 	in := inst{off: uint16(from), n: uint8(to - from), shift: uint8(8*to - offset - bits)}
 	if bits < 8*(to-from)-int(in.shift) && bits < 64 {

@@ -92,10 +92,18 @@ type inst struct {
 
 // Bits of inst.flag.
 const (
-	flagInvert  = 1 << iota
-	flagWide    // two registers
-	flagOnly    // the header has to be there, no more: exists
-	flagPartial // the mask is not all ones, so that the flow's key may not say the same
+	flagInvert = 1 << iota
+	flagWide   // two registers
+	flagOnly   // the header has to be there, no more: exists
+)
+
+// Bits of inst.flag where payload is read, see header.
+const (
+	flagKeyedLink = 1 << iota
+	flagKeyed4
+	flagKeyed6
+	flagKeyedPorts
+	flagKeyedICMP
 )
 
 // code is a chain's program. It is immutable.

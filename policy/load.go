@@ -13,19 +13,12 @@ import (
 // load is the value of a source; false, and the rule ends, if the packet has none.
 func (e *Evaluator) load(c *code, in *inst) (value, bool) {
 	switch in.src {
-	case srcNetwork:
-		return e.payload(in, e.p.Frame.View.L3)
-	case srcTransport:
-		if v := &e.p.Frame.View; v.Is(packet.ViewIP) && !v.Is(packet.ViewFragLater) {
-			return e.payload(in, v.L4)
-		}
-		return value{}, false
+	case srcLink, srcNetwork, srcTransport:
+		return e.payload(in)
 	case srcMeta:
 		return e.meta(in)
 	case srcReg:
 		return valueOf(e.reg[in.aux:], int(in.n)).shr(uint(in.shift)), true
-	case srcLink:
-		return e.payload(in, 0)
 	case srcCT:
 		return e.ct(in)
 	}
@@ -56,17 +49,48 @@ func (e *Evaluator) loadRare(c *code, in *inst) (value, bool) {
 	return value{}, false
 }
 
-// payload reads bytes of a header that begins at base.
-func (e *Evaluator) payload(in *inst, base int) (value, bool) {
-	from := base + int(in.off)
+// header is a header of the packet, for the instructions that read it.
+type header struct {
+	bytes []byte // from it to the end of the packet; none: there is none
+	keyed uint8  // the bit of inst.flag that says that the flow's key has the field
+}
+
+// look finds the headers, of the packet as it now is.
+func (e *Evaluator) look() {
+	v, b := &e.p.Frame.View, e.p.Frame.Bytes()[:e.end]
+	e.headers = [3]header{{b, flagKeyedLink}, {b[min(v.L3, e.end):], 0}, {}}
+	switch {
+	case v.Is(packet.ViewIPv4):
+		e.headers[1].keyed = flagKeyed4
+	case v.Is(packet.ViewIPv6):
+		e.headers[1].keyed = flagKeyed6
+	default:
+		return
+	}
+	if v.Is(packet.ViewFragLater) {
+		return
+	}
+	e.headers[2].bytes = b[min(v.L4, e.end):]
+	switch v.Proto {
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		e.headers[2].keyed = flagKeyedICMP
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+		e.headers[2].keyed = flagKeyedPorts
+	}
+}
+
+// payload reads bytes of a header.
+func (e *Evaluator) payload(in *inst) (value, bool) {
+	h := &e.headers[in.src-srcLink]
+	from := int(in.off)
 	to := from + int(in.n)
-	if to > e.end {
+	if to > len(h.bytes) {
 		return value{}, false
 	}
-	if e.rec.Volatile == 0 && !e.keyed(in) {
+	if in.flag&h.keyed == 0 {
 		e.rec.Volatile |= ByPayload
 	}
-	v := number(e.p.Frame.Bytes()[from:to])
+	v := number(h.bytes[from:to])
 	if in.shift != 0 {
 		v = v.shr(uint(in.shift))
 	}
@@ -76,36 +100,41 @@ func (e *Evaluator) payload(in *inst, base int) (value, bool) {
 // What of the headers the flow's key has, a bit for each byte: of those packets
 // that a flow cache takes, which have no options, extension headers or fragments.
 const (
-	keyed4   = 1<<0 | 1<<9 | 0xff<<12    // version and header length, protocol, addresses
-	keyed6   = 1<<6 | (1<<40-1)&^0xff    // next header, addresses
-	keyedL4  = 0xf                       // ports
-	keyedMsg = 1<<0 | 1<<1 | 1<<4 | 1<<5 // of ICMP: type, code, identifier
+	keyed4     = 1<<0 | 1<<9 | 0xff<<12    // version and header length, protocol, addresses
+	keyed6     = 1<<6 | (1<<40-1)&^0xff    // next header, addresses
+	keyedPorts = 0xf                       // of TCP, UDP and SCTP
+	keyedICMP  = 1<<0 | 1<<1 | 1<<4 | 1<<5 // type, code, identifier
+	keyedLink  = 1<<packet.EthernetLen - 1 // addresses, and the type or tag
 )
 
-// keyed reports whether packets of one flow have the same in the field.
-func (e *Evaluator) keyed(in *inst) bool {
-	v := &e.p.Frame.View
-	if in.src == srcLink {
-		return int(in.off)+int(in.n) <= v.L3
-	}
+// keyedFlags says of a field which kinds of packets have it in the flow's key.
+func (in *inst) keyedFlags() (flags uint8) {
 	if int(in.off)+int(in.n) > 64 {
-		return false
+		return 0
 	}
 	span := (uint64(1)<<in.n - 1) << in.off
-	switch {
-	case in.src == srcTransport && v.Proto != packet.ProtoICMP && v.Proto != packet.ProtoICMPv6:
-		return span&^keyedL4 == 0 && v.Is(packet.ViewHasL4)
-	case in.src == srcTransport:
-		return span&^keyedMsg == 0
-	case v.Is(packet.ViewIPv4):
-		if in.off == 6 && in.n == 2 && in.op == opMatch && in.mask<<in.shift&^0x3fff == 0 {
-			return true // none of them is a fragment
+	within := func(key uint64, flag uint8) {
+		if span&^key == 0 {
+			flags |= flag
 		}
-		return span&^keyed4 == 0
-	case v.Is(packet.ViewIPv6):
-		return span&^keyed6 == 0 || in.off == 0 && in.n == 1 && in.shift >= 4
 	}
-	return false
+	switch in.src {
+	case srcLink:
+		within(keyedLink, flagKeyedLink)
+	case srcNetwork:
+		within(keyed4, flagKeyed4)
+		within(keyed6, flagKeyed6)
+		if in.off == 6 && in.n == 2 && in.op == opMatch && in.cmp < cmpIn && in.mask<<in.shift&^0x3fff == 0 {
+			flags |= flagKeyed4 // none of them is a fragment
+		}
+		if in.off == 0 && in.n == 1 && in.shift >= 4 {
+			flags |= flagKeyed6 // the version
+		}
+	case srcTransport:
+		within(keyedPorts, flagKeyedPorts)
+		within(keyedICMP, flagKeyedICMP)
+	}
+	return flags
 }
 
 // reciprocal is the kernel's reciprocal_scale.

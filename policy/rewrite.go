@@ -57,30 +57,21 @@ func (e *Evaluator) setCT(in *inst) bool {
 
 // write is `… set` of bytes of a header; in.mask has the bits that stay.
 func (e *Evaluator) write(in *inst) bool {
-	v := &e.p.Frame.View
-	base := 0
-	switch in.src {
-	case srcNetwork:
-		base = v.L3
-	case srcTransport:
-		if !v.Is(packet.ViewIP) || v.Is(packet.ViewFragLater) {
-			return false
-		}
-		base = v.L4
-	}
-	from := base + int(in.off)
-	if from+int(in.n) > e.end {
+	h := e.headers[in.src-srcLink].bytes
+	from := int(in.off)
+	if from+int(in.n) > len(h) {
 		return false
 	}
 	x := valueOf(e.reg[in.dst:], words(8*int(in.n)))
 	if in.mask != 0 { // a part of the bytes
-		was := number(e.p.Frame.Bytes()[from : from+int(in.n)])
+		was := number(h[from : from+int(in.n)])
 		x = value{0, was.lo&in.mask | x.lo<<in.shift&^in.mask}
 		e.rec.Volatile |= ByRewrite
 	}
 	a := Action{kind: actWrite, width: in.n, base: uint8(in.src), off: int32(in.off), sums: in.flag, v: x}
 	write(e.p, &a)
 	e.rec.add(a)
+	e.look()
 	return true
 }
 
@@ -210,5 +201,6 @@ func (e *Evaluator) setOption(in *inst) bool {
 	}
 	a := Action{kind: actWrite, width: in.n, base: uint8(srcTransport), off: int32(off), sums: sumL4, v: value{0, x}}
 	write(e.p, &a)
+	e.look()
 	return true
 }
