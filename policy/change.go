@@ -139,7 +139,7 @@ func (c *compiler) natAddr(n *natCode, s *nft.NAT) (err error) {
 	if n.addr, err = c.take(2 * w); err != nil {
 		return err
 	}
-	if m, ok := s.Addr.(*nft.Map); ok && s.Interval {
+	if m, ok := s.Addr.(*nft.Map); ok { // its values may be ranges
 		n.last = n.addr + uint8(w)
 		return c.mapRange(m, n.addr)
 	}

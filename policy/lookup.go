@@ -31,22 +31,12 @@ func (e *Evaluator) lookup(s *set, in *inst) *elem {
 	return el
 }
 
-// member is `@set`, and `!= @set`: then the catch-all element lets the packet pass
-// that the set has, as in nft_lookup_eval.
+// member is `@set`, and `!= @set`.
 func (e *Evaluator) member(s *set, in *inst) bool {
-	el := e.found(s, in)
-	if in.flag&flagInvert != 0 {
-		if el == nil {
-			return true
-		}
-		el = nil
+	if in.flag&flagInvert == 0 {
+		return e.lookup(s, in) != nil
 	}
-	if el == nil {
-		if el = s.rest(e.snap.gen, e.p.Now); el == nil {
-			return false
-		}
-	}
-	return e.element(el)
+	return e.found(s, in) == nil && s.rest(e.snap.gen, e.p.Now) == nil
 }
 
 // element runs the statements of an element that was found.

@@ -23,6 +23,8 @@ func (r *run) mangle(m *nft.Mangle) bool {
 	switch key := m.Key.(type) {
 	case *nft.Payload:
 		return r.write(key, number(v))
+	case *nft.TCPOption:
+		return r.setOption(key, uint16(n))
 	case *nft.Meta:
 		switch key.Key {
 		case "mark":
@@ -66,6 +68,28 @@ func (r *run) write(key *nft.Payload, n *big.Int) bool {
 	if fault := f.View.Parse(f.Bytes()); fault != packet.FaultNone {
 		r.p.Fault = fault
 	}
+	return true
+}
+
+// setOption sets a field of a TCP option of two bytes; a segment size only becomes
+// smaller.
+func (r *run) setOption(key *nft.TCPOption, n uint16) bool {
+	b, at, ok := r.options()
+	if !ok {
+		return false
+	}
+	i, there := at[key.Kind]
+	if !there || i+key.Offset/8+2 > len(b) || key.Offset/8+2 > int(b[i+1]) {
+		return true
+	}
+	field := b[i+key.Offset/8:]
+	if key.Kind == 2 && binary.BigEndian.Uint16(field) <= n {
+		return true
+	}
+	v := r.p.Frame.View
+	before := transport(r.p.Frame, &v)
+	binary.BigEndian.PutUint16(field, n)
+	shift(r.p.Frame.Bytes()[v.L4+16:], before, transport(r.p.Frame, &v))
 	return true
 }
 

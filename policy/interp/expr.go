@@ -73,6 +73,12 @@ func (r *run) bytes(x nft.Expr) (string, bool) {
 		return e.tree.Data, true
 	case *nft.FIB:
 		return r.fib(x)
+	case *nft.TCPOption:
+		return r.option(x)
+	case *nft.Numgen:
+		n := r.w.counts[x]
+		r.w.counts[x]++
+		return word(uint64(n%x.Mod+x.Offset), x) // not Random
 	}
 	panic(fmt.Sprintf("can't compute %T", x))
 }
@@ -103,21 +109,16 @@ func (r *run) binary(x *nft.Binary) (string, bool) {
 
 // where is the first byte of a header, and where the packet ends; false: there is
 // no such header.
-func (r *run) where(base nft.Base) (from, to int, ok bool) {
-	f := r.p.Frame
-	v := &f.View
-	to = v.End
-	if r.family == nft.FamilyBridge || r.family == nft.FamilyNetdev {
-		to = f.Len()
-	}
+func (r *run) where(base nft.Base) (from, end int, ok bool) {
+	v := &r.p.Frame.View
 	switch base {
 	case nft.BaseNetwork:
-		return v.L3, to, true
+		return v.L3, r.last, true
 	case nft.BaseTransport:
-		return v.L4, to, v.Is(packet.ViewIP) && !v.Is(packet.ViewFragLater)
+		return v.L4, r.last, v.Is(packet.ViewIP) && !v.Is(packet.ViewFragLater)
 	case nft.BaseLink:
 	}
-	return 0, to, true
+	return 0, r.last, true
 }
 
 // payload reads bits of a header.
@@ -135,6 +136,57 @@ func (r *run) payload(x *nft.Payload) (string, bool) {
 	return text(n, x.Bytes()), true
 }
 
+// options are those of a TCP segment, each by its kind and where it begins.
+func (r *run) options() (b []byte, at map[uint8]int, ok bool) {
+	v := &r.p.Frame.View
+	if v.Proto != packet.ProtoTCP || !v.Is(packet.ViewHasL4) {
+		return nil, nil, false
+	}
+	b = r.p.Frame.Bytes()[v.L4:]
+	b = b[:4*int(b[12]>>4)]
+	at = map[uint8]int{}
+	for i := packet.TCPMinLen; i < len(b); {
+		n := 1
+		if b[i] > 1 {
+			if i+1 >= len(b) || b[i+1] < 2 || i+int(b[i+1]) > len(b) {
+				break
+			}
+			n = int(b[i+1])
+		}
+		if _, there := at[b[i]]; !there {
+			at[b[i]] = i
+		}
+		if b[i] == 0 {
+			break
+		}
+		i += n
+	}
+	return b, at, true
+}
+
+// option reads a field of a TCP option, of whole bytes.
+func (r *run) option(x *nft.TCPOption) (string, bool) {
+	b, at, ok := r.options()
+	if !ok {
+		return "", false
+	}
+	i, there := at[x.Kind]
+	if x.Field == "" {
+		if there {
+			return word(1, x)
+		}
+		return word(0, x)
+	}
+	n := 1
+	if there && b[i] > 1 {
+		n = int(b[i+1])
+	}
+	if !there || x.Offset/8+x.Bytes() > n {
+		return "", false
+	}
+	return string(b[i+x.Offset/8:][:x.Bytes()]), true
+}
+
 func name(s string) string { return s + strings.Repeat("\x00", 16-len(s)) }
 
 func (r *run) meta(x *nft.Meta) (string, bool) {
@@ -149,6 +201,9 @@ func (r *run) meta(x *nft.Meta) (string, bool) {
 	case "nfproto":
 		return word(uint64(r.family), x)
 	case "protocol":
+		if v.Tags > 1 { // the kernel takes off one of them
+			return word(uint64(v.TPID[1]), x)
+		}
 		return word(uint64(v.EtherType), x)
 	case "mark":
 		return word(uint64(p.Mark), x)
@@ -166,6 +221,11 @@ func (r *run) meta(x *nft.Meta) (string, bool) {
 		return name(p.In.String()), true
 	case "oifname":
 		return name(p.Out.String()), true
+	case "iiftype":
+		if p.In == nil {
+			return "", false
+		}
+		return word(uint64(p.In.Type), x)
 	case "iifgroup":
 		return group(p.In, x)
 	case "oifgroup":

@@ -22,7 +22,7 @@ type World struct {
 	rs     *nft.Ruleset
 	memory map[any]*memory // by node of the tree
 	sets   map[*nft.Set][]*element
-	anon   map[*nft.Set][]*element
+	counts map[*nft.Numgen]uint32
 }
 
 // element is one element of a set, live.
@@ -37,7 +37,7 @@ type element struct {
 
 // New makes a world.
 func New(rs *nft.Ruleset) *World {
-	w := &World{rs: rs, memory: map[any]*memory{}, sets: map[*nft.Set][]*element{}}
+	w := &World{rs: rs, memory: map[any]*memory{}, sets: map[*nft.Set][]*element{}, counts: map[*nft.Numgen]uint32{}}
 	for _, t := range rs.Tables {
 		for _, s := range t.Sets {
 			w.load(s)
@@ -148,11 +148,15 @@ func (w *World) NAT(p *policy.Packet, family nft.Family, hook nft.Hook) policy.V
 
 func (w *World) hook(p *policy.Packet, family nft.Family, hook nft.Hook, which func(*nft.Chain) bool) policy.Verdict {
 	var v policy.Verdict
+	end := p.Frame.View.End
+	if family == nft.FamilyBridge || family == nft.FamilyNetdev {
+		end = p.Frame.Len()
+	}
 	for _, b := range w.bases(family, hook) {
 		if !which(b.chain) {
 			continue
 		}
-		run := &run{w: w, p: p, family: family, table: b.table}
+		run := &run{w: w, p: p, family: family, table: b.table, last: end}
 		v = run.base(b.chain)
 		if v.Code != policy.Accept {
 			break
@@ -169,6 +173,7 @@ type run struct {
 	table  *nft.Table
 	chain  *nft.Chain
 	verd   policy.Verdict
+	last   int // end of the packet's bytes, whatever rules write into its header
 }
 
 // outcome is what a rule, or a chain, comes to.

@@ -65,13 +65,7 @@ func (r *run) remembers(s nft.Stmt) *memory {
 }
 
 // length is that of the packet from its network header on.
-func (r *run) length() int {
-	f := r.p.Frame
-	if r.family == nft.FamilyBridge || r.family == nft.FamilyNetdev {
-		return f.Len() - f.View.L3
-	}
-	return f.View.End - f.View.L3
-}
+func (r *run) length() int { return r.last - r.p.Frame.View.L3 }
 
 // object does what a named object does.
 func (r *run) object(s *nft.ObjectRef) bool {
@@ -205,13 +199,13 @@ func (r *run) inSet(m *nft.Match, s *nft.Set) bool {
 		return false
 	}
 	e, rest := r.find(s, key)
-	switch {
-	case m.Op == nft.Eq && e != nil:
-		return r.passes(e)
-	case m.Op == nft.Ne && e == nil:
-		return true
+	if e == nil {
+		e = rest
 	}
-	return rest != nil && r.passes(rest)
+	if m.Op == nft.Ne {
+		return e == nil
+	}
+	return e != nil && r.passes(e)
 }
 
 func (r *run) passes(e *element) bool {
