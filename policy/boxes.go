@@ -159,6 +159,25 @@ func (b *boxes) find1(key []uint64, gen uint64, now int64) *elem {
 	return nil
 }
 
+// first is an element in whose box the key is, and which is as is says.
+func (b *boxes) first(key []uint64, fields []field, is func(*elem) bool) *elem {
+	width := len(key)
+	for i := 0; i < len(b.nodes); {
+		n := &b.nodes[i]
+		if !inside(key, b.sides[2*width*i:2*width*(i+1)], fields) {
+			i = int(n.skip)
+			continue
+		}
+		for _, e := range b.elems[n.first : n.first+n.n] {
+			if is(e) {
+				return e
+			}
+		}
+		i++
+	}
+	return nil
+}
+
 // inside reports whether the key is in the box whose sides are given.
 func inside(key, sides []uint64, fields []field) bool {
 	width := len(key)

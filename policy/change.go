@@ -5,6 +5,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"sluice/policy/nft"
 )
@@ -15,14 +16,14 @@ func (c *compiler) mangle(m *nft.Mangle) error {
 	case *nft.Payload:
 		return c.write(key, m.Value)
 	case *nft.Meta:
-		id, ok := metaNames()[key.Key]
-		if !ok || id != metaMark && id != metaPriority && id != metaPktType && id != metaNFTrace {
+		id := metaNames()[key.Key]
+		if !slices.Contains([]metaKey{metaMark, metaPriority, metaPktType, metaNFTrace}, id) {
 			return fmt.Errorf("meta %s can't be set", key.Key)
 		}
 		return c.assign(inst{op: opSetMeta, aux: uint8(id), n: 1}, m.Value)
 	case *nft.CT:
-		id, ok := ctNames()[key.Key]
-		if !ok || id != ctKeyMark && id != ctKeyLabel {
+		id := ctNames()[key.Key]
+		if !slices.Contains([]ctKey{ctKeyMark, ctKeyLabel}, id) {
 			return fmt.Errorf("ct %s can't be set", key.Key)
 		}
 		return c.assign(inst{op: opSetCT, aux: uint8(id), n: uint8(words(int(key.Bits)))}, m.Value)

@@ -106,14 +106,10 @@ func (e *Engine) publish(s *stage) {
 
 // live finds the elements that packets have added and the transaction removes.
 func (s *stage) live(tables map[uint64]*tableRun, c *nft.Change) {
-	if c.Set == nil || c.Op != nft.ChangeDelete && c.Op != nft.ChangeFlush && c.Op != nft.ChangeReset {
+	set := changedSet(tables, c)
+	if set == nil {
 		return
 	}
-	t := tables[c.Table.Handle]
-	if t == nil || t.sets[c.Set.Name] == nil || !t.sets[c.Set.Name].set.dynamic || t.sets[c.Set.Name].set.ranges {
-		return
-	}
-	set := t.sets[c.Set.Name].set
 	gone := setChange{set: set}
 	take := func(e *elem) bool {
 		switch {
@@ -134,6 +130,21 @@ func (s *stage) live(tables map[uint64]*tableRun, c *nft.Change) {
 		}
 	}
 	s.elems = append(s.elems, gone)
+}
+
+// changedSet is the set that packets add to and of which the change takes elements.
+func changedSet(tables map[uint64]*tableRun, c *nft.Change) *set {
+	if c.Set == nil || c.Op != nft.ChangeDelete && c.Op != nft.ChangeFlush && c.Op != nft.ChangeReset {
+		return nil
+	}
+	t := tables[c.Table.Handle]
+	if t == nil || t.sets[c.Set.Name] == nil {
+		return nil
+	}
+	if s := t.sets[c.Set.Name].set; s.dynamic && !s.ranges {
+		return s
+	}
+	return nil
 }
 
 // Live reports whether a set has an element that a packet has added: what nft.Env
@@ -163,10 +174,10 @@ func (s *stage) table(was *tableRun, tree *nft.Table) (*tableRun, error) {
 		return nil, err
 	}
 	s.declare(t, was)
-	if err := s.sets(t, was); err != nil {
+	if err := s.sets(t); err != nil {
 		return nil, err
 	}
-	return t, s.chains(t, was)
+	return t, s.chains(t)
 }
 
 // objects takes over, or makes, the objects with names.
@@ -222,7 +233,7 @@ func (s *stage) declare(t, was *tableRun) {
 }
 
 // chains compiles the chains that aren't as they were.
-func (s *stage) chains(t, was *tableRun) error {
+func (s *stage) chains(t *tableRun) error {
 	for _, tree := range t.tree.Chains {
 		run := t.chains[tree.Name]
 		if run.tree == tree {
@@ -273,7 +284,7 @@ func rehooked(x, y *nft.Chain) bool {
 }
 
 // sets finds out what the sets gain and lose.
-func (s *stage) sets(t, was *tableRun) error {
+func (s *stage) sets(t *tableRun) error {
 	for _, tree := range t.tree.Sets {
 		run := t.sets[tree.Name]
 		if run.tree == tree {

@@ -47,7 +47,7 @@ func (s *set) arrive(a *arrival, gen uint64, now int64) *elem {
 	case e != nil:
 		return e
 	}
-	return s.begin(a, gen, now)
+	return s.begin(a, now)
 }
 
 // lively is the element of exactly that key.
@@ -68,7 +68,7 @@ func (a *arrival) life(timeout int64) int64 {
 
 // begin adds a new element.
 // +checklocks:s.mu
-func (s *set) begin(a *arrival, gen uint64, now int64) *elem {
+func (s *set) begin(a *arrival, now int64) *elem {
 	s.reclaim()
 	if s.size > 0 && s.n >= s.size {
 		s.expireSome(sweepWhenFull, now)

@@ -100,6 +100,7 @@ func familyIndex(f nft.Family) int {
 		return 2
 	case nft.FamilyBridge:
 		return 3
+	default:
 	}
 	return 4
 }

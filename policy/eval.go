@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"sluice/policy/nft"
@@ -157,61 +158,21 @@ func (e *Evaluator) base(b *baseChain) {
 }
 
 // run evaluates a base chain: in verd there is what becomes of the packet.
-func (e *Evaluator) run(c *code) {
-	pc := uint32(0)
-	base := c
-	for {
+func (e *Evaluator) run(base *code) {
+	c, pc := base, uint32(0)
+	for c != nil {
 		in := &c.insts[pc]
-		switch in.op {
-		case opMatch:
-			if e.match(c, in) {
-				pc++
-			} else {
-				pc += uint32(in.rest)
-			}
+		goesOn := false
+		switch {
+		case in.op == opMatch:
+			goesOn = e.match(c, in)
+		case in.op >= opVerdict:
+			c, pc = e.control(base, c, pc)
 			continue
-		case opVerdict:
-			v := verdict{kind: nft.VerdictKind(in.aux)}
-			if in.flag&flagOnly != 0 {
-				v.to = c.chains[in.arg]
-			}
-			next, nextPC, done := e.obey(c, pc, v)
-			if done {
-				return
-			}
-			c, pc = next, nextPC
-			continue
-		case opVMap:
-			el := e.lookup(c.sets[in.arg], in)
-			if el == nil {
-				pc += uint32(in.rest)
-				continue
-			}
-			next, nextPC, done := e.obey(c, pc, el.verdict)
-			if done {
-				return
-			}
-			c, pc = next, nextPC
-			continue
-		case opRuleEnd:
-			if e.p.Trace {
-				e.traceRule(c, pc, verdict{kind: nft.Continue})
-			}
-			pc++
-			continue
-		case opReject, opNAT:
-			e.terminal(c, pc, in)
-			return
-		case opEnd:
-			if e.depth == 0 {
-				e.policy(base)
-				return
-			}
-			e.depth--
-			c, pc = e.stack[e.depth].c, e.stack[e.depth].pc
-			continue
+		default:
+			goesOn = e.step(c, in)
 		}
-		if e.step(c, in) {
+		if goesOn {
 			pc++
 		} else {
 			pc += uint32(in.rest)
@@ -219,16 +180,49 @@ func (e *Evaluator) run(c *code) {
 	}
 }
 
-// obey does what a verdict says: where evaluation goes on, or that it is done.
-func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint32, done bool) {
+// control does an instruction that says where evaluation goes on: nowhere, if the
+// next code is nil.
+func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32) {
+	in := &c.insts[pc]
+	switch in.op {
+	case opVerdict:
+		v := verdict{kind: nft.VerdictKind(in.aux)}
+		if in.flag&flagOnly != 0 {
+			v.to = c.chains[in.arg]
+		}
+		return e.obey(c, pc, v)
+	case opVMap:
+		if el := e.lookup(c.sets[in.arg], in); el != nil {
+			return e.obey(c, pc, el.verdict)
+		}
+		return c, pc + uint32(in.rest)
+	case opRuleEnd:
+		if e.p.Trace {
+			e.traceRule(c, pc, verdict{kind: nft.Continue})
+		}
+		return c, pc + 1
+	case opReject, opNAT:
+		e.terminal(c, pc, in)
+	default: // opEnd
+		if e.depth > 0 {
+			e.depth--
+			return e.stack[e.depth].c, e.stack[e.depth].pc
+		}
+		e.policy(base)
+	}
+	return nil, 0
+}
+
+// obey does what a verdict says.
+func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
 	if e.p.Trace {
 		e.traceRule(c, pc, v)
 	}
 	switch v.kind {
 	case nft.Continue:
-		return c, pc + 1, false
+		return c, pc + 1
 	case nft.Return:
-		return c, uint32(len(c.insts) - 1), false // its opEnd
+		return c, uint32(len(c.insts) - 1) // its opEnd
 	case nft.Jump, nft.Goto:
 		return e.jump(c, pc, v)
 	case nft.Accept, nft.Drop, nft.QueueVerdict:
@@ -238,23 +232,23 @@ func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint
 		e.verd.Code = Drop
 	}
 	e.verd.Why = Evidence{c.table, c.chain, c.ruleAt(pc)}
-	return nil, 0, true
+	return nil, 0
 }
 
 // jump goes to another chain. Of one that isn't there, or too deep, nothing comes
 // to be loaded; a packet that meets one nevertheless is dropped.
-func (e *Evaluator) jump(c *code, pc uint32, v verdict) (next *code, nextPC uint32, done bool) {
+func (e *Evaluator) jump(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
 	to := v.to.at(e.snap.gen)
 	if to == nil || v.kind == nft.Jump && e.depth == maxDepth {
 		e.verd.Code = Drop
 		e.verd.Why = Evidence{c.table, c.chain, c.ruleAt(pc)}
-		return nil, 0, true
+		return nil, 0
 	}
 	if v.kind == nft.Jump {
 		e.stack[e.depth] = frame{c, pc + uint32(c.insts[pc].rest)}
 		e.depth++
 	}
-	return to, 0, false
+	return to, 0
 }
 
 // policy is what becomes of a packet that came to the end of the base chain.
@@ -274,17 +268,7 @@ func (e *Evaluator) policy(c *code) {
 func (e *Evaluator) step(c *code, in *inst) bool {
 	switch in.op {
 	case opLoad, opLoadBig:
-		v, ok := e.load(c, in)
-		switch {
-		case !ok:
-			return false
-		case in.op == opLoadBig:
-			e.reg[in.dst], e.reg[in.dst+1] = v.hi, v.lo
-		case in.mask != 0:
-			e.reg[in.dst] = v.lo & in.mask
-		default:
-			e.reg[in.dst] = v.lo
-		}
+		return e.fetch(c, in)
 	case opMatchBig:
 		return e.matchBig(c, in)
 	case opLookup:
@@ -300,6 +284,21 @@ func (e *Evaluator) step(c *code, in *inst) bool {
 		return e.dynamic(&c.dyns[in.arg])
 	default:
 		return e.effect(c, in)
+	}
+}
+
+// fetch loads a register.
+func (e *Evaluator) fetch(c *code, in *inst) bool {
+	v, ok := e.load(c, in)
+	switch {
+	case !ok:
+		return false
+	case in.op == opLoadBig:
+		e.reg[in.dst], e.reg[in.dst+1] = v.hi, v.lo
+	case in.mask != 0:
+		e.reg[in.dst] = v.lo & in.mask
+	default:
+		e.reg[in.dst] = v.lo
 	}
 	return true
 }
@@ -323,6 +322,7 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 		if !e.p.Tracked {
 			e.p.NoTrack = true
 		}
+	default:
 	}
 	return true
 }
@@ -364,27 +364,35 @@ func (in *inst) test(x uint64) bool {
 		return in.imm <= x && x <= in.mask
 	case cmpOut:
 		return x < in.imm || in.mask < x
-	}
-	x &= in.mask
-	switch in.cmp {
-	case cmpEq:
-		return x == in.imm
-	case cmpNe:
-		return x != in.imm
-	case cmpLt:
-		return x < in.imm
-	case cmpGt:
-		return x > in.imm
-	case cmpLe:
-		return x <= in.imm
-	case cmpGe:
-		return x >= in.imm
 	case cmpAny:
-		return x&in.imm != 0
+		return x&in.mask&in.imm != 0
 	case cmpNone:
-		return x&in.imm == 0
+		return x&in.mask&in.imm == 0
+	case cmpEq:
+		return x&in.mask == in.imm
+	case cmpNe:
+		return x&in.mask != in.imm
+	default:
+		return in.cmp.says(cmp.Compare(x&in.mask, in.imm))
 	}
-	return false
+}
+
+// says is what the comparison makes of what cmp.Compare says.
+func (c comparison) says(order int) bool {
+	switch c {
+	case cmpEq:
+		return order == 0
+	case cmpNe:
+		return order != 0
+	case cmpLt:
+		return order < 0
+	case cmpGt:
+		return order > 0
+	case cmpLe:
+		return order <= 0
+	default: // cmpGe
+		return order >= 0
+	}
 }
 
 // matchBig is opMatch for more than 64 bits.
@@ -398,27 +406,11 @@ func (e *Evaluator) matchBig(c *code, in *inst) bool {
 	case cmpIn, cmpOut:
 		within := !x.less(imm) && !mask.less(x)
 		return within == (in.cmp == cmpIn)
+	case cmpAny, cmpNone:
+		return x.and(mask).and(imm).zero() == (in.cmp == cmpNone)
+	default:
+		return in.cmp.says(x.and(mask).compare(imm))
 	}
-	x = x.and(mask)
-	switch in.cmp {
-	case cmpEq:
-		return x == imm
-	case cmpNe:
-		return x != imm
-	case cmpLt:
-		return x.less(imm)
-	case cmpGt:
-		return imm.less(x)
-	case cmpLe:
-		return !imm.less(x)
-	case cmpGe:
-		return !x.less(imm)
-	case cmpAny:
-		return !x.and(imm).zero()
-	case cmpNone:
-		return x.and(imm).zero()
-	}
-	return false
 }
 
 // bits is an operation on bits of two registers.

@@ -236,8 +236,6 @@ func (c *compiler) hash(x *nft.Hash, to uint8) error {
 // exprSpec is the type of an expression.
 func exprSpec(x nft.Expr) (nft.Spec, error) {
 	switch x := x.(type) {
-	case *nft.Value:
-		return x.Spec, nil
 	case *nft.Payload:
 		return x.Spec, nil
 	case *nft.Meta:
@@ -253,6 +251,15 @@ func exprSpec(x nft.Expr) (nft.Spec, error) {
 	case *nft.FIB:
 		return x.Spec, nil
 	case *nft.RT:
+		return x.Spec, nil
+	}
+	return computedSpec(x)
+}
+
+// computedSpec is that of one that doesn't come from the packet.
+func computedSpec(x nft.Expr) (nft.Spec, error) {
+	switch x := x.(type) {
+	case *nft.Value:
 		return x.Spec, nil
 	case *nft.Numgen:
 		return x.Spec, nil

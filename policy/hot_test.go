@@ -296,6 +296,7 @@ func BenchmarkSets(b *testing.B) {
 }
 
 func benchmarkForward(b *testing.B, e *Engine) {
+	b.Helper()
 	ev := e.Evaluator()
 	var r Record
 	p := Packet{Frame: pt.Frame(pt.TCP4(pt.Packet{DstPort: 80})), Now: 1}

@@ -15,23 +15,23 @@ const (
 	opLoad     op = iota // reg[dst] = source, under mask if there is one
 	opLoadBig            // reg[dst], reg[dst+1] = source
 	opMatch              // goes on if source, under mask, is as cmp says of imm: of up to 64 bits
-	opMatchBig           // the same of 128 bits; arg: consts of mask, imm and the range's end
+	opMatchBig           // the same of 128 bits; arg: consts of the mask, or the range's end, and of imm
 	opLookup             // reg[dst:] is in set arg; not: inverted
 	opMap                // reg[aux] = what set arg has for reg[dst:]
-	opVMap               // the verdict that set arg has for reg[dst:]
-	opBits               // reg[dst] = reg[dst] bits reg[aux]; of two registers with wide
+	opBits               // reg[dst] = reg[dst] flag reg[aux], of n registers
 	opState              // state arg lets the packet pass, or not
 	opObject             // the object that set arg has for reg[dst:] does
-	opDynamic            // dynamics[arg]
-	opVerdict            // ends the rule
-	opReject
-	opNAT
+	opDynamic            // dyns[arg]
 	opLog
 	opSetMeta // aux: which; reg[dst]
 	opSetCT
 	opWrite // bytes of a header; reg[dst]
 	opSetOption
 	opNotrack
+	opVerdict // from here on they say where evaluation goes on
+	opVMap    // the verdict that set arg has for reg[dst:]
+	opReject
+	opNAT
 	opRuleEnd // of a rule without a verdict
 	opEnd     // of the chain
 )
@@ -127,7 +127,6 @@ type code struct {
 	fibs   []*nft.FIB
 	rts    []*nft.RT
 	logs   []*nft.Log
-	maps   []mapCode
 }
 
 // ruleCode is where a rule begins.
@@ -158,16 +157,10 @@ type natCode struct {
 	v6         bool
 }
 
-// mapCode is where a map's value goes.
-type mapCode struct {
-	set  *set
-	last bool // ends of ranges, too, behind the values
-}
-
 type hashCode struct {
-	from, n uint8 // registers; their bytes are hashed
-	fields  []field
-	seed    uint32
+	from   uint8 // register; the bytes from there on are hashed
+	fields []field
+	seed   uint32
 }
 
 // verdict is a verdict in a program.

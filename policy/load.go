@@ -21,6 +21,7 @@ func (e *Evaluator) load(c *code, in *inst) (value, bool) {
 		return valueOf(e.reg[in.aux:], int(in.n)).shr(uint(in.shift)), true
 	case srcCT:
 		return e.ct(in)
+	default:
 	}
 	return e.loadRare(c, in)
 }
@@ -45,6 +46,7 @@ func (e *Evaluator) loadRare(c *code, in *inst) (value, bool) {
 		return e.hash(&c.hashes[in.arg], in), true
 	case srcSymhash:
 		return value{0, uint64(reciprocal(e.symhash(), uint32(in.imm))) + in.imm>>32}, true
+	default:
 	}
 	return value{}, false
 }
@@ -108,31 +110,35 @@ const (
 )
 
 // keyedFlags says of a field which kinds of packets have it in the flow's key.
-func (in *inst) keyedFlags() (flags uint8) {
+func (in *inst) keyedFlags() uint8 {
 	if int(in.off)+int(in.n) > 64 {
 		return 0
 	}
 	span := (uint64(1)<<in.n - 1) << in.off
-	within := func(key uint64, flag uint8) {
+	within := func(key uint64, flag uint8) uint8 {
 		if span&^key == 0 {
-			flags |= flag
+			return flag
 		}
+		return 0
 	}
 	switch in.src {
 	case srcLink:
-		within(keyedLink, flagKeyedLink)
-	case srcNetwork:
-		within(keyed4, flagKeyed4)
-		within(keyed6, flagKeyed6)
-		if in.off == 6 && in.n == 2 && in.op == opMatch && in.cmp < cmpIn && in.mask<<in.shift&^0x3fff == 0 {
-			flags |= flagKeyed4 // none of them is a fragment
-		}
-		if in.off == 0 && in.n == 1 && in.shift >= 4 {
-			flags |= flagKeyed6 // the version
-		}
+		return within(keyedLink, flagKeyedLink)
 	case srcTransport:
-		within(keyedPorts, flagKeyedPorts)
-		within(keyedICMP, flagKeyedICMP)
+		return within(keyedPorts, flagKeyedPorts) | within(keyedICMP, flagKeyedICMP)
+	default:
+		return within(keyed4, flagKeyed4) | within(keyed6, flagKeyed6) | in.constant()
+	}
+}
+
+// constant says of a field of the network header whether all packets that a flow cache
+// takes have the same in it: the fragment's offset of IPv4, and the version.
+func (in *inst) constant() (flags uint8) {
+	if in.off == 6 && in.n == 2 && in.op == opMatch && in.cmp < cmpIn && in.mask<<in.shift&^0x3fff == 0 {
+		flags |= flagKeyed4
+	}
+	if in.off == 0 && in.n == 1 && in.shift >= 4 {
+		flags |= flagKeyed6
 	}
 	return flags
 }
@@ -216,6 +222,7 @@ func (e *Evaluator) ct(in *inst) (value, bool) {
 		l := ctLabel(p)
 		e.once(actLabel, l)
 		return l, true
+	default:
 	}
 	return e.ctTuple(in, key)
 }
@@ -230,25 +237,29 @@ func (e *Evaluator) once(kind actionKind, v value) {
 	e.rec.add(Action{kind: kind, v: v})
 }
 
+// tupleOf is the tuple of one direction of the connection, by default the packet's.
+func (p *Packet) tupleOf(want nft.Dir) conntrack.Tuple {
+	dir := p.Dir
+	switch want {
+	case nft.DirOriginal:
+		dir = conntrack.Original
+	case nft.DirReply:
+		dir = conntrack.Reply
+	case nft.DirNone:
+	}
+	switch {
+	case !pending(p):
+		return p.Conn.Tuple(dir)
+	case dir == conntrack.Original:
+		return p.Pending.Original
+	}
+	return p.Pending.Reply
+}
+
 // ctTuple reads the keys that have a direction.
 func (e *Evaluator) ctTuple(in *inst, key ctKey) (value, bool) {
 	p := e.p
-	dir := conntrack.Original
-	switch {
-	case nft.Dir(in.flag) == nft.DirReply:
-		dir = conntrack.Reply
-	case nft.Dir(in.flag) == nft.DirNone:
-		dir = p.Dir
-	}
-	var t conntrack.Tuple
-	switch {
-	case pending(p) && dir == conntrack.Original:
-		t = p.Pending.Original
-	case pending(p):
-		t = p.Pending.Reply
-	default:
-		t = p.Conn.Tuple(dir)
-	}
+	t := p.tupleOf(nft.Dir(in.flag))
 	switch key {
 	case ctKeySaddr:
 		return addrValue(t.Src, in.n)
@@ -267,6 +278,7 @@ func (e *Evaluator) ctTuple(in *inst, key ctKey) (value, bool) {
 			return value{0, uint64(p.Pending.Zone)}, true
 		}
 		return value{0, uint64(p.Conn.Zone())}, true
+	default:
 	}
 	return e.ctAccount(in, key)
 }
@@ -296,6 +308,7 @@ func (e *Evaluator) ctAccount(in *inst, key ctKey) (value, bool) {
 		return value{0, uint64(en.Timeout) * 1000}, true
 	case ctKeyID:
 		return value{0, uint64(en.ID)}, true
+	default:
 	}
 	return value{}, false
 }

@@ -118,6 +118,7 @@ func (e *Evaluator) meta(in *inst) (value, bool) {
 		return p.Out.bridge()
 	case metaNFTrace:
 		return value{0, bit(p.Trace)}, true
+	default:
 	}
 	return e.metaVolatile(in)
 }
@@ -154,6 +155,7 @@ func (d *Device) ask(key metaKey) (value, bool) {
 		return value{0, uint64(d.Group)}, true
 	case metaIIFKind:
 		return d.kind, true
+	default:
 	}
 	return value{}, false // it is no slave of a VRF
 }
@@ -184,6 +186,7 @@ func (e *Evaluator) metaVolatile(in *inst) (value, bool) {
 	case metaRandom:
 		e.rec.Volatile |= ByRandom
 		return value{0, e.draw() >> 32}, true
+	default:
 	}
 	e.rec.Volatile |= ByTime
 	const day = 24 * 3600
@@ -195,6 +198,7 @@ func (e *Evaluator) metaVolatile(in *inst) (value, bool) {
 	case metaDay: // 1 January 1970 was a Thursday
 		local := p.Wall/second + int64(p.Zone)
 		return value{0, uint64(local/day+int64(time.Thursday)) % 7}, true
+	default:
 	}
 	return value{}, false
 }

@@ -4,7 +4,6 @@ package policy
 
 import (
 	"sluice/conntrack"
-	"sluice/packet"
 )
 
 // Volatile says what a verdict rested upon that the next packet of the flow may
@@ -139,6 +138,7 @@ func (a *Action) holds(p *Packet) bool {
 		return uint64(ctStatus(p)) == a.v.lo
 	case actLabel:
 		return ctLabel(p) == a.v
+	default:
 	}
 	return true
 }
@@ -166,6 +166,7 @@ func (a *Action) do(p *Packet, n, bytes uint64) {
 		p.PktType = uint8(a.v.lo)
 	case actWrite:
 		write(p, a)
+	default:
 	}
 }
 
@@ -245,7 +246,3 @@ func ctStatus(p *Packet) conntrack.Status {
 	}
 	return p.Conn.Status()
 }
-
-// length is what a packet counts for: its IP packet, or from the Ethernet header on
-// where nothing else is known.
-func length(f *packet.Frame) int { return f.View.End - f.View.L3 }

@@ -33,6 +33,7 @@ func (e *Evaluator) setMeta(in *inst) {
 		if p.Trace {
 			e.rec.Volatile |= ByTrace
 		}
+	default:
 	}
 }
 
@@ -51,6 +52,7 @@ func (e *Evaluator) setCT(in *inst) bool {
 		v = v.or(ctLabel(p)) // the kernel sets bits, and clears none
 		setCTLabel(p, v)
 		e.rec.add(Action{kind: actSetLabel, v: v})
+	default:
 	}
 	return true
 }
@@ -86,6 +88,7 @@ func write(p *Packet, a *Action) {
 		from += v.L3
 	case srcTransport:
 		from += v.L4
+	default:
 	}
 	to := from + int(a.width)
 	if to > len(b) {
@@ -109,35 +112,37 @@ func followL4(f *packet.Frame, a *Action, d uint16) {
 	if a.sums&(sumL4|sumPseudo) == 0 || !v.Is(packet.ViewIP) || v.Is(packet.ViewFragLater) {
 		return
 	}
-	at := 0
 	h := f.Bytes()[v.L4:v.End]
-	switch v.Proto {
-	case packet.ProtoTCP:
-		at = 16
-	case packet.ProtoUDP:
-		if at = 6; len(h) >= packet.UDPLen && h[6]|h[7] == 0 && a.sums&sumPseudo != 0 {
-			return // it has none
-		}
-	case packet.ProtoICMPv6:
-		at = 2
-	case packet.ProtoICMP:
-		if at = 2; a.sums&sumPseudo != 0 {
-			return
-		}
-	default:
+	pseudo := a.sums&sumPseudo != 0
+	at := sumPlace(v.Proto, pseudo)
+	if at < 0 || at+2 > len(h) || pseudo && v.Proto == packet.ProtoUDP && h[at]|h[at+1] == 0 { // it has none
 		return
 	}
-	if at+2 > len(h) {
-		return
-	}
-	partial := f.Vnet.NeedsCsum() && int(f.Vnet.CsumStart) == v.L4
-	switch {
+	switch partial := f.Vnet.NeedsCsum() && int(f.Vnet.CsumStart) == v.L4; {
 	case !partial:
 		follow(h[at:], d)
-	case a.sums&sumPseudo != 0: // the sum of the pseudo-header stands there, not its complement
+	case pseudo: // the sum of the pseudo-header stands there, not its complement
 		x := add(binary.BigEndian.Uint16(h[at:]), d)
 		binary.BigEndian.PutUint16(h[at:], x)
 	}
+}
+
+// sumPlace is where the checksum of a protocol is, -1 if it has none, or none that is
+// over a pseudo-header.
+func sumPlace(proto uint8, pseudo bool) int {
+	switch proto {
+	case packet.ProtoTCP:
+		return 16
+	case packet.ProtoUDP:
+		return 6
+	case packet.ProtoICMPv6:
+		return 2
+	case packet.ProtoICMP:
+		if !pseudo {
+			return 2
+		}
+	}
+	return -1
 }
 
 // reparse lets the view say what now is in the frame.

@@ -146,28 +146,37 @@ func (s *set) restore(t *tableRun, x *SavedElement, gen uint64, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.lively(unpack(string(raw), s.fields, s.width), gen, now)
-	if e == nil {
-		if !x.Dynamic || !s.dynamic {
-			return
-		}
-		a := arrival{
-			key: unpack(string(raw), s.fields, s.width), data: unpack(string(data), s.dfields, s.dwidth),
-			verdict: verdict{kind: x.Verdict}, timeout: x.Timeout, lasts: x.Expires, specs: x.Specs, stmts: s.stmts,
-		}
-		if x.Chain != "" {
-			if a.verdict.to, err = t.chain(x.Chain); err != nil {
-				return
-			}
-		}
-		if e = s.begin(&a, gen, now); e == nil {
-			return
-		}
-	} else if x.Expires != 0 {
+	switch {
+	case e == nil:
+		e = s.revive(t, x, raw, data, now)
+	case x.Expires != 0:
 		e.expires.Store(now + x.Expires)
+	}
+	if e == nil {
+		return
 	}
 	for i := range min(len(e.states), len(x.States)) {
 		e.states[i].restore(&x.States[i], now)
 	}
+}
+
+// revive adds an element that a packet had added; nil if it can't.
+// +checklocks:s.mu
+func (s *set) revive(t *tableRun, x *SavedElement, key, data []byte, now int64) *elem {
+	if !x.Dynamic || !s.dynamic {
+		return nil
+	}
+	a := arrival{
+		key: unpack(string(key), s.fields, s.width), data: unpack(string(data), s.dfields, s.dwidth),
+		verdict: verdict{kind: x.Verdict}, timeout: x.Timeout, lasts: x.Expires, specs: x.Specs, stmts: s.stmts,
+	}
+	if x.Chain != "" {
+		var err error
+		if a.verdict.to, err = t.chain(x.Chain); err != nil {
+			return nil
+		}
+	}
+	return s.begin(&a, now)
 }
 
 func packedLen(fields []field) (n int) {

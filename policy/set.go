@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"sync"
@@ -121,27 +122,21 @@ func (s *set) rest(gen uint64, now int64) *elem {
 
 // exact is the element with just that key, of which ranges are not looked into.
 func (s *set) exact(key, end []uint64, gen uint64) *elem {
-	if !s.ranges {
-		for e := s.table.Load().bucket(hashKey(s.seed, key)).Load(); e != nil; e = e.next[s.table.Load().which].Load() {
-			if e.born <= gen && gen < e.died.Load() && slices.Equal(e.key, key) {
+	is := func(e *elem) bool {
+		return e.born <= gen && gen < e.died.Load() && slices.Equal(e.key, key) && (!s.ranges || slices.Equal(e.upper(), end))
+	}
+	if s.ranges {
+		for _, b := range *s.boxes.Load() {
+			if e := b.first(key, s.fields, is); e != nil {
 				return e
 			}
 		}
 		return nil
 	}
-	for _, b := range *s.boxes.Load() {
-		for i := 0; i < len(b.nodes); {
-			n := &b.nodes[i]
-			if !inside(key, b.sides[2*s.width*i:2*s.width*(i+1)], s.fields) {
-				i = int(n.skip)
-				continue
-			}
-			for _, e := range b.elems[n.first : n.first+n.n] {
-				if e.born <= gen && gen < e.died.Load() && slices.Equal(e.key, key) && slices.Equal(e.upper(), end) {
-					return e
-				}
-			}
-			i++
+	t := s.table.Load()
+	for e := t.bucket(hashKey(s.seed, key)).Load(); e != nil; e = e.next[t.which].Load() {
+		if is(e) {
+			return e
 		}
 	}
 	return nil
@@ -332,29 +327,36 @@ func (b *boxes) rotten() bool { return 2*b.dead >= len(b.elems) }
 
 // each goes through the elements that exist for gen.
 func (s *set) each(gen uint64, now int64, yield func(*elem) bool) {
-	if all := s.other.Load(); all != nil {
-		for _, e := range *all {
-			if e.visible(gen, now) && !yield(e) {
-				return
-			}
+	for e := range s.all() {
+		if e.visible(gen, now) && !yield(e) {
+			return
 		}
 	}
-	if s.ranges {
-		for _, b := range *s.boxes.Load() {
-			for _, e := range b.elems {
-				if e.visible(gen, now) && !yield(e) {
+}
+
+// all goes through all elements that are there, those too that nobody sees.
+func (s *set) all() iter.Seq[*elem] {
+	return func(yield func(*elem) bool) {
+		if all := s.other.Load(); all != nil && !eachOf(*all, yield) {
+			return
+		}
+		if s.ranges {
+			for _, b := range *s.boxes.Load() {
+				if !eachOf(b.elems, yield) {
 					return
 				}
 			}
+			return
 		}
-		return
+		s.table.Load().walk(yield)
 	}
-	t := s.table.Load()
-	for i := range t.buckets {
-		for e := t.buckets[i].Load(); e != nil; e = e.next[t.which].Load() {
-			if e.visible(gen, now) && !yield(e) {
-				return
-			}
+}
+
+func eachOf(all []*elem, yield func(*elem) bool) bool {
+	for _, e := range all {
+		if !yield(e) {
+			return false
 		}
 	}
+	return true
 }

@@ -31,10 +31,11 @@ type world struct {
 	gen  uint64
 }
 
-func newWorld(t testing.TB, tree *nft.Set) *world {
+func newWorld(tb testing.TB, tree *nft.Set) *world {
+	tb.Helper()
 	e := New([2]uint64{1, 2})
 	tree.Name, tree.Handle = "s", 1
-	w := &world{t: t, e: e, tree: tree, ev: e.Evaluator()}
+	w := &world{t: tb, e: e, tree: tree, ev: e.Evaluator()}
 	w.commit(tree)
 	return w
 }

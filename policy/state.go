@@ -138,10 +138,6 @@ func (s *state) take(n int, now int64) bool {
 	}
 }
 
-// cacheable reports whether a packet that has passed the statement says what
-// becomes of the next one.
-func (s *state) cacheable() bool { return s.Kind == CounterState || s.Kind == LastState }
-
 // StateValue is what a statement remembers, for a listing and for a restart.
 type StateValue struct {
 	Kind           StateKind

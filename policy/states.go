@@ -5,6 +5,7 @@ package policy
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -138,9 +139,7 @@ func (e *Engine) States(now int64) *States {
 
 // gather adds the rule's states, also those of its anonymous chains.
 func (r *ruleRun) gather(to map[nft.Stmt]*state) {
-	for stmt, st := range r.states {
-		to[stmt] = st
-	}
+	maps.Copy(to, r.states)
 	for _, inner := range r.inner {
 		inner.gather(to)
 	}

@@ -48,17 +48,27 @@ func (t *table) link(e *elem) {
 }
 
 // unlink takes an element out. Its own link stays, for those who stand on it.
-func (t *table) unlink(e *elem) bool {
+func (t *table) unlink(e *elem) {
 	at := t.bucket(e.hash)
 	for x := at.Load(); x != nil; x = at.Load() {
 		if x == e {
 			at.Store(e.next[t.which].Load())
 			t.n--
-			return true
+			return
 		}
 		at = &x.next[t.which]
 	}
-	return false
+}
+
+// walk goes through all that is linked.
+func (t *table) walk(yield func(*elem) bool) {
+	for i := range t.buckets {
+		for e := t.buckets[i].Load(); e != nil; e = e.next[t.which].Load() {
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // grown is a table for n elements with all that this one has.

@@ -162,7 +162,9 @@ func tcpFlags(x byte) string {
 	return fmt.Sprintf("0x%x", x)
 }
 
-func ecnName(x uint8) string { return [...]string{"not-ect", "ect1", "ect0", "ce"}[x&3] }
+func ecnName(x uint8) string {
+	return [...]string{"not-ect", "ect1", "ect0", "ce"}[x&3] //nolint:misspell // RFC 3168 calls it so
+}
 
 func dscpName(x uint8) string {
 	switch {

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 )
@@ -13,6 +14,10 @@ import (
 type value struct{ hi, lo uint64 }
 
 func (v value) less(w value) bool { return v.hi < w.hi || v.hi == w.hi && v.lo < w.lo }
+
+func (v value) compare(w value) int {
+	return cmp.Or(cmp.Compare(v.hi, w.hi), cmp.Compare(v.lo, w.lo))
+}
 
 func (v value) and(w value) value { return value{v.hi & w.hi, v.lo & w.lo} }
 func (v value) or(w value) value  { return value{v.hi | w.hi, v.lo | w.lo} }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/big"
 	"net/netip"
+	"slices"
 
 	"sluice/packet"
 	"sluice/policy"
@@ -26,27 +27,32 @@ func (r *run) mangle(m *nft.Mangle) bool {
 	case *nft.TCPOption:
 		return r.setOption(key, uint16(n))
 	case *nft.Meta:
-		switch key.Key {
-		case "mark":
-			p.Mark = uint32(n)
-		case "priority":
-			p.Priority = uint32(n)
-		case "pkttype":
-			p.PktType = uint8(n)
-		case "nftrace":
-			p.Trace = n != 0
-		}
+		r.setMeta(key.Key, n)
 	case *nft.CT:
-		if _, ok := original(p); !ok || key.Key != "mark" {
-			return true
-		}
-		if p.Pending != nil && p.Pending.Active() {
+		_, ok := original(p)
+		fresh := p.Pending != nil && p.Pending.Active()
+		switch {
+		case !ok || key.Key != "mark":
+		case fresh:
 			p.Pending.Mark = uint32(n)
-		} else {
+		default:
 			p.Conn.SetMark(uint32(n))
 		}
 	}
 	return true
+}
+
+func (r *run) setMeta(key string, n uint64) {
+	switch key {
+	case "mark":
+		r.p.Mark = uint32(n)
+	case "priority":
+		r.p.Priority = uint32(n)
+	case "pkttype":
+		r.p.PktType = uint8(n)
+	case "nftrace":
+		r.p.Trace = n != 0
+	}
 }
 
 // write sets bits of a header, and what the checksums are over.
@@ -136,19 +142,19 @@ func place(v *packet.View) int {
 func (r *run) sums(key *nft.Payload, v *packet.View, before [2]uint16) {
 	b := r.p.Frame.Bytes()
 	pseudo := (key.Proto == "ip" || key.Proto == "ip6") && (key.Field == "saddr" || key.Field == "daddr")
+	inside := slices.Contains([]string{"tcp", "udp", "icmp", "icmpv6"}, key.Proto)
 	if key.Proto == "ip" && v.Is(packet.ViewIPv4) {
 		shift(b[v.L3+10:], before[0], header(r.p.Frame, v))
 	}
-	inside := key.Proto == "tcp" || key.Proto == "udp" || key.Proto == "icmp" || key.Proto == "icmpv6"
 	at := place(v)
 	if !pseudo && !inside || at < 0 || v.Is(packet.ViewFragLater) || v.L4+at+2 > v.End {
 		return
 	}
-	none := v.Proto == packet.ProtoUDP && b[v.L4+6]|b[v.L4+7] == 0
-	if pseudo && none {
+	field := b[v.L4+at:]
+	if pseudo && v.Proto == packet.ProtoUDP && field[0]|field[1] == 0 { // it has none
 		return
 	}
-	shift(b[v.L4+at:], before[1], transport(r.p.Frame, v))
+	shift(field, before[1], transport(r.p.Frame, v))
 }
 
 // shift adds to a checksum what its sum changed by.

@@ -48,15 +48,7 @@ func (r *run) bytes(x nft.Expr) (string, bool) {
 	case *nft.Value:
 		return x.Data, true
 	case *nft.Concat:
-		all := ""
-		for _, part := range x.Parts {
-			s, ok := r.bytes(part)
-			if !ok {
-				return "", false
-			}
-			all += s
-		}
-		return all, true
+		return r.concat(x)
 	case *nft.Payload:
 		return r.payload(x)
 	case *nft.Meta:
@@ -81,6 +73,19 @@ func (r *run) bytes(x nft.Expr) (string, bool) {
 		return word(uint64(n%x.Mod+x.Offset), x) // not Random
 	}
 	panic(fmt.Sprintf("can't compute %T", x))
+}
+
+// concat is several values side by side.
+func (r *run) concat(x *nft.Concat) (string, bool) {
+	var all strings.Builder
+	for _, part := range x.Parts {
+		s, ok := r.bytes(part)
+		if !ok {
+			return "", false
+		}
+		all.WriteString(s)
+	}
+	return all.String(), true
 }
 
 func (r *run) binary(x *nft.Binary) (string, bool) {
@@ -213,6 +218,14 @@ func (r *run) meta(x *nft.Meta) (string, bool) {
 		return word(uint64(p.PktType), x)
 	case "length":
 		return word(uint64(r.length()), x)
+	}
+	return r.metaDevice(x)
+}
+
+// metaDevice is what is known of the packet's devices.
+func (r *run) metaDevice(x *nft.Meta) (string, bool) {
+	p := r.p
+	switch x.Key {
 	case "iif":
 		return device(p.In, x)
 	case "oif":
@@ -307,24 +320,7 @@ func state(p *policy.Packet) uint64 {
 }
 
 func (r *run) tuple(x *nft.CT) (string, bool) {
-	p := r.p
-	dir := p.Dir
-	switch x.Dir {
-	case nft.DirOriginal:
-		dir = conntrack.Original
-	case nft.DirReply:
-		dir = conntrack.Reply
-	case nft.DirNone:
-	}
-	var t conntrack.Tuple
-	switch {
-	case p.Pending != nil && p.Pending.Active() && dir == conntrack.Original:
-		t = p.Pending.Original
-	case p.Pending != nil && p.Pending.Active():
-		t = p.Pending.Reply
-	default:
-		t = p.Conn.Tuple(dir)
-	}
+	t := r.direction(x.Dir)
 	switch x.Key {
 	case "saddr":
 		return addr(t.Src, x)
@@ -343,6 +339,25 @@ func (r *run) tuple(x *nft.CT) (string, bool) {
 		return word(10, x)
 	}
 	panic("no ct " + x.Key)
+}
+
+// direction is the tuple of a direction, by default the packet's.
+func (r *run) direction(dir nft.Dir) conntrack.Tuple {
+	p := r.p
+	original := p.Dir == conntrack.Original
+	if dir != nft.DirNone {
+		original = dir == nft.DirOriginal
+	}
+	fresh := p.Pending != nil && p.Pending.Active()
+	switch {
+	case fresh && original:
+		return p.Pending.Original
+	case fresh:
+		return p.Pending.Reply
+	case original:
+		return p.Conn.Tuple(conntrack.Original)
+	}
+	return p.Conn.Tuple(conntrack.Reply)
 }
 
 func addr(a netip.Addr, x nft.Expr) (string, bool) {

@@ -171,7 +171,6 @@ type run struct {
 	p      *policy.Packet
 	family nft.Family
 	table  *nft.Table
-	chain  *nft.Chain
 	verd   policy.Verdict
 	last   int // end of the packet's bytes, whatever rules write into its header
 }

@@ -99,6 +99,7 @@ func (r *run) matches(m *nft.Match) bool {
 		return r.equal(m.Left, left, m.Right)
 	case nft.Ne:
 		return !r.equal(m.Left, left, m.Right)
+	default:
 	}
 	right := m.Right.(*nft.Value).Data
 	x, y := number(left), number(right)
@@ -115,6 +116,7 @@ func (r *run) matches(m *nft.Match) bool {
 		return new(big.Int).And(x, y).Sign() != 0
 	case nft.NoBit:
 		return new(big.Int).And(x, y).Sign() == 0
+	default:
 	}
 	panic("no such comparison")
 }
