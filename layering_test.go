@@ -100,6 +100,20 @@ func layers() map[string]edges {
 			"packet":    "it rewrites frames",
 			"trace":     "its verdict carries the drop reason",
 		},
+		"policy": {
+			"policy/nft": "its rulesets are what it evaluates",
+			"conntrack":  "rules ask of a packet's connection, and mark it",
+			"packet":     "it reads frames, and rewrites them",
+		},
+		// The oracle of policy's tests.
+		"policy/interp": {
+			"policy":     "its packets and verdicts are the engine's",
+			"policy/nft": "it walks the tree",
+			"conntrack":  "as policy",
+			"packet":     "as policy",
+			"flow":       "its tests remember decisions as the flow cache does",
+		},
+
 		"natspec": {
 			"nat":       "its rules are what the words mean",
 			"conntrack": "options of conntrack(8) choose connections",
