@@ -54,6 +54,8 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		67: "malformed_option", 68: "ip_checksum", 69: "conf_malformed", 70: "conf_refused", 71: "link_loop",
 		72: "conntrack_full", 73: "conntrack_quota", 74: "conntrack_chain", 75: "conntrack_clash", 76: "conntrack_invalid",
 		77: "nat_exhausted", 78: "nat_address", 79: "nat_backend", 80: "nat_untranslatable",
+		81: "qdisc_full", 82: "qdisc_memory", 83: "qdisc_aqm", 84: "qdisc_too_big", 85: "qdisc_loss",
+		86: "qdisc_policed", 87: "qdisc_filtered", 88: "qdisc_unclassified", 89: "qdisc_horizon", 90: "qdisc_removed",
 	}
 	for r, name := range fixed {
 		if r.String() != name {
