@@ -50,13 +50,27 @@ const (
 )
 
 // ring is classes of one priority that take turns. It begins at the head again
-// after the tail; turn is whose it is, nil at the end of a round.
+// after the tail; turn is whose it is, nil at the end of a round. A class that
+// leaves keeps its place until the turn comes to it: classes come and go with each
+// change of their mode, and must lose no turn by that, nor gain one.
 type ring struct {
 	head, tail, turn *htbClass
+	kind             int // which of a class's places is in it
+	here             int // classes that have not left
 }
 
-// ringLink is a class's place in a ring; it is in one at most for each priority.
-type ringLink struct{ next, prev *htbClass }
+// The kinds of rings.
+const (
+	inRow = iota
+	inFeed
+)
+
+// place is a class's in a ring: one at most of each kind, for each priority.
+type place struct {
+	next, prev *htbClass
+	in         bool // it has a place
+	here       bool // and has not left
+}
 
 type htbClass struct {
 	h              *htb
@@ -74,7 +88,7 @@ type htbClass struct {
 	seen           int64
 	mode           htbMode
 	active         uint8 // the priorities in which it, or what is below, has packets
-	links          [htbPrios]ringLink
+	places         [2][htbPrios]place
 	feed           [htbPrios]ring
 	deficit        [htbLevels]int64
 	at             [2]int64 // its times in the agendas
@@ -252,60 +266,77 @@ func (g *ring) leafOf(prio int) *htbClass {
 	way[0] = g
 	for depth := 0; ; {
 		top := way[depth]
-		if top.turn == nil {
+		c := top.turn
+		switch {
+		case c == nil:
 			top.turn = top.head
 			if depth > 0 {
 				depth--
 				way[depth].pass(prio)
-				continue
 			}
-		}
-		c := top.turn
-		if c.level == 0 {
+		case !c.places[top.kind][prio].here:
+			top.remove(c, prio)
+		case c.level == 0:
 			return c
+		default:
+			depth++
+			way[depth] = &c.feed[prio]
 		}
-		depth++
-		way[depth] = &c.feed[prio]
 	}
 }
 
 // pass gives the turn to the next.
 func (g *ring) pass(prio int) {
 	if g.turn != nil {
-		g.turn = g.turn.links[prio].next
+		g.turn = g.turn.places[g.kind][prio].next
 	}
 }
 
-func (g *ring) empty() bool { return g.head == nil }
+func (g *ring) empty() bool { return g.here == 0 }
 
-// add puts c at the end.
+// add puts c at the end, or where it was.
 func (g *ring) add(c *htbClass, prio int) {
-	c.links[prio] = ringLink{prev: g.tail}
+	p := &c.places[g.kind][prio]
+	g.here++
+	p.here = true
+	if p.in {
+		return
+	}
+	p.in, p.prev, p.next = true, g.tail, nil
 	if g.head == nil {
 		g.head, g.turn = c, c
 	} else {
-		g.tail.links[prio].next = c
+		g.tail.places[g.kind][prio].next = c
 	}
 	g.tail = c
 }
 
+// leave is for a class that may come back.
+func (g *ring) leave(c *htbClass, prio int) {
+	c.places[g.kind][prio].here = false
+	g.here--
+}
+
 // remove takes c out; a turn of c's passes on.
 func (g *ring) remove(c *htbClass, prio int) {
-	l := c.links[prio]
+	p := &c.places[g.kind][prio]
+	if !p.in {
+		return
+	}
 	if g.turn == c {
-		g.turn = l.next
+		g.turn = p.next
 	}
-	if l.prev == nil {
-		g.head = l.next
+	if p.prev == nil {
+		g.head = p.next
 	} else {
-		l.prev.links[prio].next = l.next
+		p.prev.places[g.kind][prio].next = p.next
 	}
-	if l.next == nil {
-		g.tail = l.prev
+	if p.next == nil {
+		g.tail = p.prev
 	} else {
-		l.next.links[prio].prev = l.prev
+		p.next.places[g.kind][prio].prev = p.prev
 	}
-	c.links[prio] = ringLink{}
+	*p = place{}
 }
 
 func (h *htb) drain(out *list) {

@@ -80,7 +80,7 @@ func (c *htbClass) unlink() {
 		p, emptied := c.above, uint8(0)
 		for m := mask; m != 0; m &= m - 1 {
 			prio := bits.TrailingZeros8(m)
-			p.feed[prio].remove(c, prio)
+			p.feed[prio].leave(c, prio)
 			if p.feed[prio].empty() {
 				emptied |= 1 << prio
 			}
@@ -94,9 +94,19 @@ func (c *htbClass) unlink() {
 	for m := mask; m != 0; m &= m - 1 {
 		prio := bits.TrailingZeros8(m)
 		row := &c.h.row[c.level][prio]
-		row.remove(c, prio)
+		row.leave(c, prio)
 		if row.empty() {
 			c.h.rows[c.level] &^= 1 << prio
+		}
+	}
+}
+
+// purge gives up c's places in all rings. Preconditions: c isn't linked.
+func (c *htbClass) purge() {
+	for prio := range htbPrios {
+		c.h.row[c.level][prio].remove(c, prio)
+		if c.above != nil {
+			c.above.feed[prio].remove(c, prio)
 		}
 	}
 }
@@ -212,6 +222,9 @@ func (h *htb) setClass(s *Class, now int64) error {
 	fresh := c == nil
 	if fresh {
 		c = &htbClass{h: h, handle: s.Handle, pos: [2]int{-1, -1}, mode: canSend, seen: now}
+		for prio := range c.feed {
+			c.feed[prio].kind = inFeed
+		}
 		if err := h.place(c, s.Parent); err != nil {
 			return err
 		}
@@ -220,6 +233,7 @@ func (h *htb) setClass(s *Class, now int64) error {
 		c.unlink()
 		defer c.link()
 	}
+	c.purge()
 	c.spec = *s
 	c.rate, c.ceil = pace{p.Rate}, pace{p.Ceil}
 	if !c.ceil.on() {
@@ -313,6 +327,7 @@ func (h *htb) inner(p, c *htbClass, now int64) {
 		p.deactivate()
 	}
 	h.rests.forget(p)
+	p.purge()
 	old := p.leaf
 	p.leaf = nil
 	p.level = htbLevels - 1
@@ -330,12 +345,14 @@ func (h *htb) deleteClass(x Handle, now int64) {
 	if c.active != 0 {
 		c.deactivate()
 	}
+	c.purge()
 	h.waits.forget(c)
 	h.rests.forget(c)
 	delete(h.classes, x)
 	h.order = slices.DeleteFunc(h.order, func(o *htbClass) bool { return o == c })
 	if p := c.above; p != nil {
 		if p.children--; p.children == 0 {
+			p.purge()
 			p.level = 0
 			p.leaf = h.adopt(newFIFO(defaultFrames), p.handle)
 		}

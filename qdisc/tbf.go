@@ -103,7 +103,7 @@ func (b *tbf) change(q *Qdisc, now int64) error {
 		f.limit = p.Limit
 	}
 	if b.biggest < was {
-		b.requeue(now, b.child, b.put) // super-frames that are too large now
+		b.requeue(now, b.child, b.enqueue) // super-frames that are too large now
 	}
 	return nil
 }
