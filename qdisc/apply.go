@@ -103,7 +103,7 @@ func (t *Tree) build(s *Spec, now int64) error {
 		return nil
 	}
 	b := builder{t, s, now, map[Handle]bool{}}
-	if err = b.fit(nil, root, &t.root); err != nil {
+	if err = b.fit(t.under, root, &t.root); err != nil {
 		return err
 	}
 	if g, ok := t.root.(*ingress); ok {
@@ -150,6 +150,11 @@ func (t *Tree) clear() {
 		return
 	}
 	var all list
+	n := t.root.base()
+	for m := n.up; m != nil; m = m.up {
+		m.qlen -= n.qlen
+		m.bytes -= n.bytes
+	}
 	drain(t.root, &all)
 	for r := t.pool.pop(&all); r != 0; {
 		following := t.pool.pop(&all)
@@ -159,8 +164,11 @@ func (t *Tree) clear() {
 	t.root = nil
 }
 
-// Close drops all that waits.
-func (t *Tree) Close() { t.clear() }
+// Close drops all that waits, and leaves the group.
+func (t *Tree) Close() {
+	t.clear()
+	t.Leave(0)
+}
 
 // builder brings a tree in line with a Spec.
 type builder struct {
@@ -420,6 +428,9 @@ func (n *node) inherit(from, to discipline, now int64) {
 
 // forget is for a discipline whose class has gone.
 func (t *Tree) forget(d discipline) {
+	if p, ok := d.(*portal); ok {
+		p.tree.detach()
+	}
 	t.nodes = slices.DeleteFunc(t.nodes, func(o discipline) bool { return o == d })
 }
 

@@ -9,8 +9,8 @@ import (
 	"sluice/trace"
 )
 
-// Tree is the disciplines of one direction of one port, or of the ports below a
-// class (see Tree.Under). It belongs to one worker: not safe for concurrent use.
+// Tree is the disciplines of one direction of one port, or a group's, below
+// whose classes those of ports hang (see Under). It belongs to one worker: not safe for concurrent use.
 type Tree struct {
 	pool  *Pool
 	root  discipline // nil: none
@@ -18,6 +18,10 @@ type Tree struct {
 	nodes []discipline // of the spec, in its order
 	rules map[Handle][]*rule
 	prng  rand.PCG
+
+	under *node // the portal of a group, of which group and class speak; nil: none
+	group *htb
+	class Handle
 
 	mem, maxMem int64
 	drops       [trace.NumReasons]uint64
@@ -90,7 +94,16 @@ func (t *Tree) admit(r Ref, m Meta, now int64) bool {
 		return false
 	}
 	t.charge(r)
+	if t.under != nil {
+		return t.group.put(t.group.classes[t.class], r, now)
+	}
 	return t.root.enqueue(r, now)
+}
+
+// orphan drops a packet of a tree without a discipline.
+func (t *Tree) orphan(r Ref) bool {
+	t.drop(r, trace.QdiscRemoved)
+	return false
 }
 
 // charge counts the memory of a packet; false if that is too much.

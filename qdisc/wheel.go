@@ -46,7 +46,7 @@ func (w *Wheel) Set(id uint32, at int64) {
 func (w *Wheel) put(id uint32) {
 	s := &w.seats[id]
 	tick := (s.at + 1<<wheelShift - 1) >> wheelShift
-	tick = min(max(tick, w.hand), w.hand+wheelSlots-1)
+	tick = min(max(tick, w.hand), w.hand+wheelSlots-2) // not the hand's own slot once more
 	k := tick & wheelMask
 	s.slot, s.prev, s.next = int32(k), 0, w.slots[k]
 	if s.next != 0 {
@@ -100,15 +100,9 @@ func (w *Wheel) Next(now int64) (id uint32, ok bool) {
 			w.count--
 			return id, true
 		}
-		w.hand = k + 1 // its time is in another turn of the wheel
-		w.put(id)
-		if w.slots[k&wheelMask] != 0 {
-			w.hand = k
-		}
+		w.put(id) // its time is in another turn of the wheel
 	}
-	if w.count == 0 || last > w.hand {
-		w.hand = max(w.hand, last)
-	}
+	w.hand = max(w.hand, last)
 	return 0, false
 }
 
