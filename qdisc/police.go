@@ -33,10 +33,10 @@ func newPolicer(p Police, now int64) *policer {
 	}
 	q := &policer{Police: p, rate: pace{p.Rate}, peak: pace{p.Peak}, seen: now}
 	if q.rate.on() {
-		q.depth = span(p.Burst, p.Rate.Bytes)
+		q.depth = q.rate.ticks(uint32(min(p.Burst, 1<<32-1)))
 	}
 	if q.peak.on() {
-		q.pdepth = span(p.MTU, p.Peak.Bytes)
+		q.pdepth = q.peak.ticks(uint32(min(p.MTU, 1<<32-1)))
 	}
 	q.tokens, q.ptoken = q.depth, q.pdepth
 	return q

@@ -27,18 +27,18 @@ type pace struct{ Rate }
 
 func (p *pace) on() bool { return p.Bytes > 0 }
 
-// cost is what a frame of n bytes costs in bytes.
-func (p *pace) cost(n uint32) uint64 {
-	c := uint64(max(int64(n)+int64(p.Overhead), 0))
-	c = max(c, uint64(p.MPU))
-	if p.ATM {
+// Cost is what a frame of n bytes costs in bytes.
+func (r *Rate) Cost(n uint32) uint64 {
+	c := uint64(max(int64(n)+int64(r.Overhead), 0))
+	c = max(c, uint64(r.MPU))
+	if r.ATM {
 		c = (c + 47) / 48 * 53
 	}
 	return c
 }
 
 // ticks is how long n bytes take, rounded up: nobody gets more than the rate.
-func (p *pace) ticks(n uint32) int64 { return span(p.cost(n), p.Bytes) }
+func (p *pace) ticks(n uint32) int64 { return span(p.Cost(n), p.Bytes) }
 
 // span is how long n bytes take at a rate, in ticks, rounded up; bounded by a day.
 func span(n, rate uint64) int64 {

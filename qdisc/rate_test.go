@@ -113,7 +113,7 @@ func TestOverheadAndCells(t *testing.T) {
 		{Rate{Bytes: 1000, ATM: true, Overhead: 10}, 48, 106},
 	} {
 		p := pace{c.rate}
-		if got := p.cost(c.size); got != c.want {
+		if got := p.Cost(c.size); got != c.want {
 			t.Errorf("%+v: %d bytes cost %d, want %d", c.rate, c.size, got, c.want)
 		}
 	}

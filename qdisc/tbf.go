@@ -91,9 +91,9 @@ func (b *tbf) change(q *Qdisc, now int64) error {
 	}
 	first, was := b.child == nil, b.biggest
 	b.rate, b.peak = pace{p.Rate}, pace{p.Peak}
-	b.depth, b.biggest = span(p.Burst, p.Rate.Bytes), p.Burst
+	b.depth, b.biggest = b.rate.ticks(uint32(min(p.Burst, 1<<32-1))), p.Burst
 	if b.peak.on() {
-		b.pdepth = span(p.MTU, p.Peak.Bytes)
+		b.pdepth = b.peak.ticks(uint32(min(p.MTU, 1<<32-1)))
 		b.biggest = min(b.biggest, p.MTU)
 	}
 	b.limit = p.Limit
