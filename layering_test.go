@@ -131,6 +131,7 @@ func layers() map[string]edges {
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
+			"dial":         "the protocols that one can dial",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
