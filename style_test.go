@@ -241,14 +241,3 @@ func TestBreachesAreFound(t *testing.T) {
 		})
 	}
 }
-
-// TestFoldersWithoutCodeSaySo: a folder that is kept for later holds a README
-// and no stub.
-func TestFoldersWithoutCodeSaySo(t *testing.T) {
-	for _, dir := range []string{"cni-plugin"} {
-		text := readText(t, path.Join(dir, "README.md"))
-		if !strings.Contains(text, "not built yet") {
-			t.Errorf("%s/README.md doesn't say that it is not built yet", dir)
-		}
-	}
-}
