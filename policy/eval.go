@@ -156,9 +156,7 @@ func (e *Evaluator) base(b *baseChain) {
 		return
 	}
 	e.depth = 0
-	if e.p.Trace {
-		e.enter(c)
-	}
+	e.traces.begin()
 	e.run(c)
 }
 
