@@ -35,6 +35,11 @@ type Evaluator struct {
 	verd    Verdict
 	end     int       // of the packet's bytes that rules may see
 	headers [3]header // by srcLink, srcNetwork, srcTransport
+	l3      int       // where the network header is
+	opaque  bool      // nothing is known of what is in it
+	l4      int       // where the transport header is
+	proto   uint8
+	ports   [4]byte // what is known of the header of a later fragment
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
@@ -142,7 +147,7 @@ func (e *Evaluator) depart() {
 }
 
 // length is what the packet counts for: from the network header on.
-func (e *Evaluator) length() int { return max(0, e.end-e.p.Frame.View.L3) }
+func (e *Evaluator) length() int { return max(0, e.end-e.l3) }
 
 // base shows the packet to one base chain.
 func (e *Evaluator) base(b *baseChain) {
@@ -151,9 +156,7 @@ func (e *Evaluator) base(b *baseChain) {
 		return
 	}
 	e.depth = 0
-	if e.p.Trace {
-		e.enter(c)
-	}
+	e.traces.begin()
 	e.run(c)
 }
 
