@@ -26,7 +26,7 @@ const spdx = "// SPDX-License-Identifier: Apache-2.0\n\n"
 // time is an argument, so that a five-minute timeout is tested in no time.
 func dataPath() []string {
 	return []string{
-		"packet", "flow", "trace", "bridge", "autoconf", "routing", "fragment", "neigh", "conntrack", "router", "nat", "policy", "veth", "netstack",
+		"packet", "flow", "trace", "bridge", "autoconf", "routing", "fragment", "neigh", "conntrack", "qdisc", "router", "nat", "policy", "veth", "netstack",
 	}
 }
 
