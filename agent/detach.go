@@ -221,7 +221,7 @@ func (a *Agent) followLinks(ctx context.Context, updates <-chan netlink.LinkUpda
 // interrupted sees whether an interface has its carrier again, which it had before.
 func (a *Agent) interrupted(ctx context.Context, u *netlink.LinkUpdate, up map[int32]bool) {
 	had, known := up[u.Index]
-	has := u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
+	has := u.Flags&unix.IFF_LOWER_UP != 0
 	if up[u.Index] = has; u.Header.Type == unix.RTM_DELLINK {
 		delete(up, u.Index)
 	}

@@ -64,7 +64,7 @@ func (l *Learner) dueRS(now int64, emit Emit) {
 func (l *Learner) hear(f *packet.Frame, now int64) {
 	b, v := f.Bytes(), &f.View
 	src := v.SrcAddr(b)
-	if _, ok := v.ND(b); !ok || f.HopLimit() != hopLimitND || v.SrcPort&0xff != 0 || !src.IsLinkLocalUnicast() || src == l.link.local || !intact(f) {
+	if _, ok := v.ND(b); !ok || !l.cfg.SLAAC || f.HopLimit() != hopLimitND || v.SrcPort&0xff != 0 || !src.IsLinkLocalUnicast() || src == l.link.local || !intact(f) {
 		return
 	}
 	h := &l.hosts
@@ -131,11 +131,10 @@ func (h *listener) option(l *Learner, src netip.Addr, o []byte, now int64) {
 
 // prefix makes an address of a prefix, RFC 4862 §5.5.3.
 func (h *listener) prefix(l *Learner, o []byte, now int64) {
-	p := netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(o[2]))
-	if !p.IsValid() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast() || p.Bits() == 0 {
+	p := netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(o[2])).Masked()
+	if unfit(p) {
 		return
 	}
-	p = p.Masked()
 	valid, preferred := binary.BigEndian.Uint32(o[4:]), binary.BigEndian.Uint32(o[8:])
 	auto := o[3]&flagAutonomous != 0 && p.Bits() == autonomousLen && preferred <= valid
 	onLink := o[3]&flagOnLink != 0
