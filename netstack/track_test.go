@@ -652,3 +652,52 @@ func TestTranslationWhileEverythingChanges(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// TestUnsolicitedSYN: RFC 5382 REQ-4 in the profile rfc. Nobody waits for it, but a
+// container may be about to call the same way: no answer for six seconds, and then an
+// unreachable port. A service of the namespace answers, and so does the kernel's profile.
+func TestUnsolicitedSYN(t *testing.T) {
+	for profile, want := range map[string]uint8{"rfc": 0, "kernel": pt.RST | pt.ACK} {
+		t.Run(profile, func(t *testing.T) {
+			s := translating(1)
+			s.Connections.Profile = profile
+			s.Networks[1].Echo = true
+			l := stillSites(t, s)
+			out := alice.to(bob)
+			out.Flags = pt.SYN
+			l.send(alice.port(), pt.TCP4(out))
+			l.arrived(bob, pt.TCP(pt.TCPFlags(pt.SYN)))
+			in := pt.Packet{
+				SrcMAC: bob.mac(), DstMAC: gate(2).mac(), Src: bob.addr4(), Dst: gate(2).addr4(), SrcPort: 999, DstPort: 5555, Flags: pt.SYN, Seq: 1,
+			}
+			l.send(bob.port(), pt.TCP4(in))
+			if want != 0 {
+				l.arrived(bob, pt.TCP(pt.TCPFlags(want)))
+				return
+			}
+			l.silent(bob.port())
+			echo := in
+			echo.DstPort = 7
+			l.send(bob.port(), pt.TCP4(echo))
+			var f *packet.Frame
+			eventually(t, "an answer", func() bool {
+				l.round()
+				f = l.got(bob.port())
+				return f != nil
+			})
+			pt.Check(t, f, pt.TCP(pt.TCPFlags(pt.SYN|pt.ACK)))
+			c := l.n.Connections()
+			at := c.Now()
+			for _, wait := range []uint32{5, 6} {
+				c.now.Store(at + wait)
+				l.n.view.Load().unanswered(c, 0, 1)
+				l.round()
+				if wait == 5 {
+					l.silent(bob.port())
+				}
+			}
+			l.arrived(bob, pt.IPv4(pt.Src(gate(2).addr4()), pt.Dst(bob.addr4())), pt.ICMP(pt.ICMPType(3, 3)))
+			l.silent(bob.port(), alice.port())
+		})
+	}
+}
