@@ -46,6 +46,7 @@ func (l *lab) only() (e conntrack.Entry) {
 }
 
 func refreshed(t *testing.T, l *lab) {
+	t.Helper()
 	l.send(alice.port(), pt.UDP4(alice.to(bob)))
 	l.arrived(bob, pt.UDP())
 	c := l.n.Connections()
@@ -76,6 +77,7 @@ func errorFrom(from string, quote []byte, sum *uint16) []byte {
 }
 
 func errorsEndNothing(t *testing.T, l *lab) {
+	t.Helper()
 	quote := outward(l)
 	was := l.only()
 	l.send(bob.port(), errorFrom("10.44.2.77", quote, nil)) // from anybody
@@ -94,6 +96,7 @@ func wrongErrorsDropped(_ *testing.T, l *lab) {
 }
 
 func fragmentsPass(t *testing.T, l *lab) {
+	t.Helper()
 	p := alice.to(bob)
 	p.Payload = pt.Bytes(3000)
 	whole, piece := pt.Frame(pt.UDP4(p)), pt.NewFrame()
@@ -122,6 +125,7 @@ func fragmentsPass(t *testing.T, l *lab) {
 }
 
 func bothOpen(t *testing.T, l *lab) {
+	t.Helper()
 	there := alice.to(bob)
 	there.Payload, there.Seq, there.Flags = nil, 100, pt.SYN
 	back := bob.back(there, gate(2).addr4(), 1000)
@@ -145,6 +149,7 @@ func bothOpen(t *testing.T, l *lab) {
 }
 
 func queriesPass(t *testing.T, l *lab) {
+	t.Helper()
 	ping := alice.to(bob)
 	ping.ID = 7
 	l.send(alice.port(), pt.Ping4(ping))
