@@ -83,7 +83,11 @@ bench: setup build ## Sluice beside a kernel bridge and a Linux router, as table
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
 	go test -run '^$$' -benchmem $(MICROBENCH) \
-		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./veth/... ./netstack/...
+		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./policy ./veth/... ./netstack/...
+
+.PHONY: oracle-nft
+oracle-nft: ## random rulesets and packets beside the kernel's nf_tables, and beside the interpreter (as root; NFT_RULESETS)
+	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m -run 'TheKernel|TheInterpreter|ReplayIs|AnyFrame' ./policy/interp
 
 .PHONY: oracle
 oracle: ## 10,000 prefixes of each family and 100,000 look-ups beside the kernel's (as root)
@@ -146,6 +150,16 @@ install: build ## install programs, systemd unit and example configuration under
 	@if [ ! -e $(DESTDIR)/etc/sluice/sluice.yaml ]; then \
 		install -m 0644 dist/sluice.yaml $(DESTDIR)/etc/sluice/sluice.yaml; \
 	fi
+
+.PHONY: dist
+dist: build ## an archive of programs, unit and documentation: bin/sluice-VERSION-linux-ARCH.tar.gz
+	@name=sluice-$(VERSION)-linux-$$(go env GOARCH); stage=$$(mktemp -d); trap 'rm -rf $$stage' EXIT; \
+		install -D -m 0755 -t $$stage/$$name/bin $(BIN)/sluice $(BIN)/sluiced; \
+		install -D -m 0755 $(BIN)/cni/sluice $$stage/$$name/cni/sluice; \
+		install -D -m 0644 -t $$stage/$$name dist/sluiced.service dist/sluice.yaml cni-plugin/10-sluice.conflist README.md LICENSE CHANGELOG.md; \
+		cp -r docs $$stage/$$name/; \
+		tar --owner=0 --group=0 --numeric-owner --sort=name -C $$stage -czf $(BIN)/$$name.tar.gz $$name; \
+		echo "$(BIN)/$$name.tar.gz"
 
 .PHONY: clean
 clean: ## remove bin/ and tools/bin

@@ -66,6 +66,14 @@ func layers() map[string]edges {
 			"packet": "it reads and makes ARP and neighbour discovery",
 			"trace":  "what it gives up is dropped with a reason",
 		},
+		"qdisc": {
+			"packet": "it keeps frames, and cuts those that are too large",
+			"trace":  "what it drops has a reason",
+		},
+		"qdisc/tc": {
+			"qdisc":  "what its words make and show",
+			"packet": "EtherTypes, protocols and MAC addresses",
+		},
 		"conntrack": {
 			"packet": "it reads the headers of a frame",
 			"trace":  "a connection that finds no room is dropped with a reason",
@@ -100,6 +108,20 @@ func layers() map[string]edges {
 			"packet":    "it rewrites frames",
 			"trace":     "its verdict carries the drop reason",
 		},
+		"policy": {
+			"policy/nft": "its rulesets are what it evaluates",
+			"conntrack":  "rules ask of a packet's connection, and mark it",
+			"packet":     "it reads frames, and rewrites them",
+		},
+		// The oracle of policy's tests.
+		"policy/interp": {
+			"policy":     "its packets and verdicts are the engine's",
+			"policy/nft": "it walks the tree",
+			"conntrack":  "as policy",
+			"packet":     "as policy",
+			"flow":       "its tests remember decisions as the flow cache does",
+		},
+
 		"natspec": {
 			"nat":       "its rules are what the words mean",
 			"conntrack": "options of conntrack(8) choose connections",
@@ -117,6 +139,7 @@ func layers() map[string]edges {
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
+			"dial":         "the protocols that one can dial",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",

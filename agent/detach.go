@@ -120,11 +120,17 @@ func names(all []*attachmentRecord) string {
 // reap removes the attachments whose pair has gone, with its container's
 // namespace or by somebody's hand, whenever it is woken.
 func (a *Agent) reap(ctx context.Context) {
+	t := time.NewTicker(tapsEvery)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.gone:
+		case <-t.C:
+			if !a.hasTaps() {
+				continue
+			}
 		}
 		if err := a.reapOnce(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("looking for vanished interfaces", "err", err)

@@ -5,6 +5,7 @@ package agent
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -65,28 +66,27 @@ func declareServices(was []serviceRecord, is []natspec.Service) (out []serviceRe
 // number gives the services and backends that have none their numbers, which are
 // unique in the snapshot, and backends a generation that none had before.
 func (s *state) number(c *connectionsRecord) error {
-	services, backends := make(map[uint16]bool), make(map[uint16]bool)
+	services, backends := numbers{}, numbers{}
 	for i := range s.namespaces {
 		for _, r := range s.namespaces[i].Connections.Services {
-			services[r.ID4], services[r.ID6] = true, true
+			services.note(r.ID4)
+			services.note(r.ID6)
 			for _, b := range r.Binds {
-				backends[b.ID] = true
+				backends.note(b.ID)
 			}
 		}
 	}
 	for i := range c.Services {
 		r := &c.Services[i]
-		for _, id := range []*uint16{&r.ID4, &r.ID6} {
-			if err := take(id, services); err != nil {
-				return err
-			}
+		if err := errors.Join(services.give(&r.ID4), services.give(&r.ID6)); err != nil {
+			return err
 		}
 		for j := range r.Binds {
 			b := &r.Binds[j]
 			if b.ID != 0 {
 				continue
 			}
-			if err := take(&b.ID, backends); err != nil {
+			if err := backends.give(&b.ID); err != nil {
 				return err
 			}
 			b.Gen = newGeneration()
@@ -95,14 +95,28 @@ func (s *state) number(c *connectionsRecord) error {
 	return nil
 }
 
-// take gives a number that is not taken, if there is none yet.
-func take(n *uint16, taken map[uint16]bool) error {
-	if *n != 0 {
+// numbers are those that are in use, and where to look for a free one.
+type numbers struct {
+	taken map[uint16]bool
+	next  int
+}
+
+func (n *numbers) note(id uint16) {
+	if n.taken == nil {
+		n.taken = make(map[uint16]bool)
+	}
+	n.taken[id] = true
+}
+
+// give gives a number that is free, if there is none yet.
+func (n *numbers) give(id *uint16) error {
+	if *id != 0 {
 		return nil
 	}
-	for i := 1; i <= 0xffff; i++ {
-		if id := uint16(i); !taken[id] {
-			taken[id], *n = true, id
+	for n.next++; n.next <= 0xffff; n.next++ {
+		if free := uint16(n.next); !n.taken[free] {
+			n.note(free)
+			*id = free
 			return nil
 		}
 	}

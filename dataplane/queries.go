@@ -34,7 +34,7 @@ func (s *session) query(body []byte) (message, error) {
 	case queryNeighbours:
 		return list(neighbours(ns, q.Network))
 	case querySockets:
-		return list(sockets(ns))
+		return list(sockets(ns, q.Network))
 	case queryGroups:
 		return list(groups(ns, q.Network))
 	case queryLearned:
@@ -111,11 +111,14 @@ func neighbours(ns *netstack.Namespace, network string) []Neighbour {
 	return rows
 }
 
-func sockets(ns *netstack.Namespace) []Socket {
-	entries := ns.Sockets()
+func sockets(ns *netstack.Namespace, uplink string) []Socket {
+	entries := ns.Proxied(uplink)
+	if entries == nil {
+		entries = ns.Sockets()
+	}
 	rows := make([]Socket, 0, len(entries))
 	for _, e := range entries {
-		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ})
+		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ, Port: e.Port})
 	}
 	return rows
 }

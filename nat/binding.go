@@ -158,25 +158,26 @@ func (b *bindings) rest(i, now uint32) {
 	b.idle.push(idleBinding{i, now})
 }
 
-// expire forgets what has had no connection for its linger. A binding that was
-// just made has a few seconds until its connection is confirmed. What lingers
-// longer than what came after it keeps those waiting, for as long as a zone's
-// configuration can say.
-func (b *bindings) expire(now uint32) {
-	for {
+// expire forgets what has had no connection for its linger; of at most so many, and
+// reports whether there may be more. A binding that was just made has a few seconds
+// until its connection is confirmed. What lingers longer than what came after it keeps
+// those waiting, for as long as a zone's configuration can say.
+func (b *bindings) expire(now uint32, most int) (more bool) {
+	for range most {
 		w, ok := b.idle.first()
 		if !ok {
-			return
+			return false
 		}
 		e := &b.all[w.at]
 		if e.refs == 0 && e.idle == w.since && e.inside != (endpoint{}) {
 			if now-w.since <= max(e.linger, unconfirmed) {
-				return
+				return false
 			}
 			b.remove(w.at)
 		}
 		b.idle.pop()
 	}
+	return true
 }
 
 // unconfirmed is how many seconds a connection may take from its translation to

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -334,11 +335,20 @@ func (n *NAT) Stats() Stats {
 	}
 }
 
-// Expire forgets mappings and clients whose time is over; once a second.
+// Expire forgets mappings and clients whose time is over; once a second. It looks at
+// few at a time while it holds the lock, so that no new connection waits for long.
 func (n *NAT) Expire(now uint32) {
+	for n.expireSome(now) {
+		runtime.Gosched()
+	}
+}
+
+// expireSome is a part of Expire; it reports whether there may be more.
+func (n *NAT) expireSome(now uint32) bool {
+	const batch = 64
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.memory.now = now
-	n.memory.bindings.expire(now)
-	n.memory.clients.expire(now)
+	mappings := n.memory.bindings.expire(now, batch)
+	return n.memory.clients.expire(now, batch) || mappings
 }

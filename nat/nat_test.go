@@ -459,3 +459,23 @@ func TestClosedConnectionsGiveWay(t *testing.T) {
 		t.Error("two connections have one reply")
 	}
 }
+
+// TestExpiryIsBounded: a turn of housekeeping holds the lock for few mappings at a time.
+func TestExpiryIsBounded(t *testing.T) {
+	w := newWorld(t, nat.ZoneConfig{Profile: nat.RFC, Linger: 1}, snat("203.0.113.5", "203.0.113.9", nat.PortRange{}))
+	const many = 1000
+	for i := range many {
+		w.udp(fmt.Sprintf("10.1.%d.%d:%d", i/200, 1+i%200, 3000), "192.0.2.1:53")
+	}
+	for i := range many {
+		w.end(packet.ProtoUDP, fmt.Sprintf("10.1.%d.%d:%d", i/200, 1+i%200, 3000), "192.0.2.1:53")
+	}
+	w.pass(2)
+	if n := w.n.Stats().Bindings; n != many {
+		t.Errorf("%d mappings rest, want %d", n, many)
+	}
+	w.pass(1)
+	if n := w.n.Stats().Bindings; n != 0 {
+		t.Errorf("%d mappings are left", n)
+	}
+}

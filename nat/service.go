@@ -220,16 +220,18 @@ func (c *clients) drop() {
 	}
 }
 
-// expire forgets whose time is over.
-func (c *clients) expire(now uint32) {
-	for {
+// expire forgets whose time is over, of at most so many, and reports whether there may
+// be more.
+func (c *clients) expire(now uint32, most int) (more bool) {
+	for range most {
 		t, ok := c.order.first()
 		if !ok || int32(t.until-now) > 0 {
-			return
+			return false
 		}
 		c.order.pop()
 		if s, known := c.at[t.who]; known && s.until == t.until {
 			delete(c.at, t.who)
 		}
 	}
+	return true
 }

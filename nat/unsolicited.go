@@ -43,7 +43,8 @@ type heldSYN struct {
 // it is not answered: its peer inside may be about to open the same connection
 // (simultaneous open), and then it is forgotten; else Unanswered tells of it. A
 // SYN that comes again is the same. False if the zone has the kernel's profile, it
-// isn't a first SYN, or there is no room: it is answered as any other then.
+// isn't a first SYN, nobody's mapping has its destination's address, or there is no
+// room: it is answered as any other then.
 // Preconditions: frame is what f.Pending was made of.
 func (n *NAT) Hold(f *Flow, frame *packet.Frame) bool {
 	p := f.Pending
@@ -57,7 +58,7 @@ func (n *NAT) Hold(f *Flow, frame *packet.Frame) bool {
 	if _, known := n.memory.held.at[k]; known {
 		return true
 	}
-	if len(n.memory.held.at) >= maxHeld {
+	if n.memory.bindings.ports[endpointOf(p.Zone, p.Original.Proto, p.Original.Dst, 0)] == nil || len(n.memory.held.at) >= maxHeld {
 		return false
 	}
 	b := frame.Bytes()

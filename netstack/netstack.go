@@ -249,6 +249,7 @@ func (n *Netstack) everySecond() {
 	}
 	if c := n.conns.Load(); c != nil {
 		c.everySecond()
+		n.view.Load().unanswered(c, neigh.Tick(now), int64(since))
 	}
 	n.collectOverruns()
 }

@@ -225,7 +225,8 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
 	if c.hooked {
-		p.Hooks, p.Translated, p.As = &t.passing, t.passing.moved, t.passing.as(p.Frame)
+		p.Hooks, p.As = &t.passing, t.passing.as(p.Frame)
+		p.Translated = t.passing.moved || p.As.Turns()
 	}
 	return p
 }

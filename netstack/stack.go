@@ -19,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"sluice/conntrack"
 	"sluice/packet"
 	"sluice/routing"
 )
@@ -70,6 +71,19 @@ type host struct {
 	orphans  *orphans
 	census   *census
 	inboxes  inboxes
+}
+
+// listens reports whether a socket takes what begins a TCP connection of this tuple.
+func (h *host) listens(t conntrack.Tuple) bool {
+	proto := ipv4.ProtocolNumber
+	if t.Dst.Is6() {
+		proto = ipv6.ProtocolNumber
+	}
+	id := stack.TransportEndpointID{
+		LocalPort: t.DstPort, LocalAddress: tcpip.AddrFromSlice(t.Dst.AsSlice()),
+		RemotePort: t.SrcPort, RemoteAddress: tcpip.AddrFromSlice(t.Src.AsSlice()),
+	}
+	return h.stack.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, h.lastNIC) != nil
 }
 
 // newHost makes a stack without interfaces.

@@ -8,6 +8,7 @@ import (
 	"sluice/conntrack"
 	"sluice/fragment"
 	"sluice/nat"
+	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
 	"sluice/trace"
@@ -304,9 +305,15 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
-	if v.Action == router.Forward {
+	switch {
+	case v.Action == router.Forward:
 		reason = p.Leave(f, v.Device, v.Via)
-	} else if reason = p.ask(hookInput, f, v.Device); reason == trace.None {
+	case p.unsolicited() && p.conns.nat.Hold(&p.flow, f):
+		return false // answered later, if at all
+	default:
+		if reason = p.ask(hookInput, f, v.Device); reason != trace.None {
+			break
+		}
 		reason = p.end(f, nat.Input)
 	}
 	if reason != trace.None {
@@ -317,6 +324,36 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	c.passing, c.hooked = false, false
 	c.conn = p.to
 	return true
+}
+
+// unsolicited reports whether the packet, which is for the namespace's own stack, begins
+// a connection that nobody there waits for.
+func (p *passing) unsolicited() bool {
+	n := &p.pending
+	return p.fresh && p.flow.In != 0 && n.Original.Proto == packet.ProtoTCP && p.space.spec.Connections.Profile == "rfc" &&
+		!p.space.ns.host.listens(n.Out())
+}
+
+// unanswered tells the senders of SYNs that were held in vain.
+func (v *view) unanswered(conns *Connections, now neigh.Tick, since int64) {
+	conns.nat.Unanswered(conns.Now(), func(held nat.HeldSYN) {
+		for _, s := range v.spaces {
+			if s.conns == nil || s.spec.Connections.Zone != held.Zone {
+				continue
+			}
+			var f packet.Frame
+			f.SetBuf(make([]byte, packet.BufLen))
+			f.Reset(packet.Headroom, len(held.Frame))
+			copy(f.Bytes(), held.Frame)
+			if f.View.Parse(f.Bytes()) != packet.FaultNone {
+				return
+			}
+			s.router.Refuse(&router.Packet{Frame: &f, Device: held.In, Port: held.In, Now: now, Nanos: since},
+				packet.ICMPError{Type: packet.ICMPUnreach, Code: packet.ICMPPortUnreach},
+				packet.ICMPError{Type: packet.ICMP6Unreach, Code: packet.ICMP6PortUnreach}, &outlet{space: s})
+			return
+		}
+	})
 }
 
 // gather finds out of which flow fragment i is. False: it waits for the first one, or

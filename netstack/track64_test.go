@@ -80,6 +80,54 @@ func TestNAT64(t *testing.T) {
 	l.silent(21, 22)
 }
 
+// TestNAT64Forbidden: what no packet of IPv4 may go to doesn't leave by NAT64 either, and
+// nobody hears of a shorter way to what is not on his link.
+func TestNAT64Forbidden(t *testing.T) {
+	s := sixOnly(1)
+	s.Networks[1].Addresses = append(s.Networks[1].Addresses, netip.MustParsePrefix("fd44:9::1/64"))
+	s.Routing.Routes = append(s.Routing.Routes, via("169.254.0.0/16", "site2", bob.addr4()), via("0.0.0.0/0", "site2", bob.addr4()))
+	l := stillSites(t, s)
+	for _, to := range []string{"169.254.169.254", "0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"} {
+		l.send(alice.port(), pt.UDP6(alice.to64(pt.IP(to))))
+	}
+	l.silent(21, 22)
+	// Within one network, from IPv6 to IPv4 and back.
+	carol, dave := party{2, 1}, party{2, 2}
+	there := carol.to6(dave)
+	there.Dst = in64(dave.addr4())
+	for range 2 {
+		l.send(carol.port(), pt.UDP6(there))
+		f := l.got(dave.port())
+		pt.Check(t, f, pt.IPv4(pt.Src(gate(2).addr4())), pt.UDP())
+		l.send(dave.port(), pt.UDP4(dave.back(carol.to(dave), gate(2).addr4(), f.View.SrcPort)))
+		l.arrived(carol, pt.IPv6(pt.Src(there.Dst)), pt.UDP())
+	}
+	l.silent(21, 22)
+}
+
+// TestNAT64Trains: an offload frame of datagrams that may be fragmented is cut as one
+// datagram after the other, each with fragments of its own.
+func TestNAT64Trains(t *testing.T) {
+	l := stillSites(t, sixOnly(1))
+	l.send(alice.port(), pt.UDP6(alice.to64(bob.addr4())))
+	l.arrived(bob, pt.UDP())
+	p := bob.back(alice.to(bob), gate(2).addr4(), 1000)
+	p.ID, p.Payload = 100, pt.Bytes(3*1400)
+	l.sendFrame(bob.port(), pt.GSO(pt.UDP4(p), 1400))
+	l.round()
+	data := map[uint32]int{}
+	for f := l.got(alice.port()); f != nil; f = l.got(alice.port()) {
+		fr, ok := f.View.Fragment(f.Bytes())
+		if !ok || f.L3Len() > 1280 {
+			t.Errorf("%s: %+v", described(f), fr)
+		}
+		data[fr.ID] += fr.Len
+	}
+	if len(data) != 3 || data[100] != 1408 || data[101] != 1408 || data[102] != 1408 {
+		t.Errorf("bytes of each datagram: %v", data)
+	}
+}
+
 // TestNAT64Protocols: a ping, SCTP, and what has no translation.
 func TestNAT64Protocols(t *testing.T) {
 	l := stillSites(t, sixOnly(1))

@@ -49,7 +49,8 @@ func (w *passage) mayForward() (_ Verdict, done bool) {
 	if fault := w.options(); fault != nil {
 		return w.optionFault(fault), true
 	}
-	if !w.v6 && routing.MartianForward(w.src, w.dst) != routing.NotMartian {
+	if !w.v6 && routing.MartianForward(w.src, w.dst) != routing.NotMartian ||
+		w.As.Dst.Is4() && routing.MartianForward(w.As.Src, w.As.Dst) != routing.NotMartian {
 		return drop(trace.LinkScope), true
 	}
 	if w.Frame.HopLimit() <= 1 {

@@ -87,7 +87,7 @@ func (w *passage) fragment(mtu int) Verdict {
 		return drop(trace.NotSegmentable)
 	}
 	verdict := Verdict{Action: Consumed}
-	for ws.segmenter.Next(&ws.segment) {
+	for ; ws.segmenter.Next(&ws.segment); id = (id + 1) & 0xffff { // each is a datagram
 		if v := w.pieces(ws, &ws.segment, mtu, id); v.Action == Drop {
 			verdict = v
 		}

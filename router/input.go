@@ -74,6 +74,11 @@ func (w *passage) admit() trace.Reason {
 	if reason := martian(w.src, w.dst); reason != trace.None {
 		return reason
 	}
+	if w.As.Turns() {
+		if reason := martian(w.As.Src, w.As.Dst); reason != trace.None {
+			return reason
+		}
+	}
 	if !packet.VerifyL3(f.Bytes(), v) {
 		return trace.IPChecksum
 	}

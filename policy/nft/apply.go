@@ -5,6 +5,7 @@ package nft
 import (
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // ChangeOp is what a change did.
@@ -88,6 +89,7 @@ func (t *tx) command(c *Command) {
 	case OpDelete, OpDestroy:
 		t.remove(c)
 		return
+	default:
 	}
 	switch c.Kind {
 	case KindTable:
@@ -286,6 +288,10 @@ func (t *tx) tableFlags(c *Command, tb *Table) {
 func checkName(name string, pos Pos) {
 	if len(name) > 255 {
 		fail(pos, "String exceeds maximum length of %d", 255)
+	}
+	l := lexer{text: name}
+	if name == "" || !isLetter(name[0]) || l.next().kind != tokWord || l.off != len(name) || strings.ContainsAny(name, "*:\\") {
+		fail(pos, "%q can't be a name: expecting a letter, then letters, digits and the signs / - . _", name)
 	}
 }
 

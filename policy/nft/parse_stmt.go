@@ -65,7 +65,7 @@ func stmtParsers() map[string]func(*parser, token) Stmt {
 		"ct":    (*parser).ctStmt,
 		"reset": (*parser).resetOption,
 	}
-	for _, word := range []string{"queue", "dup", "fwd", "synproxy", "tproxy", "flow", "meter", "xt", "secmark", "optimize"} {
+	for _, word := range []string{"queue", "dup", "fwd", "synproxy", "tproxy", "flow", "meter", "xt", "secmark"} {
 		m[word] = (*parser).refusedStmt
 	}
 	return m
@@ -337,7 +337,7 @@ func (p *parser) log(t token) Stmt {
 	for {
 		switch {
 		case p.accept("prefix"):
-			l.Prefix = p.quoted("string")
+			l.Prefix = p.quoted()
 			if len(l.Prefix) > 127 {
 				fail(p.last.pos, "log prefix is too long, 127 characters maximum allowed")
 			}

@@ -24,7 +24,7 @@ func (p *printer) set(s *Set) {
 	if s.Size > 0 {
 		p.printf("\t\tsize %d\n", s.Size)
 	}
-	if flags := s.flagNames(); flags != nil && !(s.Timeout > 0 && len(flags) == 1 && s.HasTimeout) {
+	if flags := s.flagNames(); flags != nil && (s.Timeout == 0 || len(flags) > 1) {
 		p.printf("\t\tflags %s\n", strings.Join(flags, ","))
 	}
 	p.setStmts(s)

@@ -127,6 +127,12 @@ func TestSocketUplink(t *testing.T) {
 	}
 	w.d.CLI("uplink").Expect(0, "out: <POINTOPOINT,UP,LOWER_UP> mtu 1500 state READY", "type socket default_route on")
 	w.d.CLI("route").Expect(0, "default dev out proto static")
+	serve(t, w.world, "192.0.2.2:7108", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	if _, err := dial(t, w.red, "192.0.2.2:7108"); err != nil {
+		t.Fatal(err)
+	}
+	w.d.CLI("ss", "-t").Expect(0, "Process", "192.0.2.2:7108", w.red.IP(lab.V4).String()+":", w.red.Name())
+	w.d.CLI("-n", "shop", "ss", "-u", "-o", "json").Expect(0, `"process":"`+w.red.Name())
 	w.d.Apply(shopYAML())
 	if r := w.red.TryPing(w.world.IP(lab.V4), 1); r.Code == 0 {
 		t.Error("without the uplink, the world is reached")

@@ -27,7 +27,7 @@ const fresh = 2 * time.Minute
 // newFiller makes as many as entries, and waits until they are there.
 func newFiller(w *Way, from *lab.NS, entries int) *filler {
 	w.blackhole()
-	_, mac := w.gateway(from)
+	mac := w.gateway(from)
 	f := &filler{w: w, from: from, entries: entries}
 	f.args = []string{
 		"fan", "-tcp", "-i", from.If(), "-via", mac, "-from", from.IP(lab.V4).String(), "-to", nowhere, "-flows", strconv.Itoa(entries),
@@ -37,17 +37,16 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 }
 
 // fill sends a segment of each, until all are in the table.
-func (f *filler) fill() (took time.Duration) {
+func (f *filler) fill() {
 	start := time.Now()
 	for range 10 {
 		lab.Report[report.Rate](f.from.Traffic(f.args...), 5*time.Minute)
 		if f.w.Connections() >= f.entries {
 			f.since = start
-			return time.Since(start)
+			return
 		}
 	}
 	f.w.Fail("%d connections in the table, want %d", f.w.Connections(), f.entries)
-	return 0
 }
 
 // keep fills again when it is time.

@@ -40,7 +40,7 @@ func (s Scale) Run(t lab.T) Scaled {
 	w := NewWay(t, s.Kind, 0, "--connections", strconv.Itoa(s.Flows+10_000))
 	red, green := w.Container("red"), w.Container("green")
 	w.blackhole()
-	_, mac := w.gateway(red)
+	mac := w.gateway(red)
 	out := Scaled{}
 	pid := w.Daemon.Status().Dataplane.PID
 	before := lab.UsageOf(pid).RSS
@@ -130,7 +130,7 @@ func (s Scan) Run(t lab.T) Scanned {
 	red, green := w.Container("scanner"), w.Container("neighbour")
 	w.blackhole()
 	w.World.Serve()
-	_, mac := w.gateway(red)
+	mac := w.gateway(red)
 	out := Scanned{Quota: s.Quota}
 	crr := func() float64 {
 		p := green.Traffic("crr", "-seconds", fmt.Sprint(s.Each.Seconds()), "-to", w.World.At(lab.V4))

@@ -37,7 +37,7 @@ func (s Soak) Run(t lab.T) (all []Sample) {
 	red, green := w.Container("red"), w.Container("green")
 	w.blackhole()
 	w.World.Serve()
-	_, mac := w.gateway(red)
+	mac := w.gateway(red)
 	each := s.Packets / uint64(s.Rounds)
 	for n := range s.Rounds {
 		for start := w.packets(); w.packets()-start < each; {

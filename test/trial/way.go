@@ -97,17 +97,17 @@ func (w *Way) blackhole() {
 	w.Host.Run("ip", "route", "add", nowhere+"/32", "via", w.World.IP(lab.V4).String())
 }
 
-// gateway is the address of the containers' gateway and its MAC.
-func (w *Way) gateway(n *lab.NS) (addr netip.Addr, mac string) {
-	addr = w.Daemon.Gateway(lab.V4)
+// gateway is the MAC of the containers' gateway.
+func (w *Way) gateway(n *lab.NS) string {
+	addr := w.Daemon.Gateway(lab.V4)
 	n.Ping(addr)
 	for line := range strings.Lines(n.Run("ip", "neigh", "show", addr.String())) {
 		f := strings.Fields(line)
 		for i := range f {
 			if f[i] == "lladdr" && i+1 < len(f) {
-				return addr, f[i+1]
+				return f[i+1]
 			}
 		}
 	}
-	return addr, ""
+	return ""
 }
