@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"sluice/packet"
@@ -209,7 +208,12 @@ func (l *Learner) good(all []LearnedPrefix) (out []LearnedPrefix) {
 // +checklocks:l.mu
 func (l *Learner) goodLease(a *Lease6, now int64) *Lease6 {
 	good := *a
-	good.Addrs = slices.DeleteFunc(slices.Clone(a.Addrs), func(s LearnedServer) bool { return !l.free(s.Addr) || now >= s.End })
+	good.Addrs = nil
+	for _, s := range a.Addrs {
+		if l.free(s.Addr) && now < s.End {
+			good.Addrs = append(good.Addrs, s)
+		}
+	}
 	return &good
 }
 
