@@ -12,11 +12,7 @@ import (
 
 // set writes a set or a map.
 func (p *printer) set(s *Set) {
-	word := "set"
-	if s.IsMap {
-		word = "map"
-	}
-	p.printf("\t%s %s {%s\n", word, s.Name, p.handleText(s.Handle))
+	p.printf("\t%s %s {%s\n", s.word(), s.Name, p.handleText(s.Handle))
 	p.setType(s)
 	if s.Memory {
 		p.WriteString("\t\tpolicy memory\n")
