@@ -83,7 +83,11 @@ bench: setup build ## Sluice beside a kernel bridge and a Linux router, as table
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
 	go test -run '^$$' -benchmem $(MICROBENCH) \
-		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./veth/... ./netstack/...
+		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./policy ./veth/... ./netstack/...
+
+.PHONY: oracle-nft
+oracle-nft: ## random rulesets and packets beside the kernel's nf_tables, and beside the interpreter (as root; NFT_RULESETS)
+	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m -run 'TheKernel|TheInterpreter|ReplayIs|AnyFrame' ./policy/interp
 
 .PHONY: oracle
 oracle: ## 10,000 prefixes of each family and 100,000 look-ups beside the kernel's (as root)

@@ -71,7 +71,9 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
-		"dial": {},
+		"dial":       {},
+		"policy/nft": {}, // a language: text in, a checked tree out
+
 		"uplink": {
 			"veth":   "it enters the host's network namespace",
 			"packet": "MAC addresses",
@@ -98,6 +100,20 @@ func layers() map[string]edges {
 			"packet":    "it rewrites frames",
 			"trace":     "its verdict carries the drop reason",
 		},
+		"policy": {
+			"policy/nft": "its rulesets are what it evaluates",
+			"conntrack":  "rules ask of a packet's connection, and mark it",
+			"packet":     "it reads frames, and rewrites them",
+		},
+		// The oracle of policy's tests.
+		"policy/interp": {
+			"policy":     "its packets and verdicts are the engine's",
+			"policy/nft": "it walks the tree",
+			"conntrack":  "as policy",
+			"packet":     "as policy",
+			"flow":       "its tests remember decisions as the flow cache does",
+		},
+
 		"natspec": {
 			"nat":       "its rules are what the words mean",
 			"conntrack": "options of conntrack(8) choose connections",
@@ -115,6 +131,7 @@ func layers() map[string]edges {
 		"netstack": {
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
+			"dial":         "the protocols that one can dial",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
@@ -145,6 +162,7 @@ func layers() map[string]edges {
 
 			"routing":      "it reads what a packet's way is asked with",
 			"bridge/snoop": "it lists the members of groups",
+			"autoconf":     "it tells what devices have learned",
 		},
 		"ipam": {},
 		"config": {

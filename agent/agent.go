@@ -27,7 +27,7 @@ import (
 const counterSlots = 4096
 
 // ErrNotRoot says that the agent lacks the privileges it cannot do without.
-var ErrNotRoot = errors.New("sluiced must run as root")
+var ErrNotRoot = errors.New("sluiced must run as root, if only of a user namespace (unshare -Urm)")
 
 // Options say where an agent keeps its things and how it runs its dataplane.
 type Options struct {
@@ -104,6 +104,10 @@ type Agent struct {
 	// undressed says which uplinks the host could not be dressed for when it was last
 	// tried, by ID, and why. Replaced as a whole.
 	undressed atomic.Pointer[map[string]string]
+	// held are the ports of the host that are published, under mu. unheld says of which
+	// namespaces some could not be held, and why. Replaced as a whole.
+	held      map[uplink.Port]*os.File
+	unheld    atomic.Pointer[map[string]string]
 	counters  *trace.Counters
 	plane     *plane
 	sets      sets
@@ -180,6 +184,7 @@ func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
 		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
 		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+		held: make(map[uplink.Port]*os.File),
 	}
 	defer func() {
 		if err != nil {
@@ -218,6 +223,7 @@ func open(o Options) (_ *Agent, err error) {
 // close releases everything that belongs to this process and changes nothing
 // else. It may be called on an agent that is half open.
 func (a *Agent) close() {
+	closeHeld(a.held)
 	if a.plane != nil {
 		a.plane.Close()
 	}

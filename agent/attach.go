@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -31,14 +32,11 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 	ctx = context.WithoutCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ns, id, err := openContainer(r.Netns)
+	ns, id, err := a.openPlace(r)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	if err := a.refuseOwn(r.Netns, id); err != nil {
-		return nil, err
-	}
 	rec, n, err := a.intend(r, id, nil)
 	if err != nil {
 		return nil, err
@@ -48,6 +46,7 @@ func (a *Agent) attach(ctx context.Context, r *api.AttachRequest) (*api.AttachRe
 		a.undo(ctx, rec)
 		return nil, kernelError(rec, err)
 	}
+	a.republish(ctx, rec)
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network)
 	st, err := a.store.read()
 	if err != nil {
@@ -112,8 +111,15 @@ func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity, cni *cniRecord) (rec
 		if err := t.putNetwork(n); err != nil {
 			return err
 		}
-		return t.putAttachment(rec)
+		if err := t.putAttachment(rec); err != nil {
+			return err
+		}
+		t.hold = a.hold
+		return t.publish(rec, &a.sets)
 	})
+	if rec != nil && len(rec.CNI.ports()) > 0 {
+		a.holdCommitted()
+	}
 	return rec, n, err
 }
 
@@ -135,6 +141,9 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 	if err := a.plug(ctx, rec); err != nil {
 		return nil, err
 	}
+	if rec.Tap != nil { // whose guest announces itself
+		return gateways, a.setState(api.StateReady, rec)
+	}
 	if err := veth.Announce(ns, rec.IfName, rec.MAC, rec.configured()); err != nil {
 		return nil, err
 	}
@@ -143,7 +152,7 @@ func (a *Agent) realise(ctx context.Context, rec *attachmentRecord, n *networkRe
 
 // plug opens the packet socket of a host end and gives it to the dataplane.
 func (a *Agent) plug(ctx context.Context, rec *attachmentRecord) error {
-	f, err := openPort(a.hostNS, rec, nil)
+	f, err := a.openPort(rec)
 	if err != nil {
 		return err
 	}
@@ -192,21 +201,27 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 	if err := a.plane.Withdraw(ctx, st.snapshot("")); err != nil {
 		a.log.Warn("the dataplane has not heard of removed ports yet", "err", err)
 	}
+	a.republish(ctx, recs...)
 	for _, rec := range recs {
 		a.dropRules(rec)
-		if err := veth.DeletePair(a.hostNS, rec.hostIfName()); err != nil {
+		if err := a.removeDevice(rec); err != nil {
 			return err
 		}
 	}
-	return a.store.update(func(t *txn) error {
-		return t.drop(recs)
-	})
+	err = a.store.update(func(t *txn) error { return t.drop(recs) })
+	if slices.ContainsFunc(recs, func(rec *attachmentRecord) bool { return len(rec.CNI.ports()) > 0 }) {
+		a.holdCommitted()
+	}
+	return err
 }
 
 // drop forgets attachments, whose addresses are in quarantine from now on.
 func (t *txn) drop(recs []*attachmentRecord) error {
 	for _, rec := range recs {
 		if err := t.dropAttachment(rec.ID); err != nil {
+			return err
+		}
+		if err := t.unpublish(rec); err != nil {
 			return err
 		}
 		n := t.state.network(rec.Network)
@@ -247,7 +262,7 @@ func (a *Agent) dropRules(rec *attachmentRecord) {
 func kernelError(rec *attachmentRecord, err error) error {
 	switch {
 	case errors.Is(err, veth.ErrExist):
-		return refuse(api.CodeExists, "ifname", "interface %s exists already in %s", rec.IfName, rec.Netns)
+		return refuse(api.CodeExists, "ifname", "interface %s exists already in %s", rec.IfName, rec.place())
 	case errors.Is(err, veth.ErrConfig):
 		return refuse(api.CodeInvalid, "", "%s", err.Error())
 	}
@@ -258,7 +273,11 @@ func kernelError(rec *attachmentRecord, err error) error {
 // container has no default route yet: a second interface must not take the
 // first one's, and the kernel would refuse it.
 func freeGateways(ns netns.NsHandle, gateways []netip.Addr) ([]netip.Addr, error) {
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	var h *netlink.Handle
+	err := veth.Do(ns, func() (err error) {
+		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("netlink in the container: %w", err)
 	}

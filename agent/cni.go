@@ -37,9 +37,12 @@ type cniRecord struct {
 	NoDefault bool           `json:"no_default,omitempty"`
 	Routes    []api.CNIRoute `json:"routes,omitempty"`
 	// Fixed: another has leased the addresses, and the container has no others.
-	Fixed   bool              `json:"fixed,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
-	Aliases []string          `json:"aliases,omitempty"`
+	Fixed  bool              `json:"fixed,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	// Aliases are what the runtime said; those that are no names of DNS mean nothing.
+	Aliases []string `json:"aliases,omitempty"`
+	// Publish are ports of the host, see cni_publish.go.
+	Publish []api.CNIPort `json:"publish,omitempty"`
 }
 
 // The bounds of what a runtime may say.
@@ -47,6 +50,7 @@ const (
 	maxCNIText   = 512
 	maxCNILabels = 64
 	maxCNIRoutes = 256
+	maxCNIPorts  = 256
 )
 
 // bare, fixed, inside and public are of nil those of an attachment without a runtime.
@@ -84,7 +88,7 @@ func (c *cniRecord) public() *api.Sandbox {
 	if c == nil {
 		return nil
 	}
-	return &api.Sandbox{CNIKey: c.CNIKey, Labels: c.Labels, Aliases: c.Aliases}
+	return &api.Sandbox{CNIKey: c.CNIKey, Labels: c.Labels}
 }
 
 // byKey finds the attachment of a runtime's key, nil if there is none.
@@ -123,6 +127,7 @@ func (a *Agent) cniAdd(ctx context.Context, r *api.CNIAddRequest) (*api.CNIAddRe
 		a.undo(ctx, rec)
 		return nil, kernelError(rec, err)
 	}
+	a.republish(ctx, rec)
 	a.log.Info("attached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "network", rec.Network, "container", r.Container)
 	st, err := a.store.read()
 	if err != nil {
@@ -153,14 +158,19 @@ func checkCNI(r *api.CNIAddRequest) error {
 	if !filepath.IsAbs(r.Netns) {
 		return refuse(api.CodeInvalid, "netns", "%q is not an absolute path", r.Netns)
 	}
-	if len(r.Publish) > 0 {
-		return refuse(api.CodeInvalid, "publish", "ports of the host are not supported yet")
+	if n := len(r.Publish); n > maxCNIPorts {
+		return refuse(api.CodeInvalid, "publish", "%d ports; at most %d are supported", n, maxCNIPorts)
 	}
 	if n := len(r.Routes); n > maxCNIRoutes {
 		return refuse(api.CodeInvalid, "routes", "%d; at most %d are supported", n, maxCNIRoutes)
 	}
 	if n := max(len(r.Labels), len(r.Aliases)); n > maxCNILabels {
 		return refuse(api.CodeInvalid, "labels", "%d labels or aliases; at most %d are supported", n, maxCNILabels)
+	}
+	for _, name := range r.Aliases {
+		if len(name) > maxCNIText {
+			return refuse(api.CodeInvalid, "aliases", "%s…: more than %d bytes", name[:64], maxCNIText)
+		}
 	}
 	for k, v := range r.Labels {
 		if len(k)+len(v) > maxCNIText {
@@ -224,7 +234,7 @@ func cniName(r *api.CNIAddRequest) string {
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Created: time.Now().UTC(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
-		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases,
+		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
 	}
 }
 
@@ -236,6 +246,9 @@ func (s *state) cniReply(rec *attachmentRecord) *api.CNIAddReply {
 		return out
 	}
 	out.GatewayMAC = n.MAC.String()
+	if s.answersDNS(n) {
+		out.DNS, out.Search = n.Gateways, s.search(n)
+	}
 	for _, addr := range rec.addrs() {
 		for _, g := range n.Gateways {
 			if g.Is4() == addr.Is4() {

@@ -31,12 +31,18 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
 			return err
 		}
-		e.learned = a.listener(ctx, e.space)
+		t.hold, e.learned = a.hold, a.listener(ctx, e.space)
 		if err := e.run(r.Commands, r.Force); err != nil {
 			return err
 		}
-		return e.finish()
+		if err := e.finish(); err != nil {
+			return err
+		}
+		return e.holds()
 	})
+	if e != nil && e.published {
+		defer a.holdCommitted()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +52,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 			return nil, err
 		}
 		e.note(a)
-		a.redress(ctx, len(e.networks) > 0)
+		a.redress(ctx, len(e.networks) > 0 || e.published)
 	}
 	a.forget(ctx, e.space, e.forgotten)
 	if err := a.flushDNS(ctx, e.space, e.flushed); err != nil {
@@ -74,6 +80,8 @@ type editor struct {
 	// says that the rules of set are not those of the record.
 	touched    map[leafKey]bool
 	all, ruled bool
+	// published says that what is published changed.
+	published bool
 
 	failed []api.CommandFault
 	// learned asks the dataplane for the neighbours of a network that were not set, and
@@ -125,7 +133,8 @@ func (e *editor) record(namespace string) *namespaceRecord {
 			return &e.st.namespaces[i]
 		}
 	}
-	e.st.namespaces = append(e.st.namespaces, namespaceRecord{Name: namespace})
+	of, _ := e.st.spaceOrigin(namespace)
+	e.st.namespaces = append(e.st.namespaces, namespaceRecord{Name: namespace, Origin: of})
 	return &e.st.namespaces[len(e.st.namespaces)-1]
 }
 
@@ -187,10 +196,10 @@ func (e *editor) one(i int, c *api.Command, force bool) (int, error) {
 func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
-		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns,
+		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns, "service": e.service,
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish or dns"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns or service"}
 	}
 	return run(c.Words)
 }

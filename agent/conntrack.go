@@ -36,6 +36,10 @@ type connectionsRecord struct {
 	// NAT and Published are kept as text.
 	NAT       []natspec.Statement `json:"nat,omitempty"`
 	Published []natspec.Publish   `json:"published,omitempty"`
+	NAT64     *natspec.NAT64      `json:"nat64,omitempty"`
+	Services  []serviceRecord     `json:"services,omitempty"`
+	Maps      []natspec.Map       `json:"maps,omitempty"`
+	Bridged   bool                `json:"bridged,omitempty"`
 }
 
 // tracks reports whether connections are tracked.
@@ -43,14 +47,15 @@ func (c *connectionsRecord) tracks() bool {
 	if c.Track != nil {
 		return *c.Track
 	}
-	return len(c.NAT)+len(c.Published) > 0 || c.Masquerades
+	return len(c.NAT)+len(c.Published)+len(c.Services) > 0 || c.NAT64 != nil || c.Bridged || c.Masquerades
 }
 
 // declare takes over what the file says, and keeps the zone.
 func (c *connectionsRecord) declare(f *config.Connections) {
 	*c = connectionsRecord{
 		Track: f.Track, Profile: f.Profile, Filtering: f.Filtering, LingerSeconds: f.LingerSeconds, QuotaPerPort: f.QuotaPerPort,
-		Zone: c.Zone, NAT: f.NAT, Published: f.Published,
+		Zone: c.Zone, NAT: f.NAT, Published: f.Published, NAT64: f.NAT64, Maps: f.Maps, Bridged: f.Bridged,
+		Services: declareServices(c.Services, f.Services),
 	}
 }
 
@@ -67,6 +72,7 @@ func (c *connectionsRecord) settings() []string {
 	add(c.Filtering != "", "filtering", c.Filtering)
 	add(c.LingerSeconds != 0, "linger", fmt.Sprintf("%ds", c.LingerSeconds))
 	add(c.QuotaPerPort != 0, "quotaPerPort", strconv.Itoa(c.QuotaPerPort))
+	add(c.Bridged, "bridged", "true")
 	if len(out) == 0 {
 		return nil
 	}
@@ -78,6 +84,23 @@ func (d *declaration) compareConnections(name string, old, is *connectionsRecord
 	d.compare("conntrack", name, old.settings(), is.settings())
 	d.compare("nat", name, lines(old.NAT), lines(is.NAT))
 	d.compare("publish", name, lines(old.Published), lines(is.Published))
+	d.compare("service", name, lines(old.Services), lines(is.Services))
+	d.compare("map", name, mapLines(old.Maps), mapLines(is.Maps))
+	d.compare("nat64", name, nat64Lines(old.NAT64), nat64Lines(is.NAT64))
+}
+
+func mapLines(all []natspec.Map) (out []string) {
+	for i := range all {
+		out = append(out, all[i].Lines()...)
+	}
+	return out
+}
+
+func nat64Lines(n *natspec.NAT64) []string {
+	if n == nil {
+		return nil
+	}
+	return []string{n.String()}
 }
 
 // zone gives the record a zone if it needs one and has none: the next after the one
@@ -115,6 +138,7 @@ func (s *state) connectionsSpec(n *namespaceRecord, also string) netstack.Connec
 	}
 	spec := netstack.ConnectionsSpec{
 		Track: true, Zone: c.Zone, Profile: c.Profile, Filtering: c.Filtering, Linger: c.LingerSeconds,
+		Services: c.natServices(), Bridged: c.Bridged,
 	}
 	for _, r := range s.natRules(n, also) {
 		if r.active {
@@ -136,8 +160,14 @@ func (s *state) natRules(n *namespaceRecord, also string) (out []natRule) {
 	index := s.deviceNumbers(n.Name)
 	number := func(name string) (uint16, bool) { i, ok := index[name]; return i, ok }
 	for i := range n.Connections.NAT {
-		rule, ok := n.Connections.NAT[i].Rule(number)
+		rule, ok := n.Connections.NAT[i].Rule(number, n.Connections.mapOf(&n.Connections.NAT[i]))
 		out = append(out, natRule{rule, rule.Name, ok})
+	}
+	if n.Connections.NAT64 != nil {
+		out = append(out, s.nat64Rule(n))
+	}
+	for _, r := range n.Connections.serviceRules() {
+		out = append(out, natRule{r, r.Name, true})
 	}
 	containers := make(map[string][]netip.Addr)
 	for _, a := range s.attachedIn(n.Name) {
@@ -145,7 +175,7 @@ func (s *state) natRules(n *namespaceRecord, also string) (out []natRule) {
 			containers[a.Name] = a.addrs()
 		}
 	}
-	hairpin := false
+	hairpin := len(n.Connections.Services) > 0
 	for _, p := range n.Connections.Published {
 		rules := p.Rules(containers[p.To])
 		for i := range rules {
@@ -160,6 +190,15 @@ func (s *state) natRules(n *namespaceRecord, also string) (out []natRule) {
 		out = append(out, natRule{natspec.Hairpin(), natspec.Hairpin().Name, true})
 	}
 	return out
+}
+
+// mapOf is the map that a statement names; nil if it names none.
+func (c *connectionsRecord) mapOf(s *natspec.Statement) *natspec.Map {
+	i := slices.IndexFunc(c.Maps, func(m natspec.Map) bool { return m.Name == s.MapName() })
+	if i < 0 {
+		return nil
+	}
+	return &c.Maps[i]
 }
 
 // deviceNumbers are those of the devices that packets come and leave by.
@@ -242,6 +281,6 @@ func (e *editor) dropPublished(p natspec.Publish) error {
 func (e *editor) setPublished(all []natspec.Publish) error {
 	rec := e.record(e.space)
 	rec.Connections.Published = all
-	e.records[e.space] = true
+	e.records[e.space], e.published = true, true
 	return e.t.zone(&rec.Connections)
 }

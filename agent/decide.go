@@ -30,8 +30,11 @@ func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string, cni *cniR
 		return nil, nil, err
 	}
 	rec := &attachmentRecord{
-		ID: id, Network: n.Name, Netns: netnsPlace(r.Netns), NS: ns,
+		ID: id, Network: n.Name, NS: ns,
 		IfName: r.IfName, MTU: r.MTU, Offload: r.Offload == nil || *r.Offload, State: api.StateCreating, CNI: cni,
+	}
+	if r.Netns != "" {
+		rec.Netns = netnsPlace(r.Netns)
 	}
 	steps := []func() error{
 		func() error { return decideIfName(st, rec) },
@@ -42,6 +45,7 @@ func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string, cni *cniR
 		func() error { return decideAddresses(st, r, n, rec) },
 		func() error { return decidePort(st, rec) },
 		func() error { return decideRouting(st, r, n, rec) },
+		func() error { return decideTap(r, rec) },
 		func() error { return decideBridge(r, rec) },
 	}
 	for _, step := range steps {
@@ -91,7 +95,7 @@ func decideIfName(st *state, rec *attachmentRecord) error {
 	}
 	twin := st.find(func(a *attachmentRecord) bool { return a.NS == rec.NS && a.IfName == rec.IfName })
 	if twin != nil {
-		return refuse(api.CodeExists, "ifname", "%s in %s is attached already, as %s", rec.IfName, rec.Netns, twin.Name)
+		return refuse(api.CodeExists, "ifname", "%s in %s is attached already, as %s", rec.IfName, rec.place(), twin.Name)
 	}
 	return nil
 }
@@ -116,7 +120,10 @@ func decideName(st *state, r *api.AttachRequest, rec *attachmentRecord) error {
 	rec.Name = r.Name
 	if rec.Name == "" {
 		rec.Name = plainName(filepath.Base(rec.Netns))
-		if taken(rec.Name) || rec.IfName != defaultIfName {
+		if r.Tap != nil {
+			rec.Name = plainName(rec.IfName)
+		}
+		if r.Tap == nil && (taken(rec.Name) || rec.IfName != defaultIfName) {
 			rec.Name += "-" + plainName(rec.IfName)
 		}
 	}

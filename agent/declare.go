@@ -50,7 +50,7 @@ func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, e
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost, d.holds} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -253,6 +253,9 @@ func (d *declaration) routing() error {
 	for i := range d.c.Namespaces {
 		rec := d.is.namespace(d.c.Namespaces[i].Name)
 		if err := d.route(i, rec); err != nil {
+			return err
+		}
+		if err := d.is.number(&rec.Connections); err != nil {
 			return err
 		}
 		if err := d.t.zone(&rec.Connections); err != nil {

@@ -157,6 +157,9 @@ func (a *Agent) reapOnce(ctx context.Context) error {
 	}
 	// One that failed may lack its pair for now: that is mend's business.
 	gone := st.where(func(r *attachmentRecord) bool {
+		if r.Tap != nil {
+			return r.State != api.StateFailed && a.deviceGone(r)
+		}
 		return r.State != api.StateFailed && !there[r.hostIfName()] && !r.Uplink
 	})
 	lost := st.where(func(r *attachmentRecord) bool { return r.State == api.StateReady && !there[r.hostIfName()] && r.Uplink })
@@ -179,7 +182,9 @@ func (a *Agent) watchLinks(ctx context.Context) {
 	for ctx.Err() == nil {
 		updates := make(chan netlink.LinkUpdate, 64)
 		done := make(chan struct{})
-		err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{Namespace: &a.hostNS})
+		// Not by the library's own way into a namespace: it gives threads back that could
+		// not return.
+		err := veth.Do(a.hostNS, func() error { return netlink.LinkSubscribe(updates, done) })
 		if err != nil {
 			close(done)
 			a.log.Error("watching interfaces", "err", err)

@@ -4,6 +4,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/netip"
 	"sync/atomic"
 
@@ -71,7 +73,7 @@ func (p *plane) dialFor(c *dataplane.Client) {
 		}
 	}()
 	go func() {
-		if err := server.Serve(); err != nil && alive(c) {
+		if err := server.Serve(); !errors.Is(err, io.EOF) && alive(c) {
 			p.log.Warn("the dataplane asks for no more sockets", "err", err)
 		}
 	}()

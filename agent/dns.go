@@ -51,13 +51,37 @@ func (s *state) dnsSpec(name string) *dns.Config {
 		return nil
 	}
 	c := &dns.Config{Domain: d.Domain, Prefix64: d.Prefix64, CacheEntries: d.CacheEntries, CacheBytes: d.CacheBytes}
+	if n := s.namespace(name).Connections.NAT64; n != nil && !d.Prefix64.IsValid() && !d.NoDNS64 {
+		c.Prefix64 = n.Prefix
+	}
 	for _, a := range d.Upstreams {
 		c.Upstreams = append(c.Upstreams, dns.Upstream{Addr: a, Host: d.Via != config.ViaNamespace})
 	}
 	if len(d.Upstreams) == 0 && d.Via != config.ViaNone {
-		c.Upstreams = dns.OfHost()
+		if d.Via != config.ViaHost {
+			c.Upstreams = s.nicResolvers(name)
+		}
+		if len(c.Upstreams) == 0 {
+			c.Upstreams = dns.OfHost()
+		}
 	}
 	return c
+}
+
+// nicResolvers are those of a namespace's uplinks of type nic, stated and learned, which
+// are asked from the namespace: they are on its way out.
+func (s *state) nicResolvers(name string) (out []dns.Upstream) {
+	for _, n := range s.in(name) {
+		if n.Uplink == nil || n.Uplink.NIC == nil {
+			continue
+		}
+		for _, a := range n.Uplink.NIC.nameservers() {
+			if len(out) < dns.MaxUpstreams {
+				out = append(out, dns.Upstream{Addr: netip.AddrPortFrom(a, 53)})
+			}
+		}
+	}
+	return out
 }
 
 // search are the domains in which the names of a network's containers are looked for.
@@ -122,6 +146,17 @@ func decideAliases(r *api.AttachRequest, rec *attachmentRecord) error {
 		}
 	}
 	return nil
+}
+
+// aliases are the names of a container beside its own, also those that a runtime gave
+// it, as far as they are names.
+func (a *attachmentRecord) aliases() []string {
+	if a.CNI == nil || len(a.CNI.Aliases) == 0 {
+		return a.Aliases
+	}
+	all := append(slices.Clone(a.Aliases), a.CNI.Aliases...)
+	all = slices.DeleteFunc(all, func(name string) bool { return dns.CheckName(name) != nil })
+	return all[:min(len(all), api.MaxAliases)]
 }
 
 // hostResolvers are the host's, as its file says now. The zero value is ready.

@@ -95,6 +95,7 @@ func (a *Agent) mendOne(ctx context.Context, r *restorer, rec *attachmentRecord)
 		log.Debug("attachment not restored yet", "err", err)
 		return false
 	}
+	a.republish(ctx, rec)
 	log.Info("attachment restored", "ns", rec.Netns)
 	return true
 }

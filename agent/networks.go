@@ -49,13 +49,14 @@ func (a *Agent) declare(ctx context.Context, c *config.Config, dryRun bool) ([]a
 func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryRun bool) ([]api.Change, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer a.holdCommitted()
 	changes := []api.Change{}
 	host, err := a.survey(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	undo, err := a.store.attempt(func(t *txn) (err error) {
-		t.host = host
+		t.host, t.hold = host, a.hold
 		if changes, err = t.declare(c, by, &a.sets); err == nil && (dryRun || len(changes) == 0 && by.config == "") {
 			return errDryRun
 		}

@@ -147,11 +147,16 @@ func (s *state) portNames() map[uint16]string {
 }
 
 func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
-	_, all, err := a.look(q)
+	st, all, err := a.look(q)
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, a.plane, all, atMostTold, socketsOf, publicSocket)
+	names := st.portNames()
+	return ask(ctx, a.plane, all, atMostTold, socketsOf, func(n *networkRecord, e *dataplane.Socket) api.Socket {
+		s := publicSocket(n, e)
+		s.Namespace, s.Process = n.space(), names[e.Port]
+		return s
+	})
 }
 
 func atMostTold(*networkRecord) int { return maxTold }
@@ -184,8 +189,8 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 }
 
 // socketsOf lists the sockets of a namespace, for ask.
-func socketsOf(c *dataplane.Client, ctx context.Context, namespace, _ string) ([]dataplane.Socket, error) { //nolint:revive // as a method expression
-	return c.Sockets(ctx, namespace)
+func socketsOf(c *dataplane.Client, ctx context.Context, namespace, network string) ([]dataplane.Socket, error) { //nolint:revive // as a method expression
+	return c.Sockets(ctx, namespace, network)
 }
 
 func askError(network string, err error) error {

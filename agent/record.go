@@ -135,6 +135,10 @@ type attachmentRecord struct {
 	// CNI is what a runtime asked for, if it was one; see cni.go.
 	CNI *cniRecord `json:"cni,omitempty"`
 
+	// Tap makes it a tap device, see tap.go. Netns is empty if it is in the daemon's own
+	// namespace.
+	Tap *tapRecord `json:"tap,omitempty"`
+
 	// Uplink says that the container is the host, see uplink.go. Netns and NS are empty.
 	Uplink bool `json:"uplink,omitempty"`
 }
@@ -165,17 +169,21 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 	if n == nil { // never, but for a record of another's making
 		n = new(networkRecord)
 	}
-	configure := "static"
+	configure, hostIfName := "static", a.hostIfName()
 	if a.Bare {
 		configure = "none"
 	}
+	if a.Tap != nil {
+		hostIfName = ""
+	}
 	space := n.space()
 	return api.Attachment{
-		Sandbox: a.CNI.public(),
-		Aliases: a.Aliases, Namespace: space, RouteTable: a.RouteTable, Configure: configure,
+		Sandbox:   a.CNI.public(),
+		Aliases:   a.Aliases,
+		Namespace: space, RouteTable: a.RouteTable, Configure: configure,
 		Settings: a.publicSettings(n, s.namespace(space).names()),
 		ID:       a.ID, Name: a.Name, Network: a.Network, Netns: a.Netns,
-		IfName: a.IfName, HostIfName: a.hostIfName(), Port: a.Port,
+		IfName: a.IfName, HostIfName: hostIfName, Tap: a.Tap != nil, Port: a.Port,
 		MAC: a.MAC.String(), MTU: a.MTU, Addresses: a.Addresses, Offload: a.Offload, State: a.State, Fault: a.Fault,
 	}
 }

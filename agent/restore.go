@@ -69,6 +69,7 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	r.announce()
+	a.holdCommitted()
 	if err := a.dress(ctx, st); err != nil {
 		a.log.Error("uplinks", "err", err)
 	}
@@ -237,7 +238,7 @@ func (r *restorer) clear() error {
 	known := make(map[string]bool)
 	for i := range r.st.attachments {
 		rec := &r.st.attachments[i]
-		known[rec.hostIfName()] = !rec.Uplink || rec.State != api.StateDeleting
+		known[rec.hostIfName()] = rec.Tap == nil && (!rec.Uplink || rec.State != api.StateDeleting)
 	}
 	for name := range r.ends {
 		if known[name] {
@@ -275,6 +276,11 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 	log := r.a.log.With("nic", rec.Name, "port", rec.Port)
 	if rec.State == api.StateDeleting || rec.State == api.StateCreating && !rec.Uplink {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
+		if rec.Tap != nil {
+			if err := r.a.removeDevice(rec); err != nil {
+				log.Warn("tap device left", "err", err)
+			}
+		}
 		r.a.dropRules(rec)
 		return false
 	}
@@ -295,8 +301,15 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 // errNamespaceGone says that what an attachment was made for is no more.
 var errNamespaceGone = errors.New("its namespace is gone")
 
-// ready restores the pair and the socket of a ready attachment.
+// ready restores the interface and the socket of a ready attachment.
 func (r *restorer) ready(rec *attachmentRecord) error {
+	if rec.Tap != nil {
+		return r.readyTap(rec)
+	}
+	return r.readyPair(rec)
+}
+
+func (r *restorer) readyPair(rec *attachmentRecord) error {
 	end, there := r.ends[rec.hostIfName()]
 	whole, err := r.whole(rec, &end)
 	if err != nil {
@@ -342,7 +355,7 @@ func (r *restorer) make(rec *attachmentRecord, ns netns.NsHandle) error {
 }
 
 func (r *restorer) open(rec *attachmentRecord) error {
-	f, err := openPort(r.a.hostNS, rec, r.st.network(rec.Network))
+	f, err := r.a.openPort(rec)
 	if err == nil {
 		r.opened[rec.Port] = f
 	}
@@ -353,7 +366,7 @@ func (r *restorer) open(rec *attachmentRecord) error {
 // forward without it; it only saves the first question.
 func (r *restorer) announce() {
 	for _, rec := range r.again {
-		if rec.Uplink && r.st.hostConfig(rec) == nil {
+		if rec.Uplink && r.st.nicOf(rec) != nil {
 			continue // the router's neighbours are asked by the router
 		}
 		ns, same, err := r.a.placeOf(rec)
@@ -403,6 +416,9 @@ func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack
 func (a *Agent) createPair(rec *attachmentRecord, n *networkRecord, ns netns.NsHandle) ([]netip.Addr, error) {
 	if n == nil {
 		return nil, fmt.Errorf("network %s is gone", rec.Network)
+	}
+	if rec.Tap != nil {
+		return []netip.Addr{}, rec.createTap(ns)
 	}
 	gateways, err := rec.gateways(n, ns)
 	if err != nil {

@@ -98,6 +98,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathPublished, list(a, func(_ context.Context, q query) ([]api.Published, error) { return a.publishedList(q) }))
 	mux.HandleFunc("GET "+api.PathDNSNames, list(a, func(_ context.Context, q query) ([]api.DNSName, error) { return a.dnsNames(q) }))
 	mux.HandleFunc("GET "+api.PathDNSStats, list(a, a.dnsStats))
+	mux.HandleFunc("GET "+api.PathServices, list(a, a.serviceList))
 	mux.HandleFunc("GET "+api.PathRouteGet, one(a, a.routeGet))
 	mux.HandleFunc("GET "+api.PathStatus, func(w http.ResponseWriter, r *http.Request) {
 		s, err := within(a, func() (*api.Status, error) { return a.status(r.Context()) })

@@ -86,6 +86,9 @@ func (a *Agent) publicUplink(st *state, n *networkRecord, rec *attachmentRecord)
 	if faults := a.undressed.Load(); faults != nil && up.Fault == "" {
 		up.Fault = (*faults)[rec.ID]
 	}
+	if faults := a.unheld.Load(); faults != nil && up.Fault == "" && n.Uplink.NIC == nil {
+		up.Fault = (*faults)[n.space()]
+	}
 	return up
 }
 

@@ -181,7 +181,7 @@ func (a *attachmentRecord) vlan(n *networkRecord) *iproute.VLAN {
 func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[string]uint16) netstack.PortSpec {
 	set := a.settings(n)
 	return netstack.PortSpec{
-		Index: a.Port, Name: a.Name, Aliases: a.Aliases, Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
+		Index: a.Port, Name: a.Name, Aliases: a.aliases(), Device: device, MAC: a.MAC, MTU: a.MTU, Offload: a.Offload, Addresses: a.addrs(),
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
 		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
 		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),

@@ -86,12 +86,11 @@ func boundTo(f *os.File, index int) bool {
 	return ok && link.Ifindex == index
 }
 
-// openPort opens the packet socket of an attachment's host end.
-func openPort(hostNS netns.NsHandle, a *attachmentRecord, n *networkRecord) (*os.File, error) {
-	o := veth.SocketOptions{Queued: n != nil && n.Uplink != nil && n.Uplink.NIC != nil}
-	f, err := veth.OpenSocket(hostNS, a.hostIfName(), o)
+// openPort opens the packet socket of an attachment on an interface.
+func openPort(ns netns.NsHandle, ifname, attachment string, o veth.SocketOptions) (*os.File, error) {
+	f, err := veth.OpenSocket(ns, ifname, o)
 	if err != nil {
-		return nil, fmt.Errorf("attachment %s: %w", a.Name, err)
+		return nil, fmt.Errorf("attachment %s: %w", attachment, err)
 	}
 	return f, nil
 }

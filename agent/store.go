@@ -136,6 +136,8 @@ type txn struct {
 	primed map[string]*routeList
 	// host is what uplinks could collide with; nil if there are none.
 	host *uplink.Survey
+	// hold holds the ports of the host that a state publishes; nil: nothing is held.
+	hold func(*state) error
 }
 
 // written is a key and its value before a write; nil if it was not there. inner is

@@ -27,7 +27,7 @@ const maxBuild = 128
 const unknownWord = "unknown"
 
 func fdbKinds() []string   { return []string{"none", "dynamic", "static", "own"} }
-func sockProtos() []string { return []string{"tcp", "udp"} }
+func sockProtos() []string { return []string{"tcp", "udp", "icmp"} }
 func neighStates() []string {
 	return []string{"incomplete", "reachable", "stale", "delay", "probe", "permanent", "failed", "none"}
 }
@@ -104,6 +104,6 @@ func publicNeighbour(n *networkRecord, e *dataplane.Neighbour) api.Neighbour {
 func publicSocket(n *networkRecord, e *dataplane.Socket) api.Socket {
 	return api.Socket{
 		Network: n.Name, Proto: word(e.Proto, sockProtos()), State: word(e.State, sockStates()),
-		Local: addrPort(e.Local), Remote: addrPort(e.Remote),
+		Local: addrPort(e.Local), Remote: addrPort(e.Remote), RecvQ: max(0, e.RecvQ),
 	}
 }

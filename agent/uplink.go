@@ -42,7 +42,7 @@ import (
 // uplinkRecord is what of an uplink a network does not have. Its port's attachment has
 // the rest.
 type uplinkRecord struct {
-	// Type is config.UplinkSocket; empty: config.UplinkHost.
+	// Type is config.UplinkSocket or UplinkNIC; empty: config.UplinkHost.
 	Type         string `json:"type,omitempty"`
 	DefaultRoute bool   `json:"default_route"`
 	HostRoutes   bool   `json:"host_routes"`
@@ -68,10 +68,10 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 		Namespace: c.Namespace, VRF: c.VRF, Device: c.Device, Settings: iproute.Settings{"guard": uplinkGuard, "guard_allow": uplinkAllow},
 		Uplink: &uplinkRecord{DefaultRoute: c.DefaultRoute, HostRoutes: c.HostRoutes, Masquerade: c.Masquerade, Forward: c.Forward},
 	}
-	if c.NIC != nil {
+	switch c.Type {
+	case config.UplinkNIC:
 		n.declareNIC(c)
-	}
-	if c.Type == config.UplinkSocket {
+	case config.UplinkSocket:
 		n.Uplink.Type = c.Type
 		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
@@ -133,6 +133,7 @@ func (s *state) hostConfig(rec *attachmentRecord) *uplink.Config {
 		IfName: rec.IfName, Comment: fmt.Sprintf("made by sluiced: uplink %s of namespace %s", n.Name, n.space()),
 		Addresses: rec.Addresses, Ends: n.Gateways, MAC: n.MAC, Subnets: s.behind(n),
 		Routes: n.Uplink.HostRoutes, Forward: n.Uplink.Forward, Masquerade: n.Uplink.Masquerade,
+		Published: s.published(n),
 	}
 }
 
@@ -286,8 +287,8 @@ func (d *declaration) ends(field string, c *config.Uplink, old *networkRecord) (
 	return out, nil
 }
 
-// families says for each family that the networks of a namespace have, IPv4 first,
-// whether it is IPv6; both, if it has no network.
+// families says for each family that the networks of a namespace have, or that it gets
+// to by NAT64, IPv4 first, whether it is IPv6; both, if it has neither.
 func (d *declaration) families(namespace string) (out []bool) {
 	var has4, has6 bool
 	for i := range d.c.Networks {
@@ -296,6 +297,10 @@ func (d *declaration) families(namespace string) (out []bool) {
 				has4, has6 = has4 || s.Addr().Is4(), has6 || s.Addr().Is6()
 			}
 		}
+	}
+	for i := range d.c.Namespaces { // NAT64 needs IPv4 outside
+		n := &d.c.Namespaces[i]
+		has4 = has4 || n.Name == namespace && n.Connections.NAT64 != nil
 	}
 	if has4 || !has6 {
 		out = append(out, false)
@@ -409,11 +414,7 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 		if c.Namespace != rec.Name || !c.DefaultRoute && c.NIC == nil {
 			continue
 		}
-		routes := d.socketRoutes(c, rec)
-		if c.Type != config.UplinkSocket {
-			routes = d.is.uplinkRoutes(c.Name, rec)
-		}
-		next, err := set.Apply(routes)
+		next, err := set.Apply(d.uplinkRoutes(c, rec))
 		if at, ok := errors.AsType[*routing.ChangeError](err); ok {
 			err = at.Err
 		}
@@ -429,12 +430,14 @@ func (d *declaration) defaults(rec *namespaceRecord, set *routing.Set) (*routing
 }
 
 // uplinkRoutes are the routes that an uplink makes.
-func (s *state) uplinkRoutes(name string, rec *namespaceRecord) []routing.Change {
-	n := s.network(name)
-	if n.Uplink.NIC != nil {
-		return n.nicRoutes(rec)
+func (d *declaration) uplinkRoutes(c *config.Uplink, rec *namespaceRecord) []routing.Change {
+	switch c.Type {
+	case config.UplinkSocket:
+		return d.socketRoutes(c, rec)
+	case config.UplinkNIC:
+		return d.is.network(c.Name).nicRoutes(rec)
 	}
-	return defaultRoutes(s.uplinkPort(name), rec, n.VRF)
+	return defaultRoutes(d.is.uplinkPort(c.Name), rec, c.VRF)
 }
 
 // defaultRoutes lead by an uplink's port, in the table of its VRF.

@@ -137,7 +137,7 @@ func (a *Agent) raise(rec *attachmentRecord, n *networkRecord) (*os.File, error)
 		return nil, fmt.Errorf("uplink %s: %w", rec.Network, err)
 	}
 	a.counters.Port(rec.Port).Reset()
-	return openPort(a.hostNS, rec, n)
+	return a.openPort(rec)
 }
 
 // makeEnd makes the host end of an uplink, whatever its type.
@@ -309,6 +309,7 @@ func (a *Agent) tendOnce(ctx context.Context) error {
 	if st, err = a.store.read(); err != nil {
 		return err
 	}
+	a.holdCommitted()
 	return a.dress(ctx, st)
 }
 
@@ -320,7 +321,7 @@ func (a *Agent) strayed(st *state) (out []*attachmentRecord, err error) {
 	}
 	for _, rec := range st.uplinks() {
 		i := slices.IndexFunc(ends, func(e veth.HostEnd) bool { return e.Name == rec.hostIfName() })
-		if rec.State != api.StateReady || i < 0 || st.hostConfig(rec) == nil { // one that was deleted is the reaper's business
+		if rec.State != api.StateReady || i < 0 || st.nicOf(rec) != nil { // one that was deleted is the reaper's business
 			continue
 		}
 		has, err := a.host.Has(rec.IfName, ends[i].Index)
@@ -336,7 +337,7 @@ func (a *Agent) strayed(st *state) (out []*attachmentRecord, err error) {
 
 // placeOf opens the namespace of an attachment's container; see sameNamespace.
 func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, err error) {
-	if !rec.Uplink {
+	if !rec.onHost() {
 		return sameNamespace(rec.Netns, rec.NS)
 	}
 	fd, err := unix.FcntlInt(uintptr(a.ownNS), unix.F_DUPFD_CLOEXEC, 0)
@@ -349,7 +350,7 @@ func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, er
 // whole reports whether the other end of a host end is where it belongs. A container's
 // is its own business.
 func (r *restorer) whole(rec *attachmentRecord, end *veth.HostEnd) (bool, error) {
-	if r.st.hostConfig(rec) == nil {
+	if !rec.Uplink || r.st.nicOf(rec) != nil {
 		return true, nil
 	}
 	return r.a.host.Has(rec.IfName, end.Index)
@@ -415,8 +416,8 @@ func (a *Agent) lowerHere(ctx context.Context) error {
 			if e.Name != rec.hostIfName() {
 				continue
 			}
-			if n := st.network(rec.Network); n != nil && n.Uplink != nil && n.Uplink.NIC != nil {
-				if err := a.giveBackHere(rec, n); err != nil {
+			if nic := st.nicOf(rec); nic != nil {
+				if err := a.giveBackHere(rec, nic); err != nil {
 					return err
 				}
 				continue

@@ -52,8 +52,17 @@ type nicRecord struct {
 // The forwarding table of a nic: behind its port is a link with many stations.
 const nicFDB = config.DefaultFDBMax
 
+// nicOf is what the uplink of an attachment has if it is of type nic; nil otherwise.
+func (s *state) nicOf(rec *attachmentRecord) *nicRecord {
+	if n := s.network(rec.Network); n != nil && n.Uplink != nil {
+		return n.Uplink.NIC
+	}
+	return nil
+}
+
 // declareNIC makes a network that of a nic.
 func (n *networkRecord) declareNIC(c *config.Uplink) {
+	n.Uplink.Type = config.UplinkNIC
 	n.Uplink.NIC = &nicRecord{
 		Share: c.NIC.Share, Static: c.Addresses, Gateways: c.NIC.Gateways,
 		DHCP: c.NIC.DHCP, SLAAC: c.NIC.SLAAC, DHCP6: c.NIC.DHCP6, DNS: c.NIC.DNS, MTU: c.NIC.MTU,
@@ -109,12 +118,12 @@ func (a *Agent) takeNIC(rec *attachmentRecord, n *networkRecord) error {
 
 // giveBackHere gives an interface back to this process's own namespace, if it is from
 // there.
-func (a *Agent) giveBackHere(rec *attachmentRecord, n *networkRecord) error {
+func (a *Agent) giveBackHere(rec *attachmentRecord, nic *nicRecord) error {
 	own, err := identify(a.ownNS)
 	if err != nil {
 		return err
 	}
-	if was := n.Uplink.NIC.Home; own != was {
+	if own != nic.Home {
 		return fmt.Errorf("uplink %s: interface %s is from another network namespace than this: stop sluiced there", rec.Network, rec.IfName)
 	}
 	return a.lower(context.Background(), rec)

@@ -28,8 +28,8 @@ type Change struct {
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
 	// Object is what is added or removed if that is not a network: "namespace", or
-	// "table", "rule", "route", "neighbour", "vrf", "link", "conntrack", "nat", "publish"
-	// in one. Namespace is its namespace, Entry the line; after many of a kind, "and N
+	// "table", "rule", "route", "neighbour", "vrf", "link", "conntrack", "nat", "publish",
+	// "service", "map" or "nat64" in one. Namespace is its namespace, Entry the line; after many of a kind, "and N
 	// more".
 	Object    string `json:"object,omitempty"`
 	Namespace string `json:"namespace,omitempty"`

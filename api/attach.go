@@ -8,7 +8,7 @@ import "net/netip"
 // Every field but Netns may be left zero; the daemon then decides.
 type AttachRequest struct {
 	// Netns is a name under /run/netns as in ip-netns(8), an absolute path, or
-	// "pid:N" for the namespace of process N.
+	// "pid:N" for the namespace of process N. Empty: the daemon's own, for a Tap.
 	Netns string `json:"netns"`
 	// Network is the name of a declared network. Empty: the only one there is;
 	// refused when there are several.
@@ -49,9 +49,19 @@ type AttachRequest struct {
 	// put into, with a rule that sends what comes from its addresses there, so that two
 	// interfaces may have the same subnet. 0: the main table.
 	RouteTable uint32 `json:"route_table,omitempty"`
+	// Tap makes the interface a persistent tap device for the monitor of a virtual
+	// machine, which opens it by IfName in Netns. Nothing is configured in the guest.
+	Tap *Tap `json:"tap,omitempty"`
 	// Configure is "static" (or empty) for addresses and routes that are set now, or
 	// "none" for a container that asks for them itself, by DHCP or SLAAC.
 	Configure string `json:"configure,omitempty"`
+}
+
+// Tap is what of a tap device can be chosen.
+type Tap struct {
+	// Owner and Group may open the device, beside root. Nil: nobody.
+	Owner *uint32 `json:"owner,omitempty"`
+	Group *uint32 `json:"group,omitempty"`
 }
 
 // AttachReply is the new attachment and what a container runtime wants to know
@@ -94,7 +104,7 @@ type Attachment struct {
 	// Netns is the absolute path of the container's namespace, or "pid:N".
 	Netns string `json:"netns"`
 	// IfName is the interface's name in the container, HostIfName the name of the
-	// other end in the daemon's own namespace.
+	// other end in the daemon's own namespace; a Tap has none.
 	IfName     string `json:"ifname"`
 	HostIfName string `json:"host_ifname"`
 	// Port is the port's number on the bridge and its counter slot, 1 to 65534.
@@ -108,6 +118,8 @@ type Attachment struct {
 	Fault string `json:"fault,omitempty"`
 	// Aliases are as in AttachRequest.
 	Aliases []string `json:"aliases,omitempty"`
+	// Tap says that the interface is a tap device.
+	Tap bool `json:"tap,omitempty"`
 	// Namespace is that of the network. Device is what rules call the port.
 	Namespace string `json:"namespace,omitempty"`
 	Device    string `json:"device,omitempty"`

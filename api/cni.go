@@ -32,9 +32,8 @@ type CNIKey struct {
 // Sandbox is what a container runtime said of a container.
 type Sandbox struct {
 	CNIKey
-	// Labels and Aliases are as in CNIAddRequest.
-	Labels  map[string]string `json:"labels,omitempty"`
-	Aliases []string          `json:"aliases,omitempty"`
+	// Labels are as in CNIAddRequest.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // CNIAddRequest asks for an interface in the words of the CNI specification. What it
@@ -103,6 +102,9 @@ type CNIAddReply struct {
 	GatewayMAC string `json:"gateway_mac"`
 	// Routes are those that were set in the container.
 	Routes []CNIRoute `json:"routes"`
+	// DNS and Search are as in AttachReply.
+	DNS    []netip.Addr `json:"dns,omitempty"`
+	Search []string     `json:"search,omitempty"`
 }
 
 // CNIDelRequest takes an attachment away. One that is not there is no error.

@@ -52,6 +52,7 @@ const (
 	PathPublished   = "/v1/published"
 	PathDNSNames    = "/v1/dns/names"
 	PathDNSStats    = "/v1/dns/stats"
+	PathServices    = "/v1/services"
 
 	DefaultSocket = "/run/sluice/sluiced.sock"
 )

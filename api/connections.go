@@ -157,6 +157,35 @@ type Published struct {
 	Line      string       `json:"line"`
 }
 
+// Service spreads connections over backends.
+type Service struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Listen are its places, as "tcp 10.96.0.10:80".
+	Listen []string `json:"listen"`
+	// Persistent is for how many seconds a client comes to the same backend; 0: each
+	// connection by itself.
+	Persistent uint32           `json:"persistent"`
+	Backends   []ServiceBackend `json:"backends"`
+	Line       string           `json:"line"`
+}
+
+// ServiceBackend is a backend, with what it has and what it has had since the dataplane
+// began. In is what went to it.
+type ServiceBackend struct {
+	Addr   netip.Addr `json:"addr"`
+	Port   uint16     `json:"port,omitempty"` // 0: that of the service
+	Weight uint16     `json:"weight"`
+	State  string     `json:"state"` // "ready", "draining" or "gone"
+
+	Active     int    `json:"active"`
+	Conns      uint64 `json:"conns"`
+	InPackets  uint64 `json:"in_packets"`
+	OutPackets uint64 `json:"out_packets"`
+	InBytes    uint64 `json:"in_bytes"`
+	OutBytes   uint64 `json:"out_bytes"`
+}
+
 // Connections returns tracked connections. Its words are the options of conntrack(8).
 func (c *Client) Connections(ctx context.Context, q ShowQuery) ([]Connection, error) {
 	return list[Connection](ctx, c, PathConnections, q.values())
@@ -191,6 +220,11 @@ func (c *Client) NAT(ctx context.Context, q ShowQuery) ([]NATRule, error) {
 // Bindings returns the mappings of the profile rfc.
 func (c *Client) Bindings(ctx context.Context, q ShowQuery) ([]Binding, error) {
 	return list[Binding](ctx, c, PathBindings, q.values())
+}
+
+// Services returns the services.
+func (c *Client) Services(ctx context.Context, q ShowQuery) ([]Service, error) {
+	return list[Service](ctx, c, PathServices, q.values())
 }
 
 // Published returns the published ports.

@@ -39,6 +39,7 @@
 //	GET  /v1/nat         ?namespace=  -> []NATRule
 //	GET  /v1/nat/bindings ?namespace=  -> []Binding
 //	GET  /v1/published   ?namespace=  -> []Published
+//	GET  /v1/services    ?namespace=  -> []Service
 //	GET  /v1/status      -> Status
 //
 // The words are those that follow `show` in ip(8) and bridge(8), or the options of

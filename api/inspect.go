@@ -136,6 +136,12 @@ type Socket struct {
 	State  string         `json:"state"`
 	Local  netip.AddrPort `json:"local"`
 	Remote netip.AddrPort `json:"remote,omitzero"`
+	// RecvQ is the number of bytes that wait to be read.
+	RecvQ     int    `json:"recv_q"`
+	Namespace string `json:"namespace,omitempty"`
+	// Process is the container whose connection by a socket uplink it is: Remote. Local
+	// is whom it talks to. Empty for the gateways' own sockets.
+	Process string `json:"process,omitempty"`
 }
 
 // Status tells how the two processes are.

@@ -74,7 +74,9 @@ func (c *conf) request(args *skel.CmdArgs, env *environment) (*api.CNIAddRequest
 	if r.Routes, err = c.routes(); err != nil {
 		return nil, err
 	}
-	r.DefaultRoute = c.defaultRoute()
+	if r.DefaultRoute = c.defaultRoute(); r.DefaultRoute { // which need not be said twice
+		r.Routes = slices.DeleteFunc(r.Routes, func(o api.CNIRoute) bool { return o == api.CNIRoute{Dst: o.Dst} && o.Dst.Bits() == 0 })
+	}
 	if c.Network != "" || !c.embedded() {
 		return r, nil
 	}

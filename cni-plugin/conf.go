@@ -220,21 +220,56 @@ func refuseUnknown(text []byte, prefix string, of reflect.Type) error {
 	}
 	known := optionNames(of)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if !strings.Contains(name, "/") && !known[name] {
+		t, there := known[name]
+		if !strings.Contains(name, "/") && !there {
 			return refuse(types.ErrInvalidNetworkConfig, prefix+name, "no such option; there are "+strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+		if there && ours(t) {
+			if err := refuseWithin(all[name], prefix+name, t); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func optionNames(of reflect.Type) map[string]bool {
-	names := make(map[string]bool)
+// ours says whether a value is a list of structures of our own, and not what runtimes
+// and others put there.
+func ours(t reflect.Type) bool {
+	list := t.Kind() == reflect.Slice
+	for t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	return list && t.Kind() == reflect.Struct
+}
+
+// refuseWithin is refuseUnknown for the elements of lists. What is not a list is refused
+// when it is read.
+func refuseWithin(text []byte, at string, of reflect.Type) error {
+	if of.Kind() == reflect.Struct {
+		return refuseUnknown(text, at+".", of)
+	}
+	var all []json.RawMessage
+	if json.Unmarshal(text, &all) != nil {
+		return nil //nolint:nilerr // see above
+	}
+	for i, one := range all {
+		if err := refuseWithin(one, fmt.Sprintf("%s[%d]", at, i), of.Elem()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// optionNames are the options of a structure, with the types of their values.
+func optionNames(of reflect.Type) map[string]reflect.Type {
+	names := make(map[string]reflect.Type)
 	for f := range of.Fields() {
 		name := f.Tag.Get("json")
 		if f.Anonymous {
 			maps.Copy(names, optionNames(f.Type))
 		} else if !strings.Contains(name, "/") {
-			names[name] = true
+			names[name] = f.Type
 		}
 	}
 	return names

@@ -37,8 +37,13 @@ func (c *conf) result(r *api.CNIAddRequest, a *api.CNIAddReply, l *lease) types.
 	switch {
 	case c.RuntimeConfig.DNS != nil:
 		out.DNS = *c.RuntimeConfig.DNS
-	case out.DNS.IsEmpty() && l != nil:
+	case out.DNS.IsEmpty() && l != nil && !l.dns.IsEmpty():
 		out.DNS = l.dns
+	case out.DNS.IsEmpty():
+		out.DNS.Search = a.Search
+		for _, server := range a.DNS {
+			out.DNS.Nameservers = append(out.DNS.Nameservers, server.String())
+		}
 	}
 	return out
 }

@@ -30,6 +30,7 @@ func TestReferenceFile(t *testing.T) {
 			Subnets:  []netip.Prefix{netip.MustParsePrefix("10.44.0.0/24"), netip.MustParsePrefix("fd44::/64")},
 			Gateways: []netip.Addr{netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("fd44::1")},
 			MTU:      1500, Ageing: 300 * time.Second, FDBMax: 4096, FDBMaxPerPort: 1024,
+			DNS:    new(true),
 			Leases: config.Leases{Ranges: []string{"10.44.0.10-10.44.0.99"}, Exclude: []string{"10.44.0.64/28"}},
 		},
 		{
@@ -55,8 +56,12 @@ func TestReferenceFile(t *testing.T) {
 	if len(shop.Routes) != 5 || len(shop.Rules) != 3 || len(shop.Neighbours) != 1 || shop.Routes[0].Table != 100 || shop.Links[0].Device["clamp_mss"] != "pmtu" {
 		t.Errorf("shop is %+v", shop)
 	}
-	if c := shop.Connections; !*c.Track || c.Profile != "rfc" || c.LingerSeconds != 120 || c.QuotaPerPort != 4096 || len(c.NAT) != 3 || len(c.Published) != 2 {
+	if c := shop.Connections; !*c.Track || c.Profile != "rfc" || c.LingerSeconds != 120 || c.QuotaPerPort != 4096 || len(c.NAT) != 4 || len(c.Published) != 2 ||
+		len(c.Services) != 1 || len(c.Services[0].Real) != 3 || *c.Services[0].Persistent != 300 || c.NAT64.Device != "to-edge" || len(c.Maps) != 1 || !c.Bridged {
 		t.Errorf("connections of shop: %+v", c)
+	}
+	if d := shop.DNS; d.Domain != "shop.example" || len(d.Upstreams) != 2 || d.Via != "namespace" || d.Prefix64.Bits() != 96 || d.CacheEntries != 1000 {
+		t.Errorf("DNS of shop: %+v", d)
 	}
 }
 
@@ -73,7 +78,8 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		"networks: [{ports: {vlan: {x: 1}}}]", "networks: [{ports: {mirror: {x: 1}}}]", "networks: [{advertise: {x: 1}}]",
 		"networks: [{advertise: {prefixes: [{x: 1}]}}]", "networks: [{advertise: {routes: [{x: 1}]}}]", "networks: [{dhcp: {x: 1}}]",
 		"networks: [{dhcp: {routes: [{x: 1}]}}]", "networks: [{dhcp6: {x: 1}}]", "networks: [{leases: {x: 1}}]", "namespaces: [{x: 1}]", "namespaces: [{vrfs: [{x: 1}]}]",
-		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
+		"namespaces: [{links: [{x: 1}]}]", "namespaces: [{conntrack: {x: 1}}]", "namespaces: [{nat64: {x: 1}}]", "namespaces: [{services: [{x: 1}]}]", "namespaces: [{maps: [{x: 1}]}]",
+		"namespaces: [{links: [{peer: {x: 1}}]}]", "uplinks: [{x: 1}]",
 	} {
 		_, err := config.Parse([]byte(at))
 		_, fields, ok := strings.Cut(fmt.Sprint(err), "expected ")
@@ -205,7 +211,20 @@ func TestFaultsOfNamespaces(t *testing.T) {
 		"filtering of kernel":     {shop("conntrack: {filtering: address}"), `line 3: namespaces[0].conntrack.filtering: is of the profile rfc`},
 		"linger":                  {shop("conntrack: {profile: rfc, linger: 2h}"), `line 3: namespaces[0].conntrack.linger: "2h": want whole seconds, as 120s, at most 1h0m0s`},
 		"quota":                   {shop("conntrack: {quotaPerPort: 0}"), `line 3: namespaces[0].conntrack.quotaPerPort: 0 is out of range; expected 1 to 16777216`},
-		"NAT without tracking":    {shop("conntrack: {track: false}", "nat: [postrouting masquerade]"), `line 3: namespaces[0].conntrack.track: false, but nat and publish need it: leave it out, or them`},
+		"NAT without tracking":    {shop("conntrack: {track: false}", "nat: [postrouting masquerade]"), `line 3: namespaces[0].conntrack.track: false, but nat, publish, services and nat64 need it: leave it out, or them`},
+		"bridged, not tracked":    {shop("conntrack: {track: false, bridged: true}"), `line 3: namespaces[0].conntrack.bridged: needs track`},
+		"NAT64 without a source":  {shop("nat64: {prefix: \"64:ff9b::/96\"}"), `line 3: namespaces[0].nat64.masquerade: missing: the device whose IPv4 address is the source, or pool`},
+		"NAT64 by another device": {shop("nat64: {masquerade: wan}"), `line 3: namespaces[0].nat64.masquerade: no network, uplink or link "wan" in the namespace`},
+		"NAT64 prefix":            {shop("nat64: {masquerade: web, prefix: \"64:ff9b::/95\"}"), `line 3: namespaces[0].nat64.prefix: want 32, 40, 48, 56, 64 or 96 bits, and none set behind them, nor in the ninth byte (RFC 6052)`},
+		"service without a place": {shop("services: [{name: web}]"), `line 3: namespaces[0].services[0].listen: 0 places; want 1 to 64, as tcp 10.96.0.10:80`},
+		"service's name":          {shop("services: [{name: a b, listen: [tcp 10.96.0.1:80]}]"), `line 3: namespaces[0].services[0].name: "a b": want letters, digits and - . _, at most 63`},
+		"place of two services":   {shop("services:", "  - {name: a, listen: [tcp 10.96.0.1:80]}", "  - {name: b, listen: [tcp 10.96.0.1:80]}"), `line 5: namespaces[0].services[1].listen[0]: tcp 10.96.0.1:80 is where service a is already`},
+		"backend":                 {shop("services: [{name: a, listen: [tcp 10.96.0.1:80], backends: [10.50.0.2:80 weight 0]}]"), `line 3: namespaces[0].services[0].backends[0]: "10.50.0.2:80 weight 0": "0": want a weight from 1 to 65535; who shall have no new connections is in state draining`},
+		"backend twice":           {shop("services: [{name: a, listen: [tcp 10.96.0.1:80], backends: [10.50.0.2:80, 10.50.0.2:80 weight 2]}]"), `line 3: namespaces[0].services[0].backends[1]: 10.50.0.2:80 is backends[0] already`},
+		"affinity":                {shop("services: [{name: a, listen: [tcp 10.96.0.1:80], affinity: forever}]"), `line 3: namespaces[0].services[0].affinity: "forever": want whole seconds, as 300s, at most 86400s`},
+		"map that isn't there":    {shop("nat: [prerouting dnat to tcp dport map @ports]"), `line 3: namespaces[0].nat[0]: no map "ports" in the namespace's maps`},
+		"map of another type":     {shop("maps: [{name: m, type: \"ipv4_addr : ipv4_addr\", elements: []}]", "nat: [prerouting dnat to tcp dport map @m]"), `line 4: namespaces[0].nat[0]: map m has keys of type ipv4_addr, this one is inet_service`},
+		"element of a map":        {shop("maps: [{name: m, type: \"ipv4_addr : ipv4_addr\", elements: [\"10.0.0.1 : fd00::1\"]}]"), `line 3: namespaces[0].maps[0].elements[0]: "10.0.0.1 : fd00::1": "fd00::1": want what it becomes, an address of the map's type`},
 		"NAT":                     {shop("nat:", "  - postrouting masquerade", "  - postrouting oifname web masqerade"), `line 5: namespaces[0].nat[1]: "postrouting oifname web masqerade": "masqerade": want iifname, oifname, ip, ip6, tcp, udp, sctp, th, meta or fib, and then accept, snat, dnat, masquerade or redirect`},
 		"NAT by another device":   {shop("nat: [postrouting oifname wan masquerade]"), `line 3: namespaces[0].nat[0]: "postrouting oifname wan masquerade": no network or link "wan" in the namespace`},
 		"published":               {shop("publish: [tcp 80 web]"), `line 3: namespaces[0].publish[0]: "tcp 80 web": "web": want to`},

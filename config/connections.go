@@ -17,6 +17,8 @@ const (
 	MaxPublished  = 4096
 	MaxQuota      = 1 << 24
 	MaxLinger     = time.Hour
+	MaxServices   = 1024
+	MaxMaps       = 256
 )
 
 // Connections is how a namespace tracks connections, and what it translates.
@@ -34,6 +36,19 @@ type Connections struct {
 	// NAT are statements in their order, Published ports no two of which overlap.
 	NAT       []natspec.Statement
 	Published []natspec.Publish
+	// NAT64 is nil if there is none. Services have names of their own, and no two have
+	// a place in common; what was not said of them is completed. Maps are those that
+	// statements name.
+	NAT64    *natspec.NAT64
+	Services []natspec.Service
+	Maps     []natspec.Map
+	// Bridged: what stays in one network is tracked, too.
+	Bridged bool
+}
+
+// Translates reports whether anything of it needs connections.
+func (c *Connections) Translates() bool {
+	return len(c.NAT)+len(c.Published)+len(c.Services) > 0 || c.NAT64 != nil
 }
 
 type rawConntrack struct {
@@ -42,15 +57,20 @@ type rawConntrack struct {
 	Filtering    *string `yaml:"filtering"`
 	Linger       *string `yaml:"linger"`
 	QuotaPerPort *int    `yaml:"quotaPerPort"`
+	Bridged      *bool   `yaml:"bridged"`
 }
 
 // connections checks what a namespace says of connections.
 func (v *validator) connections(field string, r *rawNamespace, s *scope) Connections {
 	c := v.conntrack(field+".conntrack", r.Conntrack)
+	c.Maps = v.maps(field+".maps", r.Maps)
 	c.NAT = v.nat(field+".nat", r.NAT, s)
+	v.fits(field+".nat", c.NAT, c.Maps)
 	c.Published = v.published(field+".publish", r.Publish)
-	if c.Track != nil && !*c.Track && len(c.NAT)+len(c.Published) > 0 {
-		v.fault(field+".conntrack.track", "false, but nat and publish need it: leave it out, or them")
+	c.NAT64 = v.nat64(field+".nat64", r.NAT64, s)
+	c.Services = v.balanced(field+".services", r.Services)
+	if c.Track != nil && !*c.Track && c.Translates() {
+		v.fault(field+".conntrack.track", "false, but nat, publish, services and nat64 need it: leave it out, or them")
 	}
 	return c
 }
@@ -60,6 +80,9 @@ func (v *validator) conntrack(field string, r *rawConntrack) (c Connections) {
 		return c
 	}
 	c.Track = r.Track
+	if c.Bridged = r.Bridged != nil && *r.Bridged; c.Bridged && c.Track != nil && !*c.Track {
+		v.fault(field+".bridged", "needs track")
+	}
 	c.Profile = v.oneOf(field+".profile", r.Profile, "kernel", "rfc")
 	c.Filtering = v.oneOf(field+".filtering", r.Filtering, "address-and-port", "address", "endpoint")
 	if c.LingerSeconds = uint32(v.linger(field+".linger", r.Linger) / time.Second); c.Profile != "rfc" {

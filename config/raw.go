@@ -29,6 +29,28 @@ type rawNamespace struct {
 	NAT          []string       `yaml:"nat"`
 	Publish      []string       `yaml:"publish"`
 	DNS          *rawDNS        `yaml:"dns"`
+	NAT64        *rawNAT64      `yaml:"nat64"`
+	Services     []rawService   `yaml:"services"`
+	Maps         []rawMap       `yaml:"maps"`
+}
+
+type rawNAT64 struct {
+	Prefix     string `yaml:"prefix"`
+	Masquerade string `yaml:"masquerade"`
+	Pool       string `yaml:"pool"`
+}
+
+type rawService struct {
+	Name     string   `yaml:"name"`
+	Listen   []string `yaml:"listen"`
+	Affinity *string  `yaml:"affinity"`
+	Backends []string `yaml:"backends"`
+}
+
+type rawMap struct {
+	Name     string   `yaml:"name"`
+	Type     string   `yaml:"type"`
+	Elements []string `yaml:"elements"`
 }
 
 type rawVRF struct {

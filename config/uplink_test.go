@@ -32,7 +32,7 @@ func TestUplinkFaults(t *testing.T) {
 		"a network's name":   {withUplinks("{name: alone, namespace: shop}"), `line 7: uplinks[0].name: "alone" is already the name of networks[2]`},
 		"a VRF's name":       {withUplinks("{name: red, namespace: shop}"), `line 7: uplinks[0].name: "red" is already the name of a device of the namespace, see namespaces[0].vrfs[0].name`},
 		"twice":              {withUplinks("{name: out, namespace: shop}", "{name: out, namespace: alone}"), `line 8: uplinks[1].name: "out" is already the name of uplinks[0]`},
-		"another type":       {withUplinks("{name: out, namespace: shop, type: tunnel}"), `line 7: uplinks[0].type: "tunnel" is not supported; expected host or nic`},
+		"another type":       {withUplinks("{name: out, namespace: shop, type: tunnel}"), `line 7: uplinks[0].type: "tunnel" is not supported; expected host, nic or socket`},
 		"long name":          {withUplinks("{name: onlyeight, namespace: shop}"), `line 7: uplinks[0].ifname: "sluice-onlyeight": longer than 15 characters; give a shorter one`},
 		"odd interface":      {withUplinks("{name: out, namespace: shop, ifname: 'a b'}"), `line 7: uplinks[0].ifname: "a b": not a name of an interface`},
 		"same interface":     {withUplinks("{name: a, namespace: shop, ifname: x}", "{name: b, namespace: alone, ifname: x}"), `line 8: uplinks[1].ifname: "x" is that of uplinks[0]`},

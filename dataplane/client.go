@@ -192,9 +192,10 @@ func (c *Client) Neighbours(ctx context.Context, namespace, network string) ([]N
 	return table[[]Neighbour](ctx, c, query{What: queryNeighbours, Namespace: namespace, Network: network})
 }
 
-// Sockets returns the endpoints of the namespace's host stack.
-func (c *Client) Sockets(ctx context.Context, namespace string) ([]Socket, error) {
-	return table[[]Socket](ctx, c, query{What: querySockets, Namespace: namespace})
+// Sockets returns the endpoints of the namespace's host stack, or, if network is a socket
+// uplink, the connections and flows by that.
+func (c *Client) Sockets(ctx context.Context, namespace, network string) ([]Socket, error) {
+	return table[[]Socket](ctx, c, query{What: querySockets, Namespace: namespace, Network: network})
 }
 
 // Groups returns the multicast database of a network.

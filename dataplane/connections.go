@@ -77,6 +77,11 @@ func (c *Client) Bindings(ctx context.Context) ([]nat.Binding, error) {
 	return table[[]nat.Binding](ctx, c, query{What: queryBindings})
 }
 
+// Backends are the statistics of the backends of services.
+func (c *Client) Backends(ctx context.Context) ([]nat.BackendStats, error) {
+	return table[[]nat.BackendStats](ctx, c, query{What: queryBackends})
+}
+
 // connFile is the file of the other side's connections; nil if it has none, or is
 // too old or too new to be asked.
 func (c *Client) connFile(ctx context.Context) (*os.File, error) {
@@ -156,6 +161,12 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 		var all []nat.Binding
 		if c != nil {
 			all = c.NAT().Bindings()
+		}
+		m, err = list(all)
+	case queryBackends:
+		var all []nat.BackendStats
+		if c != nil {
+			all = c.NAT().Backends(c.Now())
 		}
 		m, err = list(all)
 	default:

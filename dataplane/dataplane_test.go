@@ -68,7 +68,7 @@ func TestQueries(t *testing.T) {
 	if err != nil || len(neigh) < 2 {
 		t.Errorf("neighbours %+v, %v", neigh, err)
 	}
-	socks, err := c.Sockets(soon(t), "blue")
+	socks, err := c.Sockets(soon(t), "blue", "")
 	if err != nil || len(socks) == 0 {
 		t.Errorf("sockets %+v, %v: no echo service", socks, err)
 	}

@@ -184,6 +184,7 @@ const (
 	queryConnEvents  = "connection-events"
 	queryConnsDeaf   = "connection-events-end"
 	queryBindings    = "nat-bindings"
+	queryBackends    = "nat-backends"
 	queryConnFile    = "connection-file" // answered with its fd
 	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
 	queryDNS      = "dns"

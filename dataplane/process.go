@@ -189,7 +189,7 @@ func peerOf(fd int, uid uint32) (pid, pidfd int, err error) {
 	if err != nil {
 		return 0, -1, err
 	}
-	if cred.Uid != uid || uid == 0 || cred.Pid <= 0 {
+	if cred.Uid != uid || uid == 0 && ownUser() != 0 || cred.Pid <= 0 {
 		return 0, -1, fmt.Errorf("%w: process %d of user %d is no dataplane", ErrProtocol, cred.Pid, cred.Uid)
 	}
 	pidfd, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)

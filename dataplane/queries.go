@@ -34,7 +34,7 @@ func (s *session) query(body []byte) (message, error) {
 	case queryNeighbours:
 		return list(neighbours(ns, q.Network))
 	case querySockets:
-		return list(sockets(ns))
+		return list(sockets(ns, q.Network))
 	case queryGroups:
 		return list(groups(ns, q.Network))
 	case queryLearned:
@@ -43,6 +43,14 @@ func (s *session) query(body []byte) (message, error) {
 		return message{body: encode(forget(ns, &q))}, nil
 	case queryRoute:
 		return route(ns, q.Words)
+	default:
+		return dnsQuery(ns, &q)
+	}
+}
+
+// dnsQuery answers the questions about a namespace's DNS.
+func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
+	switch q.What {
 	case queryDNS:
 		stats, _ := ns.DNSStats()
 		return message{body: encode(stats)}, nil
@@ -103,11 +111,14 @@ func neighbours(ns *netstack.Namespace, network string) []Neighbour {
 	return rows
 }
 
-func sockets(ns *netstack.Namespace) []Socket {
-	entries := ns.Sockets()
+func sockets(ns *netstack.Namespace, uplink string) []Socket {
+	entries := ns.Proxied(uplink)
+	if entries == nil {
+		entries = ns.Sockets()
+	}
 	rows := make([]Socket, 0, len(entries))
 	for _, e := range entries {
-		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ})
+		rows = append(rows, Socket{Proto: e.Proto, State: e.State, Local: e.Local, Remote: e.Remote, RecvQ: e.RecvQ, Port: e.Port})
 	}
 	return rows
 }

@@ -93,7 +93,21 @@ func (s *session) answer(m message) error {
 
 // do returns the body and fds of the reply.
 func (s *session) do(m message) (message, error) {
-	if m.kind != kindPorts && m.kind != kindDialler && m.kind != kindRelay && len(m.fds) > 0 {
+	switch m.kind {
+	case kindPorts:
+		return message{}, s.stage(m)
+	case kindDialler:
+		return message{}, s.dialBy(m.fds)
+	case kindRelay:
+		return message{}, s.relay(m.fds)
+	default:
+		return s.say(m)
+	}
+}
+
+// say is do for the messages that have no fds.
+func (s *session) say(m message) (message, error) {
+	if len(m.fds) > 0 {
 		closeFDs(m.fds)
 		return message{}, fmt.Errorf("%w: fds with message %d", ErrProtocol, m.kind)
 	}
@@ -101,10 +115,6 @@ func (s *session) do(m message) (message, error) {
 	case kindHello:
 		h := hello{Protocol: Protocol, Build: s.srv.opts.build, Generation: s.srv.stack.Generation()}
 		return message{body: encode(h)}, nil
-	case kindPorts:
-		return message{}, s.stage(m)
-	case kindDialler:
-		return message{}, s.dialBy(m.fds)
 	case kindApply:
 		return message{}, s.apply(m.body)
 	case kindQuery:
@@ -118,8 +128,6 @@ func (s *session) do(m message) (message, error) {
 		return message{}, nil
 	case kindFree:
 		return message{}, s.free()
-	case kindRelay:
-		return message{}, s.relay(m.fds)
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}

@@ -182,7 +182,7 @@ func reduce(o options) error {
 	}{
 		{"rlimit", limit},
 		{"capability bounding set", dropBounding},
-		{"setgroups", func() error { return rawSyscall(unix.SYS_SETGROUPS, 0, 0, 0) }},
+		{"setgroups", dropGroups},
 		{"setresgid", func() error { return rawSyscall(unix.SYS_SETRESGID, id, id, id) }},
 		{"setresuid", func() error { return rawSyscall(unix.SYS_SETRESUID, id, id, id) }},
 		{"capset", dropCapabilities},
@@ -199,6 +199,13 @@ func reduce(o options) error {
 		}
 	}
 	return nil
+}
+
+func dropGroups() error {
+	if keepsGroups() {
+		return nil
+	}
+	return rawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
 }
 
 // rawSyscall acts on the calling thread alone, unlike the functions of package

@@ -79,7 +79,7 @@ func start(ctx context.Context, c StartConfig) (*Client, *controlPath, error) {
 		defer cancel()
 	}
 	if c.UID == 0 {
-		c.UID = DefaultUID
+		c.UID = ownUser()
 	}
 	l, err := bindControl(c.Listen, c.UID)
 	if err != nil {

@@ -106,6 +106,8 @@ type Socket struct {
 	Remote netip.AddrPort `json:"remote,omitzero"`
 	// RecvQ is the number of bytes that were received and not read yet.
 	RecvQ int `json:"recvQ,omitempty"`
+	// Port is the container's, if it is a connection by a socket uplink.
+	Port uint16 `json:"port,omitempty"`
 }
 
 // Status tells how the process is.

@@ -12,10 +12,6 @@ import (
 // Client is the end that asks. It outlives its channel: agents come and go. Its zero
 // value has none, and refuses to dial. It is safe for concurrent use.
 type Client struct {
-	// Visit takes a visitor's socket over. It is set before Attach and does not block.
-	// Nil: visitors are turned away.
-	Visit func(Visitor)
-
 	mu sync.Mutex
 	// +checklocks:mu
 	conn *net.UnixConn
@@ -103,10 +99,6 @@ func (c *Client) read(conn *net.UnixConn) {
 
 // take hands a message to who waits for it. It takes fd over.
 func (c *Client) take(w *wire, fd int) {
-	if w.kind == kindVisitor && fd >= 0 && c.Visit != nil {
-		c.Visit(Visitor{Device: w.device, Proto: w.proto, To: w.to, From: w.from, FD: fd})
-		return
-	}
 	c.mu.Lock()
 	done := c.pending[w.id]
 	delete(c.pending, w.id)

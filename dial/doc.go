@@ -6,7 +6,6 @@
 //	dataplane (Client)                              agent (Server)
 //	  Dial: to 192.0.2.1:443 by TCP  -- request -->  may it? socket, connect
 //	                                 <-- socket --   the descriptor, or an error
-//	                                 <-- visitor --  one that a published port accepted
 //
 // The channel is a SOCK_SEQPACKET socket of its own, beside the control connection.
 // A message is one datagram of fixed size, with at most one descriptor.

@@ -36,32 +36,21 @@ type Socket struct {
 	Errno unix.Errno // with FD -1
 }
 
-// Visitor is a socket of a published port. With TCP it is an accepted connection,
-// with UDP a bound socket whose datagrams are the visitors'.
-type Visitor struct {
-	Device uint16
-	Proto  uint8
-	To     netip.AddrPort // the container
-	From   netip.AddrPort // who came; with UDP not valid
-	FD     int
-}
-
 // The kinds of messages.
 const (
 	kindRequest = 1 + iota
 	kindSocket
-	kindVisitor
 )
 
 // Each message, big endian:
 //
-//	0      1       2        4        8    10      12      14        16       24       40       56
-//	+------+-------+--------+--------+----+-------+-------+---------+--------+--------+--------+
-//	| kind | proto | device | errno  | -  | port  | port  | flags   |   id   |   to   |  from  |
-//	+------+-------+--------+--------+----+-------+-------+---------+--------+--------+--------+
+//	0      1       2        4        8      10      12      14      16       24       40
+//	+------+-------+--------+--------+-------+-------+-------+-------+--------+--------+
+//	| kind | proto | device | errno  |   -   | port  |   -   | flags |   id   |   to   |
+//	+------+-------+--------+--------+-------+-------+-------+-------+--------+--------+
 //
-// Addresses have 16 bytes; that of IPv4 is mapped (RFC 4291 §2.5.5.2).
-const messageLen = 56
+// The address has 16 bytes; that of IPv4 is mapped (RFC 4291 §2.5.5.2).
+const messageLen = 40
 
 const flagRaw = 1
 
@@ -72,7 +61,7 @@ type wire struct {
 	errno       uint32
 	raw         bool
 	id          uint64
-	to, from    netip.AddrPort
+	to          netip.AddrPort
 }
 
 func (w *wire) encode(b *[messageLen]byte) []byte {
@@ -81,13 +70,11 @@ func (w *wire) encode(b *[messageLen]byte) []byte {
 	binary.BigEndian.PutUint16(b[2:], w.device)
 	binary.BigEndian.PutUint32(b[4:], w.errno)
 	binary.BigEndian.PutUint16(b[10:], w.to.Port())
-	binary.BigEndian.PutUint16(b[12:], w.from.Port())
 	if w.raw {
 		b[15] = flagRaw
 	}
 	binary.BigEndian.PutUint64(b[16:], w.id)
 	putAddr(b[24:], w.to.Addr())
-	putAddr(b[40:], w.from.Addr())
 	return b[:]
 }
 
@@ -100,14 +87,13 @@ func putAddr(b []byte, a netip.Addr) {
 
 // decode is total: any bytes give a message, or ErrProtocol.
 func (w *wire) decode(b []byte) error {
-	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindVisitor {
+	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindSocket {
 		return fmt.Errorf("%w: message of %d bytes", ErrProtocol, len(b))
 	}
 	*w = wire{
 		kind: b[0], proto: b[1], device: binary.BigEndian.Uint16(b[2:]), errno: binary.BigEndian.Uint32(b[4:]),
 		raw: b[15]&flagRaw != 0, id: binary.BigEndian.Uint64(b[16:]),
-		to:   addrPort(b[24:40], binary.BigEndian.Uint16(b[10:])),
-		from: addrPort(b[40:56], binary.BigEndian.Uint16(b[12:])),
+		to: addrPort(b[24:40], binary.BigEndian.Uint16(b[10:])),
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +20,6 @@ type Policy func(t *Target) unix.Errno
 type Server struct {
 	conn *net.UnixConn
 	may  Policy
-	mu   sync.Mutex // one message at a time
 }
 
 // NewServer takes conn over.
@@ -50,17 +48,6 @@ func (s *Server) Serve() error {
 // Close ends Serve.
 func (s *Server) Close() error { return s.conn.Close() }
 
-// Visit passes a visitor's socket on. It stays the caller's.
-func (s *Server) Visit(v Visitor) error {
-	return s.send(&wire{kind: kindVisitor, proto: v.Proto, device: v.Device, to: v.To, from: v.From}, v.FD)
-}
-
-func (s *Server) send(w *wire, fd int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return send(s.conn, w, fd)
-}
-
 func (s *Server) answer(w *wire) error {
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
@@ -75,7 +62,7 @@ func (s *Server) answer(w *wire) error {
 	if k.FD >= 0 {
 		defer unix.Close(k.FD)
 	}
-	return s.send(&a, k.FD)
+	return send(s.conn, &a, k.FD)
 }
 
 // Keepalive of the outer connections, as net has it for those of a Go program, and as

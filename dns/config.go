@@ -17,13 +17,12 @@ import (
 // in public, and never will be (ICANN resolution 2024.07.29.06).
 const DefaultDomain = "sluice.internal"
 
+// Bounds of the answers that are kept, if nothing is said, and of what may be said.
 const (
-	// DefaultCacheEntries and DefaultCacheBytes bound the answers that are kept.
 	DefaultCacheEntries = 4096
 	DefaultCacheBytes   = 4 << 20
-	// MaxCacheEntries and MaxCacheBytes are what a configuration may ask for.
-	MaxCacheEntries = 1 << 20
-	MaxCacheBytes   = 256 << 20
+	MaxCacheEntries     = 1 << 20
+	MaxCacheBytes       = 256 << 20
 	// MaxUpstreams is more than any resolv.conf has (MAXNS is 3).
 	MaxUpstreams = 8
 )

@@ -63,22 +63,28 @@ func (c *Config) synthesise(q question, fetch fetcher) (*wire.Msg, bool) {
 		return six, ok
 	}
 	m := &wire.Msg{MsgHdr: wire.MsgHdr{Authoritative: four.Authoritative}}
-	ttl := absence(six)
-	for _, rr := range four.Answer {
-		switch r := rr.(type) {
-		case *wire.A:
-			if a, ok := netip.AddrFromSlice(r.A.To4()); ok && translatable(a) {
-				m.Answer = append(m.Answer, addressRecord(r.Hdr.Name, nat.Embed(c.Prefix64, a), min(ttl, r.Hdr.Ttl)))
-			}
-		case *wire.RRSIG: // of what was changed
-		default:
-			m.Answer = append(m.Answer, rr)
-		}
-	}
+	m.Answer = c.embedded(four.Answer, absence(six))
 	if !answers(m, wire.TypeAAAA) {
 		return six, true
 	}
 	return m, true
+}
+
+// embedded are records with IPv6 addresses in place of IPv4 ones, which live for so
+// many seconds at most, and without the signatures of what was changed.
+func (c *Config) embedded(all []wire.RR, ttl uint32) (out []wire.RR) {
+	for _, rr := range all {
+		switch r := rr.(type) {
+		case *wire.A:
+			if a, ok := netip.AddrFromSlice(r.A.To4()); ok && translatable(a) {
+				out = append(out, addressRecord(r.Hdr.Name, nat.Embed(c.Prefix64, a), min(ttl, r.Hdr.Ttl)))
+			}
+		case *wire.RRSIG:
+		default:
+			out = append(out, rr)
+		}
+	}
+	return out
 }
 
 // native takes out what is no IPv6 address (RFC 6147 §5.1.4), and reports whether

@@ -186,6 +186,7 @@ func (s *Server) exchange(ctx context.Context, q question, up Upstream, tcp, edn
 		case respelt:
 			misspelt = true
 			return true
+		case unfit:
 		}
 		s.count.mismatched.Add(1)
 		return false

@@ -614,9 +614,15 @@ func TestResolversOfTheHost(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	good := []Config{{}, {Domain: "x"}, {Upstreams: OfHost()}, {Prefix64: netip.MustParsePrefix("64:ff9b::/96")}}
 	bad := []Config{
-		{Domain: "a..b"}, {Domain: "-a"}, {Domain: strings.Repeat("a", 64)}, {Upstreams: []Upstream{{}}},
-		{Upstreams: []Upstream{{Addr: netip.MustParseAddrPort("224.0.0.1:53")}}}, {Prefix64: netip.MustParsePrefix("64:ff9b::/95")},
-		{Prefix64: netip.MustParsePrefix("10.0.0.0/32")}, {CacheEntries: MaxCacheEntries + 1}, {Upstreams: make([]Upstream, 9)},
+		{Domain: "a..b"},
+		{Domain: "-a"},
+		{Domain: strings.Repeat("a", 64)},
+		{Upstreams: []Upstream{{}}},
+		{Upstreams: []Upstream{{Addr: netip.MustParseAddrPort("224.0.0.1:53")}}},
+		{Prefix64: netip.MustParsePrefix("64:ff9b::/95")},
+		{Prefix64: netip.MustParsePrefix("10.0.0.0/32")},
+		{CacheEntries: MaxCacheEntries + 1},
+		{Upstreams: make([]Upstream, 9)},
 		{Prefix64: netip.MustParsePrefix("2001:db8:0:0:ff00::/96")},
 	}
 	for _, c := range good {

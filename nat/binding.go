@@ -245,11 +245,15 @@ func ends(e *conntrack.Entry) (inside, outside endpoint) {
 
 // Confirmed is conntrack.Config's Confirmed.
 func (n *NAT) Confirmed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 {
+	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.memory.backends.begun(e)
+	if e.Aux&auxBound == 0 {
+		return
+	}
 	n.memory.held.forget(e)
 	owned, linger := e.Original.Src.Is4() != e.Reply.Src.Is4(), uint32(0) // NAT64
 	if z := (*n.zones.Load())[e.Zone]; z != nil && (owned || z.Profile == RFC) {
@@ -273,11 +277,15 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 
 // Removed is conntrack.Config's Removed.
 func (n *NAT) Removed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 {
+	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.memory.backends.ended(e)
+	if e.Aux&auxBound == 0 {
+		return
+	}
 	b := &n.memory.bindings
 	i, _ := b.find(ends(e))
 	if i == 0 || b.all[i].refs == 0 {

@@ -75,7 +75,7 @@ func (r *Rule) checkTarget() error {
 			return fmt.Errorf("%v takes no address", r.Kind)
 		}
 	}
-	needs := r.Kind == SNAT || r.Kind == DNAT || r.Kind == NAT64
+	needs := r.Kind == SNAT || r.Kind == DNAT || r.Kind == NAT64 && r.Device == 0
 	if needs && r.Target == (Target{}) {
 		return fmt.Errorf("%v to nothing", r.Kind)
 	}
@@ -125,7 +125,10 @@ func (r *Rule) checkPrefix() error {
 		if !r.Prefix.IsValid() || !validPrefix64(r.Prefix) {
 			return errors.New("the prefix of RFC 6052 has 32, 40, 48, 56, 64 or 96 bits")
 		}
-		if !r.Target.Addrs.Min.Is4() {
+		if r.Device != 0 && r.Target != (Target{}) {
+			return errors.New("the source is a device's, or what it is translated to")
+		}
+		if r.Device == 0 && !r.Target.Addrs.Min.Is4() {
 			return errors.New("the source becomes IPv4")
 		}
 	case Accept, SNAT, DNAT, Masquerade, Redirect, numKinds:

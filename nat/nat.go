@@ -78,6 +78,7 @@ type memory struct {
 	random   *rand.Rand
 	bindings bindings
 	clients  clients
+	backends backendCounts
 	held     held
 	now      uint32 // the last that was heard of it, in seconds
 }
@@ -89,6 +90,7 @@ func New(c Config) *NAT {
 		random:   rand.New(rand.NewChaCha8(c.Seed)),
 		bindings: newBindings(or(c.Bindings, DefaultBindings)),
 		clients:  newClients(or(c.Clients, DefaultClients)),
+		backends: backendCounts{},
 		held:     held{at: map[heldKey]heldSYN{}},
 	}
 	n.ids.Store(m.random.Uint32())
@@ -145,13 +147,22 @@ type Flow struct {
 	InAddr  netip.Addr // first address of In of the packet's family, for Redirect; may be zero
 	OutAddr netip.Addr // source address that the route by Out has, for Masquerade; may be zero
 	Own     bool       // the destination is an address of the namespace
+	Devices Devices    // for NAT64 as a device's address; may be nil
 	Now     uint32     // seconds, as for conntrack
+}
+
+// Devices knows the addresses of devices.
+type Devices interface {
+	// Address is the source that a packet to a next hop, or a destination, has which
+	// leaves by a device; not valid if there is none.
+	Address(device uint16, via, dst netip.Addr) netip.Addr
 }
 
 // Reject says what the sender of a packet that is dropped is told, if anything.
 type Reject uint8
 
-// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4.
+// The values. As ICMP: 3/13 and ICMPv6 1/1 (RFC 5508 REQ-8); 3/3 and 1/4, and a reset
+// of TCP.
 const (
 	Silent Reject = iota
 	Prohibited

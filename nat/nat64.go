@@ -64,6 +64,16 @@ func (c *choice) nat64(r *Rule) Verdict {
 	if !hasPort(t.Proto) || !mayTranslateTo(t.Dst) {
 		return Verdict{Reason: trace.NATUntranslatable}
 	}
+	if r.Device != 0 {
+		if c.f.Devices == nil {
+			return Verdict{Reason: trace.NATAddress}
+		}
+		from := c.f.Devices.Address(r.Device, t.Dst, t.Dst)
+		if !from.Is4() {
+			return Verdict{Reason: trace.NATAddress, Reject: Prohibited}
+		}
+		c.to.Addrs, c.f.Pending.OutDevice = One(from), r.Device
+	}
 	c.cur, c.source, c.pool, c.random, c.persistent = t, true, true, r.Random, true
 	v := c.mapped()
 	c.f.Pending.Status |= conntrack.SrcNAT | conntrack.DstNAT | conntrack.SrcNATDone

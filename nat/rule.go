@@ -158,6 +158,7 @@ type Rule struct {
 	Target     Target
 	Map        *Map         // instead of Target
 	Prefix     netip.Prefix // of Netmap and NAT64
+	Device     uint16       // of NAT64, instead of Target: whose address the source becomes
 	Shift      bool         // of DNAT: the first port of Match.DstPorts becomes that of Target.Ports, the next the next
 	Random     bool         // random and fully-random, which are one for Linux
 	Persistent bool         // the same address for all connections of a source

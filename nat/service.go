@@ -56,6 +56,7 @@ func (n *NAT) SetService(s Service) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := maps.Clone(*n.services.Load())
+	n.memory.backends.follow(next[s.ID], made)
 	next[s.ID] = made
 	n.services.Store(&next)
 	return nil
@@ -66,6 +67,7 @@ func (n *NAT) RemoveService(id uint16) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	next := maps.Clone(*n.services.Load())
+	n.memory.backends.follow(next[id], nil)
 	delete(next, id)
 	n.services.Store(&next)
 }

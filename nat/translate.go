@@ -32,12 +32,14 @@ func Growth(f *packet.Frame) int {
 	return n
 }
 
-// FragmentFirst reports whether an IPv4 packet is to be fragmented, to
-// FragmentMTU64, before it is translated to IPv6: RFC 7915 §4.
+// FragmentFirst reports whether an IPv4 packet, or the largest that an offload frame
+// stands for, is to be fragmented as it becomes IPv6: RFC 7915 §4. Before, to
+// FragmentMTU64, or behind, to what every link carries: then what has a checksum over
+// the whole can be translated, too.
 // Preconditions: as for Growth.
 func FragmentFirst(f *packet.Frame) bool {
 	v := &f.View
-	if !v.Is(packet.ViewIPv4) || f.Vnet.IsGSO() {
+	if !v.Is(packet.ViewIPv4) {
 		return false
 	}
 	return f.Bytes()[v.L3+6]&0x40 == 0 && f.L3Len()+Growth(f) > leastMTU6
@@ -46,8 +48,8 @@ func FragmentFirst(f *packet.Frame) bool {
 // Translate makes of a packet one of the other family: RFC 7915 §4.1 and §5.1,
 // with the addresses and ports of the connection. It changes the frame in its
 // buffer, Ethernet type and Vnet as well, and parses View again. The hop limit
-// stays: it is the router's. id is for an IPv4 header that may be fragmented, see
-// NAT.ID.
+// stays: it is the router's. id is the identification of an IPv4 header that is not
+// a fragment's, see NAT.ID.
 //
 // False, and nothing is changed: the packet is of the wrong family, an ICMP
 // message that is neither query nor answer (see TranslateError), a fragment whose
@@ -66,6 +68,7 @@ func (r *Rewrite) Translate(f *packet.Frame, id uint16) bool {
 	}
 	h, ok := p.header()
 	n := h.len(r.v6)
+	h.unit = f.L3Len() + Growth(f)
 	if !ok || n-p.l4 > f.Headroom() || !r.upperLayer(&p, &h) {
 		return false
 	}
@@ -110,6 +113,7 @@ type header struct {
 	more   bool
 	offset int // in bytes
 	id     uint32
+	unit   int  // of an offload frame, the length of its largest packet, translated; 0: not known
 	pseudo diff // taken off the sum: the addresses
 }
 
@@ -173,6 +177,10 @@ func (h *header) put(b []byte, r *Rewrite, id uint16) {
 	b[0], b[1], b[8], b[9] = 0x45, h.class, h.hops, h.proto
 	total := packet.IPv4MinLen + h.length
 	binary.BigEndian.PutUint16(b[2:], uint16(total))
+	unit := h.unit
+	if unit == 0 {
+		unit = total
+	}
 	field := uint16(0)
 	switch {
 	case h.frag:
@@ -180,8 +188,8 @@ func (h *header) put(b []byte, r *Rewrite, id uint16) {
 		if h.more {
 			field |= 0x2000
 		}
-	case total > leastMTU6-packet.IPv6Len+packet.IPv4MinLen:
-		field, id = 0x4000, 0
+	case unit > leastMTU6-packet.IPv6Len+packet.IPv4MinLen:
+		field = 0x4000
 	}
 	binary.BigEndian.PutUint16(b[4:], id)
 	binary.BigEndian.PutUint16(b[6:], field)
@@ -315,7 +323,7 @@ func echoOf(v6 bool, icmpType uint8) (uint8, bool) {
 }
 
 // ID is an identification for an IPv4 header that Translate writes: RFC 7915
-// §5.1, RFC 6864.
+// §5.1, RFC 6864. Whoever counts for itself begins with one.
 func (n *NAT) ID() uint16 { return uint16(n.ids.Add(1)) }
 
 // Prefix64 is the prefix of the zone's NAT64 that an address is in; invalid if it is

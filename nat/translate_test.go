@@ -58,7 +58,7 @@ func samples(r *rand.Rand) map[string]sample {
 	ip4 := func(l4 int) pt.IPv4Hdr {
 		h := pt.IPv4Hdr{Src: pt.IP(pool4), Dst: pt.IP(server4), TOS: tos, TTL: hops, ID: 77}
 		if 20+l4+len(data) > 1260 {
-			h.DF, h.ID = true, 0
+			h.DF = true
 		}
 		return h
 	}

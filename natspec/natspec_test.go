@@ -38,6 +38,11 @@ func statements() map[string]string {
 		"prerouting tcp dport 80 dnat to fd00::5":                                                    "prerouting tcp dport 80 dnat to [fd00::5]",
 		"postrouting ip saddr 10.0.0.1 snat to 192.0.2.1:1024-2047 persistent":                       "",
 		"postrouting fib daddr type != local oifname wan ip daddr 10.0.0.0/8 snat to 192.0.2.1:7-7 ": "postrouting oifname wan ip daddr 10.0.0.0/8 fib daddr type != local snat to 192.0.2.1:7",
+		"prerouting dnat to tcp dport map { 80 : 10.0.0.1 . 8080, 443 : 10.0.0.2 . 8443 }":           "prerouting dnat to tcp dport map { 443 : 10.0.0.2 . 8443, 80 : 10.0.0.1 . 8080 }",
+		"postrouting oifname wan snat to ip saddr map { 10.44.0.2 : 192.0.2.2 } persistent":          "",
+		"prerouting iifname wan dnat to ip daddr . udp dport map { 192.0.2.1 . 53 : 10.0.0.1 . 53 }": "",
+		"prerouting dnat to ip6 daddr . meta l4proto map { fd00::1 . tcp : fd00::2 }":                "",
+		"prerouting dnat to ip daddr . tcp dport map @ports":                                         "",
 	}
 }
 
@@ -76,7 +81,11 @@ func TestNftReadsStatements(t *testing.T) {
 		if hook == "postrouting" || hook == "input" {
 			priority = "100"
 		}
-		chain := fmt.Sprintf("table %s t {\nchain c {\ntype nat hook %s priority %s;\n%s\n}\n}\n", family, hook, priority, rule)
+		named := ""
+		if s.MapName() != "" {
+			named = "map " + s.MapName() + " {\ntype ipv4_addr . inet_service : ipv4_addr . inet_service;\nelements = { 192.0.2.1 . 80 : 10.0.0.1 . 8080 }\n}\n"
+		}
+		chain := fmt.Sprintf("table %s t {\n"+named+"chain c {\ntype nat hook %s priority %s;\n%s\n}\n}\n", family, hook, priority, rule)
 		cmd := exec.Command("nft", "-c", "-f", "-")
 		cmd.Stdin = strings.NewReader(chain)
 		if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "transport protocol mapping is only valid") {
@@ -91,21 +100,30 @@ func TestWrongStatements(t *testing.T) {
 		"forward":                           `"forward": want prerouting`,
 		"prerouting":                        "want iifname, oifname",
 		"postrouting oifname wan masqerade": `"masqerade": want iifname`,
-		"postrouting oifname wan masquerade to 80":              `"80": want ports`,
-		"postrouting ip saddr fd00::1 masquerade":               `"fd00::1": want an IPv4 address`,
-		"postrouting snat to 192.0.2.4-192.0.2.1":               "of one family",
-		"postrouting snat to 192.0.2.4:0":                       "want ports behind the colon",
-		"postrouting dnat to 192.0.2.4":                         "dnat in postrouting",
-		"prerouting masquerade":                                 "masquerade in prerouting",
-		"prerouting oifname wan dnat to 10.0.0.1":               "knows no such device",
-		"prerouting tcp dport 80 udp dport 80 dnat to 10.0.0.1": "another protocol",
-		"prerouting tcp dport 90-80 dnat to 10.0.0.1":           "want a port or a range",
-		"prerouting dnat to 10.0.0.1 quickly":                   `"quickly": want random`,
-		"prerouting dnat ip6 to 10.0.0.1":                       "family",
-		"prerouting accept twice":                               "nothing may follow",
-		"prerouting iifname { a b } accept":                     `"b": want ,`,
-		"prerouting dnat prefix to 10.0.0.1:80":                 "want a prefix",
-		"prerouting fib saddr type local accept":                "want daddr",
+		"postrouting oifname wan masquerade to 80":                          `"80": want ports`,
+		"postrouting ip saddr fd00::1 masquerade":                           `"fd00::1": want an IPv4 address`,
+		"postrouting snat to 192.0.2.4-192.0.2.1":                           "of one family",
+		"postrouting snat to 192.0.2.4:0":                                   "want ports behind the colon",
+		"postrouting dnat to 192.0.2.4":                                     "dnat in postrouting",
+		"prerouting masquerade":                                             "masquerade in prerouting",
+		"prerouting oifname wan dnat to 10.0.0.1":                           "knows no such device",
+		"prerouting tcp dport 80 udp dport 80 dnat to 10.0.0.1":             "another protocol",
+		"prerouting tcp dport 90-80 dnat to 10.0.0.1":                       "want a port or a range",
+		"prerouting dnat to 10.0.0.1 quickly":                               `"quickly": want random`,
+		"prerouting dnat ip6 to 10.0.0.1":                                   "family",
+		"prerouting accept twice":                                           "nothing may follow",
+		"prerouting iifname { a b } accept":                                 `"b": want ,`,
+		"prerouting dnat prefix to 10.0.0.1:80":                             "want a prefix",
+		"prerouting fib saddr type local accept":                            "want daddr",
+		"prerouting dnat to ip daddr . ip saddr map @m":                     "at most one address",
+		"prerouting dnat to tcp dport @m":                                   "want map",
+		"prerouting dnat to tcp dport map m":                                "want @",
+		"prerouting dnat to tcp flags map @m":                               "want ip saddr or daddr",
+		"prerouting dnat to tcp dport map { 80 : }":                         "want what it becomes",
+		"prerouting dnat to tcp dport map { 80 : 10.0.0.1, 80 : 10.0.0.2 }": "twice",
+		"prerouting udp sport 1 dnat to tcp dport map @m":                   "another protocol",
+		"prerouting snat to ip saddr map @m":                                "snat in prerouting",
+		"prerouting dnat to ip daddr map { fd00::1 : 10.0.0.1 }":            "type ipv4_addr",
 	} {
 		_, err := natspec.Parse(text)
 		if _, ok := errors.AsType[*routing.ParseError](err); !ok || !strings.Contains(err.Error(), want) {
@@ -123,7 +141,7 @@ func TestRule(t *testing.T) {
 		n, ok := map[string]uint16{"lan": 1, "wan": 2}[name]
 		return n, ok
 	}
-	got, ok := s.Rule(index)
+	got, ok := s.Rule(index, nil)
 	want := nat.Rule{
 		Name: s.String(), Hook: nat.Postrouting, Kind: nat.SNAT, Random: true,
 		Match:  nat.Match{In: []uint16{1}, NotIn: true, Out: []uint16{2}, Src: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
@@ -132,7 +150,7 @@ func TestRule(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || !ok {
 		t.Errorf("%v (-want +got):\n%s", ok, diff)
 	}
-	if _, ok := s.Rule(func(string) (uint16, bool) { return 0, false }); ok {
+	if _, ok := s.Rule(func(string) (uint16, bool) { return 0, false }, nil); ok {
 		t.Error("a rule of devices that are not there")
 	}
 }

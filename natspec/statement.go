@@ -19,8 +19,9 @@ const MaxStatement = 16 << 10
 // "postrouting ip saddr 10.44.0.0/24 oifname wan masquerade". Its devices have
 // names. It is immutable.
 type Statement struct {
-	rule    nat.Rule // without devices
+	rule    nat.Rule // without devices, and elements of a map that has a name
 	in, out []string
+	uses    mapUse
 }
 
 // Parse reads a statement. Its error is a *routing.ParseError.
@@ -64,7 +65,7 @@ func (s *Statement) check() error {
 	if len(s.in) > 0 && s.rule.Hook == nat.Output || len(s.out) > 0 && s.rule.Hook != nat.Output && s.rule.Hook != nat.Postrouting {
 		return &routing.ParseError{Reason: fmt.Sprintf("%v knows no such device: iifname is for all but output, oifname for output and postrouting", s.rule.Hook)}
 	}
-	rule, _ := s.Rule(func(string) (uint16, bool) { return 1, true })
+	rule, _ := s.Rule(func(string) (uint16, bool) { return 1, true }, nil)
 	if _, err := nat.Compile([]nat.Rule{rule}); err != nil {
 		return &routing.ParseError{Reason: strings.ReplaceAll(innermost(err).Error(), "\n", "; ")}
 	}
@@ -82,9 +83,9 @@ func innermost(err error) error {
 // Devices are the names of the devices that the statement speaks of.
 func (s Statement) Devices() []string { return slices.Concat(s.in, s.out) }
 
-// Rule is the rule, with the numbers of its devices. False if one of them is not
-// there: the rule then matches nothing, or means another thing.
-func (s Statement) Rule(index func(string) (uint16, bool)) (nat.Rule, bool) {
+// Rule is the rule, with the numbers of its devices, and the map that it names. False
+// if a device is not there: the rule then matches nothing, or means another thing.
+func (s Statement) Rule(index func(string) (uint16, bool), named *Map) (nat.Rule, bool) {
 	r, ok := s.rule, true
 	number := func(names []string) (out []uint16) {
 		for _, name := range names {
@@ -95,6 +96,9 @@ func (s Statement) Rule(index func(string) (uint16, bool)) (nat.Rule, bool) {
 		return out
 	}
 	r.Match.In, r.Match.Out = number(s.in), number(s.out)
+	if named != nil && s.uses.name != "" {
+		r.Map = &nat.Map{By: s.uses.by(), Elements: named.elements()}
+	}
 	r.Name = s.String()
 	return r, ok
 }
@@ -110,8 +114,12 @@ func (s Statement) String() string {
 	}
 	devices("iifname", s.in, s.rule.Match.NotIn)
 	devices("oifname", s.out, s.rule.Match.NotOut)
-	add(matchWords(&s.rule.Match)...)
-	add(verdictWords(&s.rule)...)
+	m := s.rule.Match
+	if s.uses.saysProtocol() && len(m.SrcPorts)+len(m.DstPorts) == 0 {
+		m.Protos = nil
+	}
+	add(matchWords(&m)...)
+	add(s.verdictWords(&s.rule)...)
 	return strings.Join(parts, " ")
 }
 

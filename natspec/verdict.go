@@ -29,7 +29,7 @@ func (s *Statement) verdict(w *words) (done bool, err error) {
 	}
 	w.take()
 	if r.Kind == nat.SNAT || r.Kind == nat.DNAT {
-		err = translated(w, r)
+		err = s.translated(w, r)
 	} else if w.accept("to") {
 		err = portTarget(w, r)
 	}
@@ -51,7 +51,7 @@ func portTarget(w *words, r *nat.Rule) error {
 }
 
 // translated reads what follows snat or dnat.
-func translated(w *words, r *nat.Rule) error {
+func (s *Statement) translated(w *words, r *nat.Rule) error {
 	said := w.next()
 	if said == "ip" || said == "ip6" {
 		w.take()
@@ -67,6 +67,9 @@ func translated(w *words, r *nat.Rule) error {
 		}
 		r.Kind, r.Prefix = nat.Netmap, p
 		return nil
+	}
+	if isSelector(w.next()) {
+		return s.mapped(w)
 	}
 	if err := target(w, r); err != nil {
 		return err
@@ -154,7 +157,7 @@ func flags(w *words, r *nat.Rule) error {
 }
 
 // verdictWords is what verdict reads.
-func verdictWords(r *nat.Rule) (out []string) {
+func (s *Statement) verdictWords(r *nat.Rule) (out []string) {
 	if r.Kind == nat.Netmap {
 		word := "dnat"
 		if r.Hook == nat.Postrouting || r.Hook == nat.Input {
@@ -163,6 +166,9 @@ func verdictWords(r *nat.Rule) (out []string) {
 		return flagWords([]string{word, "prefix to", r.Prefix.String()}, r)
 	}
 	out = []string{r.Kind.String()}
+	if s.uses.given() {
+		return flagWords(append(out, "to", s.uses.words(r.Map)), r)
+	}
 	if r.Target != (nat.Target{}) {
 		out = append(out, "to", targetText(&r.Target))
 	}

@@ -36,6 +36,8 @@ type ConnectionsSpec struct {
 	// Services are what rules with a Target.Service lead to. Their numbers, and those
 	// of their backends, are unique in the snapshot.
 	Services []nat.Service `json:"services,omitempty"`
+	// Bridged says that what stays in one network is tracked, too, see bridged.
+	Bridged bool `json:"bridged,omitempty"`
 }
 
 // natZone is what the NAT is told of a namespace.
@@ -163,7 +165,7 @@ func (ns *Namespace) Zone() (zone uint16, tracked bool) {
 // validate checks what can be seen of one namespace.
 func (s *ConnectionsSpec) validate() error {
 	if !s.Track {
-		if s.Zone != 0 || s.Profile != "" || s.Filtering != "" || s.Linger != 0 || len(s.Rules)+len(s.Services) != 0 {
+		if s.Zone != 0 || s.Profile != "" || s.Filtering != "" || s.Linger != 0 || s.Bridged || len(s.Rules)+len(s.Services) != 0 {
 			return errors.New("connections: address translation needs track")
 		}
 		return nil
@@ -173,11 +175,6 @@ func (s *ConnectionsSpec) validate() error {
 	}
 	if _, err := s.natZone(); err != nil {
 		return fmt.Errorf("connections: %w", err)
-	}
-	for i := range s.Rules {
-		if r := &s.Rules[i]; r.Kind == nat.NAT64 {
-			return fmt.Errorf("connections: rule %d %q: nat64 is not supported here", i, r.Name)
-		}
 	}
 	return nil
 }

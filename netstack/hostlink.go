@@ -15,6 +15,7 @@ import (
 	"sluice/bridge"
 	"sluice/fragment"
 	"sluice/packet"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -84,9 +85,9 @@ type hostLink struct {
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
-	proxied  bool        // the stack is an uplink's: host is nil
-	asking   atomic.Bool // the worker is to send queries, see ask
-	released bucket      // of a link, its worker's: what host stacks take of what the router sends by it
+	proxy    *proxy.Proxy // of an uplink's stack: host is nil
+	asking   atomic.Bool  // the worker is to send queries, see ask
+	released bucket       // of a link, its worker's: what host stacks take of what the router sends by it
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint

@@ -12,6 +12,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/packet"
+	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -63,7 +64,7 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	switch {
 	case !ok:
 		return trace.LocalChecksum
-	case l.proxied: // it has bounds of its own
+	case l.proxy != nil: // it has bounds of its own
 	case opens(f) && !l.host.census.admit(f):
 		return trace.LocalQuota
 	case l.host.inboxes.full(f):
@@ -72,12 +73,20 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	pkt := packetOf(f)
 	pkt.PktType = l.packetType(f.DstMAC())
 	pkt.RXChecksumValidated = summed
-	if l.proxied {
-		pkt.Hash = uint32(f.InPort)
+	if l.proxy != nil {
+		pkt.Hash = proxy.Mark(f.InPort, trainOf(f))
 	}
 	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
+}
+
+// trainOf is the length of the datagrams that a frame is a train of; 0: it is none.
+func trainOf(f *packet.Frame) uint16 {
+	if f.Vnet.GSOType == packet.GSOUDPL4 {
+		return f.Vnet.GSOSize
+	}
+	return 0
 }
 
 // asksEverybody reports an echo request to a broadcast address, which gVisor would

@@ -130,6 +130,10 @@ func (t *turn) examine(in *port, i int, keep bool) {
 		t.enter(in, &v, i, keep)
 		return
 	}
+	if t.bridges(in, &v, i) {
+		t.bridged(in, &v, i, keep)
+		return
+	}
 	if keep {
 		d := decisionOf(&v)
 		t.flows.keep(&d, t.view.gen)

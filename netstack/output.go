@@ -317,7 +317,7 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
-		case f.Vnet.GSOType == packet.GSOUDPL4:
+		case f.Vnet.GSOType == packet.GSOUDPL4 && p.outside == nil:
 			o.datagrams(p, f, tag, &sum)
 		default:
 			o.hand(p, f, tag, &sum)

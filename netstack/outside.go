@@ -5,8 +5,10 @@ package netstack
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -76,9 +78,11 @@ func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
 	counters := c.net.opts.Counters
 	o.proxy = proxy.New(proxy.Config{
 		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
-		Drop: func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
+		Drop:  func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
+		Watch: func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
+		Wake:  o.link.ask,
 	})
-	o.link.proxied = true
+	o.link.proxy = o.proxy
 	c.undos = append(c.undos, o.close)
 	return o, nil
 }
@@ -206,6 +210,25 @@ func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
 	o.port.local = o.port
 	v.add(o.port)
 	s.devices[o.spec.Index], s.ports[o.spec.Index] = o.port, o.port
+}
+
+// watch adds a socket of an uplink to the worker's epoll set. It is let go of when it is
+// closed.
+func (w *worker) watch(fd int, uplink uint16, key int32) error {
+	const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+	ev := unix.EpollEvent{Events: edges, Fd: outsideIndex | int32(uplink), Pad: key}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// outsideIndex marks the epoll events of uplinks' sockets; below it is the uplink's
+// index.
+const outsideIndex = 1 << 16
+
+// outsideReady serves an event of an uplink's socket.
+func (t *turn) outsideReady(ev *unix.EpollEvent) {
+	if p := t.view.port(uint16(ev.Fd)); p != nil && p.outside != nil {
+		p.outside.proxy.Ready(ev.Pad, ev.Events)
+	}
 }
 
 // exit delivers frame i, which is routed to a socket uplink, to its stack.

@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"sluice/bridge"
+	"sluice/dial"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -29,6 +30,8 @@ type Socket struct {
 	Remote netip.AddrPort `json:"remote"`
 	// RecvQ is the number of bytes that were received and not read yet.
 	RecvQ int `json:"recvQ"`
+	// Port is the container's whose connection it is, of a socket uplink's.
+	Port uint16 `json:"port,omitempty"`
 }
 
 // WorkerStats is what a worker did since it was started, and the bounds of what
@@ -136,6 +139,46 @@ func (ns *Namespace) Sockets() []Socket {
 	}
 	slices.SortFunc(all, compareSockets)
 	return slices.Compact(all) // a socket of both families is registered twice
+}
+
+// Proxied are the connections and flows by a socket uplink: Local is whom the container,
+// which is Remote, talks to. nil: there is no such uplink.
+func (ns *Namespace) Proxied(uplink string) []Socket {
+	s := ns.space()
+	if s == nil {
+		return nil
+	}
+	for _, o := range s.outsides {
+		if o.spec.Name == uplink {
+			return o.sockets()
+		}
+	}
+	return nil
+}
+
+func (o *outside) sockets() []Socket {
+	all := []Socket{}
+	for _, e := range o.proxy.Entries() {
+		s := Socket{Local: e.Outside, Remote: e.Inside, Port: e.Port, State: "UNCONN"}
+		switch e.Proto {
+		case dial.TCP:
+			s.Proto, s.State = "tcp", "SYN-RECV"
+			if e.Endpoint != nil {
+				s.State = tcpState(tcp.EndpointState(e.Endpoint.State()))
+				s.RecvQ, _ = e.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+			}
+		case dial.UDP:
+			s.Proto = "udp"
+		default:
+			s.Proto = "icmp"
+		}
+		if e.Replied {
+			s.State = "ESTAB"
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, compareSockets)
+	return all
 }
 
 func compareSockets(a, b Socket) int {

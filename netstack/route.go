@@ -6,6 +6,7 @@ import (
 	"sluice/autoconf"
 	"sluice/bridge"
 	"sluice/fragment"
+	"sluice/nat"
 	"sluice/neigh"
 	"sluice/packet"
 	"sluice/router"
@@ -66,7 +67,8 @@ func (h *hop) valid() bool {
 // fits reports whether a packet of the flow may go the way of the others. One that
 // is too large, or has come to the end of its hops, is for the router to see.
 func (h *hop) fits(f *packet.Frame) bool {
-	return (h.hops == 0 || f.HopLimit() > h.hops) && (h.mtu == 0 || f.L3Len() <= int(h.mtu))
+	return (h.hops == 0 || f.HopLimit() > h.hops) && (h.mtu == 0 || f.L3Len() <= int(h.mtu)) &&
+		(h.conn == nil || !h.conn.way.Translates() || !nat.FragmentFirst(f))
 }
 
 // apply makes the packet what leaves the last router.
@@ -96,7 +98,7 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	case !h.fits(f):
 		return false
 	}
-	if h.conn != nil && !h.conn.pass(f, t.seconds) {
+	if h.conn != nil && !t.pass(h.conn, f) {
 		return false
 	}
 	h.neigh.Touch(neigh.Tick(t.now))
@@ -165,15 +167,17 @@ type crossing struct {
 	// ration is that of a host stack, if not the port that the frame came from has one.
 	ration *bucket
 	hop    hop
+	grown  int // by so much its packets have become longer
 
 	// Of the namespaces that track connections:
-	tracks   bool           // it has been in one
-	passing  bool           // it is in one, see there
-	stranger bool           // it is in one, and of no connection
-	resumed  bool           // it was held, and ports are known
-	ported   bool           // it is a fragment, with
-	ports    fragment.Ports // of its flow
-	conn     tracked        // of the one that it has been in
+	tracks  bool           // it has been in one
+	hooked  bool           // it is in one
+	passing bool           // with a connection, see there
+	bridged bool           // it stays in its network
+	resumed bool           // it was held, and ports are known
+	ported  bool           // it is a fragment, with
+	ports   fragment.Ports // of its flow
+	conn    tracked        // of the one that it has been in
 }
 
 // add joins what one router said to the hop.
@@ -190,8 +194,9 @@ func (c *crossing) add(v *router.Verdict) {
 	if v.TTL {
 		h.hops++
 	}
-	if h.mtu == 0 || v.MTU < int(h.mtu) {
-		h.mtu = uint16(min(v.MTU, maxMTU))
+	c.grown += v.Growth
+	if mtu := min(v.MTU-c.grown, maxMTU); h.mtu == 0 || mtu < int(h.mtu) {
+		h.mtu = uint16(mtu)
 	}
 	if v.MSS != 0 && (h.mss == 0 || v.MSS < h.mss) {
 		h.mss = v.MSS
@@ -219,11 +224,9 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		p.Port = c.in.index
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
-	switch {
-	case c.passing:
-		p.Hooks, p.Translated = &t.passing, t.passing.moved
-	case c.stranger:
-		p.Hooks = (*stranger)(&t.passing)
+	if c.hooked {
+		p.Hooks, p.As = &t.passing, t.passing.as(p.Frame)
+		p.Translated = t.passing.moved || p.As.Turns()
 	}
 	return p
 }
@@ -288,7 +291,7 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 	}
 	to := t.behind(out, v)
 	if to != nil && to.mtu < v.MTU {
-		if v.MTU = to.mtu; f.L3Len() > to.mtu {
+		if v.MTU = to.mtu; f.L3Len() > to.mtu-v.Growth {
 			p := t.packetAt(c, at, i, to.mtu)
 			p.Ports = v.Ports
 			again := t.input(c, at.space, p)
@@ -330,16 +333,12 @@ func (t *turn) behind(out *port, v *router.Verdict) *port {
 // clamp adds the limits that ports set to TCP's MSS to those of the routers, which
 // know devices only. What fits the way is what fits its ports.
 func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
-	fits := v.MTU
+	fits := v.MTU - headersOf(f, v.Growth)
 	ports := [...]*port{c.in, at, out, to}
 	if c.in == at && at.outside == nil { // the host stack's: it came in nowhere
 		ports[0], ports[1] = nil, nil
 	} else if c.in.sock != nil {
-		fits = min(fits, c.in.mtu) // of what comes back
-	}
-	headers := packet.IPv4MinLen + packet.TCPMinLen
-	if f.View.Is(packet.ViewIPv6) {
-		headers = packet.IPv6Len + packet.TCPMinLen
+		fits = min(fits, c.in.mtu-headersOf(f, 0)) // of what comes back
 	}
 	for _, p := range ports {
 		if p == nil || p.clamp == 0 {
@@ -347,12 +346,20 @@ func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 		}
 		limit := p.clamp
 		if limit == clampToMTU {
-			limit = uint16(max(1, fits-headers))
+			limit = uint16(max(1, fits))
 		}
 		if v.MSS == 0 || limit < v.MSS {
 			v.MSS = limit
 		}
 	}
+}
+
+// headersOf is the length of a TCP packet's headers, when it has grown by so much.
+func headersOf(f *packet.Frame, growth int) int {
+	if f.View.Is(packet.ViewIPv6) {
+		return packet.IPv6Len + packet.TCPMinLen + growth
+	}
+	return packet.IPv4MinLen + packet.TCPMinLen + growth
 }
 
 // clampToMTU as ClampMSS means what fits the way.

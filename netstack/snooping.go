@@ -32,6 +32,10 @@ func (t *turn) queries(l *hostLink) {
 		return
 	}
 	l.asking.Store(false)
+	if l.proxy != nil {
+		l.proxy.Run()
+		return
+	}
 	p := t.view.port(l.index)
 	if p == nil || p.link != l {
 		return

@@ -35,9 +35,16 @@ type tracked struct {
 
 // pass lets the connection see one more packet, and translates it. False: the packet
 // is for the slow path, and unchanged.
-func (k *tracked) pass(f *packet.Frame, now uint32) bool {
-	state := k.conn.Packet(k.dir, f, now)
-	return state != conntrack.Gone && state != conntrack.Invalid && k.way.Apply(f)
+func (t *turn) pass(k *tracked, f *packet.Frame) bool {
+	state := k.conn.Packet(k.dir, f, t.seconds)
+	if state == conntrack.Gone || state == conntrack.Invalid {
+		return false
+	}
+	if k.way.Translates() {
+		t.ident++
+		return k.way.Translate(f, t.ident)
+	}
+	return k.way.Apply(f)
 }
 
 // passing is one packet between the hooks of a namespace. A worker has one: a packet
@@ -50,9 +57,18 @@ type passing struct {
 	look    conntrack.Packet
 	fresh   bool // the connection is pending
 	isError bool // the packet is an ICMP error about the connection
-	moved   bool // it has another destination now
-	to      tracked
-	back    nat.Rewrite // of what goes the other way
+	// stranger: the packet is of no connection, and invalid.
+	stranger bool
+	moved    bool // it has another destination now
+	to       tracked
+	seen     hooked
+	out      conntrack.Tuple // of the packet as it leaves
+	back     nat.Rewrite     // of what goes the other way
+
+	// Of one that changes its family, and is an error: the prefix, and the MTUs of the
+	// devices that it came by and leaves by.
+	prefix        netip.Prefix
+	inMTU, outMTU int
 }
 
 var _ router.Hooks = (*passing)(nil)
@@ -60,7 +76,7 @@ var _ router.Hooks = (*passing)(nil)
 // track lets the namespace of device at see frame i, before its router does. False:
 // the frame has come to its end.
 func (t *turn) track(c *crossing, at *port, i int) bool {
-	c.passing, c.stranger, c.ported = false, false, c.ported && c.resumed
+	c.passing, c.hooked, c.ported = false, false, c.ported && c.resumed
 	c.resumed = false
 	if at.space.conns == nil {
 		return true
@@ -71,6 +87,7 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 		return false
 	}
 	reason := t.recognise(c, at, i)
+	c.hooked = reason == trace.None
 	if reason == trace.None && c.passing && !t.passing.apply(&t.frames[i], nat.Destination) {
 		reason = trace.NATUntranslatable
 	}
@@ -85,21 +102,34 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	asked := t.packetAt(c, at, i, 0)
 	p, conns := &t.passing, at.space.conns
-	p.space, p.conns, p.fresh, p.isError, p.moved = at.space, conns, false, false, false
+	p.space, p.conns, p.outMTU = at.space, conns, 0
+	p.fresh, p.isError, p.moved, p.stranger = false, false, false, false
 	p.look = conntrack.Packet{
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
 	v := conns.table.Look(&p.look, &p.pending)
+	p.to, p.back, p.out = tracked{conn: v.Conn}, nat.Rewrite{}, conntrack.Tuple{}
+	p.seen = hooked{in: at.index, port: asked.Port, bridged: c.bridged, state: v.State, dir: v.Dir, keep: true}
+	if asked.Local {
+		p.seen.in = 0
+	}
+	if reason := p.ask(p.first(), asked.Frame, 0); reason != trace.None {
+		return reason
+	}
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
-		c.stranger = v.State == conntrack.Invalid
+		p.stranger = v.State == conntrack.Invalid
 		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
+		if p.to64(asked.Frame) {
+			return trace.CTInvalid
+		}
 		return trace.None
 	case v.Conn == (conntrack.Conn{}):
 		reason = t.commence(c, at, asked)
 	default:
 		reason = p.goOn(&v)
+		p.inMTU = at.mtu
 	}
 	c.passing = reason == trace.None
 	return reason
@@ -109,7 +139,11 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 	p.isError = v.Error
 	other := v.Dir.Other()
-	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir))}
+	p.out = v.Conn.Out(v.Dir)
+	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), p.out)}
+	if p.isError && p.to.way.Translates() {
+		p.prefix = p.conns.nat.Prefix64(p.look.Zone, v.Conn.Tuple(conntrack.Original).Dst)
+	}
 	p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
 	if !v.Conn.Valid() { // ended meanwhile: what was read may be anything
 		return trace.CTInvalid
@@ -122,7 +156,7 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	p := &t.passing
 	n := &p.pending
 	p.fresh = true
-	p.flow = nat.Flow{Pending: n, Now: t.seconds}
+	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
 	if !asked.Local {
 		hook = nat.Prerouting
@@ -137,6 +171,9 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	}
 	v := p.conns.nat.Translate(hook, &p.flow)
 	p.ways()
+	if v.Reason == trace.None && p.to.way.Translates() {
+		v = p.hairpin(at)
+	}
 	if v.Reason != trace.None {
 		t.refuse(c, at, asked, v.Reject)
 	}
@@ -146,7 +183,8 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 // ways notes what the pending connection's packets become.
 func (p *passing) ways() {
 	n := &p.pending
-	p.to = tracked{way: nat.Of(n.Original, n.Out())}
+	p.out = n.Out()
+	p.to = tracked{way: nat.Of(n.Original, p.out)}
 	answer, _ := n.Original.Inverse()
 	p.back = nat.Of(n.Reply, answer)
 }
@@ -160,6 +198,10 @@ func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Rejec
 	case nat.Prohibited:
 		e4.Code, e6.Code = packet.ICMPAdminProhib, packet.ICMP6Prohibited
 	case nat.PortUnreachable:
+		if asked.Frame.View.Proto == packet.ProtoTCP {
+			at.space.router.Reset(asked, t.out.sink(at.space, c.in.index))
+			return
+		}
 		e4.Code, e6.Code = packet.ICMPPortUnreach, packet.ICMP6PortUnreach
 	}
 	at.space.router.Refuse(asked, e4, e6, t.out.sink(at.space, c.in.index))
@@ -169,6 +211,8 @@ func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Rejec
 func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 	r := p.to.way.Only(parts)
 	switch {
+	case p.to.way.Translates():
+		return parts == nat.Destination || p.translate(f)
 	case p.to.way.Parts() == 0:
 		return true
 	case p.isError:
@@ -182,11 +226,24 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 // Leave implements router.Hooks, and is what follows the router's word too:
 // postrouting.
 func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason {
+	if p.seen.in != 0 {
+		if reason := p.ask(hookForward, f, out); reason != trace.None {
+			return reason
+		}
+	}
+	if reason := p.ask(hookPostrouting, f, out); reason != trace.None {
+		return reason
+	}
 	if p.fresh {
 		p.flow.Out = out
 		p.flow.OutAddr = p.space.router.Address(out, via, p.pending.Out().Dst)
 		if to := p.space.owners[p.pending.Out().Dst]; to.Gen != 0 {
 			p.pending.Target = to
+		}
+	}
+	if p.isError {
+		if d := p.space.devices[out]; d != nil {
+			p.outMTU = d.mtu
 		}
 	}
 	return p.end(f, nat.Postrouting)
@@ -195,22 +252,18 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 // Tell implements router.Hooks: an error quotes the packet with its destination
 // translated, which is not what its sender wrote.
 func (p *passing) Tell(f *packet.Frame) {
+	if p.stranger {
+		p.tellStranger(f)
+		return
+	}
 	if r := p.back.Only(nat.Source); r.Parts() != 0 && !p.isError {
 		r.ApplyError(f)
 	}
 }
 
-// stranger is passing for a packet of no connection: what is said about it may yet be
+// tellStranger is Tell for a packet of no connection: what is said about it may yet be
 // about one, whose tuple it has, and is translated as an error that came would be.
-type stranger passing
-
-var _ router.Hooks = (*stranger)(nil)
-
-// Leave implements router.Hooks.
-func (*stranger) Leave(*packet.Frame, uint16, netip.Addr) trace.Reason { return trace.None }
-
-// Tell implements router.Hooks.
-func (p *stranger) Tell(f *packet.Frame) {
+func (p *passing) tellStranger(f *packet.Frame) {
 	p.look.Frame = f
 	v := p.conns.table.Look(&p.look, &p.pending)
 	if !v.Error {
@@ -247,25 +300,25 @@ func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
 // leaves lets the namespace that frame i has passed see it once more; false if it has
 // come to its end.
 func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
-	if !c.passing {
+	if !c.hooked {
 		return true
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
-	switch {
-	case v.Action == router.Forward:
+	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
-	case p.unsolicited() && p.conns.nat.Hold(&p.flow, f):
-		return false // answered later, if at all
-	default:
+	} else if reason = p.ask(hookInput, f, v.Device); reason == trace.None {
+		if p.unsolicited() && p.conns.nat.Hold(&p.flow, f) {
+			return false // answered later, if at all
+		}
 		reason = p.end(f, nat.Input)
 	}
 	if reason != trace.None {
 		drop(c.in, reason, 1)
 		return false
 	}
-	c.passing = false
-	c.keep = c.keep && !p.isError
+	c.keep = c.keep && c.passing && !p.isError && p.seen.keep
+	c.passing, c.hooked = false, false
 	c.conn = p.to
 	return true
 }
@@ -343,6 +396,14 @@ func (t *turn) resume(at *port, w *waiting, i int) {
 		return
 	}
 	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
+	if in.sock != nil && in.local == at {
+		v := decide(in, f, t.now, &t.out.clock)
+		if t.bridges(in, &v, i) && v.Port != at.index {
+			c.bridged = true
+			t.passBridged(&c, &v, i)
+			return
+		}
+	}
 	if at.peer != 0 || at.outside != nil && c.in == at {
 		c.links = 1
 	}

@@ -5,21 +5,26 @@ package netstack
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"sluice/conntrack"
+	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 )
 
 // TestTranslationSurvivesAnything: packets of all kinds, whole and broken, from both
-// sides, in both profiles. Whatever leaves is a packet that can be parsed, and the
+// sides, in both profiles, and with all that a namespace can do. Whatever leaves is a packet that can be parsed, and the
 // table stays in order.
 func TestTranslationSurvivesAnything(t *testing.T) {
-	for _, profile := range []string{"kernel", "rfc"} {
+	for _, profile := range []string{"kernel", "rfc", "all"} {
 		t.Run(profile, func(t *testing.T) {
 			s := translating(2)
-			s.Connections.Profile = profile
+			if s.Connections.Profile = profile; profile == "all" {
+				s.Connections.Profile = ""
+				withAll(&s)
+			}
 			l := stillSites(t, s)
 			r := rand.New(rand.NewPCG(9, 71))
 			seen := [][]byte{pt.UDP4(alice.to(bob)), pt.TCP6(alice.to6(bob)), pt.Ping4(alice.to(bob)), pt.SCTP4(alice.to(bob))}
@@ -36,6 +41,9 @@ func TestTranslationSurvivesAnything(t *testing.T) {
 				case 3, 4:
 					b = anyFlow(r, from)
 				}
+				if profile == "all" && r.IntN(3) == 0 {
+					b = any64(r, from)
+				}
 				if len(b) < packet.EthernetLen || len(b) > 1600 {
 					continue
 				}
@@ -43,6 +51,9 @@ func TestTranslationSurvivesAnything(t *testing.T) {
 				dst, src := gate(from.site).mac(), from.mac()
 				copy(b, dst[:])
 				copy(b[6:], src[:])
+				if other := (party{from.site, 3 - from.i}).mac(); profile == "all" && r.IntN(4) == 0 {
+					copy(b, other[:])
+				}
 				l.send(from.port(), b)
 				for _, at := range []uint16{11, 12, 21, 22} {
 					for f := l.got(at); f != nil; f = l.got(at) {
@@ -67,6 +78,47 @@ func TestTranslationSurvivesAnything(t *testing.T) {
 			})
 		})
 	}
+}
+
+// withAll is a namespace that has NAT64, a service, and tracks what is bridged.
+func withAll(s *NamespaceSpec) {
+	c := &s.Connections
+	c.Bridged = true
+	c.Rules = append(c.Rules, nat.Rule{
+		Name: "nat64", Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: wellKnown(), Target: nat.Target{Addrs: nat.One(gate(2).addr4())},
+	}, nat.Rule{
+		Name: "service", Hook: nat.Prerouting, Kind: nat.DNAT, Match: nat.Match{DstPorts: []nat.PortRange{{Min: 80, Max: 80}}, Dst: []netip.Prefix{netip.PrefixFrom(bob.addr4(), 32)}},
+		Target: nat.Target{Service: 3},
+	})
+	c.Services = []nat.Service{{ID: 3, Affinity: 9, Backends: []nat.Backend{
+		{Bind: conntrack.Bind{ID: 1, Gen: 1}, Addr: alice.addr4()}, {Bind: conntrack.Bind{ID: 2, Gen: 1}, Addr: party{2, 2}.addr4()},
+	}}}
+}
+
+// any64 is a packet for the prefix of NAT64, with anything in its headers.
+func any64(r *rand.Rand, from party) []byte {
+	to := []netip.Addr{bob.addr4(), alice.addr4(), gate(2).addr4(), pt.IP("127.0.0.1"), pt.IP("203.0.113.1")}[r.IntN(5)]
+	layers := []pt.Layer{pt.EtherHdr{}, pt.IPv6Hdr{Src: from.addr6(), Dst: in64(to), HopLimit: uint8(1 + r.IntN(4))}}
+	for range r.IntN(3) {
+		layers = append(layers, []pt.Layer{
+			pt.ExtHdr{Proto: packet.ProtoDestOpts},
+			pt.ExtHdr{Proto: packet.ProtoHopByHop},
+			pt.ExtHdr{Proto: packet.ProtoAH},
+			pt.FragHdr{Offset: uint16(r.IntN(3) * 8), More: r.IntN(2) == 0, ID: uint32(r.IntN(9))},
+		}[r.IntN(4)])
+	}
+	layers = append(layers, []pt.Layer{
+		pt.UDPHdr{SrcPort: uint16(1000 + r.IntN(50))},
+		pt.TCPHdr{SrcPort: uint16(1000 + r.IntN(50)), Flags: pt.SYN},
+		pt.SCTPHdr{},
+		pt.ICMPHdr{V6: true, Type: uint8(126 + r.IntN(4)), ID: 5},
+		pt.ICMPHdr{Type: 8},
+	}[r.IntN(5)], pt.Bytes(r.IntN(1400)))
+	b := pt.Build(layers...)
+	if r.IntN(3) == 0 {
+		b = pt.Mutate(r, b)
+	}
+	return b
 }
 
 // anyFlow is a packet of one of some hundred flows.

@@ -560,7 +560,7 @@ func TestWrongConnectionsAreRefused(t *testing.T) {
 		"rule":                   func(s *Snapshot) { s.Namespaces[0].Connections.Rules[0].Hook = nat.Postrouting },
 		"nat64": func(s *Snapshot) {
 			s.Namespaces[0].Connections.Rules = []nat.Rule{{
-				Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: netip.MustParsePrefix("64:ff9b::/96"),
+				Hook: nat.Prerouting, Kind: nat.NAT64, Prefix: netip.MustParsePrefix("64:ff9b::/95"),
 				Target: nat.Target{Addrs: nat.One(gate(2).addr4())},
 			}}
 		},

@@ -67,6 +67,7 @@ type turn struct {
 	now     bridge.Tick // of the round
 	seconds uint32      // of the round, as connections have them
 	passing passing
+	ident   uint16 // of the last IPv4 header that was made of one of IPv6
 	net     *Netstack
 }
 
@@ -93,6 +94,7 @@ func newWorker(n *Netstack, id int) (_ *worker, err error) {
 func (t *turn) open(n *Netstack, m *mailbox) (err error) {
 	t.net, t.mail, t.view = n, m, n.view.Load()
 	t.flows.seed = maphash.MakeSeed()
+	t.ident = uint16(maphash.Bytes(t.flows.seed, nil))
 	t.flows.cache = flow.NewCache[decision](n.opts.FlowEntries)
 	t.flows.hops = make([]hop, t.flows.cache.Cap())
 	if err = t.rx.open(); err != nil {
@@ -154,6 +156,10 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 	if ev.Fd == wakeIndex {
 		t.mail.drain()
 		t.stats.Wakes++
+		return
+	}
+	if ev.Fd >= outsideIndex {
+		t.outsideReady(ev)
 		return
 	}
 	p := t.view.port(uint16(ev.Fd))

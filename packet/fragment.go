@@ -60,7 +60,8 @@ func (v *View) fragmentHeader(b []byte) int {
 //     the header's length;
 //   - a partial checksum is completed: it covers the whole datagram.
 //
-// IPv6 is only fragmented by its sender. Segments of an offload frame are each a
+// IPv6 is only fragmented by its sender; what a translator has made of IPv4 is an
+// exception, see Init6. Segments of an offload frame are each a
 // packet of their own: Segmenter makes them, and those that are too large can be
 // cut here.
 //
@@ -72,6 +73,7 @@ type Fragmenter struct {
 	room  int    // data bytes that the MTU has room for
 	csum  csum   // the completed checksum
 	place int    // where it belongs, from the Ethernet header
+	six   six
 }
 
 // Init begins the fragmentation of f, which must not change until the last Next.
@@ -105,6 +107,9 @@ func (g *Fragmenter) Init(f *Frame, mtu int) bool {
 func (g *Fragmenter) Next(dst *Frame) bool {
 	if g.src == nil {
 		return false
+	}
+	if g.six.cut {
+		return g.next6(dst)
 	}
 	b, v := g.src.Bytes(), &g.src.View
 	n := v.End - g.off

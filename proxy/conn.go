@@ -3,10 +3,8 @@
 package proxy
 
 import (
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,31 +31,40 @@ type conn struct {
 	proxy *Proxy
 	id    stack.TransportEndpointID
 	port  uint16
-	seen  uint32 // when it began, in ticks
+	since uint32 // when it began, in ticks
 	quote quote
 
-	served bool // a goroutine has it; guarded by Proxy.mu
-	dials  bool // it has a place among those that are dialled; the same
-	age    int  // since it ended, in ticks; the same
+	// Of Proxy.mu:
+	served bool // a goroutine has it
+	dials  bool // it has a place among those that are dialled
+	age    int  // since it ended, in ticks
 
-	// What follows is set before the two goroutines start.
-	ep     tcpip.Endpoint
-	wq     waiter.Queue
-	fd     int
-	file   *os.File
-	raw    syscall.RawConn
-	out    writer
-	upWake chan struct{} // of the up goroutine: the stack has data, or look again
-	dnWake chan struct{} // of the other one: the stack has room, or look again
+	queued atomic.Bool // it waits for Proxy.Run
+	closed atomic.Bool // there is no socket any more: the stack is to finish
 
-	// Each direction says when its data has ended and that was passed on; failed says
-	// that one side was reset. Whoever sets one of them kicks.
-	upOver, downOver, failed atomic.Bool
-	left                     atomic.Int32 // goroutines
-	closed                   atomic.Bool  // both are gone: the stack is to finish
-	gone                     chan struct{}
+	wq    waiter.Queue
+	entry waiter.Entry
+	news  chan unix.Errno // of the dial, one place
 
-	mu sync.Mutex // what is above against abort, before the goroutines start
+	mu sync.Mutex
+	// +checklocks:mu
+	fd int // -1: none
+	// +checklocks:mu
+	key int32
+	// +checklocks:mu
+	ep tcpip.Endpoint // nil before the handshake
+	// +checklocks:mu
+	readable, writable bool // the socket, as far as is known
+	// +checklocks:mu
+	upOver, downOver bool // the end of the data was passed on
+	// +checklocks:mu
+	gone bool // it is to be given up, or has been
+	// +checklocks:mu
+	out writer
+	// +checklocks:mu
+	in payload
+	// +checklocks:mu
+	upBytes, downBytes uint64
 }
 
 // handleTCP is the stack's handler of segments that are for no connection.
@@ -79,22 +86,19 @@ func (p *Proxy) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer) tra
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if was := p.conns[id]; was != nil {
-		if was.closed.Load() { // its endpoint is gone, but was not missed yet
-			p.forget(was)
-		} else {
+		if !was.closed.Load() {
 			return trace.None
 		}
+		p.forget(was) // its endpoint is gone, but was not missed yet
 	}
 	switch {
-	case p.closed.Load():
-		return trace.UplinkConns
-	case !p.connQuota.take(port):
+	case p.closed.Load() || !p.connQuota.take(port):
 		return trace.UplinkConns
 	case !p.dialQuota.take(port):
 		p.connQuota.put(port)
 		return trace.UplinkDials
 	}
-	c := &conn{proxy: p, id: id, port: port, seen: p.now.Load(), dials: true, fd: -1, gone: make(chan struct{})}
+	c := &conn{proxy: p, id: id, port: port, since: p.now.Load(), dials: true, fd: -1, news: make(chan unix.Errno, 1)}
 	c.quote.take(pkt)
 	p.conns[id] = c
 	return trace.None
@@ -109,6 +113,13 @@ func (p *Proxy) forget(c *conn) {
 	}
 	delete(p.conns, c.id)
 	p.connQuota.put(c.port)
+	p.undial(c)
+}
+
+// undial says that a connection is no more among those that are dialled.
+//
+// +checklocks:p.mu
+func (p *Proxy) undial(c *conn) {
 	if c.dials {
 		c.dials = false
 		p.dialQuota.put(c.port)
@@ -129,17 +140,7 @@ func (p *Proxy) claim(id stack.TransportEndpointID) *conn {
 	return c
 }
 
-// dialled says that a connection is no more among those that are dialled.
-func (c *conn) dialled() {
-	c.proxy.mu.Lock()
-	defer c.proxy.mu.Unlock()
-	if c.dials {
-		c.dials = false
-		c.proxy.dialQuota.put(c.port)
-	}
-}
-
-// serve is the life of a connection, in a goroutine of the forwarder's.
+// serve is the beginning of a connection, in a goroutine of the forwarder's.
 func (p *Proxy) serve(r *tcp.ForwarderRequest) {
 	c := p.claim(r.ID())
 	if c == nil {
@@ -147,26 +148,26 @@ func (p *Proxy) serve(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer p.running.Done()
-	errno := c.dial()
-	if errno == 0 {
-		errno = c.answer(r)
-	}
-	c.dialled()
+	p.Dialer.Dial(target(p.Device, dial.TCP, &c.id), c.opened)
+	errno := <-c.news
 	if errno != 0 {
 		c.decline(r, errno)
 		return
 	}
-	c.left.Store(2)
-	p.running.Go(c.down)
-	c.up()
+	ep, err := r.CreateEndpoint(&c.wq)
+	if err != nil { // the container has changed its mind
+		c.decline(r, unix.ETIMEDOUT)
+		return
+	}
+	r.Complete(false)
+	c.begin(ep)
 }
 
 // decline ends a request whose connection did not come about.
 func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
-	if c.file != nil {
-		reset(c.fd)
-		c.file.Close()
-	}
+	c.mu.Lock()
+	c.shut()
+	c.mu.Unlock()
 	c.proxy.mu.Lock()
 	c.proxy.forget(c)
 	c.proxy.mu.Unlock()
@@ -180,154 +181,146 @@ func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
 	}
 }
 
-// dial gets the outer connection. It returns why there is none.
-func (c *conn) dial() unix.Errno {
-	got := make(chan unix.Errno, 1)
-	c.proxy.Dialer.Dial(target(c.proxy.Device, dial.TCP, &c.id), func(s dial.Socket) { got <- c.take(&s) })
+// tell says how the dial ended. Only the first word counts.
+func (c *conn) tell(errno unix.Errno) {
 	select {
-	case errno := <-got:
-		if errno != 0 {
-			return errno
-		}
-	case <-c.gone:
-		return unix.ECANCELED
+	case c.news <- errno:
+	default:
 	}
-	return c.await()
 }
 
-// take takes a socket over.
-func (c *conn) take(s *dial.Socket) unix.Errno {
+// opened takes the socket, which is connected or about to be.
+func (c *conn) opened(s dial.Socket) {
 	if s.FD < 0 {
-		return s.Errno
+		c.tell(s.Errno)
+		return
 	}
-	file := os.NewFile(uintptr(s.FD), "outside")
-	raw, err := file.SyscallConn()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil || c.failed.Load() {
-		file.Close()
-		return unix.ECANCELED
+	if c.gone {
+		_ = unix.Close(s.FD)
+		return
 	}
-	c.fd, c.file, c.raw = s.FD, file, raw
-	return 0
-}
-
-// await waits until the socket is connected. What getpeername(2) gives is the state,
-// and SO_ERROR why there will be none.
-func (c *conn) await() (errno unix.Errno) {
-	_ = c.file.SetWriteDeadline(time.Now().Add(dialLimit)) // no file with a poller refuses
-	err := c.raw.Write(func(fd uintptr) bool {
-		if _, err := unix.Getpeername(int(fd)); err == nil {
-			return true
-		}
-		v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err != nil {
-			errno = unix.EIO
-			return true
-		}
-		errno = unix.Errno(v)
-		return v != 0
-	})
+	c.fd, c.out.fd, c.in.fd = s.FD, s.FD, s.FD
+	key, err := c.proxy.watch(s.FD, c)
 	if err != nil {
-		return unix.ETIMEDOUT
+		c.shut()
+		c.tell(unix.ENOMEM)
+		return
 	}
-	if errno == 0 {
-		c.rewindWrites()
-	}
-	return errno
+	c.key = key
 }
 
-// answer does the handshake with the container.
-func (c *conn) answer(r *tcp.ForwarderRequest) unix.Errno {
-	ep, err := r.CreateEndpoint(&c.wq)
-	if err != nil {
-		return unix.ETIMEDOUT // it has changed its mind
+// connected sees what has become of the dial: getpeername(2) knows whether the socket
+// is connected, and SO_ERROR why it won't be.
+//
+// +checklocks:c.mu
+func (c *conn) connected() {
+	if _, err := unix.Getpeername(c.fd); err == nil {
+		c.tell(0)
+		return
 	}
-	r.Complete(false)
-	c.adopt(ep)
-	return 0
+	v, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		c.tell(unix.EIO)
+	case v != 0:
+		c.tell(unix.Errno(v))
+	}
 }
 
-// adopt sets what connections of containers have.
-func (c *conn) adopt(ep tcpip.Endpoint) {
+// begin starts to carry bytes.
+func (c *conn) begin(ep tcpip.Endpoint) {
 	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
 	ep.SocketOptions().SetKeepAlive(true)
 	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
 	_ = ep.SetSockOpt(&interval)
 	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
-	c.out.fd = c.fd
-	c.upWake, c.dnWake = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.entry = waiter.NewFunctionEntry(
+		waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr,
+		func(waiter.EventMask) { c.proxy.enqueue(c) },
+	)
+	c.wq.EventRegister(&c.entry)
+	c.proxy.mu.Lock()
+	c.proxy.undial(c)
+	c.proxy.mu.Unlock()
+	c.mu.Lock()
+	c.ep, c.readable, c.writable = ep, true, true
+	if c.gone {
+		c.finish()
+	}
+	c.mu.Unlock()
+	c.proxy.enqueue(c)
+}
+
+// ready implements watched.
+func (c *conn) ready(events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ep = ep
-	if c.failed.Load() {
-		ep.Abort()
-	}
-}
-
-// abort ends the connection at once, on both sides. It may be called at any time, by
-// any goroutine without a lock of the stack.
-func (c *conn) abort() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.failed.Swap(true) {
-		close(c.gone)
-	}
-	if c.ep != nil {
-		c.ep.Abort()
-	}
-	c.kick()
-}
-
-// kick lets both goroutines look at the flags again. What waits for the socket is
-// woken by a deadline, which it takes back before it looks.
-func (c *conn) kick() {
-	poke(c.upWake)
-	poke(c.dnWake)
-	if c.file == nil {
-		return
-	}
-	_ = c.file.SetReadDeadline(past()) // of a closed file nobody waits
-	if c.failed.Load() {
-		_ = c.file.SetWriteDeadline(past())
-	}
-}
-
-// poke fills a channel of one place. That of nobody is nil.
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
+	switch {
+	case c.fd < 0:
+	case c.ep == nil:
+		c.connected()
 	default:
+		c.readable, c.writable = true, true
+		c.step()
 	}
 }
 
-func past() time.Time { return time.Unix(1, 0) }
+// run does what the stack has asked for.
+func (c *conn) run() {
+	c.queued.Store(false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ep != nil && c.fd >= 0 {
+		c.step()
+	}
+}
 
-func (c *conn) rewindReads()  { _ = c.file.SetReadDeadline(time.Time{}) }
-func (c *conn) rewindWrites() { _ = c.file.SetWriteDeadline(time.Time{}) }
+// abort ends the connection at once, on both sides.
+func (c *conn) abort() {
+	c.tell(unix.ECANCELED)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	if c.ep != nil {
+		c.finish()
+	}
+}
 
-// leave ends one of the goroutines. The last one closes both sides.
-func (c *conn) leave() {
-	if c.left.Add(-1) > 0 {
-		c.kick()
+// finish closes both sides, with resets if it is given up.
+//
+// +checklocks:c.mu
+func (c *conn) finish() {
+	if c.closed.Load() {
 		return
 	}
-	if c.failed.Load() {
-		reset(c.fd)
+	if c.gone {
 		c.ep.Abort()
 	}
-	c.file.Close()
+	c.shut()
+	c.wq.EventUnregister(&c.entry)
 	c.ep.Close()
 	c.closed.Store(true)
 }
 
-// reset makes the close of a socket send a reset.
-func reset(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it is a FIN
+// shut closes the socket, with a reset if the connection is given up.
+//
+// +checklocks:c.mu
+func (c *conn) shut() {
+	if c.fd < 0 {
+		return
+	}
+	c.proxy.unwatch(c.key)
+	if c.gone || c.ep == nil {
+		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it is a FIN
+	}
+	_ = unix.Close(c.fd)
+	c.fd = -1
 }
 
-// expire forgets connections whose endpoint is gone, and aborts those that take too
-// long to end.
+// expire gives up dials that take too long, forgets connections whose endpoint is gone,
+// and aborts those that take too long to end.
 func (p *Proxy) expire() {
 	const grace = 2 // the forwarder's goroutine has it by then, or never
 	now := p.now.Load()
@@ -335,16 +328,29 @@ func (p *Proxy) expire() {
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
 		switch {
-		case !c.served && now-c.seen > grace:
+		case !c.served && now-c.since > grace:
 			p.forget(c)
-		case !c.closed.Load():
-		case tcp.EndpointState(c.ep.State()) == tcp.StateClose || tcp.EndpointState(c.ep.State()) == tcp.StateError,
-			tcp.EndpointState(c.ep.State()) == tcp.StateTimeWait:
-			p.forget(c)
-		default:
-			if c.age++; c.age == lingerTicks {
-				c.ep.Abort()
-			}
+		case c.dials && now-c.since > dialLimit:
+			c.tell(unix.ETIMEDOUT)
+		case c.closed.Load():
+			p.linger(c)
+		}
+	}
+}
+
+// linger waits for the end of an endpoint that was closed.
+//
+// +checklocks:p.mu
+func (p *Proxy) linger(c *conn) {
+	c.mu.Lock()
+	ep := c.ep
+	c.mu.Unlock()
+	switch tcp.EndpointState(ep.State()) {
+	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		p.forget(c)
+	default:
+		if c.age++; c.age == lingerTicks {
+			ep.Abort()
 		}
 	}
 }

@@ -12,18 +12,22 @@
 //
 // Dial first: a SYN is answered when the outer connection is there. If it is refused
 // the container gets a reset, if the outside can't be reached the ICMP error that says
-// so, and if nobody answers, nothing. Then two goroutines carry the bytes, straight
-// from the stack's buffers into the socket and back. Nothing is buffered between: when
-// the socket is full, the stack's receive buffer fills and its window shuts, and when
-// the stack's send buffer is full, the socket's window does. Half-close and reset are
-// passed on, in both directions.
+// so, and if nobody answers, nothing. Then bytes are carried, straight from the stack's
+// buffers into the socket and back. Nothing is buffered between: when the socket is
+// full, the stack's receive buffer fills and its window shuts, and when the stack's send
+// buffer is full, the socket's window does. Half-close and reset are passed on, in both
+// directions.
 //
 // # UDP and ping (flow.go, datagram.go, echo.go)
 //
 // A flow is what one address and port sends to another, or one identifier of echo
-// requests to one address. It has a connected socket and one goroutine, which waits for
-// answers. What the container sends is written by who delivers it to the stack, and
-// never waits. A flow that is idle ends.
+// requests to one address. It has a connected socket. What the container sends is
+// written by who delivers it to the stack, and never waits. A flow that is idle ends.
+//
+// # Whose time it is (run.go)
+//
+// Only connections that are being made have a goroutine. All else is done by the one
+// who watches the sockets.
 //
 // # Bounds
 //

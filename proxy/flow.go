@@ -3,12 +3,12 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
-	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// maxHeld is how many packets of a flow may wait for its socket.
-	maxHeld = 8
+	// maxHeld is how many messages of a flow may wait for its socket, and maxHeldBytes
+	// how long those of all may be together.
+	maxHeld      = 64
+	maxHeldBytes = 8 << 20
 )
 
 // message has room for any datagram.
@@ -32,7 +34,13 @@ type flowKey struct {
 	src, dst netip.AddrPort
 }
 
-// flow is one of UDP, or of pings: a connected socket, and a goroutine that reads it.
+// held is a message that waits for the socket, or a train of them.
+type held struct {
+	b     []byte
+	train uint16
+}
+
+// flow is one of UDP, or of pings: a connected socket.
 type flow struct {
 	proxy *Proxy
 	key   flowKey
@@ -41,21 +49,21 @@ type flow struct {
 	used  atomic.Uint32 // when a packet last went, in either direction: ticks
 	heard atomic.Bool   // there was an answer
 	isRaw bool
-	fd    int
-	raw   syscall.RawConn
 	route *stack.Route // back to the container
 	sent  atomic.Uint64
 	recvd atomic.Uint64
 
 	mu sync.Mutex
-	// file is nil until the socket is there, and after the end.
+	// fd is -1 until the socket is there, and after the end.
 	// +checklocks:mu
-	file *os.File
+	fd int
+	// +checklocks:mu
+	token int32 // of watch
 	// +checklocks:mu
 	ended bool
 	// held waits for the socket.
 	// +checklocks:mu
-	held [][]byte
+	held []held
 	// quote is of the last packet that was sent, for errors about it.
 	// +checklocks:mu
 	quote quote
@@ -93,27 +101,39 @@ func (f *flow) opened(s dial.Socket) {
 		f.end()
 		return
 	}
-	file := os.NewFile(uintptr(s.FD), "outside")
-	raw, err := file.SyscallConn()
 	route, noRoute := f.proxy.Stack.FindRoute(f.proxy.NIC, f.id.LocalAddress, f.id.RemoteAddress, netProto(f.id.RemoteAddress), false)
 	f.mu.Lock()
-	if f.ended || err != nil || noRoute != nil {
+	if f.ended || noRoute != nil {
 		f.mu.Unlock()
-		file.Close()
-		if route != nil {
+		_ = unix.Close(s.FD)
+		if noRoute == nil {
 			route.Release()
 		}
 		f.end()
 		return
 	}
-	f.fd, f.file, f.raw, f.isRaw, f.route = s.FD, file, raw, s.Raw, route
+	f.fd, f.isRaw, f.route = s.FD, s.Raw, route
+	var err error
+	if f.token, err = f.proxy.watch(s.FD, f); err != nil {
+		f.mu.Unlock()
+		f.end()
+		return
+	}
 	for _, b := range f.held {
-		f.write(b)
+		f.write(b.b, b.train)
+	}
+	f.release()
+	f.mu.Unlock()
+}
+
+// release forgets what waits.
+//
+// +checklocks:f.mu
+func (f *flow) release() {
+	for _, b := range f.held {
+		f.proxy.held.Add(-int64(len(b.b)))
 	}
 	f.held = nil
-	f.proxy.running.Add(1)
-	f.mu.Unlock()
-	go f.receive()
 }
 
 // refused tells the container why the last packet got nowhere.
@@ -138,10 +158,11 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	var errno unix.Errno
 	switch {
 	case f.ended:
-	case f.file != nil:
-		errno = f.write(b)
-	case len(f.held) < maxHeld:
-		f.held = append(f.held, append([]byte(nil), b...))
+	case f.fd >= 0:
+		errno = f.write(b, trainOf(pkt))
+	case len(f.held) < maxHeld && f.proxy.held.Load() < maxHeldBytes:
+		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt)})
+		f.proxy.held.Add(int64(len(b)))
 	default:
 		errno = unix.EAGAIN
 	}
@@ -155,57 +176,99 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	}
 }
 
-// write puts a message into the socket. An error may be that of an earlier one.
+// write puts a message, or a train of them, into the socket. An error may be that of an
+// earlier one.
 //
 // +checklocks:f.mu
-func (f *flow) write(b []byte) unix.Errno {
+func (f *flow) write(b []byte, train uint16) unix.Errno {
+	if train == 0 || len(b) <= int(train) {
+		return f.writeOne(b)
+	}
+	// What the device can't cut, or would have to fragment, goes one by one.
+	_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
+	if err == nil {
+		f.sent.Add(1)
+		return 0
+	}
+	if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+		return errno
+	}
+	for d := range slices.Chunk(b, int(train)) {
+		if errno := f.writeOne(d); errno != 0 {
+			return errno
+		}
+	}
+	return 0
+}
+
+// segmentBy is the control message that has a train cut (UDP_SEGMENT of udp(7)).
+func segmentBy(train uint16) []byte {
+	b := make([]byte, unix.CmsgSpace(2))
+	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
+	binary.NativeEndian.PutUint32(b[8:], unix.SOL_UDP)
+	binary.NativeEndian.PutUint32(b[12:], unix.UDP_SEGMENT)
+	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], train)
+	return b
+}
+
+// writeOne puts one message into the socket.
+//
+// +checklocks:f.mu
+func (f *flow) writeOne(b []byte) unix.Errno {
 	for {
 		_, err := unix.Write(f.fd, b)
-		var errno unix.Errno
-		switch {
-		case err == nil:
+		if err == nil {
 			f.sent.Add(1)
 			return 0
-		case errors.As(err, &errno) && errno != unix.EINTR:
+		}
+		if errno := errnoOf(err); errno != unix.EINTR {
 			return errno
 		}
 	}
 }
 
-// receive is the flow's goroutine.
-func (f *flow) receive() {
-	defer f.proxy.running.Done()
-	var errno unix.Errno
-	step := func(fd uintptr) bool {
-		errno = f.receiveOne(int(fd))
-		return errno != unix.EAGAIN
-	}
-	for {
-		if err := f.raw.Read(step); err != nil {
-			break // ended
-		}
-		if errno != 0 {
+// maxMessages is how many messages of one flow are passed on at once: others have
+// their turn then.
+const maxMessages = 64
+
+// ready implements watched.
+func (f *flow) ready(uint32) { f.run() }
+
+// run passes on what the socket has.
+func (f *flow) run() {
+	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
+	defer f.proxy.buffers.Put(b)
+	for range maxMessages {
+		switch errno := f.receive(b); errno {
+		case 0, unix.EINTR:
+		case unix.EAGAIN:
+			return
+		default:
 			f.refused(errno) // of what was sent; the socket goes on
 		}
 	}
-	f.route.Release()
+	f.proxy.push(f)
 }
 
-// receiveOne passes one message on.
-func (f *flow) receiveOne(fd int) unix.Errno {
-	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
-	defer f.proxy.buffers.Put(b)
-	for {
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
-		var errno unix.Errno
-		switch {
-		case err == nil:
-			f.answer(b[:n])
-			return 0
-		case errors.As(err, &errno) && errno != unix.EINTR:
-			return errno
-		}
+// receive passes one message on.
+func (f *flow) receive(b *message) unix.Errno {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd < 0 {
+		return unix.EAGAIN
 	}
+	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_DONTWAIT)
+	if err == nil {
+		f.answer(b[:n])
+		return 0
+	}
+	return errnoOf(err)
+}
+
+func errnoOf(err error) unix.Errno {
+	errno := unix.EIO
+	errors.As(err, &errno)
+	return errno
 }
 
 // answer sends a message to the container.
@@ -242,10 +305,13 @@ func (p *Proxy) idle(now uint32) (out []*flow) {
 func (f *flow) end() {
 	f.mu.Lock()
 	was := f.ended
-	f.ended, f.held = true, nil
-	if f.file != nil {
-		f.file.Close() // which wakes the goroutine
-		f.file = nil
+	f.ended = true
+	f.release()
+	if f.fd >= 0 {
+		f.proxy.unwatch(f.token)
+		_ = unix.Close(f.fd)
+		f.fd = -1
+		f.route.Release()
 	}
 	f.mu.Unlock()
 	if was {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -23,7 +22,7 @@ import (
 const (
 	// dialLimit bounds the wait for the outside. Whoever is not there after six SYNs
 	// of the kernel is not there.
-	dialLimit = 60 * time.Second
+	dialLimit = 60
 	// lingerTicks is what a connection may take that is closed in both directions,
 	// until its peer has acknowledged all.
 	lingerTicks = 60
@@ -48,6 +47,12 @@ type Config struct {
 	// Drop counts a packet that a port's container has lost. It may be called by any
 	// goroutine.
 	Drop func(port uint16, r trace.Reason)
+	// Watch adds a socket to an epoll set, edge-triggered, for reading and writing. Its
+	// events are told to Ready, with the key. The set must let go of a socket that is
+	// closed, as epoll does.
+	Watch func(fd int, key int32) error
+	// Wake asks for a call of Run. It may be called by any goroutine, with any lock.
+	Wake func()
 }
 
 // Proxy serves one uplink stack. It is safe for concurrent use.
@@ -58,6 +63,8 @@ type Proxy struct {
 	closed    atomic.Bool
 	running   sync.WaitGroup // goroutines of connections and flows
 	buffers   sync.Pool      // of *message
+	runs      runs
+	held      atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -82,6 +89,7 @@ func New(c Config) *Proxy {
 		connQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
 		flowQuota: newQuota(l.Flows, l.FlowsPerPort),
 	}
+	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
 	// The forwarder's own bound is not to be met: one that it ignores would keep its place.
 	p.forwarder = tcp.NewForwarder(c.Stack, 0, l.Conns+1, p.serve)
@@ -124,8 +132,12 @@ func (p *Proxy) Close() {
 	p.running.Wait()
 }
 
-// portOf is the port by which a packet came.
-func portOf(pkt *stack.PacketBuffer) uint16 { return uint16(pkt.Hash) }
+// Mark is what the Hash field of a packet must be: the port by which it came and, if it
+// is a train of datagrams of that length in one, their length.
+func Mark(port, train uint16) uint32 { return uint32(port) | uint32(train)<<16 }
+
+func portOf(pkt *stack.PacketBuffer) uint16  { return uint16(pkt.Hash) }
+func trainOf(pkt *stack.PacketBuffer) uint16 { return uint16(pkt.Hash >> 16) }
 
 // addrPort is an address of gVisor's with a port.
 func addrPort(a tcpip.Address, port uint16) netip.AddrPort {

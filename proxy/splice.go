@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // Theory of operation.
@@ -18,38 +17,72 @@ import (
 // endpoint's lock held: the writer that it gets must not wait. It stops at what the
 // socket does not take, which then stays in the stack.
 //
-// The stack's Write reads from what it is given into buffers of its own, without the
-// lock, but asks before how much there is, and an error on the way would lose what it
-// has read. So it is told what FIONREAD (TIOCINQ) says, which only grows meanwhile.
+// The stack's Write reads from what it is given into buffers of its own, but asks
+// before how much there is, and an error on the way would lose what it has read. So it
+// is told what FIONREAD (TIOCINQ) says, which only grows meanwhile.
 //
-// Each goroutine waits for its own source when that is empty and for its sink when
-// that is full. A direction that is over stays where it can hear of a reset, until the
-// other one is over, too.
+// A step carries what there is in both directions, until the source is empty or the
+// sink is full; the next one comes when the socket or the stack has news. The socket's
+// come as edges, so that a step must not leave anything there that it does not know of.
 
-// maxRead is what is read from the socket at once: one frame of segmentation
-// offload with 45 segments for an MTU of 1500.
-const maxRead = 65160
+const (
+	// maxRead is what is read from the socket at once: one frame of segmentation
+	// offload with 45 segments for an MTU of 1500.
+	maxRead = 65160
+	// maxSlices bounds what one step may carry in one direction: others have their
+	// turn then.
+	maxSlices = 16
+)
 
-// errFull says that the socket takes no more.
-var errFull = errors.New("socket is full")
+// errFull says that the socket takes no more, or that others have their turn.
+var (
+	errFull = errors.New("socket is full")
+	errTurn = errors.New("turn is over")
+)
 
-// writer puts the stack's buffers into the socket. It is the up goroutine's.
+// step carries bytes in both directions.
+//
+// +checklocks:c.mu
+func (c *conn) step() {
+	again := c.up()
+	again = c.down() || again
+	if c.downOver && !c.gone && look(c.fd) < 0 {
+		c.gone = true // reset after its end
+	}
+	if c.upOver && tcp.EndpointState(c.ep.State()) == tcp.StateError {
+		c.gone = true
+	}
+	switch {
+	case c.gone || c.upOver && c.downOver:
+		c.finish()
+	case again:
+		c.proxy.enqueue(c)
+	}
+}
+
+// writer puts the stack's buffers into the socket.
 type writer struct {
 	fd   int
-	full bool
+	left int // slices of this step
 	err  error
+	n    uint64
 }
 
 // Write implements io.Writer. It never waits.
 func (w *writer) Write(b []byte) (done int, err error) {
+	if w.left--; w.left < 0 {
+		w.err = errTurn
+		return 0, errTurn
+	}
 	for done < len(b) {
 		n, err := unix.Write(w.fd, b[done:])
 		switch {
 		case err == nil:
 			done += n
+			w.n += uint64(n)
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
-			w.full = true
+			w.err = errFull
 			return done, errFull
 		default:
 			w.err = err
@@ -59,30 +92,31 @@ func (w *writer) Write(b []byte) (done int, err error) {
 	return done, nil
 }
 
-// up carries what the container sends.
-func (c *conn) up() {
-	entry := waiter.NewFunctionEntry(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) { poke(c.upWake) })
-	c.wq.EventRegister(&entry)
-	defer c.leave()
-	defer c.wq.EventUnregister(&entry)
-	for !c.failed.Load() {
+// up carries what the container sends. It reports whether there may be more.
+//
+// +checklocks:c.mu
+func (c *conn) up() (again bool) {
+	c.out.left, c.out.err = maxSlices, nil
+	for !c.upOver && !c.gone && c.writable {
 		_, err := c.ep.Read(&c.out, tcpip.ReadOptions{})
 		switch {
+		case errors.Is(c.out.err, errTurn):
+			return true
+		case errors.Is(c.out.err, errFull):
+			c.writable = false
 		case c.out.err != nil:
-			c.abort()
-		case c.out.full:
-			c.out.full = false
-			c.awaitRoom()
+			c.gone = true
 		case err == nil:
 		case isWouldBlock(err):
-			<-c.upWake
+			return false
 		case isEnd(err):
-			c.endUp()
-			return
+			_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
+			c.upOver = true
 		default:
-			c.abort()
+			c.gone = true
 		}
 	}
+	return false
 }
 
 func isWouldBlock(err tcpip.Error) bool {
@@ -93,33 +127,6 @@ func isWouldBlock(err tcpip.Error) bool {
 func isEnd(err tcpip.Error) bool {
 	_, ok := err.(*tcpip.ErrClosedForReceive)
 	return ok
-}
-
-// endUp passes the end of the container's data on, and waits for that of the
-// outside's, or for a reset.
-func (c *conn) endUp() {
-	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
-	c.upOver.Store(true)
-	c.kick()
-	for !c.downOver.Load() && !c.failed.Load() {
-		<-c.upWake
-		if tcp.EndpointState(c.ep.State()) == tcp.StateError {
-			c.abort()
-		}
-	}
-}
-
-// awaitRoom waits until the socket takes more. It is looked at after the poller began
-// to watch it: no edge is missed.
-func (c *conn) awaitRoom() {
-	err := c.raw.Write(func(fd uintptr) bool {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		n, err := unix.Poll(fds, 0)
-		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-	})
-	if err != nil { // abort's deadline
-		c.failed.Store(true)
-	}
 }
 
 // payload is what the stack reads from the socket.
@@ -152,84 +159,39 @@ func (p *payload) Read(b []byte) (int, error) {
 			p.err = err
 			return 0, err
 		}
-		p.n -= n
 		return n, nil
 	}
 }
 
-// down carries what comes from outside.
-func (c *conn) down() {
-	entry := waiter.NewFunctionEntry(waiter.WritableEvents|waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) { poke(c.dnWake) })
-	c.wq.EventRegister(&entry)
-	defer c.leave()
-	defer c.wq.EventUnregister(&entry)
-	p := &payload{fd: c.fd}
-	for !c.failed.Load() {
-		n := c.awaitBytes()
+// down carries what comes from outside. It reports whether there may be more.
+//
+// +checklocks:c.mu
+func (c *conn) down() (again bool) {
+	for range maxSlices {
+		if c.downOver || c.gone || !c.readable {
+			return false
+		}
+		n := look(c.fd)
 		switch {
+		case n == nothing:
+			c.readable = false
+			return false
 		case n < 0:
-			c.abort()
+			c.gone = true
 		case n == 0:
-			c.endDown()
-			return
+			c.gone = c.ep.Shutdown(tcpip.ShutdownWrite) != nil
+			c.downOver = true
 		default:
-			c.pump(p, n)
+			c.in.n = min(n, maxRead)
+			done, err := c.ep.Write(&c.in, tcpip.WriteOptions{})
+			c.downBytes += uint64(done)
+			if isWouldBlock(err) && c.in.err == nil {
+				return false // the stack says when there is room
+			}
+			c.gone = err != nil
 		}
 	}
-}
-
-// pump gives the stack n bytes that the socket has.
-func (c *conn) pump(p *payload, n int) {
-	for n > 0 && !c.failed.Load() {
-		p.n = min(n, maxRead)
-		done, err := c.ep.Write(p, tcpip.WriteOptions{})
-		n -= int(done)
-		switch {
-		case p.err != nil:
-			c.abort()
-		case err == nil:
-		case isWouldBlock(err):
-			<-c.dnWake
-		default:
-			c.abort()
-		}
-	}
-}
-
-// endDown passes the end of the outside's data on, and waits for that of the
-// container's, or for a reset.
-func (c *conn) endDown() {
-	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
-		c.abort()
-		return
-	}
-	c.downOver.Store(true)
-	c.kick()
-	for !c.upOver.Load() && !c.failed.Load() {
-		err := c.raw.Read(func(fd uintptr) bool { return look(int(fd)) < 0 || c.upOver.Load() })
-		switch {
-		case err != nil: // kicked
-			c.rewindReads()
-		case !c.upOver.Load():
-			c.abort()
-		}
-	}
-}
-
-// awaitBytes waits until there is something to read, and says how much: 0 is the end,
-// less an error.
-func (c *conn) awaitBytes() (n int) {
-	for !c.failed.Load() {
-		err := c.raw.Read(func(fd uintptr) bool {
-			n = look(int(fd))
-			return n != nothing
-		})
-		if err == nil {
-			return n
-		}
-		c.rewindReads() // kicked, perhaps because the container has ended
-	}
-	return -1
+	return true
 }
 
 // nothing is there to read, and no end.

@@ -19,18 +19,21 @@ func (w *passage) onward() Verdict {
 	if w.out = w.st.byIndex[w.res.NextHop.Index]; w.out == nil {
 		return drop(trace.NoRoute) // over lo
 	}
-	w.via = w.res.Gateway(w.dst)
+	w.via = w.res.Gateway(w.query.Dst)
 	if !w.Local {
 		if verdict, done := w.mayForward(); done {
 			return verdict
 		}
 	}
-	mtu := w.st.mtu(&w.res, w.out, w.v6)
+	mtu := w.st.mtu(&w.res, w.out, w.as6())
 	if w.Limit != 0 {
 		mtu = min(mtu, w.Limit)
 	}
-	if w.Frame.L3Len() > mtu {
+	switch n := w.length(); {
+	case n > mtu:
 		return w.tooBig(mtu)
+	case w.mustCut(n):
+		return w.fragment(minMTU6)
 	}
 	if w.redirect && !w.v6 {
 		w.redirect4()
@@ -46,7 +49,8 @@ func (w *passage) mayForward() (_ Verdict, done bool) {
 	if fault := w.options(); fault != nil {
 		return w.optionFault(fault), true
 	}
-	if !w.v6 && routing.MartianForward(w.src, w.dst) != routing.NotMartian {
+	if !w.v6 && routing.MartianForward(w.src, w.dst) != routing.NotMartian ||
+		w.As.Dst.Is4() && routing.MartianForward(w.As.Src, w.As.Dst) != routing.NotMartian {
 		return drop(trace.LinkScope), true
 	}
 	if w.Frame.HopLimit() <= 1 {
@@ -73,6 +77,8 @@ func (w *passage) scope6() (_ Verdict, done bool) {
 	switch {
 	case w.src.IsUnspecified():
 		return drop(trace.MartianSource), true
+	case w.As.Turns() && w.src.IsLinkLocalUnicast():
+		return drop(trace.LinkScope), true
 	case w.out == w.in:
 		w.redirect = w.in.redirects() && !w.Translated
 		w.redirect6()
@@ -97,9 +103,13 @@ func (st *state) mtu(res *routing.Result, out *device, v6 bool) int {
 
 // tooBig reports a packet that doesn't fit, or fragments it if that is allowed.
 func (w *passage) tooBig(mtu int) Verdict {
-	if !w.v6 && !dontFragment(w.Frame) {
+	if w.mayCut() {
+		if w.As.Turns() && !w.v6 {
+			mtu = minMTU6
+		}
 		return w.fragment(mtu)
 	}
+	mtu -= w.growth()
 	w.report(w.family(
 		packet.ICMPError{Type: packet.ICMPUnreach, Code: packet.ICMPFragNeeded, Info: uint32(mtu)},
 		packet.ICMPError{Type: packet.ICMP6TooBig, Info: uint32(max(mtu, minMTU6))},
@@ -113,7 +123,8 @@ func (w *passage) toNeighbour(mtu int) Verdict {
 		return w.recorded()
 	}
 	v := Verdict{
-		Action: Forward, Device: w.out.Index, Via: w.via, Src: w.out.MAC, MTU: mtu, MSS: w.mss(mtu), TTL: !w.Local,
+		Action: Forward, Device: w.out.Index, Via: w.via, Src: w.out.MAC, MTU: mtu, Growth: w.growth(),
+		MSS: w.mss(mtu), TTL: !w.Local,
 		Epoch: Epoch{w.st.epoch}, Cacheable: w.cacheable() && !w.redirect, Ports: w.flow,
 	}
 	if w.out.PointToPoint {
@@ -216,7 +227,7 @@ func (w *passage) mss(mtu int) uint16 {
 
 // mssOfMTU is what TCP has room for on the way on and on the way back.
 func (w *passage) mssOfMTU(mtu int) uint16 {
-	if w.in != nil {
+	if w.in != nil && !w.As.Turns() {
 		back := w.st.set.Back(&w.query)
 		if back.Type == routing.Unicast {
 			if d := w.st.byIndex[back.NextHop.Index]; d != nil {
@@ -224,9 +235,17 @@ func (w *passage) mssOfMTU(mtu int) uint16 {
 			}
 		}
 	}
-	headers := packet.IPv4MinLen + packet.TCPMinLen
-	if w.v6 {
-		headers = packet.IPv6Len + packet.TCPMinLen
+	fits := mtu - headersOf(w.as6())
+	if w.As.Turns() && w.in != nil {
+		fits = min(fits, w.in.MTU-headersOf(w.v6))
 	}
-	return uint16(max(1, min(mtu-headers, 0xffff)))
+	return uint16(max(1, min(fits, 0xffff)))
+}
+
+// headersOf is the length of the headers of TCP in a family.
+func headersOf(v6 bool) int {
+	if v6 {
+		return packet.IPv6Len + packet.TCPMinLen
+	}
+	return packet.IPv4MinLen + packet.TCPMinLen
 }

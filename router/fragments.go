@@ -73,6 +73,7 @@ func (w *passage) fragment(mtu int) Verdict {
 	if w.recordsRoute() {
 		w.recordRoute(f)
 	}
+	id := w.fragmentID()
 	if reason := w.leave(f); reason != trace.None {
 		return drop(reason)
 	}
@@ -80,23 +81,32 @@ func (w *passage) fragment(mtu int) Verdict {
 		w.redirect4()
 	}
 	if !f.Vnet.IsGSO() {
-		return w.pieces(ws, f, mtu)
+		return w.pieces(ws, f, mtu, id)
 	}
 	if !ws.segmenter.Init(f) {
 		return drop(trace.NotSegmentable)
 	}
 	verdict := Verdict{Action: Consumed}
-	for ws.segmenter.Next(&ws.segment) {
-		if v := w.pieces(ws, &ws.segment, mtu); v.Action == Drop {
+	for ; ws.segmenter.Next(&ws.segment); id = (id + 1) & 0xffff { // each is a datagram
+		if v := w.pieces(ws, &ws.segment, mtu, id); v.Action == Drop {
 			verdict = v
 		}
 	}
 	return verdict
 }
 
+// cut begins to cut a frame. id is for fragments of IPv6, which only what was IPv4 is
+// cut into here.
+func (ws *workspace) cut(f *packet.Frame, mtu int, id uint32) bool {
+	if f.View.Is(packet.ViewIPv6) {
+		return ws.fragmenter.Init6(f, mtu, id)
+	}
+	return ws.fragmenter.Init(f, mtu)
+}
+
 // pieces sends what a frame is cut into.
-func (w *passage) pieces(ws *workspace, f *packet.Frame, mtu int) Verdict {
-	if !ws.fragmenter.Init(f, mtu) {
+func (w *passage) pieces(ws *workspace, f *packet.Frame, mtu int, id uint32) Verdict {
+	if !ws.cut(f, mtu, id) {
 		return drop(trace.FragNeeded)
 	}
 	for ws.fragmenter.Next(&ws.piece) {

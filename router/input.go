@@ -74,6 +74,11 @@ func (w *passage) admit() trace.Reason {
 	if reason := martian(w.src, w.dst); reason != trace.None {
 		return reason
 	}
+	if w.As.Turns() {
+		if reason := martian(w.As.Src, w.As.Dst); reason != trace.None {
+			return reason
+		}
+	}
 	if !packet.VerifyL3(f.Bytes(), v) {
 		return trace.IPChecksum
 	}
@@ -129,13 +134,16 @@ func (w *passage) cacheable() bool {
 
 // ask looks the packet up in rules and tables.
 func (w *passage) ask() {
-	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.Frame.View.Proto, Port: w.Port}
+	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.protocol(), Port: w.Port}
+	if w.As.Turns() {
+		w.query.Src, w.query.Dst = w.As.Src, w.As.Dst
+	}
 	if w.Local {
 		w.query.L3mdev = w.Device // what leaves by a VRF's device is looked up in its table
 	} else {
 		w.query.IIF = w.Device
 	}
-	if w.v6 && w.dst.IsLinkLocalUnicast() {
+	if w.v6 && w.dst.IsLinkLocalUnicast() && !w.As.Turns() {
 		w.query.OIF = w.Device // it means a host of this link, and no other (rt6_need_strict)
 	}
 	if v := &w.Frame.View; !v.Is(packet.ViewFrag) {

@@ -181,7 +181,7 @@ func unknownOption6(kind byte, at int) *optionFault {
 // recordsRoute reports whether the packet wants the address of each router.
 func (w *passage) recordsRoute() bool {
 	v := &w.Frame.View
-	return v.Is(packet.ViewIPOptions) && !w.Local && recordAt(w.Frame.Bytes()[v.L3:v.L4]) > 0
+	return v.Is(packet.ViewIPOptions) && !w.Local && !w.As.Turns() && recordAt(w.Frame.Bytes()[v.L3:v.L4]) > 0
 }
 
 // recorded sends on what the router has written its address into.

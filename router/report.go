@@ -146,6 +146,15 @@ func (w *passage) appendError(dst []byte, e packet.ICMPError, src netip.Addr) []
 // reportToSelf tells the own stack about what it sent. It would not believe an
 // error that comes from itself, so the destination stands as its source.
 func (w *passage) reportToSelf(e packet.ICMPError) {
+	ws := w.r.space()
+	defer w.r.spaces.Put(ws)
+	ws.buf = w.appendError(ws.buf[:0], e, w.dst)
+	w.tell(ws)
+	w.toSelf(ws.buf)
+}
+
+// toSelf gives a frame to the own stack, at the device that has the packet's source.
+func (w *passage) toSelf(f []byte) {
 	d := w.st.byIndex[w.Device]
 	if owner := w.st.set.Lookup(&routing.Query{Dst: w.src, L3mdev: w.Device}); owner.Type == routing.Local && owner.NextHop != nil {
 		d = w.st.byIndex[owner.NextHop.Index]
@@ -153,13 +162,9 @@ func (w *passage) reportToSelf(e packet.ICMPError) {
 	if d == nil {
 		return
 	}
-	ws := w.r.space()
-	defer w.r.spaces.Put(ws)
-	ws.buf = w.appendError(ws.buf[:0], e, w.dst)
-	w.tell(ws)
-	copy(ws.buf[:6], d.MAC[:])
-	copy(ws.buf[6:12], d.MAC[:])
-	w.sink.Local(d.Index, packet.Vnet{}, ws.buf)
+	copy(f[:6], d.MAC[:])
+	copy(f[6:12], d.MAC[:])
+	w.sink.Local(d.Index, packet.Vnet{}, f)
 }
 
 // redirect4 tells the sender of the router that it could use itself:

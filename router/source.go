@@ -13,7 +13,7 @@ import (
 // fib_validate_source. out is where it is about to leave, nil for the own stack.
 // IPv6 has no such check in Linux; here it has that of the device.
 func (w *passage) checkSource(out *device) trace.Reason {
-	q := w.query
+	q := w.original()
 	q.OIF = 0
 	if out != nil {
 		q.OIF = out.Index

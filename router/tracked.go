@@ -7,6 +7,7 @@ import (
 
 	"sluice/fragment"
 	"sluice/packet"
+	"sluice/routing"
 	"sluice/trace"
 )
 
@@ -25,6 +26,38 @@ func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
 	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
 	if w.admit() == trace.None {
 		w.report(w.family(e4, e6))
+	}
+}
+
+// Reset refuses a segment of TCP, which the caller drops, in the name of who it was
+// sent to. It counts as an ICMP error.
+func (r *Router) Reset(p *Packet, sink Sink) {
+	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
+	if w.admit() != trace.None || w.toGroup() || w.toEverybody() || !w.st.icmp.Off && !r.rates.mayReport(&w) {
+		return
+	}
+	ws := r.space()
+	defer r.spaces.Put(ws)
+	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, p.Frame.View.EtherType)
+	if ws.buf = packet.AppendReset(ws.buf, p.Frame); len(ws.buf) == packet.EthernetLen {
+		return
+	}
+	if w.Local {
+		w.toSelf(ws.buf)
+		return
+	}
+	w.sendBack(ws.buf)
+}
+
+// sendBack sends a frame to the packet's sender, in the name of who it was sent to.
+func (w *passage) sendBack(f []byte) {
+	b := wayBack{src: w.dst}
+	q := routing.Query{Dst: w.src, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
+	if w.v6 && w.src.IsLinkLocalUnicast() {
+		q.OIF = w.Device
+	}
+	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{})
 	}
 }
 

@@ -33,6 +33,8 @@ type Packet struct {
 	// hears of no shorter way to it. Hooks may be nil.
 	Tracked, Translated bool
 	Hooks               Hooks
+	// As is what Hooks.Leave makes of the packet, if that is one of the other family.
+	As As
 
 	Nanos int64 // of a clock that only goes forward: for rates
 }
@@ -92,11 +94,13 @@ type Verdict struct {
 	Dst, Src packet.MAC // for the Ethernet header; zero over a link
 	Link     bool       // Device is a link: the MAC addresses are left alone
 	TTL      bool       // take one from the hop limit
-	// MTU is what fits. Whoever remembers the verdict asks again for a frame whose
-	// L3Len is larger and, with TTL, for one whose HopLimit is 1 or 0.
-	MTU   int
-	MSS   uint16    // of TCP, to be clamped if it is a SYN; 0: not
-	Neigh neigh.Ref // of the next hop, to be touched; zero over a link
+	// MTU is what fits, and Growth by how much packets of the flow are longer then, as
+	// they are of the other family. Whoever remembers the verdict asks again for a frame
+	// whose L3Len is larger than MTU-Growth and, with TTL, for one whose HopLimit is 1
+	// or 0.
+	MTU, Growth int
+	MSS         uint16    // of TCP, to be clamped if it is a SYN; 0: not
+	Neigh       neigh.Ref // of the next hop, to be touched; zero over a link
 	// Ports are those of a fragment's flow, if they were asked for; see Packet.
 	Ports fragment.Ports
 

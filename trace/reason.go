@@ -96,6 +96,16 @@ const (
 	UplinkFlows
 	UplinkFull
 	UplinkDown
+	QdiscFull
+	QdiscMemory
+	QdiscAQM
+	QdiscTooBig
+	QdiscLoss
+	QdiscPoliced
+	QdiscFiltered
+	QdiscUnclassified
+	QdiscHorizon
+	QdiscRemoved
 
 	numReasons // one past the last
 )
@@ -196,6 +206,16 @@ var reasonTable = [NumReasons]reasonText{
 	UplinkFlows:        {"uplink_flows", "the input port has as many flows of UDP and pings by a socket uplink as it may"},
 	UplinkFull:         {"uplink_full", "datagram that the host's socket of its flow did not take"},
 	UplinkDown:         {"uplink_down", "the agent could not make a socket for it, or there was none"},
+	QdiscFull:          {"qdisc_full", "the queueing discipline's limit of frames or bytes is reached"},
+	QdiscMemory:        {"qdisc_memory", "packets that wait in queueing disciplines have all the memory that they may"},
+	QdiscAQM:           {"qdisc_aqm", "CoDel's control law: packets waited for too long for too long (RFC 8289)"},
+	QdiscTooBig:        {"qdisc_too_big", "larger than the token bucket's burst, or its mtu beside a peak rate"},
+	QdiscLoss:          {"qdisc_loss", "netem was told to lose it"},
+	QdiscPoliced:       {"qdisc_policed", "beyond the rate of a policer"},
+	QdiscFiltered:      {"qdisc_filtered", "a filter of a queueing discipline says drop"},
+	QdiscUnclassified:  {"qdisc_unclassified", "of no class, in a discipline that has no default, or its class was deleted"},
+	QdiscHorizon:       {"qdisc_horizon", "due later than fq's horizon"},
+	QdiscRemoved:       {"qdisc_removed", "waited in a discipline that was deleted, or at a port that was removed"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -54,6 +54,9 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		67: "malformed_option", 68: "ip_checksum", 69: "conf_malformed", 70: "conf_refused", 71: "link_loop",
 		72: "conntrack_full", 73: "conntrack_quota", 74: "conntrack_chain", 75: "conntrack_clash", 76: "conntrack_invalid",
 		77: "nat_exhausted", 78: "nat_address", 79: "nat_backend", 80: "nat_untranslatable",
+		81: "uplink_conns", 82: "uplink_dials", 83: "uplink_flows", 84: "uplink_full", 85: "uplink_down",
+		86: "qdisc_full", 87: "qdisc_memory", 88: "qdisc_aqm", 89: "qdisc_too_big", 90: "qdisc_loss",
+		91: "qdisc_policed", 92: "qdisc_filtered", 93: "qdisc_unclassified", 94: "qdisc_horizon", 95: "qdisc_removed",
 	}
 	for r, name := range fixed {
 		if r.String() != name {

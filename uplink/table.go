@@ -166,10 +166,15 @@ func fill(nft knftables.Interface, c *Config, chains []chain) *knftables.Transac
 	return tx
 }
 
-// natRules hide the subnets where they leave by another interface.
+// natRules hide the subnets where they leave by another interface, and the other end,
+// as which the namespace may have translated them already.
 func natRules(c *Config) (rules []string) {
 	var v4, v6 []string
-	for _, s := range c.routed() {
+	hidden := c.routed()
+	for _, a := range c.Ends {
+		hidden = append(hidden, netip.PrefixFrom(a, a.BitLen()))
+	}
+	for _, s := range hidden {
 		if s.Addr().Is4() {
 			v4 = append(v4, s.String())
 		} else {

@@ -101,6 +101,12 @@ func inNetNS(ns netns.NsHandle, fn func() error) error {
 		return fmt.Errorf("own network namespace: %w", err)
 	}
 	defer home.Close()
+	// Into its own a thread may not go if it belongs to another user namespace, and need
+	// not.
+	if isSameNS(int(home.Fd()), int(ns)) {
+		defer runtime.UnlockOSThread()
+		return fn()
+	}
 	if err := unix.Setns(int(ns), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter network namespace: %w", err)
@@ -113,6 +119,12 @@ func inNetNS(ns netns.NsHandle, fn func() error) error {
 		}
 	}()
 	return fn()
+}
+
+// isSameNS reports whether two descriptors are of one namespace (ioctl_ns(2)).
+func isSameNS(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Ino == y.Ino && x.Dev == y.Dev
 }
 
 // CreateNetNS makes a network namespace that lives without a process, bind-mounted

@@ -20,7 +20,8 @@ var ErrNotExist = errors.New("no such interface")
 
 // SocketOptions are the settings of a port's socket. The zero value is usable.
 type SocketOptions struct {
-	// RcvBuf and SndBuf are SO_RCVBUFFORCE and SO_SNDBUFFORCE in bytes.
+	// RcvBuf and SndBuf are SO_RCVBUFFORCE and SO_SNDBUFFORCE in bytes, or without the
+	// privilege SO_RCVBUF and SO_SNDBUF.
 	// 0 means DefaultSocketBuffer. They are limits and not reservations: an
 	// idle port costs no memory.
 	RcvBuf, SndBuf int
@@ -94,11 +95,26 @@ func setUp(fd int, ifname string, o SocketOptions) error {
 		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize(o.RcvBuf)},
 		{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize(o.SndBuf)},
 	} {
-		if err := unix.SetsockoptInt(fd, s.level, s.opt, s.value); err != nil {
+		err := unix.SetsockoptInt(fd, s.level, s.opt, s.value)
+		if errors.Is(err, unix.EPERM) { // root of a user namespace: as much as sysctl allows all
+			err = unix.SetsockoptInt(fd, s.level, unforced(s.opt), s.value)
+		}
+		if err != nil {
 			return fmt.Errorf("set %s: %w", s.name, err)
 		}
 	}
 	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: ethPAll(), Ifindex: index})
+}
+
+// unforced is the option that is bounded by net.core.rmem_max or wmem_max (socket(7)).
+func unforced(opt int) int {
+	switch opt {
+	case unix.SO_RCVBUFFORCE:
+		return unix.SO_RCVBUF
+	case unix.SO_SNDBUFFORCE:
+		return unix.SO_SNDBUF
+	}
+	return opt
 }
 
 func bufferSize(n int) int {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,19 +26,21 @@ type attachFlags struct {
 	table, configure      string
 	routeTable            uint32
 	aliases               []string
+	tap, owner, group     string
 }
 
 func (c *cli) attachCommand() *cobra.Command {
 	var f attachFlags
 	cmd := &cobra.Command{
-		Use:   "attach NETNS",
+		Use:   "attach NETNS | attach --tap NAME [NETNS]",
 		Short: "give a network namespace an interface, an address and routes",
 		Long: "NETNS is a name of ip-netns(8), a path, or pid:N.\n" +
-			"What no flag says the daemon decides; it prints what it decided.",
-		Example: "  ip netns add red\n  sluice attach red --network blue --ip 10.44.0.7",
-		Args:    oneNetns,
+			"What no flag says the daemon decides; it prints what it decided.\n" +
+			"With --tap it is a tap device for a virtual machine, in NETNS or where the daemon runs.",
+		Example: "  ip netns add red\n  sluice attach red --network blue --ip 10.44.0.7\n  sluice attach --tap vm1 --owner 1000",
+		Args:    func(_ *cobra.Command, args []string) error { return f.netns(args) },
 		RunE: action(func(ctx context.Context, args []string) error {
-			r, err := f.request(args[0])
+			r, err := f.request(strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
@@ -70,12 +73,15 @@ func (f *attachFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.mdb, "mdb", nil, "a multicast group of the port, in the words of mdb add; may be repeated")
 	flags.StringVar(&f.table, "table", "", "routing table for what the container sends (default: by the rules)")
 	flags.Uint32Var(&f.routeTable, "route-table", 0, "table in the container for the interface's routes (default: main)")
+	flags.StringVar(&f.tap, "tap", "", "make a persistent tap device of this name, for a virtual machine")
+	flags.StringVar(&f.owner, "owner", "", "number of the user that may open the tap device (default: root only)")
+	flags.StringVar(&f.group, "group", "", "number of the group that may open the tap device")
 	flags.StringVar(&f.configure, "configure", "static", "static, or none if the container asks by DHCP or SLAAC")
 }
 
-// oneNetns wants the one argument that attach can't do without.
-func oneNetns(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
+// netns wants the one argument that attach can't do without, but for a tap device.
+func (f *attachFlags) netns(args []string) error {
+	if len(args) != 1 && (f.tap == "" || len(args) > 1) {
 		return fmt.Errorf("attach: give one NETNS, not %d", len(args))
 	}
 	return nil
@@ -110,9 +116,44 @@ func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
 	if f.configure == "none" {
 		r.Configure = f.configure
 	}
+	if err := f.device(r); err != nil {
+		return nil, err
+	}
 	on := f.offload == "on"
 	r.Offload = &on
 	return r, nil
+}
+
+// device says which kind of interface it is.
+func (f *attachFlags) device(r *api.AttachRequest) error {
+	if f.tap == "" {
+		if f.owner != "" || f.group != "" {
+			return usagef("--owner and --group are for --tap")
+		}
+		return nil
+	}
+	if f.ifname != "" {
+		return usagef("--ifname is the name that --tap has given")
+	}
+	r.IfName, r.Tap = f.tap, new(api.Tap)
+	var err error
+	if r.Tap.Owner, err = parseID("--owner", f.owner); err == nil {
+		r.Tap.Group, err = parseID("--group", f.group)
+	}
+	return err
+}
+
+// parseID reads the number of a user or group; empty is none.
+func parseID(flag, text string) (*uint32, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // none was said
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return nil, usagef("%s %q: must be a number", flag, text)
+	}
+	id := uint32(n)
+	return &id, nil
 }
 
 // parseAddr reads an address of one family; empty is the zero address.

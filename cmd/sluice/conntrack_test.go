@@ -49,6 +49,11 @@ func (a *answers) connections(mux *http.ServeMux) {
 		Namespace: "shop", Proto: "udp", Inside: netip.MustParseAddrPort("10.44.0.3:5000"), Outside: netip.MustParseAddrPort("192.0.2.1:5000"), Connections: 2,
 		Line: "udp 10.44.0.3:5000 -> 192.0.2.1:5000 connections=2",
 	}})
+	serveWords(mux, api.PathServices, a, []api.Service{{
+		Namespace: "shop", Name: "web", Listen: []string{"tcp 10.96.0.10:80"}, Persistent: 300,
+		Backends: []api.ServiceBackend{{Addr: netip.MustParseAddr("10.44.0.3"), Port: 8080, Weight: 2, State: "ready", Active: 1, Conns: 7, InPackets: 70, OutPackets: 60, InBytes: 7000, OutBytes: 60000}},
+		Line:     "web tcp 10.96.0.10:80 persistent 300\n    -> 10.44.0.3:8080 weight 2 state ready active 1 conns 7 in 70 packets 7000 bytes out 60 packets 60000 bytes",
+	}})
 	serveWords(mux, api.PathPublished, a, []api.Published{{
 		Namespace: "shop", Proto: "tcp", Port: 8080, To: "web", ToPort: 80, Addresses: []netip.Addr{netip.MustParseAddr("10.44.0.3")},
 		Line: "tcp 8080 to web:80 at 10.44.0.3",

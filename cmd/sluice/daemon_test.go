@@ -104,6 +104,9 @@ func attach(w http.ResponseWriter, r *http.Request) {
 	if req.Name != "" {
 		link.Name = req.Name
 	}
+	if req.Tap != nil {
+		link.Tap, link.HostIfName, link.Netns = true, "", req.Netns
+	}
 	if req.MTU != 0 {
 		link.MTU = req.MTU
 	}

@@ -97,14 +97,24 @@ func (c *cli) printLinks(w io.Writer, links []api.Link) {
 func printLink(w io.Writer, l *api.Link) {
 	fmt.Fprintf(w, "%d: %s: mtu %d master %s state %s offload %s\n",
 		l.Port, l.Name, l.MTU, l.Network, strings.ToUpper(string(l.State)), onOff(l.Offload))
-	fmt.Fprintf(w, "    link/ether %s brd ff:ff:ff:ff:ff:ff link-netns %s dev %s peer %s\n",
-		l.MAC, netnsName(l.Netns), l.IfName, l.HostIfName)
+	fmt.Fprintf(w, "    link/ether %s brd ff:ff:ff:ff:ff:ff%s\n", l.MAC, whereText(&l.Attachment))
 	if l.Fault != "" {
 		fmt.Fprintf(w, "    fault %q\n", l.Fault)
 	}
 	if l.Stats != nil {
 		printStats(w, l.Stats)
 	}
+}
+
+// whereText is where an attachment's interface is.
+func whereText(a *api.Attachment) string {
+	switch {
+	case a.Tap && a.Netns == "":
+		return " tap " + a.IfName
+	case a.Tap:
+		return " link-netns " + netnsName(a.Netns) + " tap " + a.IfName
+	}
+	return " link-netns " + netnsName(a.Netns) + " dev " + a.IfName + " peer " + a.HostIfName
 }
 
 // printSettings writes the settings of a port in the manner of `bridge -d link`.

@@ -20,6 +20,35 @@ OUTSIDE := [ ADDRESS: | [ADDRESS]: ]PORTS
 PORTS := PORT[-PORT]
 `
 
+const serviceUsage = `Usage: sluice service [ show | list ]
+       sluice service add NAME [ PLACE... ] [ persistent SECONDS ] [ BACKEND... ]
+       sluice service set NAME [ PLACE... ] [ persistent { SECONDS | off } ] [ BACKEND... ]
+       sluice service del NAME [ BACKEND... ]
+PLACE := { tcp | udp | sctp } { ADDRESS | [ADDRESS] }:PORT
+BACKEND := real { ADDRESS | [ADDRESS] }[:PORT] [ weight WEIGHT ] [ state STATE ]
+STATE := { ready | draining | gone }
+`
+
+func serviceNoun() noun {
+	return noun{
+		name: "service", short: "show, add, change and remove services, whose connections go to backends", usage: serviceUsage,
+		example: "  sluice service add web tcp 10.96.0.10:80 real 10.50.0.2:8080 real 10.50.0.3:8080",
+		verbs:   inOrder(changes("add", "set", "del"), one(showVerb()), one(helpVerb())),
+		show:    (*cli).showServices,
+	}
+}
+
+func (c *cli) showServices(ctx context.Context, words []string) error {
+	if err := noWords("service", words); err != nil {
+		return err
+	}
+	services, err := c.client().Services(ctx, c.query(nil))
+	if err != nil {
+		return err
+	}
+	return showLines(c, services, func(s *api.Service) entry { return entry{s.Namespace, s.Line} })
+}
+
 func natNoun() noun {
 	return noun{
 		name: "nat", short: "show the rules of address translation, and the mappings of the profile rfc", usage: natUsage,

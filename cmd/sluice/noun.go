@@ -84,6 +84,7 @@ func objects() []object {
 		{"namespace", namespaceNoun},
 		{"nat", natNoun},
 		{"publish", publishNoun},
+		{"service", serviceNoun},
 		{"uplink", uplinkNoun},
 		{"dns", dnsNoun},
 	}

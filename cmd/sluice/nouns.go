@@ -8,7 +8,7 @@ func nouns() []noun {
 	return []noun{
 		routeNoun(), ruleNoun(), neighNoun(), addrNoun(), linkNoun(), vrfNoun(),
 		fdbNoun(), vlanNoun(), mdbNoun(), networkNoun(), uplinkNoun(), namespaceNoun(),
-		natNoun(), publishNoun(), dnsNoun(),
+		natNoun(), publishNoun(), dnsNoun(), serviceNoun(),
 	}
 }
 

@@ -3,6 +3,7 @@
 package containerd
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ func serve(text string) []string {
 // TestPods: what a pod of a cluster needs of its network, through the CRI.
 func TestPods(t *testing.T) {
 	n := startNode(t)
-	web, client := n.pod("web"), n.pod("client")
+	web, client := n.pod("web", "18080:80"), n.pod("client")
 	site := web.start("site", serve("hello")...)
 	side := web.start("side", "sleep", "1000")
 	shell := client.start("shell", "sleep", "1000")
@@ -62,6 +63,15 @@ func TestPods(t *testing.T) {
 			return err == nil
 		})
 		wants(t, shell.run("wget", "-q", "-O", "-", url), "from the host")
+	})
+	t.Run("hostPort", func(t *testing.T) {
+		for _, host := range []string{"127.0.0.1", hostAddr(t, n)} {
+			wants(t, n.run("busybox", "wget", "-q", "-O", "-", "http://"+host+":18080/"), "hello")
+		}
+		wants(t, shell.run("wget", "-q", "-O", "-", "http://"+hostAddr(t, n)+":18080/"), "hello")
+		wants(t, site.run("wget", "-q", "-O", "-", "http://"+hostAddr(t, n)+":18080/"), "hello")
+		_, err := n.tryPod("rival", "18080:80")
+		wants(t, fmt.Sprint(err), "port tcp 18080 is published for shop.web-")
 	})
 	t.Run("shown with its pod", func(t *testing.T) {
 		wants(t, n.sluice("link"), "shop.web-")

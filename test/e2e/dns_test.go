@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,9 @@ import (
 const named = `namespaces:
   - name: shop
     nat: [postrouting oifname wan masquerade]
-    dns: {domain: shop.example, upstreams: [192.0.2.99, "fd02::99"], via: namespace, dns64: "64:ff9b::/96"}
+    nat64: {masquerade: wan}
+    routes: [198.51.100.0/24 via 192.0.2.99]
+    dns: {domain: shop.example, upstreams: [192.0.2.99, "fd02::99"], via: namespace}
 networks:
   - {name: wan, namespace: shop, subnets: [192.0.2.0/24, "fd02::/64"], dns: false}
   - {name: web, namespace: shop, subnets: [10.50.0.0/24, "fd50::/64"]}
@@ -74,7 +77,7 @@ func dnsStats(d *lab.Daemon) api.DNSStats {
 func TestDNSOfTheNamespace(t *testing.T) {
 	l := lab.New(t)
 	d := l.Daemon(named)
-	world := l.NS("world").Attach("--network", "wan", "--ip", "192.0.2.99", "--ip6", "fd02::99")
+	world := l.NS("world").Attach("--network", "wan", "--ip", "192.0.2.99", "--ip6", "fd02::99", "--set", "guard off")
 	resolver := world.Traffic("resolver", "-listen", "192.0.2.99:53").Ready()
 	red := l.NS("red").Attach("--network", "web", "--name", "red", "--alias", "www")
 	l.NS("green").Attach("--network", "db", "--name", "green")
@@ -106,6 +109,15 @@ func TestDNSOfTheNamespace(t *testing.T) {
 	}
 	four.wants(t, "64:ff9b::c633:6407", "AAAA", "a.world.test", "+dnssec")
 	four.wants(t, "", "AAAA", "a.world.test", "+dnssec", "+cdflag")
+	// The address that was made leads to who has the IPv4 one.
+	world.Run("ip", "addr", "add", "198.51.100.7/32", "dev", "lo")
+	world.Run("ip", "link", "set", "lo", "up")
+	red.Ping(netip.MustParseAddr("64:ff9b::c633:6407"))
+	world.Serve()
+	send := red.Traffic("send", "-both", "-bytes", "4000000", "-to", netip.AddrPortFrom(netip.MustParseAddr("64:ff9b::c633:6407"), lab.Port).String())
+	if r := lab.Report[report.Stream](send, time.Minute); !r.OK {
+		t.Errorf("TCP to a made address: %+v", r)
+	}
 	s := dnsStats(d)
 	var r report.Answers
 	resolver.Stop().JSON(&r)

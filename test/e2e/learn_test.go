@@ -19,9 +19,9 @@ const learning = "{name: wan, type: nic, ifname: wan0, masquerade: true, dhcp: t
 // serveBoth has dnsmasq(8) advertise the world as the router, and lease addresses of
 // both families.
 func (w *wire) serveBoth() *lab.Proc {
-	p := w.world.Start("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=wan0", "--bind-dynamic",
-		"--dhcp-leasefile="+w.File("leases", ""), "--no-ping", "--dhcp-authoritative", "--user=root",
-		"--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,2m", "--dhcp-option=option:router,192.0.2.2", "--dhcp-option=option:dns-server,192.0.2.53",
+	p := w.world.Start("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--interface=wan0", "--bind-dynamic",
+		"--dhcp-leasefile="+w.File("leases", ""), "--no-ping", "--no-resolv", "--no-hosts", "--address=/world.test/192.0.2.2", "--dhcp-authoritative", "--user=root",
+		"--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,2m", "--dhcp-option=option:router,192.0.2.2", "--dhcp-option=option:dns-server,192.0.2.2",
 		"--enable-ra", "--dhcp-range=2001:db8::100,2001:db8::100,slaac,64,4m", "--dhcp-option=option6:dns-server,[2001:db8::53]", "--ra-param=wan0,5,30")
 	time.Sleep(200 * time.Millisecond) // it says nothing when it is ready
 	return p
@@ -69,13 +69,15 @@ func (w *wire) slaac() string {
 func TestNICLearns(t *testing.T) {
 	w := newWire(t, 1500)
 	w.serveBoth()
-	w.d.Apply(shopYAML(learning))
+	w.d.Apply(strings.Replace(shopYAML(learning), "[{name: shop}]", "[{name: shop, dns: {}}]", 1))
 	w.learned("192.0.2.100/24", w.slaac(), "2001:db8::100/128")
 	w.works(t)
-	w.goesOut(w.red)
+	w.goesOut(t, w.red)
 	w.d.CLI("-n", "shop", "route").Expect(0, "default via 192.0.2.2 dev wan proto dhcp")
 	w.d.CLI("-n", "shop", "-6", "route").Expect(0, "default via fe80::", "dev wan proto ra")
-	w.d.CLI("uplink").Expect(0, "type nic dhcp on slaac on dhcp6 on", "gateway 192.0.2.2", "dns 192.0.2.53", "dns 2001:db8::53")
+	w.d.CLI("uplink").Expect(0, "type nic dhcp on slaac on dhcp6 on", "gateway 192.0.2.2", "dns 192.0.2.2", "dns 2001:db8::53")
+
+	w.red.Try("dig", "+short", "+tries=3", "@10.44.0.1", "world.test").Expect(0, "192.0.2.2")
 
 	x := lab.StartTCP(w.red, w.world, lab.V6, "-seconds", "3")
 	before := w.uplinks()[0].Addresses
@@ -106,11 +108,11 @@ func TestNICLearns(t *testing.T) {
 // was interrupted has it confirmed, and gets what the server has now.
 func TestNICLeaseEnds(t *testing.T) {
 	w := newWire(t, 1500)
-	server := w.serve4(4, "192.0.2.100")
+	server := w.serve4(6, "192.0.2.100")
 	w.d.Apply(shopYAML("{name: wan, type: nic, ifname: wan0, masquerade: true, dhcp: true}"))
 	w.learned("192.0.2.100/24")
 	renewed := time.Now()
-	for time.Since(renewed) < 5*time.Second { // longer than a lease
+	for time.Since(renewed) < 7*time.Second { // longer than a lease
 		w.red.Ping(w.world.IP(lab.V4))
 		time.Sleep(500 * time.Millisecond)
 	}

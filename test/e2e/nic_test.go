@@ -10,7 +10,6 @@ import (
 
 	"sluice/api"
 	"sluice/test/lab"
-	"sluice/test/traffic/report"
 )
 
 // wire is a host whose interface wan0 is Sluice's, and a world at its other end, which
@@ -67,12 +66,12 @@ func (w *wire) works(t *testing.T) {
 }
 
 // goesOut sends TCP and UDP to the world, and traces the way there.
-func (w *wire) goesOut(from *lab.NS) {
+func (w *wire) goesOut(t *testing.T, from *lab.NS) {
+	t.Helper()
 	for _, f := range both() {
 		from.Ping(w.world.IP(f))
 		lab.TCP(from, w.world, f, 8<<20)
-		r := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", w.world.At(f)), time.Minute)
-		w.Eventually("round trips of UDP", 0, func() bool { return r.Count >= 50 })
+		trips(t, from, w.world.At(f))
 	}
 }
 
@@ -82,8 +81,8 @@ const static = `{name: wan, type: nic, ifname: wan0, masquerade: true, addresses
 func TestNICStatic(t *testing.T) {
 	w := newWire(t, 1500, static)
 	w.works(t)
-	w.goesOut(w.red)
-	w.goesOut(w.green)
+	w.goesOut(t, w.red)
+	w.goesOut(t, w.green)
 	w.red.Try("traceroute", "-n", "-q", "1", w.world.IP(lab.V4).String()).Expect(0, " 10.44.0.1 ", w.world.IP(lab.V4).String()+" ")
 	w.d.CLI("uplink").Expect(0, "wan@wan0", "inet 192.0.2.1/24", "inet6 2001:db8::1/64", "type nic dhcp off", "masquerade on", "gateway 192.0.2.2")
 	w.d.CLI("-n", "shop", "route").Expect(0, "default via 192.0.2.2 dev wan proto static", "192.0.2.0/24 dev wan")
@@ -124,7 +123,7 @@ func TestNICShared(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := newWire(t, 1500, strings.Replace(static, "type: nic", "type: nic, share: "+mode, 1))
 			w.works(t)
-			w.goesOut(w.red)
+			w.goesOut(t, w.red)
 			w.host.Run("ip", "addr", "add", "192.0.2.9/24", "dev", "wan0")
 			w.host.Ping(w.world.IP(lab.V4))
 			w.gone(t, func() { w.d.Apply(shopYAML()) })
@@ -139,11 +138,28 @@ func TestNICMTU(t *testing.T) {
 		lab.TCP(w.red, w.world, f, 4<<20)
 		w.red.Try("tracepath", "-n", w.world.IP(f).String()).Expect(0, "pmtu 1400", "reached")
 	}
+	w.beyond(t)
 	w.d.Apply(shopYAML(strings.Replace(static, "type: nic", "type: nic, mtu: 1300", 1)))
 	w.d.CLI("uplink").Expect(0, "mtu 1300")
 	for _, f := range both() {
 		lab.TCP(w.red, w.world, f, 4<<20)
 		w.green.Try("ping", "-n", "-c", "2", "-i", "0.2", "-M", "do", "-s", "1400", w.world.IP(f).String()).Expect(1, "1300")
+	}
+}
+
+// beyond puts another host behind the world, by a link that is narrower still: the world
+// tells so, the uplink's address, for the container.
+func (w *wire) beyond(t *testing.T) {
+	t.Helper()
+	far := w.NS("far")
+	w.Cable(w.world, far, "far0", 1320, "198.51.100.0/24", "2001:db8:1::/64")
+	w.world.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	far.Run("ip", "route", "add", "192.0.2.0/24", "via", "198.51.100.1")
+	far.Run("ip", "route", "add", "2001:db8::/64", "via", "2001:db8:1::1")
+	for _, f := range both() {
+		lab.TCP(w.red, far, f, 4<<20)
+		w.red.Try("tracepath", "-n", far.IP(f).String()).Expect(0, "pmtu 1320", "reached")
+		w.red.Try("traceroute", "-n", "-q", "1", far.IP(f).String()).Expect(0, far.IP(f).String())
 	}
 }
 

@@ -104,6 +104,12 @@ func UDP(a, b *NS, f Family, d Datagrams) {
 	b.sendDatagrams(a, f, d)
 }
 
+// UDPTo is UDP without the way back: to somebody who could not find it by himself.
+func UDPTo(from, to *NS, f Family, d Datagrams) {
+	from.lab.t.Helper()
+	from.sendDatagrams(to, f, d)
+}
+
 func (n *NS) sendDatagrams(to *NS, f Family, d Datagrams) {
 	n.lab.t.Helper()
 	to.Serve()

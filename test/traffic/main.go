@@ -49,6 +49,7 @@ func commands() map[string]command {
 		"hostile":  {"random and mutated frames from an interface", hostile},
 		"frames":   {"the frames of a file, as they are", frames},
 		"record":   {"print what arrives at an interface", record},
+		"guest":    {"a virtual machine behind a tap device", guest},
 		"resolver": {"a DNS server of world.test", resolver},
 		"vlan":     {"a VLAN sub-interface in user space", vlan},
 	}

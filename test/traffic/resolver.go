@@ -62,17 +62,30 @@ func resolver(ctx context.Context, args []string) (any, error) {
 
 func resolve(q *dns.Msg, udp bool) *dns.Msg {
 	m := new(dns.Msg).SetReply(q)
-	name := q.Question[0].Name
+	fill(m)
+	if opt := q.IsEdns0(); udp {
+		size := dns.MinMsgSize
+		if opt != nil {
+			size = int(opt.UDPSize())
+		}
+		m.Truncate(size)
+	}
+	return m
+}
+
+// fill answers the question of a message.
+func fill(m *dns.Msg) {
+	name := m.Question[0].Name
 	add := func(format string, args ...any) {
 		if rr, err := dns.NewRR(name + " 300 IN " + fmt.Sprintf(format, args...)); err == nil {
 			m.Answer = append(m.Answer, rr)
 		}
 	}
 	word, _, _ := strings.Cut(strings.ToLower(name), "-")
-	switch qtype := q.Question[0].Qtype; {
+	switch qtype := m.Question[0].Qtype; {
 	case word == "fail":
 		m.Rcode = dns.RcodeServerFailure
-		return m
+		return
 	case word == "none":
 		m.Rcode = dns.RcodeNameError
 	case word == "big" && qtype == dns.TypeTXT:
@@ -92,12 +105,4 @@ func resolve(q *dns.Msg, udp bool) *dns.Msg {
 	if word == "small" {
 		m.Question[0].Name = strings.ToLower(name)
 	}
-	if opt := q.IsEdns0(); udp {
-		size := dns.MinMsgSize
-		if opt != nil {
-			size = int(opt.UDPSize())
-		}
-		m.Truncate(size)
-	}
-	return m
 }

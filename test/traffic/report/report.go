@@ -117,3 +117,9 @@ type Silence struct {
 type Answers struct {
 	Questions uint64 `json:"questions"` // that came
 }
+
+// Guest is what went through the card of a virtual machine.
+type Guest struct {
+	Sent     uint64 `json:"sent"`     // frames from the guest
+	Received uint64 `json:"received"` // to it
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"sluice/bridge"
+	"sluice/packet"
+	"sluice/trace"
+)
+
+// bridges reports whether frame i, which the bridge forwards within its network, is
+// shown to the hooks first, as br_netfilter does: an IP packet without a VLAN tag, in a
+// namespace that asks for it.
+func (t *turn) bridges(in *port, v *bridge.Verdict, i int) bool {
+	view := &t.frames[i].View
+	return v.Action == bridge.Forward && in.sock != nil && in.space.conns != nil && in.space.spec.Connections.Bridged &&
+		view.Is(packet.ViewIP) && view.Tags == 0
+}
+
+// bridged lets the namespace see frame i on its way from a port to another one of its
+// network.
+func (t *turn) bridged(in *port, v *bridge.Verdict, i int, keep bool) {
+	t.alone()
+	c := crossing{in: in, src: v.Src, keep: keep && v.Mirror|v.MirrorIn == 0, bridged: true}
+	t.passBridged(&c, v, i)
+}
+
+// passBridged is bridged for a crossing that has begun. A packet with another
+// destination now goes to the router, which knows where that is.
+func (t *turn) passBridged(c *crossing, v *bridge.Verdict, i int) {
+	in := c.in
+	if t.tally.work+routeWork > maxWork {
+		drop(in, trace.OutputBudget, 1)
+		return
+	}
+	t.tally.work += routeWork
+	if !t.track(c, in.local, i) {
+		return
+	}
+	p := &t.passing
+	if c.passing && (p.moved || p.to.way.Translates()) {
+		t.note(in, v, i)
+		r := t.input(c, in.space, t.packetAt(c, in.local, i, 0))
+		t.follow(c, in.local, &r, i)
+		return
+	}
+	f := &t.frames[i]
+	if reason := p.Leave(f, in.local.index, f.View.DstAddr(f.Bytes())); reason != trace.None {
+		drop(in, reason, 1)
+		return
+	}
+	if c.keep && c.passing && !p.isError && p.seen.keep {
+		c.conn = p.to
+		d := decisionOf(v)
+		t.flows.keepHop(&d, c, t.view.gen)
+	}
+	c.passing = false
+	t.apply(in, v, i)
+}

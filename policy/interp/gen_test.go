@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package interp_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// gen writes random rulesets in nft(8)'s language, about the few addresses and ports
+// that packets of the test have: so that most rules are met.
+type gen struct {
+	r      *rand.Rand
+	b      strings.Builder
+	family string // ip, ip6, inet
+	hook   string // of the base chain that is written
+	chains int    // c0 to c(chains-1), of which one may jump to a later one
+	me     int    // the chain that is written; -1: a base chain
+	kernel bool   // it is for the kernel, too
+	six    bool   // the rule that is written speaks of IPv6
+	// rejects: rules may refuse packets. What the kernel then sends meets rules of
+	// postrouting, too, so that there are none beside the kernel.
+	rejects bool
+	calm    bool // what becomes of a packet is what became of the one before of its flow
+}
+
+func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
+
+func (g *gen) chance(percent int) bool { return g.r.IntN(100) < percent }
+
+func (g *gen) line(format string, args ...any) { fmt.Fprintf(&g.b, format+"\n", args...) }
+
+// v6 is of what family the addresses of a rule are.
+func (g *gen) v6() bool { return g.six }
+
+// sets reports whether the rule's addresses are those of the named sets.
+func (g *gen) sets() bool { return g.six == (g.family == "ip6") }
+
+func (g *gen) addr(v6 bool) string {
+	if v6 {
+		return fmt.Sprintf("fd00:%d::%d", g.r.IntN(2), 2+g.r.IntN(6))
+	}
+	return fmt.Sprintf("10.0.%d.%d", g.r.IntN(2), 2+g.r.IntN(6))
+}
+
+func (g *gen) addrs(v6 bool) string {
+	switch g.r.IntN(3) {
+	case 0:
+		return g.addr(v6)
+	case 1:
+		if v6 {
+			return fmt.Sprintf("fd00:%d::/%d", g.r.IntN(2), 64-g.r.IntN(2)*32)
+		}
+		return fmt.Sprintf("10.0.%d.%d/%d", g.r.IntN(2), 4*g.r.IntN(2), 30)
+	}
+	a := 2 + g.r.IntN(3)
+	if v6 {
+		n := g.r.IntN(2)
+		return fmt.Sprintf("fd00:%d::%d-fd00:%d::%d", n, a, n, a+g.r.IntN(4)+1)
+	}
+	n := g.r.IntN(2)
+	return fmt.Sprintf("10.0.%d.%d-10.0.%d.%d", n, a, n, a+g.r.IntN(4)+1)
+}
+
+func ports() []string { return []string{"22", "53", "80", "443", "1000", "1001", "5000"} }
+
+func (g *gen) port() string { return g.pick(ports()...) }
+
+func (g *gen) ports() string {
+	if g.chance(50) {
+		return g.port()
+	}
+	return g.pick("1-100", "50-500", "1000-1001", "80-5000")
+}
+
+// some are n different ones, for a set.
+func (g *gen) some(n int, one func() string) string {
+	seen := map[string]bool{}
+	var all []string
+	for range n {
+		if s := one(); !seen[s] {
+			seen[s] = true
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// ruleset is a table of the family.
+func (g *gen) ruleset() string {
+	g.b.Reset()
+	g.chains, g.rejects = g.r.IntN(4), g.chance(40)
+	g.line("table %s t {", g.family)
+	g.declarations()
+	for g.me = g.chains - 1; g.me >= 0; g.me-- {
+		g.hook = ""
+		g.line("chain c%d {", g.me)
+		g.rules(1 + g.r.IntN(4))
+		g.line("}")
+	}
+	g.me = -1
+	for i := range 1 + g.r.IntN(4) {
+		g.base(i)
+	}
+	g.line("}")
+	return g.b.String()
+}
+
+// declarations are the sets, maps and objects.
+func (g *gen) declarations() {
+	v := "ipv4_addr"
+	six := g.family == "ip6"
+	if six {
+		v = "ipv6_addr"
+	}
+	addr := func() string { return g.addr(six) }
+	g.line("set addrs { type %s; elements = { %s } }", v, g.some(4, addr))
+	g.line("set nets { type %s; flags interval; auto-merge; elements = { %s } }", v, g.some(4, func() string { return g.addrs(six) }))
+	g.line("set counted { type %s; counter; elements = { %s } }", v, g.some(4, addr))
+	g.line("set ports { type inet_service; flags interval; auto-merge; elements = { %s } }", g.some(3, g.ports))
+	g.line("set pairs { type %s . inet_service; elements = { %s } }", v,
+		g.some(6, func() string { return addr() + " . " + g.port() }))
+	g.line("set boxes { type %s . inet_service; flags interval; elements = { %s . 1-100, %s . 443, %s . 1000-2000 } }", v, "NET0", "NET0", "NET1")
+	g.line("set dyn { type %s; size %d; flags dynamic; }", v, 2+g.r.IntN(5))
+	g.line("set dynt { type %s . inet_service; size 100; flags dynamic,timeout; timeout 1h; }", v)
+	g.line("map marks { type %s : mark; elements = { %s } }", v, strings.ReplaceAll(g.some(4, addr)+",", ",", fmt.Sprintf(" : %d,", g.r.IntN(4))))
+	g.line("map verdicts { type inet_service : verdict; elements = { %s } }", g.verdictMap())
+	g.line("counter n1 { packets 0 bytes 0 }")
+	g.line("counter n2 { packets 0 bytes 0 }")
+	g.line("quota q1 { %d bytes }", 100+g.r.IntN(2000))
+	s := g.b.String()
+	net0, net1 := "10.0.0.0/24", "10.0.1.0-10.0.1.255"
+	if six {
+		net0, net1 = "fd00::/64", "fd00:1::-fd00:1::ffff"
+	}
+	g.b.Reset()
+	g.b.WriteString(strings.NewReplacer("NET0", net0, "NET1", net1).Replace(s))
+}
+
+func (g *gen) verdictMap() string {
+	seen := map[string]bool{}
+	var all []string
+	for range 1 + g.r.IntN(5) {
+		p := g.port()
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		all = append(all, p+" : "+g.pick("accept", "drop", "continue", "return"))
+	}
+	return strings.Join(all, ", ")
+}
+
+// base is a base chain.
+func (g *gen) base(i int) {
+	g.hook = g.pick("prerouting", "forward", "forward", "postrouting")
+	if g.kernel && g.rejects && g.hook == "postrouting" {
+		g.hook = "forward"
+	}
+	prio := map[string][]string{
+		"prerouting": {"-300", "-150", "0"}, "forward": {"0", "10", "0"}, "postrouting": {"0", "300"},
+	}[g.hook]
+	policy := "accept"
+	if g.chance(30) {
+		policy = "drop"
+	}
+	g.line("chain b%d {", i)
+	g.line("type filter hook %s priority %s; policy %s;", g.hook, g.pick(prio...), policy)
+	g.rules(1 + g.r.IntN(6))
+	g.line("}")
+}
+
+func (g *gen) rules(n int) {
+	for range n {
+		g.six = g.family == "ip6" || g.family == "inet" && g.chance(40)
+		var words []string
+		if g.chance(40) {
+			words = append(words, "counter")
+		}
+		l4 := g.pick("tcp", "udp", "") // one rule speaks of one protocol
+		for range g.r.IntN(4) {
+			words = append(words, g.match(l4))
+		}
+		for range g.r.IntN(3) {
+			words = append(words, g.statement(l4))
+		}
+		if g.chance(60) || len(words) == 0 {
+			words = append(words, g.verdict(l4))
+		}
+		g.line("%s", strings.Join(words, " "))
+	}
+}
+
+func (g *gen) ip(v6 bool) string {
+	if v6 {
+		return "ip6"
+	}
+	return "ip"
+}
+
+// match is one condition.
+func (g *gen) match(l4 string) string {
+	if l4 != "" && g.chance(50) {
+		return g.transport(l4)
+	}
+	v6 := g.v6()
+	side := g.ip(v6) + " " + g.pick("saddr", "daddr")
+	not := g.pick("", "", "!= ")
+	n := g.r.IntN(16)
+	if g.calm && (n >= 7 && n <= 9 || n == 15) {
+		n = 3
+	}
+	switch n {
+	case 0, 1:
+		return side + " " + not + g.addrs(v6)
+	case 2:
+		return side + " " + not + "{ " + g.some(3, func() string { return g.addr(v6) }) + " }"
+	case 3:
+		if g.sets() {
+			return side + " " + not + "@" + g.pick("addrs", "nets", "counted", "dyn")
+		}
+	case 4:
+		return g.pick("iifname", "oifname") + " " + not + g.pick(`"m0"`, `"m1"`, `"m*"`, `"x*"`)
+	case 5:
+		return "meta mark " + g.pick("0", "1", "!= 0", "and 0x1 == 0x1", "< 2", "1-3")
+	case 6:
+		if l4 != "" {
+			return g.ctMatch()
+		}
+		return "meta l4proto != " + g.pick("tcp", "udp", "{ tcp, udp }", "{ icmp, ipv6-icmp }")
+	case 7:
+		if v6 {
+			return "ip6 hoplimit " + g.pick("64", "63", "< 64", "> 63")
+		}
+		return "ip ttl " + g.pick("64", "63", "< 64", "> 63")
+	case 8:
+		if v6 {
+			return "ip6 dscp " + g.pick("cs0", "ef", "!= cs0")
+		}
+		return "ip dscp " + g.pick("cs0", "ef", "!= cs0", "{ cs0, ef }")
+	case 9:
+		return "meta length " + g.pick("> 60", "< 60", "40-100")
+	case 10, 11, 12:
+		return g.ctMatch()
+	case 13:
+		if v6 {
+			return "ip6 saddr . ip6 daddr " + not + "{ " + g.some(4, func() string { return g.addr(true) + " . " + g.addr(true) }) + " }"
+		}
+		return "ip saddr . ip daddr " + not + "{ " + g.some(4, func() string { return g.addr(false) + " . " + g.addr(false) }) + " }"
+	case 14:
+		if g.family == "inet" {
+			return "meta nfproto ipv" + map[bool]string{false: "4", true: "6"}[g.six]
+		}
+	}
+	return "@nh," + g.pick("0,4 4", "0,4 6", "8,8 0", "64,8 64", "64,8 63")
+}
+
+func (g *gen) ctMatch() string {
+	switch g.r.IntN(5) {
+	case 0:
+		return "ct mark " + g.pick("0", "1", "!= 0")
+	case 1:
+		return "ct direction " + g.pick("original", "reply")
+	case 2:
+		return "ct status " + g.pick("assured", "seen-reply", "! seen-reply")
+	}
+	return "ct state " + g.pick("new", "established", "invalid", "established,related", "new,untracked", "!= new", "{ new, established }", "untracked")
+}
+
+// transport is a condition on a transport header.
+func (g *gen) transport(l4 string) string {
+	side := g.pick("dport", "dport", "sport")
+	not := g.pick("", "", "!= ")
+	a := g.ip(g.six) + " " + g.pick("saddr", "daddr")
+	switch g.r.IntN(7) {
+	case 0:
+		return l4 + " " + side + " " + not + g.ports()
+	case 1:
+		return l4 + " " + side + " " + not + "{ " + g.some(3, g.port) + " }"
+	case 2:
+		return l4 + " " + side + " " + not + "@ports"
+	case 3:
+		if !g.sets() {
+			return l4 + " " + side + " " + g.port()
+		}
+		return a + " . " + l4 + " " + side + " " + not + "@" + g.pick("pairs", "boxes", "dynt")
+	case 4:
+		return l4 + " " + side + " " + g.pick("<", ">", ">=", "<=") + " " + g.port()
+	case 5:
+		if l4 == "tcp" && !g.calm {
+			return "tcp flags " + g.pick("syn", "syn,ack", "{ syn, ack }", "!= syn", "& (syn | ack) == syn", "! syn", "== ack")
+		}
+	}
+	return l4 + " " + side + " " + g.port()
+}
+
+// statement is something that is done.
+func (g *gen) statement(l4 string) string {
+	key := g.ip(g.six) + " " + g.pick("saddr", "daddr")
+	n := g.r.IntN(12)
+	if n >= 8 && n <= 10 && !g.sets() || g.calm && (n >= 4 && n <= 6 || n == 11) {
+		n = 0
+	}
+	switch n {
+	case 0, 1:
+		return "counter"
+	case 2:
+		return "meta mark set " + g.pick("1", "2", "meta mark or 0x4", "meta mark and 0x1", "ct mark", "meta mark xor 0x3")
+	case 3:
+		return "ct mark set " + g.pick("1", "meta mark", "ct mark or 0x2")
+	case 4:
+		return g.mangle(l4)
+	case 5:
+		return fmt.Sprintf("quota %s%d bytes", g.pick("", "over "), 100+g.r.IntN(1500))
+	case 6:
+		return fmt.Sprintf("limit rate %s%d/day burst %d packets", g.pick("", "over "), 1+g.r.IntN(3), 1+g.r.IntN(6))
+	case 7:
+		return "counter name " + g.pick(`"n1"`, `"n2"`)
+	case 8:
+		return g.pick("add", "update") + " @dyn { " + key + g.pick("", " counter", fmt.Sprintf(" limit rate 1/day burst %d packets", 1+g.r.IntN(4))) + " }"
+	case 9:
+		if l4 != "" {
+			return g.pick("add", "update", "delete") + " @dynt { " + key + " . " + l4 + " dport }"
+		}
+	case 10:
+		return "meta mark set " + key + " map @marks"
+	case 11:
+		return `quota name "q1"`
+	}
+	return "counter"
+}
+
+// mangle rewrites the packet, if that changes nothing of its way.
+func (g *gen) mangle(l4 string) string {
+	v6 := g.v6()
+	all := []string{g.ip(v6) + " dscp set " + g.pick("ef", "cs1", "cs0")}
+	if v6 {
+		all = append(all, "ip6 hoplimit set "+g.pick("33", "200"))
+	} else {
+		all = append(all, "ip ttl set "+g.pick("33", "200"))
+	}
+	if l4 != "" && g.hook != "" && g.hook != "prerouting" {
+		all = append(all, l4+" dport set "+g.port(), l4+" sport set "+g.port())
+	}
+	if g.hook == "postrouting" {
+		all = append(all, g.ip(v6)+" saddr set "+g.addr(v6))
+		if !g.kernel { // which then looks for the neighbour with that address
+			all = append(all, g.ip(v6)+" daddr set "+g.addr(v6))
+		}
+	}
+	return g.pick(all...)
+}
+
+// verdict ends a rule.
+func (g *gen) verdict(l4 string) string {
+	if n := g.chains - g.me - 1; n > 0 && g.chance(40) {
+		return g.pick("jump", "goto") + fmt.Sprintf(" c%d", g.me+1+g.r.IntN(n))
+	}
+	if l4 != "" && g.chance(20) {
+		return l4 + " dport vmap " + g.pick("@verdicts", "{ 22 : accept, 80 : drop, 443 : continue, 1000-2000 : accept }")
+	}
+	if g.rejects && g.chance(20) && g.hook != "postrouting" && g.hook != "" {
+		return g.reject(l4)
+	}
+	return g.pick("accept", "accept", "drop", "return", "continue")
+}
+
+func (g *gen) reject(l4 string) string {
+	all := []string{"reject"}
+	switch g.family {
+	case "ip":
+		all = append(all, "reject with icmp admin-prohibited")
+	case "ip6":
+		all = append(all, "reject with icmpv6 admin-prohibited")
+	default:
+		all = append(all, "reject with icmpx host-unreachable")
+	}
+	if l4 == "tcp" {
+		all = append(all, "meta l4proto tcp reject with tcp reset")
+	}
+	return g.pick(all...)
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qdisc
+
+import (
+	"fmt"
+
+	"sluice/trace"
+)
+
+const (
+	sfqLimit   = 127
+	sfqDivisor = 1024
+)
+
+// sfq is stochastic fair queueing: flows that hash alike share a queue, queues
+// take turns of a quantum of bytes each. When it is full, the longest loses its
+// last packet.
+type sfq struct {
+	node
+	flows   []robin
+	active  flowList
+	limit   int
+	depth   int
+	quantum int64
+	perturb int64 // ns; 0: never
+	seed    uint64
+	renew   int64 // when the hash changes
+}
+
+// robin is one queue of sfq.
+type robin struct {
+	q      list
+	qlen   int
+	allot  int64
+	link   int32
+	queued bool
+}
+
+func (s *sfq) enqueue(r Ref, now int64) bool {
+	if s.perturb > 0 && now >= s.renew {
+		s.rehash(now)
+	}
+	i := s.bucket(r)
+	w := &s.flows[i]
+	if w.qlen >= s.depth {
+		return s.refuse(r, trace.QdiscFull)
+	}
+	s.put(i, r)
+	s.added(r)
+	if s.qlen <= s.limit {
+		return true
+	}
+	return s.overflow(r)
+}
+
+func (s *sfq) put(i int, r Ref) {
+	w := &s.flows[i]
+	s.t.pool.push(&w.q, r)
+	w.qlen++
+	if !w.queued {
+		w.queued, w.allot = true, s.quantum
+		s.append(int32(i))
+	}
+}
+
+func (s *sfq) bucket(r Ref) int {
+	h := uint32(mix(uint64(s.t.pool.at(r).Hash)^s.seed) >> 32)
+	if s.seed == 0 {
+		h = s.t.pool.at(r).Hash
+	}
+	return int(uint64(h) * uint64(len(s.flows)) >> 32)
+}
+
+// overflow drops the head of the longest queue: the kernel's default drops the
+// tail, which a TCP sender learns of later.
+func (s *sfq) overflow(r Ref) bool {
+	longest := 0
+	for i := range s.flows {
+		if s.flows[i].qlen > s.flows[longest].qlen {
+			longest = i
+		}
+	}
+	w := &s.flows[longest]
+	x := s.t.pool.pop(&w.q)
+	w.qlen--
+	if x == r {
+		s.removed(x)
+		return s.refuse(x, trace.QdiscFull)
+	}
+	s.lose(x, trace.QdiscFull)
+	return true
+}
+
+// rehash gives flows other neighbours. Packets that wait are sorted anew.
+func (s *sfq) rehash(now int64) {
+	var all list
+	s.drain(&all)
+	s.seed = s.t.random() | 1
+	s.renew = now + s.perturb
+	for r := s.t.pool.pop(&all); r != 0; {
+		following := s.t.pool.pop(&all)
+		s.put(s.bucket(r), r)
+		r = following
+	}
+}
+
+func (s *sfq) dequeue(int64) Ref {
+	for s.active.head != none {
+		i := s.active.head
+		w := &s.flows[i]
+		if w.q.head == 0 {
+			w.queued = false
+			s.active.head = w.link
+			continue
+		}
+		if w.allot <= 0 {
+			w.allot += s.quantum
+			s.active.head = w.link
+			s.append(i)
+			continue
+		}
+		r := s.t.pool.pop(&w.q)
+		w.qlen--
+		w.allot -= int64(s.t.pool.at(r).Wire)
+		s.sent(r)
+		return r
+	}
+	return 0
+}
+
+func (s *sfq) append(i int32) {
+	s.flows[i].link = none
+	if s.active.head == none {
+		s.active.head = i
+	} else {
+		s.flows[s.active.tail].link = i
+	}
+	s.active.tail = i
+}
+
+func (s *sfq) next(now int64) int64 { return now }
+
+func (s *sfq) drain(out *list) {
+	for i := range s.flows {
+		s.t.pool.move(&s.flows[i].q, out)
+		s.flows[i] = robin{}
+	}
+	s.active.head = none
+}
+
+func (s *sfq) change(q *Qdisc, now int64) error {
+	p := q.SFQ
+	if p == nil {
+		p = &SFQ{}
+	}
+	n := either(p.Divisor, sfqDivisor)
+	switch {
+	case n < 1 || n > maxFlows || n&(n-1) != 0:
+		return fmt.Errorf("divisor: %d, want a power of two up to %d", n, maxFlows)
+	case p.Limit < 0 || p.Depth < 0 || p.Perturb < 0:
+		return fmt.Errorf("limit, depth, perturb: want no negative number")
+	case s.flows != nil && n != len(s.flows):
+		return fmt.Errorf("divisor: cannot be changed from %d to %d, replace the qdisc instead", len(s.flows), n)
+	}
+	if s.flows == nil {
+		s.flows = make([]robin, n)
+		s.active.head = none
+	}
+	s.limit, s.depth = either(p.Limit, sfqLimit), either(p.Depth, sfqLimit)
+	s.quantum, s.perturb = int64(either(p.Quantum, defaultMTU)), int64(p.Perturb)*second
+	s.renew = now + s.perturb
+	for s.qlen > s.limit {
+		s.overflow(0)
+	}
+	return nil
+}
+
+func (*sfq) xstats(*Report, int64) {}
