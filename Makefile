@@ -151,6 +151,16 @@ install: build ## install programs, systemd unit and example configuration under
 		install -m 0644 dist/sluice.yaml $(DESTDIR)/etc/sluice/sluice.yaml; \
 	fi
 
+.PHONY: dist
+dist: build ## an archive of programs, unit and documentation: bin/sluice-VERSION-linux-ARCH.tar.gz
+	@name=sluice-$(VERSION)-linux-$$(go env GOARCH); stage=$$(mktemp -d); trap 'rm -rf $$stage' EXIT; \
+		install -D -m 0755 -t $$stage/$$name/bin $(BIN)/sluice $(BIN)/sluiced; \
+		install -D -m 0755 $(BIN)/cni/sluice $$stage/$$name/cni/sluice; \
+		install -D -m 0644 -t $$stage/$$name dist/sluiced.service dist/sluice.yaml cni-plugin/10-sluice.conflist README.md LICENSE CHANGELOG.md; \
+		cp -r docs $$stage/$$name/; \
+		tar --owner=0 --group=0 --numeric-owner --sort=name -C $$stage -czf $(BIN)/$$name.tar.gz $$name; \
+		echo "$(BIN)/$$name.tar.gz"
+
 .PHONY: clean
 clean: ## remove bin/ and tools/bin
 	rm -rf $(BIN) $(TOOLS)

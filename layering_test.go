@@ -66,6 +66,14 @@ func layers() map[string]edges {
 			"packet": "it reads and makes ARP and neighbour discovery",
 			"trace":  "what it gives up is dropped with a reason",
 		},
+		"qdisc": {
+			"packet": "it keeps frames, and cuts those that are too large",
+			"trace":  "what it drops has a reason",
+		},
+		"qdisc/tc": {
+			"qdisc":  "what its words make and show",
+			"packet": "EtherTypes, protocols and MAC addresses",
+		},
 		"conntrack": {
 			"packet": "it reads the headers of a frame",
 			"trace":  "a connection that finds no room is dropped with a reason",
@@ -129,6 +137,7 @@ func layers() map[string]edges {
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
+			"qdisc":        "last step: when a frame leaves",
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
 			"dial":         "the protocols that one can dial",

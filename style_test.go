@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +25,7 @@ const spdx = "// SPDX-License-Identifier: Apache-2.0\n\n"
 // time is an argument, so that a five-minute timeout is tested in no time.
 func dataPath() []string {
 	return []string{
-		"packet", "flow", "trace", "bridge", "autoconf", "routing", "fragment", "neigh", "conntrack", "router", "nat", "policy", "veth", "netstack",
+		"packet", "flow", "trace", "bridge", "autoconf", "routing", "fragment", "neigh", "conntrack", "qdisc", "router", "nat", "policy", "veth", "netstack",
 	}
 }
 
@@ -239,16 +238,5 @@ func TestBreachesAreFound(t *testing.T) {
 				t.Errorf("got %v, want %d faults", got, tc.want)
 			}
 		})
-	}
-}
-
-// TestFoldersWithoutCodeSaySo: a folder that is kept for later holds a README
-// and no stub.
-func TestFoldersWithoutCodeSaySo(t *testing.T) {
-	for _, dir := range []string{"cni-plugin"} {
-		text := readText(t, path.Join(dir, "README.md"))
-		if !strings.Contains(text, "not built yet") {
-			t.Errorf("%s/README.md doesn't say that it is not built yet", dir)
-		}
 	}
 }

@@ -120,11 +120,17 @@ func names(all []*attachmentRecord) string {
 // reap removes the attachments whose pair has gone, with its container's
 // namespace or by somebody's hand, whenever it is woken.
 func (a *Agent) reap(ctx context.Context) {
+	t := time.NewTicker(tapsEvery)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.gone:
+		case <-t.C:
+			if !a.hasTaps() {
+				continue
+			}
 		}
 		if err := a.reapOnce(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("looking for vanished interfaces", "err", err)
@@ -221,7 +227,7 @@ func (a *Agent) followLinks(ctx context.Context, updates <-chan netlink.LinkUpda
 // interrupted sees whether an interface has its carrier again, which it had before.
 func (a *Agent) interrupted(ctx context.Context, u *netlink.LinkUpdate, up map[int32]bool) {
 	had, known := up[u.Index]
-	has := u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
+	has := u.Flags&unix.IFF_LOWER_UP != 0
 	if up[u.Index] = has; u.Header.Type == unix.RTM_DELLINK {
 		delete(up, u.Index)
 	}

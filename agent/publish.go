@@ -47,8 +47,8 @@ func (s *state) hostUplink(space, vrf string) *networkRecord {
 
 // ofHost reports whether what is published is for addresses of the host, too.
 func (s *state) ofHost(space string, p natspec.Publish) bool {
-	any := slices.ContainsFunc(s.in(space), func(n *networkRecord) bool { return s.hostUplink(space, n.VRF) != nil })
-	return any && !slices.ContainsFunc(s.in(space), func(n *networkRecord) bool { return slices.Contains(n.Gateways, p.Addr) })
+	out := slices.ContainsFunc(s.in(space), func(n *networkRecord) bool { return s.hostUplink(space, n.VRF) != nil })
+	return out && !slices.ContainsFunc(s.in(space), func(n *networkRecord) bool { return slices.Contains(n.Gateways, p.Addr) })
 }
 
 // published is what the host is to translate for an uplink.
@@ -61,17 +61,22 @@ func (s *state) published(n *networkRecord) (out []uplink.Published) {
 		if !s.ofHost(n.space(), p) {
 			continue
 		}
-		for _, a := range s.attachedIn(n.space()) {
-			if of := s.network(a.Network); a.Name != p.To || a.State != api.StateReady || a.Uplink || of == nil || of.VRF != n.VRF {
-				continue
+		for _, to := range firstOfEach(s.behindUplink(n, p.To)) {
+			if !p.Addr.IsValid() || p.Addr.Is4() == to.Is4() {
+				out = append(out, uplink.Published{
+					Proto: natspec.ProtocolName(p.Proto), Addr: p.Addr, First: p.Ports.Min, Last: p.Ports.Max, To: to, ToFirst: p.ToPorts.Min,
+				})
 			}
-			for _, to := range firstOfEach(a.addrs()) {
-				if !p.Addr.IsValid() || p.Addr.Is4() == to.Is4() {
-					out = append(out, uplink.Published{
-						Proto: natspec.ProtocolName(p.Proto), Addr: p.Addr, First: p.Ports.Min, Last: p.Ports.Max, To: to, ToFirst: p.ToPorts.Min,
-					})
-				}
-			}
+		}
+	}
+	return out
+}
+
+// behindUplink are the addresses of an attachment, if the host reaches it by an uplink.
+func (s *state) behindUplink(n *networkRecord, name string) (out []netip.Addr) {
+	for _, a := range s.attachedIn(n.space()) {
+		if of := s.network(a.Network); a.Name == name && a.State == api.StateReady && !a.Uplink && of != nil && of.VRF == n.VRF {
+			out = append(out, a.addrs()...)
 		}
 	}
 	return out
@@ -90,32 +95,39 @@ func firstOfEach(all []netip.Addr) (out []netip.Addr) {
 // holdings are the ports of the host that all namespaces publish. The error names two
 // that want the same one.
 func (s *state) holdings() (out []holding, err error) {
-	type published struct {
-		natspec.Publish
-		holding
-	}
-	var all []published
-	for _, space := range s.spaces() {
-		for i, p := range s.namespace(space).Connections.Published {
-			if !s.ofHost(space, p) {
-				continue
+	all := s.onHost()
+	for i, p := range all {
+		for _, o := range all[:i] {
+			if o.space != p.space && o.Overlaps(p.Publish) {
+				return nil, &publishFault{p.holding, fmt.Errorf("%s of the host is published for %s of namespace %s already", o.Outside(), o.To, o.space)}
 			}
-			at := published{p, holding{space: space, index: i}}
-			for _, o := range all {
-				if o.space != space && o.Overlaps(p) {
-					return nil, &publishFault{at.holding, fmt.Errorf("%s of the host is published for %s of namespace %s already", o.Outside(), o.To, o.space)}
-				}
-			}
-			all = append(all, at)
-			for port := int(p.Ports.Min); port <= int(p.Ports.Max); port++ {
-				at.port = uplink.Port{Proto: natspec.ProtocolName(p.Proto), Addr: p.Addr, Number: uint16(port)}
-				if out = append(out, at.holding); len(out) > maxHeld {
-					return nil, &publishFault{at.holding, fmt.Errorf("more than %d ports of the host are not supported", maxHeld)}
-				}
+		}
+		for port := int(p.Ports.Min); port <= int(p.Ports.Max); port++ {
+			p.port = uplink.Port{Proto: natspec.ProtocolName(p.Proto), Addr: p.Addr, Number: uint16(port)}
+			if out = append(out, p.holding); len(out) > maxHeld {
+				return nil, &publishFault{p.holding, fmt.Errorf("more than %d ports of the host are not supported", maxHeld)}
 			}
 		}
 	}
 	return out, nil
+}
+
+// hostPublish is a line of what a namespace publishes on the host's addresses.
+type hostPublish struct {
+	natspec.Publish
+	holding
+}
+
+// onHost is what all namespaces publish on the host's addresses.
+func (s *state) onHost() (out []hostPublish) {
+	for _, space := range s.spaces() {
+		for i, p := range s.namespace(space).Connections.Published {
+			if s.ofHost(space, p) {
+				out = append(out, hostPublish{p, holding{space: space, index: i}})
+			}
+		}
+	}
+	return out
 }
 
 // publishFault is an error of one line of what a namespace publishes.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netns"
 
@@ -24,6 +25,18 @@ import (
 //
 // The device outlives agent, dataplane and monitor. If somebody removes it, the
 // attachment is over, as one whose pair has gone.
+//
+// Its namespace is another matter: the port's socket is in it, and keeps it alive when
+// nobody else does. So it is looked at now and then whether it is still where it was.
+
+// tapsEvery is how often.
+const tapsEvery = 3 * time.Second
+
+// hasTaps reports whether there are tap devices to look at.
+func (a *Agent) hasTaps() bool {
+	st, err := a.store.read()
+	return err == nil && st.find(func(r *attachmentRecord) bool { return r.Tap != nil }) != nil
+}
 
 // tapRecord is what an attachment has that is a tap device.
 type tapRecord struct {

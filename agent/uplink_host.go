@@ -413,25 +413,27 @@ func (a *Agent) lowerHere(ctx context.Context) error {
 	}
 	for _, rec := range st.uplinks() {
 		for _, e := range ends {
-			if e.Name != rec.hostIfName() {
-				continue
-			}
-			if nic := st.nicOf(rec); nic != nil {
-				if err := a.giveBackHere(rec, nic); err != nil {
+			if e.Name == rec.hostIfName() {
+				if err := a.lowerEnd(ctx, st, rec, &e); err != nil {
 					return err
 				}
-				continue
-			}
-			here, err := a.host.Has(rec.IfName, e.Index)
-			if err == nil && here {
-				err = a.lower(ctx, rec)
-			} else if err == nil {
-				err = veth.RemoveEnd(a.hostNS, a.ownNS, e.Name)
-			}
-			if err != nil {
-				return err
 			}
 		}
 	}
 	return nil
+}
+
+// lowerEnd removes the host end of an uplink, and what belongs to it if that is here.
+func (a *Agent) lowerEnd(ctx context.Context, st *state, rec *attachmentRecord, e *veth.HostEnd) error {
+	if nic := st.nicOf(rec); nic != nil {
+		return a.giveBackHere(ctx, rec, nic)
+	}
+	here, err := a.host.Has(rec.IfName, e.Index)
+	switch {
+	case err != nil:
+		return err
+	case here:
+		return a.lower(ctx, rec)
+	}
+	return veth.RemoveEnd(a.hostNS, a.ownNS, e.Name)
 }

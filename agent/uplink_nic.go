@@ -118,7 +118,7 @@ func (a *Agent) takeNIC(rec *attachmentRecord, n *networkRecord) error {
 
 // giveBackHere gives an interface back to this process's own namespace, if it is from
 // there.
-func (a *Agent) giveBackHere(rec *attachmentRecord, nic *nicRecord) error {
+func (a *Agent) giveBackHere(ctx context.Context, rec *attachmentRecord, nic *nicRecord) error {
 	own, err := identify(a.ownNS)
 	if err != nil {
 		return err
@@ -126,16 +126,13 @@ func (a *Agent) giveBackHere(rec *attachmentRecord, nic *nicRecord) error {
 	if own != nic.Home {
 		return fmt.Errorf("uplink %s: interface %s is from another network namespace than this: stop sluiced there", rec.Network, rec.IfName)
 	}
-	return a.lower(context.Background(), rec)
+	return a.lower(ctx, rec)
 }
 
 // nicOnHost refuses an interface that is not there, or that the host still uses.
 func (d *declaration) nicOnHost(c *config.Uplink) error {
-	if old := d.was.uplinkPort(c.Name); old != nil && old.IfName == c.IfName && d.was.network(c.Name).Uplink.NIC != nil {
-		return nil // it is ours already, or vanished
-	}
-	for _, a := range d.was.uplinks() { // of another uplink, which gives it back first
-		if n := d.was.network(a.Network); a.IfName == c.IfName && n != nil && n.Uplink != nil && n.Uplink.NIC != nil {
+	for _, a := range d.was.uplinks() { // ours already, or vanished, or another uplink's, which gives it back first
+		if a.IfName == c.IfName && d.was.nicOf(a) != nil {
 			return nil
 		}
 	}
@@ -196,8 +193,11 @@ func nicLine(n *networkRecord, a *attachmentRecord) string {
 		word string
 		on   bool
 	}{
-		{"dhcp", nic.DHCP}, {"slaac", nic.SLAAC}, {"dhcp6", nic.DHCP6},
-		{"default_route", n.Uplink.DefaultRoute}, {"masquerade", n.Uplink.Masquerade},
+		{"dhcp", nic.DHCP},
+		{"slaac", nic.SLAAC},
+		{"dhcp6", nic.DHCP6},
+		{"default_route", n.Uplink.DefaultRoute},
+		{"masquerade", n.Uplink.Masquerade},
 	} {
 		w = append(w, f.word, onOff(f.on))
 	}

@@ -75,23 +75,16 @@ func (l *Learner) due4(now int64, emit Emit) {
 	if c.lease != nil && now >= c.lease.End {
 		*c = client4{phase: init4}
 	}
-	if c.lease != nil && c.phase == bound4 {
-		if p := l.probes[c.lease.Address.Addr()]; p != nil && p.taken {
-			l.decline(now, emit)
-			return
-		}
+	if c.phase == bound4 && l.probes[c.lease.Address.Addr()].isTaken() {
+		l.decline(now, emit)
+		return
 	}
 	if c.phase == off4 || now < c.next {
 		return
 	}
 	switch c.phase {
 	case init4, selecting4:
-		if c.phase == init4 {
-			*c = client4{phase: selecting4, began: now}
-		}
-		l.send4(now, emit, dhcpv4.MessageTypeDiscover)
-		c.next = now + l.backoff(c.tries, maxBackoff4)
-		c.tries++
+		l.discover(now, emit)
 	case requesting4:
 		if c.tries >= requestTries {
 			*c = client4{phase: init4}
@@ -104,6 +97,19 @@ func (l *Learner) due4(now int64, emit Emit) {
 		l.renew(now, emit)
 	case off4:
 	}
+}
+
+// discover looks for servers.
+//
+// +checklocks:l.mu
+func (l *Learner) discover(now int64, emit Emit) {
+	c := &l.v4
+	if c.phase == init4 {
+		*c = client4{phase: selecting4, began: now}
+	}
+	l.send4(now, emit, dhcpv4.MessageTypeDiscover)
+	c.next = now + l.backoff(c.tries, maxBackoff4)
+	c.tries++
 }
 
 // reboot is INIT-REBOOT; nobody answering, the lease is used until it ends.
@@ -222,17 +228,11 @@ func (l *Learner) send4(now int64, emit Emit, kind dhcpv4.MessageType, more ...d
 // +checklocks:l.mu
 func (l *Learner) answer4(f *packet.Frame, now int64, emit Emit) {
 	c := &l.v4
-	p, ok := payload(f)
-	if !ok || len(p) < 240 || binary.BigEndian.Uint32(p[4:]) != c.xid || c.xid == 0 || !intact(f) {
+	m := l.reply4(f)
+	if m == nil {
 		return
 	}
-	m, err := dhcpv4.FromBytes(p)
-	if err != nil || m.OpCode != dhcpv4.OpcodeBootReply || packet.MAC(p[28:34]) != l.link.mac {
-		return
-	}
-	server, _ := netip.AddrFromSlice(m.ServerIdentifier().To4())
 	switch kind := m.MessageType(); {
-	case !server.IsValid():
 	case kind == dhcpv4.MessageTypeOffer && c.phase == selecting4 && l.leaseOf(m, f, now) != nil:
 		c.phase, c.offer, c.tries = requesting4, m, 0
 		l.request(now, emit)
@@ -245,38 +245,54 @@ func (l *Learner) answer4(f *packet.Frame, now int64, emit Emit) {
 	}
 }
 
+// reply4 is the message of a frame; nil if it is no answer to what was asked last.
+//
+// +checklocks:l.mu
+func (l *Learner) reply4(f *packet.Frame) *dhcpv4.DHCPv4 {
+	p, ok := payload(f)
+	if !ok || len(p) < optionsAt || l.v4.xid == 0 || binary.BigEndian.Uint32(p[xidAt:]) != l.v4.xid || packet.MAC(p[chaddrAt:]) != l.link.mac {
+		return nil
+	}
+	m, err := dhcpv4.FromBytes(p)
+	if err != nil || m.OpCode != dhcpv4.OpcodeBootReply || m.ServerIdentifier().To4() == nil || !intact(f) {
+		return nil
+	}
+	return m
+}
+
 // leaseOf reads a lease; nil if it is none that can be used.
 //
 // +checklocks:l.mu
 func (l *Learner) leaseOf(m *dhcpv4.DHCPv4, f *packet.Frame, now int64) *Lease4 {
 	a, ok := netip.AddrFromSlice(m.YourIPAddr.To4())
-	if !ok || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return nil
-	}
 	seconds := int64(m.IPAddressLeaseTime(0) / time.Second)
-	if seconds == 0 {
+	if !ok || !isHost(a) || seconds == 0 {
 		return nil
 	}
 	lease := &Lease4{Address: netip.PrefixFrom(a, maskOf(m.SubnetMask(), a)), ServerMAC: f.SrcMAC()}
 	lease.Server, _ = netip.AddrFromSlice(m.ServerIdentifier().To4())
-	if seconds == Forever {
-		lease.Renew, lease.Rebind, lease.End = forever, forever, forever
-	} else {
-		seconds = max(seconds, leastLease)
-		t1 := int64(m.IPAddressRenewalTime(time.Duration(seconds/2)*time.Second) / time.Second)
-		t2 := int64(m.IPAddressRebindingTime(time.Duration(seconds*7/8)*time.Second) / time.Second)
-		if t1 <= 0 || t1 >= t2 || t2 >= seconds {
-			t1, t2 = seconds/2, seconds*7/8
-		}
-		lease.Renew, lease.Rebind, lease.End = now+t1, now+t2, now+seconds
-	}
+	lease.times(m, now, max(seconds, leastLease))
 	lease.routes(m)
 	for _, ip := range m.DNS() {
-		if a, ok := netip.AddrFromSlice(ip.To4()); ok && !a.IsUnspecified() && !a.IsMulticast() && len(lease.DNS) < maxDNS {
+		if a, ok := netip.AddrFromSlice(ip.To4()); ok && isHost(a) && len(lease.DNS) < maxDNS {
 			lease.DNS = append(lease.DNS, a)
 		}
 	}
 	return lease
+}
+
+// times are those of RFC 2131 §4.4.5, if the message has none that make sense.
+func (lease *Lease4) times(m *dhcpv4.DHCPv4, now, seconds int64) {
+	if seconds == Forever {
+		lease.Renew, lease.Rebind, lease.End = forever, forever, forever
+		return
+	}
+	t1 := int64(m.IPAddressRenewalTime(0) / time.Second)
+	t2 := int64(m.IPAddressRebindingTime(0) / time.Second)
+	if t1 <= 0 || t1 >= t2 || t2 >= seconds {
+		t1, t2 = seconds/2, seconds*7/8
+	}
+	lease.Renew, lease.Rebind, lease.End = now+t1, now+t2, now+seconds
 }
 
 // routes are those of RFC 3442, or the default one by the first router.

@@ -90,16 +90,22 @@ func (l *Learner) due6(now int64, emit Emit) {
 		}
 		l.send6(now, emit, dhcpv6.MessageTypeRebind)
 	case bound6:
-		switch {
-		case now < c.lease.Renew:
-			c.next = c.lease.Renew
-			return
-		case now < c.lease.Rebind:
-			l.send6(now, emit, dhcpv6.MessageTypeRenew)
-		default:
-			l.send6(now, emit, dhcpv6.MessageTypeRebind)
-		}
+		l.renew6(now, emit)
 	case off6:
+	}
+}
+
+// renew6 asks the server, or after a while any.
+//
+// +checklocks:l.mu
+func (l *Learner) renew6(now int64, emit Emit) {
+	switch lease := l.v6.lease; {
+	case now < lease.Renew:
+		l.v6.next = lease.Renew
+	case now < lease.Rebind:
+		l.send6(now, emit, dhcpv6.MessageTypeRenew)
+	default:
+		l.send6(now, emit, dhcpv6.MessageTypeRebind)
 	}
 }
 
@@ -172,12 +178,8 @@ func (l *Learner) iaid() [4]byte { return [4]byte(l.link.mac[2:]) }
 // +checklocks:l.mu
 func (l *Learner) answer6(f *packet.Frame, now int64, emit Emit) {
 	c := &l.v6
-	p, ok := payload(f)
-	if !ok || len(p) < 4 || c.tries == 0 || !bytes.Equal(p[1:4], c.xid[:]) || !intact(f) {
-		return
-	}
-	m, err := dhcpv6.MessageFromBytes(p)
-	if err != nil || m.Options.ClientID() == nil || !m.Options.ClientID().Equal(l.duid()) || m.Options.ServerID() == nil {
+	m := l.reply6(f)
+	if m == nil {
 		return
 	}
 	server := m.Options.ServerID().ToBytes()
@@ -190,6 +192,21 @@ func (l *Learner) answer6(f *packet.Frame, now int64, emit Emit) {
 	case m.MessageType == dhcpv6.MessageTypeReply && c.phase >= requesting6:
 		l.granted(m, server, now)
 	}
+}
+
+// reply6 is the message of a frame; nil if it is no answer to what was asked last.
+//
+// +checklocks:l.mu
+func (l *Learner) reply6(f *packet.Frame) *dhcpv6.Message {
+	p, ok := payload(f)
+	if !ok || len(p) < 4 || l.v6.tries == 0 || !bytes.Equal(p[1:4], l.v6.xid[:]) || !intact(f) {
+		return nil
+	}
+	m, err := dhcpv6.MessageFromBytes(p)
+	if err != nil || m.Options.ClientID() == nil || !m.Options.ClientID().Equal(l.duid()) || m.Options.ServerID() == nil {
+		return nil
+	}
+	return m
 }
 
 // given is the IA_NA of a message, if it has addresses.
@@ -218,29 +235,35 @@ func (l *Learner) granted(m *dhcpv6.Message, server []byte, now int64) {
 		return
 	}
 	lease := &Lease6{Server: server, End: now}
+	lease.take(ia, now)
+	if len(lease.Addrs) == 0 {
+		*c = client6{phase: soliciting6, next: now + 10}
+		return
+	}
+	for _, ip := range m.Options.DNS() {
+		if a, ok := netip.AddrFromSlice(ip); ok && is6(a) && isHost(a) && len(lease.DNS) < maxDNS {
+			lease.DNS = append(lease.DNS, a)
+		}
+	}
+	*c = client6{phase: bound6, lease: lease, next: lease.Renew}
+}
+
+// take reads addresses and times; a server that leaves the times to the client, or
+// gives some that make no sense, gets those of RFC 8415 §21.4.
+func (lease *Lease6) take(ia *dhcpv6.OptIANA, now int64) {
 	least := int64(forever)
 	for _, o := range ia.Options.Addresses() {
 		a, ok := netip.AddrFromSlice(o.IPv6Addr)
 		valid := uint32(min(o.ValidLifetime/time.Second, Forever))
-		if !ok || !is6(a) || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || valid == 0 || len(lease.Addrs) == maxPrefixes {
+		if !ok || !is6(a) || unfit(netip.PrefixFrom(a, 128)) || valid == 0 || len(lease.Addrs) == maxPrefixes {
 			continue
 		}
 		end := lasts(now, valid)
 		lease.Addrs = append(lease.Addrs, LearnedServer{Addr: a, End: end})
 		lease.End, least = max(lease.End, end), min(least, end)
 	}
-	if len(lease.Addrs) == 0 {
-		*c = client6{phase: soliciting6, next: now + 10}
-		return
-	}
 	lease.Renew, lease.Rebind = now+int64(ia.T1/time.Second), now+int64(ia.T2/time.Second)
 	if lease.Renew <= now || lease.Rebind <= lease.Renew || lease.Rebind >= least {
 		lease.Renew, lease.Rebind = now+(least-now)/2, now+(least-now)*4/5
 	}
-	for _, ip := range m.Options.DNS() {
-		if a, ok := netip.AddrFromSlice(ip); ok && is6(a) && !a.IsMulticast() && !a.IsUnspecified() && len(lease.DNS) < maxDNS {
-			lease.DNS = append(lease.DNS, a)
-		}
-	}
-	*c = client6{phase: bound6, lease: lease, next: lease.Renew}
 }

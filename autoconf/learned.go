@@ -26,9 +26,6 @@ type Learn struct {
 // On reports whether anything is asked.
 func (c *Learn) On() bool { return c.DHCP || c.SLAAC || c.DHCP6 }
 
-// needs6 reports whether the device speaks IPv6 although it has no address of it.
-func (c *Learn) needs6() bool { return c.SLAAC || c.DHCP6 }
-
 // Learned is what the link has told. Times are seconds of the clock that Input and Tick
 // are given. It is inert and travels as JSON.
 type Learned struct {
@@ -241,22 +238,26 @@ func (l *Learned) Check() error {
 	if len(addrs) > 1+2*maxPrefixes || len(routes) > 2*maxLearnedRoutes+maxPrefixes+1 || len(servers) > 3*maxDNS {
 		return fmt.Errorf("%w: %d addresses, %d routes, %d servers", ErrLearned, len(addrs), len(routes), len(servers))
 	}
-	for _, p := range addrs {
-		if !p.IsValid() || p.Bits() == 0 || !isHost(p.Addr()) || p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
-			return fmt.Errorf("%w: address %s", ErrLearned, p)
-		}
+	if i := slices.IndexFunc(addrs, unfit); i >= 0 {
+		return fmt.Errorf("%w: address %s", ErrLearned, addrs[i])
 	}
-	for _, r := range routes {
-		if !r.Dst.IsValid() || r.Via.IsValid() && (!isHost(r.Via) || r.Via.Is4() != r.Dst.Addr().Is4()) {
-			return fmt.Errorf("%w: route to %s via %s", ErrLearned, r.Dst, r.Via)
-		}
+	if i := slices.IndexFunc(routes, LearnedRoute.unfit); i >= 0 {
+		return fmt.Errorf("%w: route to %s via %s", ErrLearned, routes[i].Dst, routes[i].Via)
 	}
-	for _, a := range servers {
-		if !isHost(a) {
-			return fmt.Errorf("%w: server %s", ErrLearned, a)
-		}
+	if i := slices.IndexFunc(servers, func(a netip.Addr) bool { return !isHost(a) }); i >= 0 {
+		return fmt.Errorf("%w: server %s", ErrLearned, servers[i])
 	}
 	return nil
+}
+
+// unfit reports whether a device can't have an address.
+func unfit(p netip.Prefix) bool {
+	return !p.IsValid() || p.Bits() == 0 || !isHost(p.Addr()) || p.Addr().IsLinkLocalUnicast() && p.Addr().Is6()
+}
+
+// unfit reports whether it can be no route.
+func (r LearnedRoute) unfit() bool {
+	return !r.Dst.IsValid() || r.Via.IsValid() && (!isHost(r.Via) || r.Via.Is4() != r.Dst.Addr().Is4())
 }
 
 // isHost reports whether an address can be that of one host of a link.

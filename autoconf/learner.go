@@ -134,17 +134,15 @@ func (l *Learner) Input(f *packet.Frame, now int64, emit Emit) (taken, changed b
 		l.contested(f)
 		return false, false // others want to see it, too
 	case v.IsND():
-		if l.cfg.SLAAC {
-			l.hear(f, now)
-		}
-	case v.Proto == packet.ProtoUDP && v.Is(packet.ViewIPv4) && v.DstPort == clientPort4 && v.SrcPort == serverPort4 && l.cfg.DHCP:
+		l.hear(f, now)
+	case !ForLearner(v):
+		return false, false
+	case v.Is(packet.ViewIPv4):
 		l.answer4(f, now, emit)
 		taken = true
-	case v.Proto == packet.ProtoUDP && v.Is(packet.ViewIPv6) && v.DstPort == clientPort6 && v.SrcPort == serverPort6 && l.cfg.DHCP6:
+	default:
 		l.answer6(f, now, emit)
 		taken = true
-	default:
-		return false, false
 	}
 	return taken, l.tell(now)
 }
@@ -170,9 +168,29 @@ func (l *Learner) Tick(now int64, emit Emit) (changed bool) {
 // +checklocks:l.mu
 func (l *Learner) tell(now int64) bool {
 	is := l.hosts.heard.clone()
-	is.Prefixes = nil
-	for _, p := range l.hosts.heard.Prefixes {
-		if probe := l.probes[p.Address]; p.Address.IsValid() {
+	is.Prefixes = l.good(l.hosts.heard.Prefixes)
+	if a := l.v4.lease; a != nil && l.free(a.Address.Addr()) {
+		is.DHCP = a
+	}
+	if a := l.v6.lease; a != nil {
+		is.DHCP6 = l.goodLease(a, now)
+	}
+	longer := 2*(is.end()-now) > 3*(l.said.end()-now) || is.DHCP != nil && l.said.DHCP != nil && is.DHCP.End != l.said.DHCP.End
+	if is.Same(&l.said) && !longer {
+		return false
+	}
+	l.said = is
+	return true
+}
+
+// good are prefixes without addresses that somebody has, and those of which that is
+// known.
+//
+// +checklocks:l.mu
+func (l *Learner) good(all []LearnedPrefix) (out []LearnedPrefix) {
+	for _, p := range all {
+		if p.Address.IsValid() {
+			probe := l.probes[p.Address]
 			if probe == nil || !probe.done {
 				continue // soon
 			}
@@ -180,28 +198,23 @@ func (l *Learner) tell(now int64) bool {
 				p.Address = netip.Addr{}
 			}
 		}
-		is.Prefixes = append(is.Prefixes, p)
+		out = append(out, p)
 	}
-	if a := l.v4.lease; a != nil && l.free(a.Address.Addr()) {
-		is.DHCP = a
-	}
-	if a := l.v6.lease; a != nil {
-		good := *a
-		good.Addrs = nil
-		for _, s := range a.Addrs {
-			if l.free(s.Addr) && now < s.End {
-				good.Addrs = append(good.Addrs, s)
-			}
+	return out
+}
+
+// goodLease is a lease with those of its addresses that are nobody's.
+//
+// +checklocks:l.mu
+func (l *Learner) goodLease(a *Lease6, now int64) *Lease6 {
+	good := *a
+	good.Addrs = nil
+	for _, s := range a.Addrs {
+		if l.free(s.Addr) && now < s.End {
+			good.Addrs = append(good.Addrs, s)
 		}
-		is.DHCP6 = &good
 	}
-	same := is.Same(&l.said)
-	if same && 2*(is.end()-now) <= 3*(l.said.end()-now) && (is.DHCP == nil) == (l.said.DHCP == nil) &&
-		(is.DHCP == nil || is.DHCP.End == l.said.DHCP.End) {
-		return false
-	}
-	l.said = is
-	return true
+	return &good
 }
 
 // ForLearner reports whether a packet may be a server's answer, which a Learner has to

@@ -64,7 +64,7 @@ func (l *Learner) dueRS(now int64, emit Emit) {
 func (l *Learner) hear(f *packet.Frame, now int64) {
 	b, v := f.Bytes(), &f.View
 	src := v.SrcAddr(b)
-	if _, ok := v.ND(b); !ok || f.HopLimit() != hopLimitND || v.SrcPort&0xff != 0 || !src.IsLinkLocalUnicast() || src == l.link.local || !intact(f) {
+	if _, ok := v.ND(b); !ok || !l.cfg.SLAAC || f.HopLimit() != hopLimitND || v.SrcPort&0xff != 0 || !src.IsLinkLocalUnicast() || src == l.link.local || !intact(f) {
 		return
 	}
 	h := &l.hosts
@@ -73,7 +73,7 @@ func (l *Learner) hear(f *packet.Frame, now int64) {
 	lifetime := uint32(binary.BigEndian.Uint16(m[lifetimeAt:]))
 	h.router(src, preference(m[5]), lifetime, now)
 	for o := m[advertLen:]; len(o) >= 8; o = o[int(o[1])*8:] { // ND has seen that they are whole
-		h.option(l, src, o[:int(o[1])*8], now)
+		h.option(l.link.mac, src, o[:int(o[1])*8], now)
 	}
 }
 
@@ -111,10 +111,10 @@ func (h *listener) router(src netip.Addr, pref int8, seconds uint32, now int64) 
 	h.heard.Routers = keep(h.heard.Routers, maxRouters, r, seconds == 0, func(o LearnedRouter) bool { return o.Addr == src })
 }
 
-func (h *listener) option(l *Learner, src netip.Addr, o []byte, now int64) {
+func (h *listener) option(own packet.MAC, src netip.Addr, o []byte, now int64) {
 	switch {
 	case o[0] == optPrefix && len(o) == prefixLen:
-		h.prefix(l, o, now)
+		h.prefix(own, o, now)
 	case o[0] == optRoute:
 		h.route(src, o, now)
 	case o[0] == optRDNSS && len(o) >= 24:
@@ -130,12 +130,11 @@ func (h *listener) option(l *Learner, src netip.Addr, o []byte, now int64) {
 }
 
 // prefix makes an address of a prefix, RFC 4862 §5.5.3.
-func (h *listener) prefix(l *Learner, o []byte, now int64) {
-	p := netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(o[2]))
-	if !p.IsValid() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast() || p.Bits() == 0 {
+func (h *listener) prefix(own packet.MAC, o []byte, now int64) {
+	p := netip.PrefixFrom(netip.AddrFrom16([16]byte(o[16:])), int(o[2])).Masked()
+	if unfit(p) {
 		return
 	}
-	p = p.Masked()
 	valid, preferred := binary.BigEndian.Uint32(o[4:]), binary.BigEndian.Uint32(o[8:])
 	auto := o[3]&flagAutonomous != 0 && p.Bits() == autonomousLen && preferred <= valid
 	onLink := o[3]&flagOnLink != 0
@@ -151,7 +150,7 @@ func (h *listener) prefix(l *Learner, o []byte, now int64) {
 		}
 	}
 	if auto {
-		a, id := p.Addr().As16(), eui64(l.link.mac).As16()
+		a, id := p.Addr().As16(), eui64(own).As16()
 		copy(a[8:], id[8:])
 		e.Address = netip.AddrFrom16(a)
 	}

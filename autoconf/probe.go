@@ -18,6 +18,9 @@ type probe struct {
 	taken bool
 }
 
+// isTaken reports whether somebody has the address; nil knows nothing.
+func (p *probe) isTaken() bool { return p != nil && p.taken }
+
 // free reports whether an address was found to be nobody's.
 //
 // +checklocks:l.mu

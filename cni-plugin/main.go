@@ -19,6 +19,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -31,6 +32,9 @@ import (
 var release = "unknown"
 
 func main() {
+	if len(os.Args) > 1 && os.Getenv("CNI_COMMAND") == "" {
+		os.Exit(byHand(os.Args[1:]))
+	}
 	p := plugin{now: time.Now()}
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status,
@@ -42,6 +46,24 @@ func main() {
 		os.Stderr.WriteString(errors.Join(err, printed).Error() + "\n")
 	}
 	os.Exit(1)
+}
+
+// byHand is the program when people call it.
+func byHand(args []string) int {
+	var err error
+	switch args[0] {
+	case "install", "uninstall":
+		err = setup(args, os.Stderr)
+	case "version", "--version":
+		fmt.Println("Sluice CNI plugin " + release)
+	default:
+		err = errors.New(usage)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // supported are the versions of the specification.

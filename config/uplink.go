@@ -316,7 +316,7 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 		o := &c.Uplinks[i]
 		same := o.Namespace == u.Namespace && o.VRF == u.VRF
 		switch {
-		case o.IfName == u.IfName && u.IfName != "" && !(shared(o) && shared(u)):
+		case o.IfName == u.IfName && u.IfName != "" && (!shared(o) || !shared(u)):
 			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
 		case same && u.DefaultRoute && o.DefaultRoute:
 			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)

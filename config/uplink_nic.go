@@ -166,7 +166,7 @@ func (v *validator) nicGateways(field string, raw []string, addrs []netip.Prefix
 		switch {
 		case slices.ContainsFunc(out, func(o netip.Addr) bool { return o.Is4() == g.Is4() }):
 			v.fault(at, "%s: a second %s gateway; one of each family at most", g, family(g))
-		case !onLink && !(g.Is6() && g.IsLinkLocalUnicast()):
+		case !onLink && (g.Is4() || !g.IsLinkLocalUnicast()):
 			v.fault(at, "%s is on none of the subnets of addresses", g)
 		}
 		out = append(out, g)

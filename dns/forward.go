@@ -198,8 +198,8 @@ func (s *Server) exchange(ctx context.Context, q question, up Upstream, tcp, edn
 	if misspelt && !tcp {
 		return nil, errMismatch
 	}
-	m := new(wire.Msg)
-	if err := m.Unpack(got); err != nil {
+	m, err := unpack(got)
+	if err != nil {
 		return nil, fmt.Errorf("answer of %d bytes: %w", len(got), err)
 	}
 	return m, nil

@@ -148,8 +148,7 @@ func (z *Names) answer(q question) (*wire.Msg, bool) {
 	return nil, false
 }
 
-// records are the addresses of a name, in the order of addition but for the first one,
-// which is another each time for who asks at another time; and none of other types.
+// records are the addresses of a name, and none of other types.
 func (z *Names) records(q question, addrs []netip.Addr) *wire.Msg {
 	m := ours()
 	for _, a := range addrs {

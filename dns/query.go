@@ -4,6 +4,7 @@ package dns
 
 import (
 	"encoding/binary"
+	"errors"
 
 	wire "github.com/miekg/dns"
 )
@@ -43,8 +44,11 @@ func read(b []byte, udp bool) (*request, *wire.Msg) {
 	if opcode := int(b[2]>>3) & 15; opcode != wire.OpcodeQuery {
 		return r, &wire.Msg{MsgHdr: wire.MsgHdr{Opcode: opcode, Rcode: wire.RcodeNotImplemented}}
 	}
-	m := new(wire.Msg)
-	if !plausible(b) || m.Unpack(b) != nil {
+	if !plausible(b) {
+		return r, failure(wire.RcodeFormatError)
+	}
+	m, err := unpack(b)
+	if err != nil || len(m.Question) != 1 { // which a header alone promises, too
 		return r, failure(wire.RcodeFormatError)
 	}
 	r.rd, r.cd, r.ad = m.RecursionDesired, m.CheckingDisabled, m.AuthenticatedData
@@ -62,6 +66,20 @@ func read(b []byte, udp bool) (*request, *wire.Msg) {
 		return r, failure(wire.RcodeRefused)
 	}
 	return r, nil
+}
+
+var errPanic = errors.New("the parser gave up")
+
+// unpack reads a message. Should the parser have a fault that somebody finds, it is not to
+// take the network of all along.
+func unpack(b []byte) (m *wire.Msg, err error) {
+	defer func() {
+		if recover() != nil {
+			m, err = nil, errPanic
+		}
+	}()
+	m = new(wire.Msg)
+	return m, m.Unpack(b)
 }
 
 // plausible reports whether a message has what a query has: one question, and beside

@@ -398,6 +398,7 @@ func TestQueriesThatAreNoQuestions(t *testing.T) {
 		"no question":   {raw(func(p []byte) []byte { p[5] = 0; return p }), wire.RcodeFormatError},
 		"two questions": {raw(func(p []byte) []byte { p[5] = 2; return p }), wire.RcodeFormatError},
 		"with answers":  {raw(func(p []byte) []byte { p[7] = 1; return p }), wire.RcodeFormatError},
+		"a header":      {raw(func(p []byte) []byte { return p[:12] }), wire.RcodeFormatError},
 		"cut":           {raw(func(p []byte) []byte { return p[:len(p)-1] }), wire.RcodeFormatError},
 		"loop of names": {raw(func(p []byte) []byte { return append(p[:12], 0xc0, 12, 0, 1, 0, 1) }), wire.RcodeFormatError},
 		"too long":      {append(raw(func(p []byte) []byte { return p }), make([]byte, MaxQuery)...), wire.RcodeFormatError},

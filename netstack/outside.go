@@ -78,9 +78,10 @@ func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
 	counters := c.net.opts.Counters
 	o.proxy = proxy.New(proxy.Config{
 		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
-		Drop:  func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
-		Watch: func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
-		Wake:  o.link.ask,
+		Partial: true,
+		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
+		Watch:   func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
+		Wake:    o.link.ask,
 	})
 	o.link.proxy = o.proxy
 	c.undos = append(c.undos, o.close)

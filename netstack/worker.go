@@ -5,6 +5,7 @@ package netstack
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 	"runtime"
 	"sync"
 
@@ -45,6 +46,7 @@ type worker struct {
 	poll poller
 	idle idle
 	mail mailbox
+	due  int64 // ns since the start: when a queue may let a frame go
 
 	mu sync.Mutex // the turn lock, see above
 	// +checklocks:mu
@@ -72,7 +74,7 @@ type turn struct {
 }
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
-	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll)}
+	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll), due: math.MaxInt64}
 	w.mail.efd, w.poll.fd = -1, -1
 	defer func() {
 		if err != nil {
@@ -88,6 +90,7 @@ func newWorker(n *Netstack, id int) (_ *worker, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.turn.stats.Worker = id
+	w.turn.out.worker = w
 	return w, w.turn.open(n, &w.mail)
 }
 
@@ -143,10 +146,17 @@ func (w *worker) round(events int) {
 	}
 	t.out.fit(len(t.view.ports))
 	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
+	if w.mail.poked.Load() {
+		w.mail.poked.Store(false)
+	}
+	if t.view.queued || t.out.queues != nil {
+		t.queueTurns()
+	}
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}
 	t.hostTurns()
+	w.due = t.out.queues.due()
 	t.stats.Rounds++
 }
 

@@ -21,7 +21,9 @@ type stage struct {
 	fresh []*tableRun // all tables of the next ruleset, in its order
 	codes []newCode
 	elems []setChange
-	hooks bool // base chains are others than before
+	hooks bool               // base chains are others than before
+	metas map[string]metaKey // by nft's words
+	cts   map[string]ctKey
 }
 
 // newCode is a chain's next program.
@@ -50,7 +52,7 @@ type setChange struct {
 func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now}
+	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now, metas: metaNames(), cts: ctNames()}
 	next := map[uint64]*tableRun{}
 	for _, t := range rs.Tables {
 		run := e.tables[t.Handle]

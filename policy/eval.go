@@ -14,6 +14,7 @@ import (
 const (
 	numRegs  = 64
 	maxDepth = 16
+	maxJumps = 4096 // of one packet in one base chain: a ring of gotos doesn't come to be loaded
 )
 
 // Evaluator evaluates packets, one after the other: the state of one goroutine. It
@@ -29,12 +30,18 @@ type Evaluator struct {
 	family  nft.Family // that of the hook
 	reg     [numRegs]uint64
 	depth   int
+	jumps   int
 	stack   [maxDepth]frame
 	random  uint64
 	new     arrival
 	verd    Verdict
 	end     int       // of the packet's bytes that rules may see
 	headers [3]header // by srcLink, srcNetwork, srcTransport
+	l3      int       // where the network header is
+	opaque  bool      // nothing is known of what is in it
+	l4      int       // where the transport header is
+	proto   uint8
+	ports   [4]byte // what is known of the header of a later fragment
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
@@ -142,7 +149,7 @@ func (e *Evaluator) depart() {
 }
 
 // length is what the packet counts for: from the network header on.
-func (e *Evaluator) length() int { return max(0, e.end-e.p.Frame.View.L3) }
+func (e *Evaluator) length() int { return max(0, e.end-e.l3) }
 
 // base shows the packet to one base chain.
 func (e *Evaluator) base(b *baseChain) {
@@ -150,10 +157,8 @@ func (e *Evaluator) base(b *baseChain) {
 	if c == nil {
 		return
 	}
-	e.depth = 0
-	if e.p.Trace {
-		e.enter(c)
-	}
+	e.depth, e.jumps = 0, 0
+	e.traces.begin()
 	e.run(c)
 }
 
@@ -239,7 +244,7 @@ func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint
 // to be loaded; a packet that meets one nevertheless is dropped.
 func (e *Evaluator) jump(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
 	to := v.to.at(e.snap.gen)
-	if to == nil || v.kind == nft.Jump && e.depth == maxDepth {
+	if e.jumps++; to == nil || e.jumps > maxJumps || v.kind == nft.Jump && e.depth == maxDepth {
 		e.verd.Code = Drop
 		e.verd.Why = Evidence{c.table, c.chain, c.ruleAt(pc)}
 		return nil, 0

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"encoding/binary"
 	"math/bits"
 
 	"sluice/conntrack"
@@ -57,11 +58,18 @@ type header struct {
 	keyed uint8  // the bit of inst.flag that says that the flow's key has the field
 }
 
-// look finds the headers, of the packet as it now is.
+// look finds the headers, of the packet as it now is. Of two VLAN tags the kernel takes
+// off one, and its rules don't see through the other.
 func (e *Evaluator) look() {
 	v, b := &e.p.Frame.View, e.p.Frame.Bytes()[:e.end]
-	e.headers = [3]header{{b, flagKeyedLink}, {b[min(v.L3, e.end):], 0}, {}}
+	e.l3, e.proto = v.L3, v.Proto
+	if e.opaque = v.Tags > 1 && (e.family == nft.FamilyBridge || e.family == nft.FamilyNetdev); e.opaque {
+		e.l3 -= packet.VLANLen
+	}
+	e.headers = [3]header{{b, flagKeyedLink}, {b[min(e.l3, e.end):], 0}, {}}
 	switch {
+	case e.opaque:
+		return
 	case v.Is(packet.ViewIPv4):
 		e.headers[1].keyed = flagKeyed4
 	case v.Is(packet.ViewIPv6):
@@ -69,16 +77,35 @@ func (e *Evaluator) look() {
 	default:
 		return
 	}
-	if v.Is(packet.ViewFragLater) {
-		return
+	e.l4 = v.L4
+	if v.Is(packet.ViewIPv6) && v.Is(packet.ViewExtHdrs) {
+		if ah, _, there := findExtHdr(b[:min(v.End, e.end)], v.L3, packet.ProtoAH); there {
+			e.proto, e.l4 = packet.ProtoAH, ah // for the kernel this is a transport header
+		}
 	}
-	e.headers[2].bytes = b[min(v.L4, e.end):]
-	switch v.Proto {
+	switch {
+	case v.Is(packet.ViewFragLater) && e.p.Ported:
+		e.headers[2].bytes = e.flowPorts()
+	case !v.Is(packet.ViewFragLater):
+		e.headers[2].bytes = b[min(e.l4, e.end):]
+	}
+	switch e.proto {
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		e.headers[2].keyed = flagKeyedICMP
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
 		e.headers[2].keyed = flagKeyedPorts
 	}
+}
+
+// flowPorts is as much of the transport header as is known of a later fragment.
+func (e *Evaluator) flowPorts() []byte {
+	b := e.ports[:]
+	binary.BigEndian.PutUint16(b, e.p.SrcPort)
+	if e.proto == packet.ProtoICMP || e.proto == packet.ProtoICMPv6 {
+		return b[:2] // type and code
+	}
+	binary.BigEndian.PutUint16(b[2:], e.p.DstPort)
+	return b[:4]
 }
 
 // payload reads bytes of a header.

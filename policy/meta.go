@@ -97,7 +97,7 @@ func (e *Evaluator) meta(in *inst) (value, bool) {
 	v := &p.Frame.View
 	switch metaKey(in.aux) {
 	case metaL4Proto:
-		return value{0, uint64(v.Proto)}, v.Is(packet.ViewIP)
+		return value{0, uint64(e.proto)}, v.Is(packet.ViewIP) && !e.opaque
 	case metaNFProto:
 		return value{0, uint64(e.family)}, true
 	case metaProtocol:

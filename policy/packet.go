@@ -96,6 +96,11 @@ type Packet struct {
 	Zone  int     // seconds east of Greenwich, for the same
 	CPU   uint32
 
+	// Of a later fragment: the ports of its flow (of ICMP type<<8|code and the
+	// identifier), if they are known. Otherwise it has no transport header.
+	Ported           bool
+	SrcPort, DstPort uint16
+
 	PktType uint8
 	Socket  bool // it was sent by a socket of the namespace, with these:
 	UID     uint32

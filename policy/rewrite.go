@@ -61,7 +61,7 @@ func (e *Evaluator) setCT(in *inst) bool {
 func (e *Evaluator) write(in *inst) bool {
 	h := e.headers[in.src-srcLink].bytes
 	from := int(in.off)
-	if from+int(in.n) > len(h) {
+	if from+int(in.n) > len(h) || in.src == srcTransport && e.p.Frame.View.Is(packet.ViewFragLater) {
 		return false
 	}
 	x := valueOf(e.reg[in.dst:], words(8*int(in.n)))
@@ -71,6 +71,13 @@ func (e *Evaluator) write(in *inst) bool {
 		e.rec.Volatile |= ByRewrite
 	}
 	a := Action{kind: actWrite, width: in.n, base: uint8(in.src), off: int32(in.off), sums: in.flag, v: x}
+	switch in.src { // from where the view says that the header is
+	case srcNetwork:
+		a.off += int32(e.l3 - e.p.Frame.View.L3)
+	case srcTransport:
+		a.off += int32(e.l4 - e.p.Frame.View.L4)
+	default:
+	}
 	write(e.p, &a)
 	e.rec.add(a)
 	e.look()

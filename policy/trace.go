@@ -63,11 +63,19 @@ type Tracer struct {
 	Take func(*TraceEvent)
 	next uint32
 	hook nft.Hook
+	told bool // of the packet in this base chain
 }
 
 func (t *Tracer) at(hook nft.Hook) {
 	if t != nil {
 		t.hook = hook
+	}
+}
+
+// begin begins a base chain.
+func (t *Tracer) begin() {
+	if t != nil {
+		t.told = false
 	}
 }
 
@@ -81,11 +89,12 @@ func (e *Evaluator) NextTrace() {
 	}
 }
 
-// enter tells of the packet that comes to a base chain.
-func (e *Evaluator) enter(c *code) {
-	if e.traces == nil {
+// tell tells of the packet, once for each base chain: before what becomes of it there.
+func (e *Evaluator) tell(c *code) {
+	if e.traces.told {
 		return
 	}
+	e.traces.told = true
 	b := e.p.Frame.Bytes()
 	ev := e.event(TracePacket, Evidence{Table: c.table, Chain: c.chain})
 	ev.Frame = append([]byte(nil), b[:min(len(b), traceBytes)]...)
@@ -106,6 +115,7 @@ func (e *Evaluator) traceRule(c *code, pc uint32, v verdict) {
 	if e.traces == nil {
 		return
 	}
+	e.tell(c)
 	ev := e.event(TraceRule, Evidence{c.table, c.chain, c.ruleAt(pc)})
 	ev.Verdict = v.kind
 	if v.to != nil {
@@ -119,6 +129,7 @@ func (e *Evaluator) tracePolicy(c *code) {
 	if e.traces == nil {
 		return
 	}
+	e.tell(c)
 	ev := e.event(TracePolicy, Evidence{Table: c.table, Chain: c.chain})
 	if ev.Verdict = nft.Accept; c.chain.Drop {
 		ev.Verdict = nft.Drop

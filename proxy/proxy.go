@@ -44,6 +44,9 @@ type Config struct {
 	Device uint16 // that Dialer is told
 	Dialer Dialer
 	Limits Limits
+	// Partial says that the stack's link takes datagrams whose sum is to be completed, as
+	// it takes segments: by what their GSOOptions say.
+	Partial bool
 	// Drop counts a packet that a port's container has lost. It may be called by any
 	// goroutine.
 	Drop func(port uint16, r trace.Reason)
@@ -61,7 +64,7 @@ type Proxy struct {
 	forwarder *tcp.Forwarder
 	now       atomic.Uint32 // seconds, of Tick
 	closed    atomic.Bool
-	running   sync.WaitGroup // goroutines of connections and flows
+	running   sync.WaitGroup // goroutines of connections
 	buffers   sync.Pool      // of *message
 	runs      runs
 	held      atomic.Int64 // bytes that wait for sockets of flows

@@ -38,13 +38,10 @@ type classful interface {
 
 // create makes a discipline without parameters; nil if there is no such kind.
 func create(kind string) discipline {
+	if d := createFIFO(kind); d != nil {
+		return d
+	}
 	switch kind {
-	case "pfifo":
-		return newFIFO(0)
-	case "bfifo":
-		return newBFIFO(0)
-	case "pfifo_fast":
-		return &fast{}
 	case "prio":
 		return &prio{}
 	case "tbf":
@@ -63,6 +60,18 @@ func create(kind string) discipline {
 		return &drr{}
 	case "netem":
 		return &netem{}
+	}
+	return nil
+}
+
+func createFIFO(kind string) discipline {
+	switch kind {
+	case "pfifo":
+		return newFIFO(0)
+	case "bfifo":
+		return newBFIFO(0)
+	case "pfifo_fast":
+		return &fast{}
 	case "ingress":
 		return &ingress{}
 	}
@@ -187,19 +196,17 @@ func (b *builder) fit(up *node, q *Qdisc, slot *discipline) error {
 		return fmt.Errorf("qdisc %v: handle: is used twice", q.Handle)
 	}
 	b.seen[q.Handle] = true
-	d, err := b.same(*slot, q)
-	if err != nil {
-		return fmt.Errorf("qdisc %v %s: %w", q.Handle, q.Kind, err)
-	}
+	d := b.same(*slot, q)
 	fresh := d == nil
 	if fresh {
+		var err error
 		if d, err = b.make(up, q); err != nil {
 			return fmt.Errorf("qdisc %v %s: %w", q.Handle, q.Kind, err)
 		}
 	}
 	d.base().spec, d.base().parent = *q, q.Parent
 	b.t.nodes = append(b.t.nodes, d)
-	if err = b.below(d); err != nil {
+	if err := b.below(d); err != nil {
 		return err
 	}
 	if fresh {
@@ -210,17 +217,14 @@ func (b *builder) fit(up *node, q *Qdisc, slot *discipline) error {
 
 // same changes d to q's parameters, if it is of q's kind and handle; nil if it has
 // to be another one.
-func (b *builder) same(d discipline, q *Qdisc) (discipline, error) {
+func (b *builder) same(d discipline, q *Qdisc) discipline {
 	if d == nil || d.base().spec.Kind != q.Kind || d.base().handle != q.Handle {
-		return nil, nil
+		return nil
 	}
-	if reflect.DeepEqual(d.base().spec, *q) {
-		return d, nil
+	if !reflect.DeepEqual(d.base().spec, *q) && d.change(q, b.now) != nil {
+		return nil // it can't as it runs; Check has seen that q is possible
 	}
-	if d.change(q, b.now) != nil {
-		return nil, nil // it can't as it runs; Check has seen that q is possible
-	}
-	return d, nil
+	return d
 }
 
 func (b *builder) make(up *node, q *Qdisc) (discipline, error) {
@@ -334,28 +338,11 @@ func classesOf(p parentOf) (all []Handle) {
 // classes makes d's classes those of the Spec: the ones that are gone go first,
 // from the bottom; parents come before their children.
 func (b *builder) classes(d classful) error {
-	have := classesOf(d)
-	for range have { // a class can go when its children have gone
-		for _, x := range have {
-			if d.slot(x) != nil && !b.stays(d, x) {
-				d.deleteClass(x, b.now)
-			}
-		}
+	mine, err := b.classesFor(d)
+	if err != nil {
+		return err
 	}
-	mine := map[Handle]*Class{}
-	for i := range b.s.Classes {
-		c := &b.s.Classes[i]
-		if c.Handle.Qdisc() != d.base().handle {
-			continue
-		}
-		if c.Handle.Minor() == 0 || mine[c.Handle] != nil {
-			return fmt.Errorf("class %v: classid: want another minor number for each class, and not 0", c.Handle)
-		}
-		if c.Kind != d.base().spec.Kind {
-			return fmt.Errorf("class %v: kind: %q below a qdisc of kind %s", c.Handle, c.Kind, d.base().spec.Kind)
-		}
-		mine[c.Handle] = c
-	}
+	b.dismiss(d, mine)
 	for i := range b.s.Classes {
 		if c := mine[b.s.Classes[i].Handle]; c != nil {
 			if err := b.class(d, mine, c, 0); err != nil {
@@ -364,6 +351,38 @@ func (b *builder) classes(d classful) error {
 		}
 	}
 	return nil
+}
+
+// dismiss deletes the classes that the Spec doesn't have. One can go when what is
+// below it has gone.
+func (b *builder) dismiss(d classful, mine map[Handle]*Class) {
+	have := classesOf(d)
+	for range have {
+		for _, x := range have {
+			if d.slot(x) != nil && !stays(d, mine, x) {
+				d.deleteClass(x, b.now)
+			}
+		}
+	}
+}
+
+// classesFor is the Spec's classes of d.
+func (b *builder) classesFor(d classful) (map[Handle]*Class, error) {
+	mine := map[Handle]*Class{}
+	for i := range b.s.Classes {
+		c := &b.s.Classes[i]
+		if c.Handle.Qdisc() != d.base().handle {
+			continue
+		}
+		if c.Handle.Minor() == 0 || mine[c.Handle] != nil {
+			return nil, fmt.Errorf("class %v: classid: want another minor number for each class, and not 0", c.Handle)
+		}
+		if c.Kind != d.base().spec.Kind {
+			return nil, fmt.Errorf("class %v: kind: %q below a qdisc of kind %s", c.Handle, c.Kind, d.base().spec.Kind)
+		}
+		mine[c.Handle] = c
+	}
+	return mine, nil
 }
 
 // class makes or changes a class after its parent.
@@ -383,15 +402,18 @@ func (b *builder) class(d classful, mine map[Handle]*Class, c *Class, depth int)
 	return nil
 }
 
-// stays reports whether the Spec has a class, with the parent that it has now.
-func (b *builder) stays(d classful, x Handle) bool {
-	return slices.ContainsFunc(b.s.Classes, func(c Class) bool {
-		if c.Handle != x {
-			return false
-		}
-		h, ok := d.(*htb)
-		return !ok || h.classes[x].spec.Parent == c.Parent
-	})
+// stays reports whether the Spec has a class, with the parents that it has now.
+func stays(d classful, mine map[Handle]*Class, x Handle) bool {
+	want := mine[x]
+	if want == nil {
+		return false
+	}
+	h, ok := d.(*htb)
+	if !ok {
+		return true
+	}
+	have := h.classes[x]
+	return have.spec.Parent == want.Parent && (have.above == nil || stays(d, mine, have.above.handle))
 }
 
 // unused reports what of the Spec has no place in the tree.

@@ -59,7 +59,7 @@ const (
 // state is one step of the four-state model: S. Salsano et al., "Definition of a
 // general and intuitive loss model for packet networks", 2012.
 func (l *lossModel) state(s *State4, prng *rand.PCG) bool {
-	x := uint64(prng.Uint64() >> 32)
+	x := prng.Uint64() >> 32
 	switch l.at {
 	case gapReceived:
 		switch {

@@ -146,6 +146,7 @@ func (f *rule) apply(p *Pool, r Ref, now int64) (class Handle, v verdict, done b
 		return 0, exceeded, true
 	case ActContinue, ActReclassify:
 		return 0, accepted, false
+	case ActDefault, ActOK, ActPipe:
 	}
 	return f.Class, accepted, true
 }
@@ -160,7 +161,8 @@ func (t *Tree) matches(f *rule, r Ref) bool {
 	if b == nil {
 		return f.Protocol == 0 && len(f.Keys) == 0 && f.Flower == nil
 	}
-	if f.Protocol != 0 && f.Protocol != v.EtherType && !(f.Protocol == packet.EtherTypeVLAN && v.Tags > 0) {
+	tagged := f.Protocol == packet.EtherTypeVLAN && v.Tags > 0
+	if f.Protocol != 0 && f.Protocol != v.EtherType && !tagged {
 		return false
 	}
 	switch f.Kind {

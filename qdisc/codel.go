@@ -78,9 +78,9 @@ func (c *control) above(p *Pool, a *aqm, r Ref, left int64, st *codelStats, now 
 	return now >= c.firstAbove
 }
 
-// next is the deque of RFC 8289 §5.5: the packet that leaves, after those that
+// release is the deque of RFC 8289 §5.5: the packet that leaves, after those that
 // were to be dropped. With ECN a packet is marked instead.
-func (c *control) next(p *Pool, a *aqm, q source, st *codelStats, now int64) Ref {
+func (c *control) release(p *Pool, a *aqm, q source, st *codelStats, now int64) Ref {
 	r := q.pull()
 	drop := c.above(p, a, r, q.backlog(), st, now)
 	if r == 0 {
@@ -201,7 +201,7 @@ func (c *codel) backlog() int64 { return c.bytes }
 func (c *codel) discard(r Ref) { c.lose(r, trace.QdiscAQM) }
 
 func (c *codel) dequeue(now int64) Ref {
-	r := c.control.next(c.t.pool, &c.aqm, c, &c.st, now)
+	r := c.release(c.t.pool, &c.aqm, c, &c.st, now)
 	if r != 0 {
 		c.sent(r)
 	}

@@ -3,6 +3,7 @@
 package qdisc
 
 import (
+	"fmt"
 	"slices"
 
 	"sluice/trace"
@@ -131,6 +132,9 @@ func (d *drr) change(*Qdisc, int64) error {
 }
 
 func (d *drr) setClass(s *Class, _ int64) error {
+	if s.Parent != d.handle && s.Parent != Root {
+		return fmt.Errorf("parent: %v, classes of drr are all below %v", s.Parent, d.handle)
+	}
 	c := d.classes[s.Handle]
 	if c == nil {
 		c = &drrClass{leaf: d.adopt(newFIFO(defaultFrames), s.Handle)}

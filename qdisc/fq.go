@@ -295,7 +295,7 @@ func (f *fq) again(waiting *list, now int64) {
 		wire := int64(f.t.pool.at(r).Wire)
 		f.removed(r)
 		if !f.put(r, now) {
-			for m := f.node.up; m != nil; m = m.up {
+			for m := f.up; m != nil; m = m.up {
 				m.qlen--
 				m.bytes -= wire
 			}

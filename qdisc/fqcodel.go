@@ -139,7 +139,7 @@ func (f *fqCodel) dequeue(now int64) Ref {
 			continue
 		}
 		f.current = i
-		r := w.control.next(f.t.pool, &f.aqm, f, &f.st, now)
+		r := w.release(f.t.pool, &f.aqm, f, &f.st, now)
 		if r != 0 {
 			w.deficit -= int64(f.t.pool.at(r).Wire)
 			f.sent(r)

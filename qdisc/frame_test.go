@@ -73,7 +73,7 @@ func TestLoans(t *testing.T) {
 // which others may have too, has not.
 func TestMark(t *testing.T) {
 	for name, f := range map[string]*packet.Frame{
-		"IPv4": udp(100, 0xb9), // EF, ECT(1)
+		"IPv4": udp(100, 0xb9), // EF, taking part in ECN
 		"IPv6": parsed(pt.Frame(pt.Build(pt.EtherHdr{}, pt.IPv6Hdr{TrafficClass: 0xb9}, pt.UDPHdr{}, pt.Payload("y")))),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -96,7 +96,6 @@ type htbClass struct {
 	joined         int64    // its weight in the shares above
 	stats          Stats
 	lends, borrows uint64
-	giants         uint64
 	share          *ShareSeat // nil: the rate is all its own
 }
 

@@ -140,8 +140,8 @@ func TestClassesComeAndGo(t *testing.T) {
 				continue
 			}
 			parent := h1 + 1
-			if i > 4 && rng.IntN(2) == 0 && len(spec.Classes) > 2 {
-				parent = spec.Classes[len(spec.Classes)-1].Handle
+			if i > 2 && rng.IntN(2) == 0 && len(spec.Classes) > 2 {
+				parent = spec.Classes[1+rng.IntN(len(spec.Classes)-1)].Handle
 			}
 			spec.Classes = append(spec.Classes, Class{Kind: "htb", Handle: h1 + 10 + Handle(i), Parent: parent, HTB: &HTBClass{
 				Rate: Rate{Bytes: uint64(1+rng.IntN(20)) * mbit}, Ceil: Rate{Bytes: 100 * mbit}, Burst: 5000, CBurst: 5000, Prio: uint32(rng.IntN(3)),
@@ -199,6 +199,7 @@ func TestRandomTrees(t *testing.T) {
 }
 
 func randomTree(t *testing.T, seed uint64) {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 7))
 	spec := htbSpec(100 * mbit)
 	inner := []Handle{h1 + 1}

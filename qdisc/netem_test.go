@@ -123,7 +123,7 @@ func TestTables(t *testing.T) {
 			if strings.HasPrefix(line, "#") {
 				continue
 			}
-			for _, f := range strings.Fields(line) {
+			for f := range strings.FieldsSeq(line) {
 				x, _ := strconv.Atoi(f)
 				want = append(want, x)
 			}

@@ -25,6 +25,8 @@ type Stats struct {
 
 // discipline is a queue with a rule for who leaves when. What a packet is and
 // how it is dropped, node has for all of them.
+//
+//nolint:interfacebloat // these are what a discipline is: fewer would hide one of them in another
 type discipline interface {
 	base() *node
 	// enqueue takes a packet; false if it was dropped instead, and freed.

@@ -18,7 +18,7 @@ type Meta struct {
 	Mark     uint32 // as the kernel's skb->mark
 	Hash     uint32 // of the flow
 	Port     uint16 // the port that it leaves by; for the caller
-	Tag      uint16 // for the caller
+	User     uint64 // for the caller
 	ECN      ECN
 }
 
@@ -255,11 +255,8 @@ func (p *Pool) own(r Ref) bool {
 // markCE sets the packet's codepoint to CE, and mends the header's checksum
 // (RFC 3168 §5; RFC 1624). False if the sender doesn't take part in ECN.
 func (p *Pool) markCE(r Ref) bool {
-	switch p.at(r).ECN {
-	case NotECT:
-		return false
-	case CE:
-		return true
+	if x := p.at(r).ECN; x == NotECT || x == CE {
+		return x == CE
 	}
 	if b, _ := p.bytes(r); b != nil {
 		if !p.own(r) {

@@ -23,6 +23,7 @@ func TestLongRunRate(t *testing.T) {
 }
 
 func longRun(t *testing.T, kind string, rate uint64, size uint32) {
+	t.Helper()
 	const seconds, burst = 10, 15000
 	s := newSim(t, tbfSpec(rate, burst, 1<<20))
 	if kind == "htb" {

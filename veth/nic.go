@@ -217,7 +217,7 @@ func (n NIC) GiveBack() error {
 		return fmt.Errorf("interface %s: %w", n.HostName, err)
 	}
 	if link, err = home.LinkByName(n.Name); err != nil {
-		return nil //nolint:nilerr // it is gone, with whatever was to be done
+		return nil // it is gone, with whatever was to be done
 	}
 	if m, ok := readMemo(link.Attrs().Alias); ok && m.id == n.ID {
 		return m.release(home, link)
@@ -241,16 +241,8 @@ func (n NIC) giveBack(host, home *netlink.Handle, link netlink.Link) error {
 	default:
 		return fmt.Errorf("%w: %s is none of ours", ErrConfig, a.Name)
 	}
-	if err := host.LinkSetAllmulticastOff(link); err != nil {
+	if err := m.unmute(host, link); err != nil {
 		return fmt.Errorf("interface %s: %w", m.name, err)
-	}
-	if err := host.LinkSetARPOn(link); err != nil {
-		return fmt.Errorf("interface %s: %w", m.name, err)
-	}
-	if m.mtu != 0 && m.mtu != a.MTU {
-		if err := host.LinkSetMTU(link, m.mtu); err != nil {
-			return fmt.Errorf("interface %s: mtu %d: %w", m.name, m.mtu, err)
-		}
 	}
 	name := m.name
 	if other, err := home.LinkByName(name); err == nil && other != nil {
@@ -264,6 +256,20 @@ func (n NIC) giveBack(host, home *netlink.Handle, link netlink.Link) error {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
 	return m.release(home, back)
+}
+
+// unmute undoes what settle does to an interface.
+func (m memo) unmute(host *netlink.Handle, link netlink.Link) error {
+	if err := host.LinkSetAllmulticastOff(link); err != nil {
+		return err
+	}
+	if err := host.LinkSetARPOn(link); err != nil {
+		return err
+	}
+	if m.mtu != 0 && m.mtu != link.Attrs().MTU {
+		return host.LinkSetMTU(link, m.mtu)
+	}
+	return nil
 }
 
 // release makes an interface at home what it was.

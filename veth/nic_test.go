@@ -55,7 +55,7 @@ func TestNICGoesAndComesBack(t *testing.T) {
 // state leaves out what depends on the other end's carrier.
 func state(s string) string {
 	var out []string
-	for _, w := range strings.Fields(s) {
+	for w := range strings.FieldsSeq(s) {
 		if !strings.Contains(w, "UP") && w != "UNKNOWN" && w != "DOWN" && w != "LOWERLAYERDOWN" {
 			out = append(out, w)
 		}

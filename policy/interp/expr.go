@@ -112,15 +112,49 @@ func (r *run) binary(x *nft.Binary) (string, bool) {
 	return text(n, x.Bytes()), true
 }
 
+// opaque reports whether a second VLAN tag hides what is in the packet.
+func (r *run) opaque() bool {
+	return r.p.Frame.View.Tags > 1 && (r.family == nft.FamilyBridge || r.family == nft.FamilyNetdev)
+}
+
+// network is where the network header begins.
+func (r *run) network() int {
+	if r.opaque() {
+		return packet.EthernetLen + packet.VLANLen
+	}
+	return r.p.Frame.View.L3
+}
+
+// transport is the protocol, and where its header begins: that of AH, too, in IPv6.
+func (r *run) transport() (proto uint8, at int) {
+	v, b := &r.p.Frame.View, r.p.Frame.Bytes()
+	if !v.Is(packet.ViewIPv6) {
+		return v.Proto, v.L4
+	}
+	next, at := b[v.L3+6], v.L3+packet.IPv6Len
+	for at < v.L4 {
+		switch next {
+		case packet.ProtoAH:
+			return next, at
+		case packet.ProtoFragment:
+			next, at = b[at], at+8
+		default:
+			next, at = b[at], at+8*(int(b[at+1])+1)
+		}
+	}
+	return v.Proto, v.L4
+}
+
 // where is the first byte of a header, and where the packet ends; false: there is
 // no such header.
 func (r *run) where(base nft.Base) (from, end int, ok bool) {
 	v := &r.p.Frame.View
 	switch base {
 	case nft.BaseNetwork:
-		return v.L3, r.last, true
+		return r.network(), r.last, true
 	case nft.BaseTransport:
-		return v.L4, r.last, v.Is(packet.ViewIP) && !v.Is(packet.ViewFragLater)
+		_, at := r.transport()
+		return at, r.last, v.Is(packet.ViewIP) && !r.opaque() && !v.Is(packet.ViewFragLater)
 	case nft.BaseLink:
 	}
 	return 0, r.last, true
@@ -199,10 +233,11 @@ func (r *run) meta(x *nft.Meta) (string, bool) {
 	v := &p.Frame.View
 	switch x.Key {
 	case "l4proto":
-		if !v.Is(packet.ViewIP) {
+		if !v.Is(packet.ViewIP) || r.opaque() {
 			return "", false
 		}
-		return word(uint64(v.Proto), x)
+		proto, _ := r.transport()
+		return word(uint64(proto), x)
 	case "nfproto":
 		return word(uint64(r.family), x)
 	case "protocol":

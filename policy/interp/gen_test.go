@@ -39,9 +39,9 @@ func (g *gen) sets() bool { return g.six == (g.family == "ip6") }
 
 func (g *gen) addr(v6 bool) string {
 	if v6 {
-		return fmt.Sprintf("fd00:%d::%d", g.r.IntN(2), 2+g.r.IntN(6))
+		return fmt.Sprintf("fd00:%d::%d", g.r.IntN(2), 2+g.r.IntN(3))
 	}
-	return fmt.Sprintf("10.0.%d.%d", g.r.IntN(2), 2+g.r.IntN(6))
+	return fmt.Sprintf("10.0.%d.%d", g.r.IntN(2), 2+g.r.IntN(3))
 }
 
 func (g *gen) addrs(v6 bool) string {
@@ -63,7 +63,7 @@ func (g *gen) addrs(v6 bool) string {
 	return fmt.Sprintf("10.0.%d.%d-10.0.%d.%d", n, a, n, a+g.r.IntN(4)+1)
 }
 
-func ports() []string { return []string{"22", "53", "80", "443", "1000", "1001", "5000"} }
+func ports() []string { return []string{"22", "53", "80", "1000"} }
 
 func (g *gen) port() string { return g.pick(ports()...) }
 
@@ -71,7 +71,7 @@ func (g *gen) ports() string {
 	if g.chance(50) {
 		return g.port()
 	}
-	return g.pick("1-100", "50-500", "1000-1001", "80-5000")
+	return g.pick("1-60", "50-500", "1000-1001", "80-5000")
 }
 
 // some are n different ones, for a set.
@@ -162,7 +162,7 @@ func (g *gen) base(i int) {
 		"prerouting": {"-300", "-150", "0"}, "forward": {"0", "10", "0"}, "postrouting": {"0", "300"},
 	}[g.hook]
 	policy := "accept"
-	if g.chance(30) {
+	if g.chance(15) {
 		policy = "drop"
 	}
 	g.line("chain b%d {", i)
@@ -179,16 +179,25 @@ func (g *gen) rules(n int) {
 			words = append(words, "counter")
 		}
 		l4 := g.pick("tcp", "udp", "") // one rule speaks of one protocol
-		for range g.r.IntN(4) {
+		matches := []int{0, 1, 1, 1, 2, 2, 3}[g.r.IntN(7)]
+		for range matches {
 			words = append(words, g.match(l4))
 		}
 		for range g.r.IntN(3) {
 			words = append(words, g.statement(l4))
 		}
-		if g.chance(60) || len(words) == 0 {
+		decides := 60
+		if matches == 0 { // what comes after is to be met, too
+			decides = 8
+		}
+		if g.chance(decides) || len(words) == 0 {
 			words = append(words, g.verdict(l4))
 		}
-		g.line("%s", strings.Join(words, " "))
+		rule := strings.Join(words, " ")
+		if g.kernel { // nft 1.0.6 lists "dport < 443 dport > 53" as a range from 443 to 53
+			rule = strings.NewReplacer(" > ", " < ", " >= ", " < ", " <= ", " < ").Replace(rule)
+		}
+		g.line("%s", rule)
 	}
 }
 

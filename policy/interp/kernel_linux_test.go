@@ -224,7 +224,7 @@ func TestEngineIsTheKernel(t *testing.T) {
 	for i := range n {
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true}
-		k.compare(g.ruleset(), newConversations(r, g.family, 2000+i*5%50000), packets)
+		k.compare(g.ruleset(), newConversations(r, g.family, 2000+i*10%50000), packets)
 	}
 	t.Logf("%d rulesets, %d packets: no difference", n, n*packets)
 }

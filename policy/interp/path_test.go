@@ -238,7 +238,7 @@ type flowOf struct {
 
 func newConversations(r *rand.Rand, family string, first int) *conversations {
 	c := &conversations{r: r, v4: family != "ip6", v6: family != "ip", first: first}
-	for i := range 5 {
+	for i := range 10 {
 		c.flows = append(c.flows, c.flow(i))
 	}
 	return c
@@ -248,7 +248,7 @@ func (c *conversations) flow(i int) flowOf {
 	in := c.r.IntN(2)
 	f := flowOf{in: in, sport: uint16(c.first + i), proto: []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP}[c.r.IntN(5)]}
 	fmt.Sscan(ports()[c.r.IntN(len(ports()))], &f.dport)
-	if c.r.IntN(3) == 0 { // so that rules about source ports see some, too
+	if f.proto != packet.ProtoICMP && c.r.IntN(3) == 0 { // so that rules about source ports see some, too
 		f.sport, f.dport = f.dport, f.sport
 	}
 	g := &gen{r: c.r}

@@ -42,7 +42,7 @@ func probes() map[string]string {
 		"side effects stay": forward(`
 			meta mark set 7 udp dport 9 drop
 			meta mark 7 counter
-			counter tcp sport 53 counter tcp dport 22 counter`),
+			counter tcp sport 53 counter meta mark 7 counter`),
 		"vmap, continue and catch-all": `
 			map v { type inet_service : verdict; elements = { 22 : continue, 53 : drop, * : jump c } }
 			chain c { counter; }` + forward(`

@@ -65,7 +65,7 @@ func (r *run) remembers(s nft.Stmt) *memory {
 }
 
 // length is that of the packet from its network header on.
-func (r *run) length() int { return r.last - r.p.Frame.View.L3 }
+func (r *run) length() int { return r.last - r.network() }
 
 // object does what a named object does.
 func (r *run) object(s *nft.ObjectRef) bool {

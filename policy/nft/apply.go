@@ -5,6 +5,7 @@ package nft
 import (
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // ChangeOp is what a change did.
@@ -75,20 +76,21 @@ func (t *tx) command(c *Command) {
 	switch c.Op {
 	case OpList, OpGet, OpMonitor:
 		t.asks = append(t.asks, c)
-		return
 	case OpFlush:
 		t.flush(c)
-		return
 	case OpReset:
 		t.reset(c)
-		return
 	case OpRename:
 		t.rename(c)
-		return
 	case OpDelete, OpDestroy:
 		t.remove(c)
-		return
+	default:
+		t.add(c)
 	}
+}
+
+// add does "add", "create", "insert" and "replace".
+func (t *tx) add(c *Command) {
 	switch c.Kind {
 	case KindTable:
 		t.addTable(c)
@@ -286,6 +288,10 @@ func (t *tx) tableFlags(c *Command, tb *Table) {
 func checkName(name string, pos Pos) {
 	if len(name) > 255 {
 		fail(pos, "String exceeds maximum length of %d", 255)
+	}
+	l := lexer{text: name}
+	if name == "" || !isLetter(name[0]) || l.next().kind != tokWord || l.off != len(name) || strings.ContainsAny(name, "*:\\") {
+		fail(pos, "%q can't be a name: expecting a letter, then letters, digits and the signs / - . _", name)
 	}
 }
 

@@ -196,6 +196,7 @@ func (t *tx) chainKind(c *Command, tb *Table, n *Chain) {
 		ok = ipFamily && n.Hook != HookForward && n.Hook != HookIngress && n.Prio > -200
 	case ChainRoute:
 		ok = ipFamily && n.Hook == HookOutput
+	default:
 	}
 	if !ok {
 		refuse(c.Pos, NotSupported, "Could not process rule: %s", NotSupported)
@@ -234,13 +235,14 @@ func (t *tx) addRule(c *Command) {
 	for range countSets(r) {
 		tb.handle()
 	}
-	r.Handle = tb.handle()
-	switch {
-	case c.Op == OpReplace:
+	switch c.Op {
+	case OpReplace:
+		r.Handle = ch.Rules[at].Handle
 		tb.use(ch.Rules[at], -1)
 		ch.Rules[at] = r
 		t.note(Change{Op: ChangeReplace, Table: tb, Chain: ch, Rule: r, Position: at})
 	default:
+		r.Handle = tb.handle()
 		ch.Rules = slices.Insert(ch.Rules, at, r)
 		op := ChangeAdd
 		if c.Op == OpInsert {

@@ -109,11 +109,10 @@ func (t *tx) removeChain(c *Command) {
 		missing(c)
 	}
 	ch := tb.Chains[i]
-	tb.used("")
+	inUse(c, tb, useChain+ch.Name) // also by itself
 	for _, r := range ch.Rules {
 		tb.use(r, -1)
 	}
-	inUse(c, tb, useChain+ch.Name)
 	tb.Chains = slices.Delete(tb.Chains, i, i+1)
 	tb.index.chains = nil
 	t.note(Change{Op: ChangeDelete, Table: tb, Chain: ch})
@@ -167,8 +166,8 @@ func (t *tx) removeObject(c *Command) {
 func (t *tx) flush(c *Command) {
 	switch c.Kind {
 	case KindRuleset:
-		for i := len(t.rs.Tables) - 1; i >= 0; i-- {
-			if c.Family == FamilyNone || t.rs.Tables[i].Family == c.Family {
+		for i, tb := range slices.Backward(t.rs.Tables) {
+			if c.Family == FamilyNone || tb.Family == c.Family {
 				t.dropTable(i)
 			}
 		}

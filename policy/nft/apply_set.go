@@ -8,7 +8,7 @@ import "slices"
 func (t *tx) addSet(c *Command) {
 	checkName(c.Name, c.Pos)
 	tb := t.table(c)
-	n := t.newSet(c, tb)
+	n := t.newSet(c)
 	if old := tb.set(c.Name); old != nil {
 		if c.Op == OpCreate || !sameSet(old, n) {
 			refuse(c.Pos, Exists, "Could not process rule: %s", Exists)
@@ -32,7 +32,7 @@ func sameSet(a, b *Set) bool {
 }
 
 // newSet checks a declaration.
-func (t *tx) newSet(c *Command, tb *Table) *Set {
+func (t *tx) newSet(c *Command) *Set {
 	s := c.set
 	n := &Set{
 		Name: c.Name, IsMap: s.isMap, ObjKind: s.objKind, AutoMerge: s.autoMerge, DataInterval: s.dataInterval,

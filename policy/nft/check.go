@@ -54,6 +54,7 @@ func (c *checker) start() {
 		c.proto[BaseNetwork] = "arp"
 	case FamilyBridge:
 		c.proto[BaseLink] = "ether"
+	default:
 	}
 }
 
@@ -249,7 +250,7 @@ func (c *checker) dataOf(x Expr, set *Set) Expr {
 		}
 		return c.verdict(v)
 	}
-	return c.assigned(x, set.Data, false)
+	return c.assigned(x, set.Data)
 }
 
 // mayUpdate says whether packets can change a set.
@@ -257,12 +258,24 @@ func (c *checker) mayUpdate(s *setStmtLit, set *Set) {
 	if set.Constant || set.Interval || set.ObjKind != ObjNone {
 		refuse(s.set.pos, NotSupported, "Could not process rule: %s", NotSupported)
 	}
+	if fixed := set.keySize() <= 2 || set.Size > 0 && !set.HasTimeout; fixed && !set.Dynamic {
+		refuse(s.set.pos, NotSupported, "Could not process rule: %s", NotSupported) // a bitmap, a table of fixed size
+	}
 	if len(s.elem.stmts) > 0 && !set.Dynamic {
 		refuse(s.set.pos, NotSupported, "Could not process rule: %s", NotSupported)
 	}
 	if s.elem.hasTimeout && !set.HasTimeout {
 		refuse(s.set.pos, Invalid, "Could not process rule: %s", Invalid)
 	}
+}
+
+// keySize is how many bytes a key has.
+func (s *Set) keySize() int {
+	n := 0
+	for _, spec := range s.Key {
+		n += spec.Bytes()
+	}
+	return n
 }
 
 // copyState copies a statement that keeps state, so that two rules that were

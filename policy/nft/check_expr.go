@@ -57,23 +57,24 @@ func (c *checker) key(x Expr) Expr {
 			fail(x.pos, "Can't use a constant as the left of a comparison")
 		}
 		fail(x.pos, "syntax error, unexpected '%s', expecting an expression of a packet, or a statement", x.text)
+	case nil:
+		fail(c.pos, "expecting an expression")
+	}
+	if out := c.bytes(x); out != nil {
+		return out
+	}
+	if out := c.about(x); out != nil {
+		return out
+	}
+	fail(c.at(x), "expecting an expression of a packet")
+	return nil
+}
+
+// bytes checks an expression that reads bytes, nil if it is another.
+func (c *checker) bytes(x Expr) Expr {
+	switch x := x.(type) {
 	case *Payload:
 		return c.payload(x)
-	case *CT:
-		return c.ctKey(x)
-	case *RT:
-		return c.rtKey(x)
-	case *Meta:
-		return c.metaKey(x)
-	case *Hash:
-		h := *x
-		if h.Of != nil {
-			h.Of = c.key(h.Of)
-		}
-		return &h
-	case *Numgen:
-		n := *x
-		return &n
 	case *ExtHdr:
 		return c.extension(x)
 	case *TCPOption:
@@ -84,12 +85,31 @@ func (c *checker) key(x Expr) Expr {
 		c.needNetwork("ip", c.at(x))
 		c.hide(BaseNetwork)
 		return x
+	}
+	return nil
+}
+
+// about checks an expression of what is known besides the bytes, nil if it is
+// another.
+func (c *checker) about(x Expr) Expr {
+	switch x := x.(type) {
+	case *CT:
+		return c.ctKey(x)
+	case *RT:
+		return c.rtKey(x)
+	case *Meta:
+		return c.metaKey(x)
 	case *FIB:
 		return c.fibKey(x)
-	case nil:
-		fail(c.pos, "expecting an expression")
-	default:
-		fail(c.at(x), "expecting an expression of a packet")
+	case *Hash:
+		h := *x
+		if h.Of != nil {
+			h.Of = c.key(h.Of)
+		}
+		return &h
+	case *Numgen:
+		n := *x
+		return &n
 	}
 	return nil
 }

@@ -153,29 +153,36 @@ func (c *checker) simplify(m *Match) *Match {
 	if !ok || !isValue || m.Op != Eq && m.Op != Ne {
 		return m
 	}
-	mask := b.Right.(*Value)
+	mask, ok := b.Right.(*Value)
 	switch {
+	case !ok:
+		return m
 	case b.Op == BinXor:
 		return c.simplify(&Match{Op: m.Op, Left: b.Left, Right: &Value{Spec: v.Spec, Data: xorBits(v.Data, mask.Data)}})
 	case b.Op != BinAnd:
 		return m
 	case mask.Data == allOnes(mask.Spec):
 		return &Match{Op: m.Op, Left: b.Left, Right: v}
-	}
-	flag := v.Type.info().flag
-	switch {
-	case flag && isZero(v.Data) && m.Op == Ne:
-		return &Match{Op: AnyBit, Left: b.Left, Right: mask}
-	case flag && isZero(v.Data) && m.Op == Eq:
-		return &Match{Op: NoBit, Left: b.Left, Right: mask}
-	case flag || rawLoad(b.Left):
-		return m
+	case v.Type.info().flag:
+		return someFlags(m, b, v, mask)
 	}
 	n := prefixLen(mask)
-	if n > 0 && andBits(v.Data, mask.Data) == v.Data {
+	if n > 0 && !rawLoad(b.Left) && andBits(v.Data, mask.Data) == v.Data {
 		return &Match{Op: m.Op, Left: b.Left, Right: &Prefix{Addr: v, Len: n}}
 	}
 	return m
+}
+
+// someFlags is "flags & mask != 0" in fewer words.
+func someFlags(m *Match, b *Binary, v, mask *Value) *Match {
+	switch {
+	case !isZero(v.Data):
+		return m
+	case m.Op == Ne:
+		return &Match{Op: AnyBit, Left: b.Left, Right: mask}
+	default:
+		return &Match{Op: NoBit, Left: b.Left, Right: mask}
+	}
 }
 
 // whole reads raw bits as whole bytes with a mask, as the kernel does.

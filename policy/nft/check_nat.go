@@ -2,6 +2,8 @@
 
 package nft
 
+import "slices"
+
 // nat checks a NAT statement.
 func (c *checker) nat(s *natLit) {
 	c.natChain(s)
@@ -94,7 +96,7 @@ func (c *checker) natAddr(s *natLit, n *NAT) {
 		fail(c.at(x), "expecting an address or a map of addresses")
 	default:
 		if hasSelector(x) {
-			n.Addr = c.assigned(x, []Spec{spec}, false)
+			n.Addr = c.assigned(x, []Spec{spec})
 			return
 		}
 		n.Addr = c.constant(x, spec)
@@ -150,7 +152,7 @@ func (c *checker) natPort(s *natLit, n *NAT) {
 		return
 	}
 	if hasSelector(x) {
-		n.Port = c.assigned(x, []Spec{portSpec()}, false)
+		n.Port = c.assigned(x, []Spec{portSpec()})
 		return
 	}
 	n.Port = c.constant(x, portSpec())
@@ -180,11 +182,7 @@ func isTransport(x Expr) bool {
 	case *Payload:
 		return x.Base == BaseTransport || x.Field == "protocol" || x.Field == "nexthdr"
 	case *Concat:
-		for _, part := range x.Parts {
-			if isTransport(part) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(x.Parts, isTransport)
 	}
 	return false
 }

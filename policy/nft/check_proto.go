@@ -47,7 +47,7 @@ func (c *checker) header(p *Payload, pos Pos) {
 	if p.Proto != "" {
 		c.hide(p.Base)
 	}
-	if ipOnly := c.family == FamilyIP || c.family == FamilyIP6; p.Base == BaseTransport && ipOnly || impliesNetwork(p.Proto) {
+	if p.Base == BaseTransport && c.onlyIP() || impliesNetwork(p.Proto) {
 		c.hide(BaseNetwork)
 	}
 }
@@ -163,16 +163,16 @@ func (c *checker) learn(m *Match) {
 		return
 	}
 	base, proto := tells(m.Left, v.Uint())
-	if x, ok := m.Left.(*Meta); ok && x.Key == "l4proto" && proto == "" {
-		c.dep[BaseTransport] = m
-	}
-	if proto == "" {
-		return
-	}
 	if proto == "vlan" {
 		base = BaseLink
 	}
-	if ipOnly := c.family == FamilyIP || c.family == FamilyIP6; ipOnly && base == BaseNetwork && c.proto[base] != proto {
+	switch x, _ := m.Left.(*Meta); {
+	case proto == "" && x != nil && x.Key == "l4proto":
+		c.dep[BaseTransport] = m
+		return
+	case proto == "":
+		return
+	case c.onlyIP() && base == BaseNetwork && c.proto[base] != proto:
 		return // never true; let it stand
 	}
 	c.proto[base] = proto
@@ -180,6 +180,9 @@ func (c *checker) learn(m *Match) {
 		c.dep[base] = m
 	}
 }
+
+// onlyIP says whether the family has but one network header.
+func (c *checker) onlyIP() bool { return c.family == FamilyIP || c.family == FamilyIP6 }
 
 // mayHide says whether listing leaves out such a comparison if a field says it.
 func mayHide(left Expr, f Family) bool {
@@ -198,16 +201,7 @@ func mayHide(left Expr, f Family) bool {
 func tells(left Expr, n uint64) (Base, string) {
 	switch x := left.(type) {
 	case *Meta:
-		switch x.Key {
-		case "iiftype", "oiftype":
-			return BaseLink, map[uint64]string{arphrdEther: "ether"}[n]
-		case "nfproto":
-			return BaseNetwork, map[uint64]string{nfprotoIPv4: "ip", nfprotoIPv6: "ip6"}[n]
-		case "protocol":
-			return BaseNetwork, nameOfNumber(l3Table, n)
-		case "l4proto":
-			return BaseTransport, nameOfNumber(l4Table, n)
-		}
+		return metaTells(x.Key, n)
 	case *CT:
 		if x.Key == "protocol" {
 			return BaseTransport, nameOfNumber(l4Table, n)
@@ -219,6 +213,20 @@ func tells(left Expr, n uint64) (Base, string) {
 		case x.Proto == "ip" && x.Field == "protocol", x.Proto == "ip6" && x.Field == "nexthdr":
 			return BaseTransport, nameOfNumber(l4Table, n)
 		}
+	}
+	return 0, ""
+}
+
+func metaTells(key string, n uint64) (Base, string) {
+	switch key {
+	case "iiftype", "oiftype":
+		return BaseLink, map[uint64]string{arphrdEther: "ether"}[n]
+	case "nfproto":
+		return BaseNetwork, map[uint64]string{nfprotoIPv4: "ip", nfprotoIPv6: "ip6"}[n]
+	case "protocol":
+		return BaseNetwork, nameOfNumber(l3Table, n)
+	case "l4proto":
+		return BaseTransport, nameOfNumber(l4Table, n)
 	}
 	return 0, ""
 }

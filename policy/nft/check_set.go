@@ -71,15 +71,19 @@ func (c *checker) anonymousSet(x *setLit, key Expr, shape *setShape) *Set {
 	if shape.isMap && shape.data == nil && shape.obj == ObjNone {
 		set.Data = []Spec{{Type: TypeInteger, Bits: 32, Host: true}}
 	}
+	c.fill(x, set, shape)
+	return set
+}
+
+// fill puts the elements into a set that is written in a rule.
+func (c *checker) fill(x *setLit, set *Set, shape *setShape) {
 	if len(x.elems) == 0 {
 		fail(x.pos, "Set is empty")
 	}
 	var list []*Elem
 	for _, lit := range x.elems {
 		e := c.element(lit, set, shape.dataInterval)
-		if e.Key != e.End || len(set.Key) == 1 && set.Key[0].Type.stringy() && e.Key != e.End {
-			set.Interval = true
-		}
+		set.Interval = set.Interval || e.Key != e.End
 		list = append(list, e)
 	}
 	set.AutoMerge = !set.IsMap
@@ -89,7 +93,6 @@ func (c *checker) anonymousSet(x *setLit, key Expr, shape *setShape) *Set {
 		}
 	}
 	set.AutoMerge = false
-	return set
 }
 
 // element checks an element of a set.

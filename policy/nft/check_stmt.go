@@ -2,13 +2,16 @@
 
 package nft
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // mangle checks "key set value".
 func (c *checker) mangle(s *mangleLit) {
 	c.settable(s)
 	key := c.mangleKey(s.key)
-	c.add(&Mangle{Key: key, Value: c.assigned(s.value, []Spec{specOf(key)}, true)})
+	c.add(&Mangle{Key: key, Value: c.assigned(s.value, []Spec{specOf(key)})})
 }
 
 // mangleKey checks what is set; nftrace can only be set.
@@ -29,7 +32,8 @@ func (c *checker) settable(s *mangleLit) {
 		ok = k.Field != ""
 	case *Meta:
 		ok, name = metaTable[k.Key].set, "meta "+k.Key
-		if k.Key == "pkttype" && !(c.base != nil && c.base.Hook == HookPrerouting || c.family == FamilyNetdev) {
+		prerouting := c.base != nil && c.base.Hook == HookPrerouting
+		if k.Key == "pkttype" && !prerouting && c.family != FamilyNetdev {
 			refuse(s.pos, NotSupported, "Could not process rule: %s", NotSupported)
 		}
 	case *CT:
@@ -45,14 +49,14 @@ func (c *checker) settable(s *mangleLit) {
 
 // assigned checks what something is set to: constants, or an expression of the
 // packet of the same type.
-func (c *checker) assigned(x Expr, want []Spec, flags bool) Expr {
+func (c *checker) assigned(x Expr, want []Spec) Expr {
 	if lit, ok := x.(*Concat); ok && len(want) > 1 {
 		if len(lit.Parts) != len(want) {
 			fail(c.at(x), "datatype mismatch, expected concatenation of %d parts", len(want))
 		}
 		out := &Concat{}
 		for i, part := range lit.Parts {
-			out.Parts = append(out.Parts, c.assigned(part, want[i:i+1], flags))
+			out.Parts = append(out.Parts, c.assigned(part, want[i:i+1]))
 		}
 		return out
 	}
@@ -99,14 +103,21 @@ func (c *checker) sameTypes(x, key Expr, want []Spec) {
 		fail(c.at(x), "datatype mismatch, expected %s, expression has type %s", describe(want), describe(have))
 	}
 	for i := range have {
-		if have[i].Bytes() != want[i].Bytes() && !(have[i].Type == TypeInteger && have[i].Bytes() <= want[i].Bytes()) ||
-			have[i].Type != want[i].Type && have[i].Type != TypeInteger && want[i].Type != TypeInteger {
-			if have[i].Type.stringy() && want[i].Type.stringy() {
-				continue
-			}
+		if !fits(have[i], want[i]) {
 			fail(c.at(x), "datatype mismatch, expected %s, expression has type %s", describe(want), describe(have))
 		}
 	}
+}
+
+// fits says whether a value of one type can be a key of the other.
+func fits(have, want Spec) bool {
+	if have.Type.stringy() && want.Type.stringy() {
+		return true
+	}
+	if have.Type == TypeInteger && have.Bytes() <= want.Bytes() {
+		return true
+	}
+	return have.Bytes() == want.Bytes() && (have.Type == want.Type || want.Type == TypeInteger)
 }
 
 // describe names types for an error.
@@ -114,14 +125,11 @@ func describe(list []Spec) string {
 	if len(list) == 1 {
 		return list[0].Type.info().desc
 	}
-	s := "concatenation of ("
-	for i, spec := range list {
-		if i > 0 {
-			s += ", "
-		}
-		s += spec.Type.info().desc
+	var names []string
+	for _, spec := range list {
+		names = append(names, spec.Type.info().desc)
 	}
-	return s + ")"
+	return "concatenation of (" + strings.Join(names, ", ") + ")"
 }
 
 // mapOf checks "key map of"; want are the types of its values, nil if any will do.

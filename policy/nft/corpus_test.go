@@ -57,6 +57,7 @@ func listing(rs *Ruleset, o ListOptions) string {
 }
 
 func corpus(t testing.TB) map[string]string {
+	t.Helper()
 	files, err := filepath.Glob("testdata/corpus/*.nft")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no corpus", err)

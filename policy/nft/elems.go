@@ -97,7 +97,7 @@ func Changed(a, b Elems) iter.Seq2[*Elem, *Elem] {
 	return func(yield func(*Elem, *Elem) bool) { changed(a.root, b.root, yield) }
 }
 
-func changed(a, b *node, yield func(old, new *Elem) bool) bool {
+func changed(a, b *node, yield func(was, is *Elem) bool) bool {
 	switch {
 	case a == b:
 		return true

@@ -27,32 +27,38 @@ func (p *printer) constantJSON(x *Value) any {
 	switch x.Type {
 	case TypeIPv4Addr, TypeIPv6Addr, TypeEtherAddr, TypeClassID, TypeTimeDate, TypeTimeHour:
 		return unquoted(p.constant(x))
-	case TypeIfIndex, TypeDevGroup:
-		if x.Type == TypeDevGroup && x.Uint() != 0 {
-			break
-		}
+	case TypeIfIndex:
 		return strings.Trim(p.constant(x), "\"")
 	case TypeTime:
 		return x.Uint() / 1000
-	case TypeInetProto:
-		if name, ok := nameOf(symbolTable[x.Type], x.Uint()); ok && !p.NumericProto {
-			return name
-		}
 	case TypeCTLabel:
 		if s := labelText(p, x); !strings.HasPrefix(s, "0x") {
 			return json.Number(s)
 		}
 	default:
-		if len(x.Data) <= 8 {
-			if name, ok := nameOf(symbolTable[x.Type], x.Uint()); ok && !p.NumericSymbols {
-				return name
-			}
+		if name, ok := p.symbolOf(x); ok {
+			return name
 		}
 	}
 	if n := big.NewInt(0).SetBytes([]byte(x.Data)); n.IsUint64() {
 		return json.Number(n.String())
 	}
 	return "0x" + strings.TrimLeft(hex.EncodeToString([]byte(x.Data)), "0")
+}
+
+// symbolOf is the name of a number.
+func (p *printer) symbolOf(x *Value) (string, bool) {
+	numeric := p.NumericSymbols
+	switch {
+	case len(x.Data) > 8:
+		return "", false
+	case x.Type == TypeInetProto:
+		numeric = p.NumericProto
+	case x.Type == TypeDevGroup && x.Uint() == 0:
+		return "default", true
+	}
+	name, ok := nameOf(symbolTable[x.Type], x.Uint())
+	return name, ok && !numeric
 }
 
 // unquoted is a text without its quotes; digits are a number.

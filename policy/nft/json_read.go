@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // reader reads libnftables-json into what a text is parsed into.
@@ -127,7 +129,7 @@ func items(v any) []any {
 func (r *reader) text(f fields, name string) string {
 	switch v := f[name].(type) {
 	case string:
-		return v
+		return r.plain(v)
 	case nil:
 		return ""
 	case json.Number:
@@ -136,6 +138,14 @@ func (r *reader) text(f fields, name string) string {
 		r.fail("%s: expecting a string", name)
 		return ""
 	}
+}
+
+// plain refuses what can't be written between quotes.
+func (r *reader) plain(s string) string {
+	if strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == '"' || c == 0x7f || c == utf8.RuneError }) {
+		r.fail("%q: neither quotes nor control characters can be in a string", s)
+	}
+	return s
 }
 
 // needText is a string member that must be there.
@@ -173,7 +183,9 @@ func (r *reader) seconds(f fields, name string) duration {
 }
 
 // symbol is a word.
-func (r *reader) symbol(s string) *symbol { return &symbol{text: s, quoted: true, pos: r.pos} }
+func (r *reader) symbol(s string) *symbol {
+	return &symbol{text: r.plain(s), quoted: true, pos: r.pos}
+}
 
 func (r *reader) symbols(v any, what string) []*symbol {
 	var out []*symbol
@@ -212,13 +224,7 @@ func (r *reader) subject(c *Command, kind string, f fields, listed bool) []*Comm
 		r.fail("%s is not known or not supported", kind)
 	}
 	c.Kind, c.Object = what.kind, what.object
-	if s := r.text(f, "family"); s != "" {
-		if c.Family = familyTable[s]; c.Family == FamilyNone {
-			r.fail("unknown family '%s'", s)
-		}
-	} else if c.Kind < KindTables && c.Kind != KindRuleset {
-		c.Family = FamilyIP
-	}
+	r.family(c, f)
 	c.Table, c.Name = r.text(f, "table"), r.text(f, "name")
 	if c.Kind == KindTable {
 		c.Table, c.Name = c.Name, ""
@@ -226,7 +232,7 @@ func (r *reader) subject(c *Command, kind string, f fields, listed bool) []*Comm
 	if !listed {
 		c.Handle = r.uint(f, "handle", 64)
 	}
-	if c.Op == OpList || c.Op == OpReset || c.Op == OpFlush || c.Op == OpGet && c.Kind != KindElement {
+	if asks := c.Op == OpList || c.Op == OpReset || c.Op == OpFlush; asks || c.Op == OpGet && c.Kind != KindElement {
 		if c.Kind == KindRule || c.Kind == KindRules {
 			c.Name = r.text(f, "chain")
 		}
@@ -235,33 +241,54 @@ func (r *reader) subject(c *Command, kind string, f fields, listed bool) []*Comm
 	return r.body(c, f)
 }
 
+// family reads the family; what is in a table is in one of ip by default.
+func (r *reader) family(c *Command, f fields) {
+	s := r.text(f, "family")
+	if s == "" {
+		if c.Kind < KindTables && c.Kind != KindRuleset {
+			c.Family = FamilyIP
+		}
+		return
+	}
+	if c.Family = familyTable[s]; c.Family == FamilyNone {
+		r.fail("unknown family '%s'", s)
+	}
+}
+
 // body reads what is added, or deleted.
 func (r *reader) body(c *Command, f fields) []*Command {
 	gone := c.Op == OpDelete || c.Op == OpDestroy
-	switch {
-	case c.Kind == KindRule:
+	if gone && c.Kind != KindRule && c.Kind != KindElement {
+		r.byName(c)
+		return []*Command{c}
+	}
+	switch c.Kind {
+	case KindRule:
 		r.rule(c, f, gone)
-	case c.Kind == KindElement:
+	case KindElement:
 		c.elems = r.elems(f["elem"])
-	case gone:
-		if c.Name == "" && c.Handle == 0 && c.Kind != KindTable {
-			r.fail("name is missing")
-		}
-		if c.Name != "" {
-			c.Handle = 0
-		}
-	case c.Kind == KindTable:
+	case KindTable:
 		c.table = &tableLit{flags: r.symbols(f["flags"], "flags"), comment: r.text(f, "comment")}
-	case c.Kind == KindChain:
+	case KindChain:
 		r.chain(c, f)
-	case c.Kind == KindSet || c.Kind == KindMap:
+	case KindSet, KindMap:
 		return r.set(c, f)
-	case c.Kind == KindObject:
+	case KindObject:
 		c.object = r.named(c.Object, f)
 	default:
 		r.fail("nothing to %s", c.Op)
 	}
 	return []*Command{c}
+}
+
+// byName sees that what is deleted has a name or a handle; the name says more.
+func (r *reader) byName(c *Command) {
+	if c.Name == "" && c.Handle == 0 && c.Kind != KindTable {
+		r.fail("name is missing")
+	}
+	if c.Name != "" {
+		c.Handle = 0
+	}
 }
 
 // chain reads a chain.

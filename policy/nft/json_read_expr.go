@@ -69,7 +69,7 @@ func binOp(name string) int {
 
 // binary reads an operation on two or more values.
 func (r *reader) binary(op BinOp, list []any) Expr {
-	if len(list) < 2 {
+	if len(list) < 2 || len(list) > maxOps {
 		r.fail("%s: expecting two values", binOpNames[op])
 	}
 	x := r.expr(list[0])

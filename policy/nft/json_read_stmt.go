@@ -2,6 +2,8 @@
 
 package nft
 
+import "slices"
+
 // stmt reads a statement.
 func (r *reader) stmt(v any) Stmt {
 	defer r.enter()()
@@ -183,12 +185,7 @@ func (r *reader) log(v any) Stmt {
 }
 
 func knownLevel(level string) bool {
-	for _, name := range logLevelNames {
-		if name == level {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(logLevelNames, level)
 }
 
 func logFlag(name string) uint32 {

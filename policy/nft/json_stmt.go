@@ -3,19 +3,26 @@
 package nft
 
 func (s *Match) toJSON(p *printer) any {
-	var right any
+	return one("match", object{{"op", opNames[s.Op]}, {"left", s.Left.toJSON(p)}, {"right", s.rightJSON(p)}})
+}
+
+// rightJSON is the right side; several flags are a list where bits are tested.
+func (s *Match) rightJSON(p *printer) any {
 	v, ok := s.Right.(*Value)
-	switch {
-	case !ok || !v.Type.info().flag || v.Type == TypeCTLabel:
-		right = s.Right.toJSON(p)
-	case v.Type == TypeTCPFlag && manyBits(v) && !s.masks() && s.Op != AnyBit && s.Op != NoBit:
-		right = v.Uint()
-	case manyBits(v) && (s.masks() || s.Op == AnyBit || s.Op == NoBit):
-		right = p.flagNamesOf(v)
-	default:
-		right = p.flagsJSON(v)
+	if !ok || !v.Type.info().flag || v.Type == TypeCTLabel {
+		return s.Right.toJSON(p)
 	}
-	return one("match", object{{"op", opNames[s.Op]}, {"left", s.Left.toJSON(p)}, {"right", right}})
+	tests := s.masks() || s.Op == AnyBit || s.Op == NoBit
+	switch {
+	case !manyBits(v):
+		return p.flagsJSON(v)
+	case tests:
+		return p.flagNamesOf(v)
+	case v.Type == TypeTCPFlag:
+		return v.Uint()
+	default:
+		return p.flagsJSON(v)
+	}
 }
 
 // masks says whether the left side is "flags & mask".

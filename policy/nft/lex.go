@@ -71,21 +71,30 @@ func (l *lexer) next() token {
 		return l.token(tokNewline, at, at+1)
 	case c == '"':
 		return l.quoted()
-	case isDigit(c) || isHex(c) || c == ':':
-		if n := addrLen(l.text[at:]); n > 0 {
-			return l.token(tokAddr, at, at+n)
-		}
-		if n := classLen(l.text[at:]); n > 0 {
-			return l.token(tokWord, at, at+n)
-		}
-		if isDigit(c) {
-			return l.number()
+	case isHex(c) || c == ':':
+		if t, ok := l.numeric(); ok {
+			return t
 		}
 	}
 	if c := l.text[at]; isLetter(c) || c == '.' && at+1 < len(l.text) && isLetter(l.text[at+1]) {
 		return l.word()
 	}
 	return l.punct()
+}
+
+// numeric reads what begins with a digit: an address, a class, a number.
+func (l *lexer) numeric() (token, bool) {
+	at := l.off
+	if n := addrLen(l.text[at:]); n > 0 {
+		return l.token(tokAddr, at, at+n), true
+	}
+	if n := classLen(l.text[at:]); n > 0 {
+		return l.token(tokWord, at, at+n), true
+	}
+	if isDigit(l.text[at]) {
+		return l.number(), true
+	}
+	return token{}, false
 }
 
 // space skips what is between tokens: blanks, comments, continued lines.
@@ -209,16 +218,12 @@ func (l *lexer) punct() token {
 
 // addrLen is how long the address at the start of s is, 0 if there is none.
 func addrLen(s string) int {
-	n, sep := 0, false
+	n := 0
 	for n < len(s) && n < 46 && (isHex(s[n]) || s[n] == ':' || s[n] == '.') {
-		sep = sep || s[n] == ':' || s[n] == '.'
 		n++
 	}
-	if !sep || n < 2 {
+	if strings.Count(s[:n], ":") < 2 && (strings.Count(s[:n], ".") < 3 || !isDigit(s[0])) {
 		return 0
-	}
-	if n < len(s) && isLetter(s[n]) && !isDigit(s[0]) && s[0] != ':' && strings.Count(s[:n], ":") < 2 {
-		return 0 // a word, as "dead.x"
 	}
 	for ; n >= 2; n-- {
 		if isAddr(s[:n]) {

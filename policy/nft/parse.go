@@ -15,6 +15,7 @@ const (
 	maxIncludes = 16       // one within another
 	maxFiles    = 1024     // in all
 	maxDepth    = 32       // of blocks, sets and parentheses
+	maxOps      = 128      // of the same operation on bits, in a row
 )
 
 // Options are what Parse is told besides the text.
@@ -234,9 +235,9 @@ func (p *parser) name(want string) *symbol {
 }
 
 // quoted takes a string in quotes.
-func (p *parser) quoted(want string) string {
+func (p *parser) quoted() string {
 	if p.peek(0).kind != tokQuoted && p.peek(0).kind != tokWord {
-		p.unexpected(want)
+		p.unexpected("string")
 	}
 	return p.next().text
 }
@@ -244,7 +245,7 @@ func (p *parser) quoted(want string) string {
 // comment takes the string of a comment.
 func (p *parser) comment() string {
 	p.expect("comment")
-	s := p.quoted("string")
+	s := p.quoted()
 	if len(s) > 128 {
 		fail(p.last.pos, "comment too long, 128 characters maximum allowed")
 	}

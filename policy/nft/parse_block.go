@@ -41,7 +41,7 @@ func (p *parser) tableLine(b *blockParts) {
 	case "flags":
 		b.table.table.flags = append(b.table.table.flags, p.wordList()...)
 	case "comment":
-		b.table.table.comment = p.quoted("string")
+		b.table.table.comment = p.quoted()
 	case "chain":
 		c := b.sub(KindChain, p.name("name of a chain"))
 		rules := p.chainBlock(c)

@@ -54,6 +54,7 @@ func (p *parser) about(c *Command) []*Command {
 		return p.monitor(c)
 	case OpDescribe:
 		fail(c.Pos, "describe is not supported")
+	default:
 	}
 	t := p.word("table, chain, rule, set, map, element, counter, quota or limit")
 	switch t.text {

@@ -109,7 +109,10 @@ func (p *parser) and(selectors bool) Expr {
 
 func (p *parser) shift(selectors bool) Expr {
 	x := p.primary(selectors)
-	for {
+	for n := 0; ; n++ {
+		if n == maxOps {
+			fail(p.peek(0).pos, "too many operations, at most %d in a row", maxOps)
+		}
 		switch {
 		case p.is("<<") || p.is("lshift"):
 			x = p.join(BinShl, x, func() Expr { return p.primary(selectors) })
@@ -123,7 +126,10 @@ func (p *parser) shift(selectors bool) Expr {
 
 func (p *parser) binary(inner func(bool) Expr, selectors bool, words [2]string, op BinOp) Expr {
 	x := inner(selectors)
-	for p.is(words[0]) || p.is(words[1]) {
+	for n := 0; p.is(words[0]) || p.is(words[1]); n++ {
+		if n == maxOps {
+			fail(p.peek(0).pos, "too many operations, at most %d in a row", maxOps)
+		}
 		x = p.join(op, x, func() Expr { return inner(selectors) })
 	}
 	return x
@@ -153,6 +159,7 @@ func (p *parser) primary(selectors bool) Expr {
 	case tokQuoted:
 		p.next()
 		return &symbol{text: t.text, quoted: true, pos: t.pos}
+	default:
 	}
 	switch {
 	case p.is("$"):
@@ -239,14 +246,15 @@ func (p *parser) refusedSelector(t token) Expr {
 // headerField reads "tcp dport".
 func (p *parser) headerField(t token) Expr {
 	f := p.peek(1)
-	if f.text == "option" && (t.text == "tcp" || t.text == "ip") && f.kind == tokWord {
+	switch ext := extensionTable[t.text]; {
+	case f.kind != tokWord:
+		return nil
+	case f.text == "option" && (t.text == "tcp" || t.text == "ip"):
 		return p.option(t)
-	}
-	if t.text == "sctp" && f.text == "chunk" {
+	case f.text == "chunk" && t.text == "sctp":
 		fail(t.pos.join(f.pos), "sctp chunk expressions are not supported")
-	}
-	if x := extensionTable[t.text]; x != nil {
-		return p.extension(t, x)
+	case ext != nil:
+		return p.extension(t, ext)
 	}
 	name, words := f.text, 2
 	if t.text == "arp" && (f.text == "saddr" || f.text == "daddr") {
@@ -255,7 +263,7 @@ func (p *parser) headerField(t token) Expr {
 	}
 	h := headerTable[t.text]
 	fd, ok := h.find(name)
-	if !ok || f.kind != tokWord {
+	if !ok {
 		return nil
 	}
 	for range words {
@@ -277,15 +285,10 @@ func (p *parser) extension(t token, h *header) Expr {
 		name += "[" + p.peek(3).text + "]"
 		words = 5
 	}
-	if t.text == "srh" && f.text == "sid" || t.text == "rt0" && f.text == "addr" {
-		if n, err := strconv.Atoi(p.peek(3).text); err == nil && n > 0 && n < 64 && words == 5 {
-			for range words {
-				p.next()
-			}
-			return &ExtHdr{Spec: Spec{Type: TypeIPv6Addr, Bits: 128}, Header: h.name, Number: h.number, Field: name, Offset: 64 + (n-1)*128}
-		}
-	}
 	fd, ok := h.find(name)
+	if words == 5 {
+		fd, ok = numbered(t.text+" "+f.text, name, p.peek(3).text)
+	}
 	if !ok {
 		return nil
 	}
@@ -293,6 +296,15 @@ func (p *parser) extension(t token, h *header) Expr {
 		p.next()
 	}
 	return &ExtHdr{Spec: Spec{Type: fd.typ, Bits: fd.bits}, Header: h.name, Number: h.number, Field: fd.name, Offset: fd.offset}
+}
+
+// numbered is a field that there are several of, as "srh sid[2]".
+func numbered(what, name, number string) (field, bool) {
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > 63 || what != "srh sid" && what != "rt0 addr" {
+		return field{}, false
+	}
+	return field{name: name, offset: 64 + (n-1)*128, bits: 128, typ: TypeIPv6Addr}, true
 }
 
 // exthdr reads "exthdr frag".

@@ -137,7 +137,7 @@ func (p *parser) setLine(s *setSpec) {
 	case "auto-merge":
 		s.autoMerge = true
 	case "comment":
-		s.comment = p.quoted("string")
+		s.comment = p.quoted()
 	case "elements":
 		p.setElements(s)
 	default:

@@ -65,7 +65,7 @@ func stmtParsers() map[string]func(*parser, token) Stmt {
 		"ct":    (*parser).ctStmt,
 		"reset": (*parser).resetOption,
 	}
-	for _, word := range []string{"queue", "dup", "fwd", "synproxy", "tproxy", "flow", "meter", "xt", "secmark", "optimize"} {
+	for _, word := range []string{"queue", "dup", "fwd", "synproxy", "tproxy", "flow", "meter", "xt", "secmark"} {
 		m[word] = (*parser).refusedStmt
 	}
 	return m
@@ -337,7 +337,7 @@ func (p *parser) log(t token) Stmt {
 	for {
 		switch {
 		case p.accept("prefix"):
-			l.Prefix = p.quoted("string")
+			l.Prefix = p.quoted()
 			if len(l.Prefix) > 127 {
 				fail(p.last.pos, "log prefix is too long, 127 characters maximum allowed")
 			}
@@ -511,6 +511,9 @@ func (p *parser) oldSetStmt(t token) Stmt {
 func (p *parser) relation() Stmt {
 	at := p.peek(0).pos
 	left := p.operand()
+	if s, ok := left.(*symbol); ok {
+		p.noStatement(s)
+	}
 	switch {
 	case p.accept("vmap"):
 		of := p.setOperand()
@@ -530,6 +533,22 @@ func (p *parser) relation() Stmt {
 	}
 	m.pos = at.join(p.last.pos)
 	return m
+}
+
+// noStatement fails: the word s begins neither a statement nor an expression.
+func (p *parser) noStatement(s *symbol) {
+	h := headerTable[s.text]
+	if h == nil {
+		h = extensionTable[s.text]
+	}
+	if h == nil {
+		fail(s.pos, "syntax error, unexpected '%s', expecting a statement or an expression of a packet", s.text)
+	}
+	var names []string
+	for _, f := range h.fields {
+		names = append(names, f.name)
+	}
+	p.unexpected("a field of " + s.text + ": " + strings.Join(names, ", "))
 }
 
 func relationOps(word string) (Op, bool) {

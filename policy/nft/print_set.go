@@ -12,11 +12,7 @@ import (
 
 // set writes a set or a map.
 func (p *printer) set(s *Set) {
-	word := "set"
-	if s.IsMap {
-		word = "map"
-	}
-	p.printf("\t%s %s {%s\n", word, s.Name, p.handleText(s.Handle))
+	p.printf("\t%s %s {%s\n", s.word(), s.Name, p.handleText(s.Handle))
 	p.setType(s)
 	if s.Memory {
 		p.WriteString("\t\tpolicy memory\n")
@@ -24,7 +20,7 @@ func (p *printer) set(s *Set) {
 	if s.Size > 0 {
 		p.printf("\t\tsize %d\n", s.Size)
 	}
-	if flags := s.flagNames(); flags != nil && !(s.Timeout > 0 && len(flags) == 1 && s.HasTimeout) {
+	if flags := s.flagNames(); flags != nil && (s.Timeout == 0 || len(flags) > 1) {
 		p.printf("\t\tflags %s\n", strings.Join(flags, ","))
 	}
 	p.setStmts(s)

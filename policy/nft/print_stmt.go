@@ -31,6 +31,7 @@ func (s *Match) operator() string {
 		if !binary && !flag {
 			return ""
 		}
+	default:
 	}
 	return opNames[s.Op]
 }

@@ -123,12 +123,6 @@ type simpleLit struct {
 	pos Pos
 }
 
-// refusedLit is a statement that is known and not supported.
-type refusedLit struct {
-	name string
-	pos  Pos
-}
-
 func (*symbol) expr()     {}
 func (*listLit) expr()    {}
 func (*rangeLit) expr()   {}
@@ -147,7 +141,6 @@ func (*rejectLit) stmt()  {}
 func (*natLit) stmt()     {}
 func (*mangleLit) stmt()  {}
 func (*setStmtLit) stmt() {}
-func (*refusedLit) stmt() {}
 
 // ruleLit is a rule that is not checked.
 type ruleLit struct {

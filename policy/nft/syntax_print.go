@@ -20,7 +20,6 @@ func (x *rejectLit) print(*printer)     {}
 func (x *natLit) print(*printer)        {}
 func (x *mangleLit) print(*printer)     {}
 func (x *setStmtLit) print(*printer)    {}
-func (x *refusedLit) print(*printer)    {}
 func (*symbol) toJSON(*printer) any     { return nil }
 func (*listLit) toJSON(*printer) any    { return nil }
 func (*rangeLit) toJSON(*printer) any   { return nil }
@@ -37,4 +36,3 @@ func (*rejectLit) toJSON(*printer) any  { return nil }
 func (*natLit) toJSON(*printer) any     { return nil }
 func (*mangleLit) toJSON(*printer) any  { return nil }
 func (*setStmtLit) toJSON(*printer) any { return nil }
-func (*refusedLit) toJSON(*printer) any { return nil }

@@ -141,14 +141,7 @@ func (c *Command) editClass(s *qdisc.Spec) error {
 	case c.Verb == "delete":
 		return removeClass(s, i)
 	case i < 0:
-		if k.Parent == 0 {
-			return errors.New("parent: missing")
-		}
-		if p := k.Parent; p.Minor() != 0 && p != qdisc.Root {
-			dropLeaf(s, p)
-		}
-		s.Classes = append(s.Classes, k)
-		return nil
+		return addClass(s, k)
 	}
 	old := &s.Classes[i]
 	if k.Parent != 0 && k.Parent != old.Parent {
@@ -156,6 +149,17 @@ func (c *Command) editClass(s *qdisc.Spec) error {
 	}
 	k.Parent = old.Parent
 	*old = k
+	return nil
+}
+
+func addClass(s *qdisc.Spec, k qdisc.Class) error {
+	if k.Parent == 0 {
+		return errors.New("parent: missing")
+	}
+	if p := k.Parent; p.Minor() != 0 && p != qdisc.Root {
+		dropLeaf(s, p)
+	}
+	s.Classes = append(s.Classes, k)
 	return nil
 }
 
@@ -225,12 +229,7 @@ func sameFilter(a, b *qdisc.Filter) bool {
 // enumerate gives a filter the preference and the handle that it was not given.
 func enumerate(s *qdisc.Spec, f *qdisc.Filter, hasPrio bool) {
 	if !hasPrio || f.Prio == 0 {
-		f.Prio = lastPref
-		for _, o := range s.Filters {
-			if o.Parent == f.Parent && o.Prio <= f.Prio && o.Prio > lastPref/2 {
-				f.Prio = o.Prio - 1
-			}
-		}
+		f.Prio = freePref(s, f.Parent)
 	}
 	if f.Handle != 0 || f.Kind == "fw" {
 		return
@@ -243,6 +242,17 @@ func enumerate(s *qdisc.Spec, f *qdisc.Filter, hasPrio bool) {
 			f.Handle = o.Handle + 1
 		}
 	}
+}
+
+// freePref is a preference before those that were given to others.
+func freePref(s *qdisc.Spec, parent qdisc.Handle) uint32 {
+	pref := uint32(lastPref)
+	for _, o := range s.Filters {
+		if o.Parent == parent && o.Prio <= pref && o.Prio > lastPref/2 {
+			pref = o.Prio - 1
+		}
+	}
+	return pref
 }
 
 // removeFilters takes out those of a parent, of a preference, or one.

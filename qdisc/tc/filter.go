@@ -127,25 +127,14 @@ func (c *Command) filter(w *words) error {
 		w.left = nil
 		return nil
 	}
-	var err error
+	known := shared(f)
 	switch f.Kind {
 	case "u32":
-		err = each(w, f.Kind, func(word string) (bool, error) {
-			if word == "match" {
-				return true, u32Match(f, w)
-			}
-			return shared(f, w, word)
-		})
+		known["match"] = func(w *words, _ string) error { return u32Match(f, w) }
 	case "flower":
 		f.Flower = &qdisc.Flower{}
-		err = each(w, f.Kind, func(word string) (bool, error) {
-			if ok, err := flower(f, w, word); ok || err != nil {
-				return ok, err
-			}
-			return shared(f, w, word)
-		})
+		flower(f.Flower, known)
 	case "fw", "matchall":
-		err = each(w, f.Kind, func(word string) (bool, error) { return shared(f, w, word) })
 	case "":
 		return errors.New("kind: missing, want u32, flower, fw or matchall")
 	default:
@@ -154,22 +143,17 @@ func (c *Command) filter(w *words) error {
 	if f.Kind != "fw" {
 		f.Mark, f.Mask, f.HasMask = 0, 0, false
 	}
-	return err
+	return each(w, f.Kind, known)
 }
 
-// shared reads what all filters have: the class, and actions.
-func shared(f *qdisc.Filter, w *words, word string) (bool, error) {
-	switch word {
-	case "flowid", "classid":
-		return true, set(w, word, &f.Class, classOf)
-	case "action":
-		return true, action(f, w)
-	case "police":
-		return true, police(f, w)
-	case "skip_hw":
-		return true, nil
+// shared are the words that all filters have: the class, and actions.
+func shared(f *qdisc.Filter) fields {
+	return fields{
+		"flowid": into(&f.Class, classOf), "classid": into(&f.Class, classOf),
+		"action":  func(w *words, _ string) error { return action(f, w) },
+		"police":  func(w *words, _ string) error { return police(f, w) },
+		"skip_hw": skip,
 	}
-	return false, nil
 }
 
 // action reads one action.
@@ -249,42 +233,28 @@ func priorityOf(word string) (uint32, error) {
 func police(f *qdisc.Filter, w *words) error {
 	p := &qdisc.Police{Exceed: qdisc.ActReclassify}
 	f.Police = p
+	known := fields{
+		"rate": into(&p.Rate.Bytes, rate), "peakrate": into(&p.Peak.Bytes, rate),
+		"burst": into(&p.Burst, burst), "buffer": into(&p.Burst, burst), "maxburst": into(&p.Burst, burst),
+		"mtu": into(&p.MTU, burst), "minburst": into(&p.MTU, burst),
+		"conform-exceed": func(w *words, _ string) error { return conformExceed(w, p) },
+		"index":          refuse("not supported"), "avrate": refuse("not supported"),
+		"pkts_rate": refuse("not supported"), "pkts_burst": refuse("not supported"),
+	}.rate(&p.Rate)
 	for !w.end() {
-		known := true
-		var err error
-		switch word := w.peek(); word {
-		case "rate":
+		word := w.peek()
+		if a, ok := control(word); ok {
+			p.Exceed = a
 			w.next()
-			err = set(w, "police rate", &p.Rate.Bytes, rate)
-		case "burst", "buffer", "maxburst":
-			w.next()
-			err = set(w, "police burst", &p.Burst, burst)
-		case "peakrate":
-			w.next()
-			err = set(w, "police peakrate", &p.Peak.Bytes, rate)
-		case "mtu", "minburst":
-			w.next()
-			err = set(w, "police mtu", &p.MTU, burst)
-		case "overhead", "linklayer", "mpu":
-			w.next()
-			_, err = rateWord(w, word, &p.Rate)
-		case "conform-exceed":
-			w.next()
-			err = conformExceed(w, p)
-		case "index", "avrate", "pkts_rate", "pkts_burst":
-			err = fmt.Errorf("police %s: not supported", word)
-		default:
-			var a qdisc.Action
-			if a, known = control(word); known {
-				w.next()
-				p.Exceed = a
-			}
+			continue
 		}
-		if err != nil {
-			return err
-		}
-		if !known {
+		read := known[word]
+		if read == nil {
 			break
+		}
+		w.next()
+		if err := read(w, word); err != nil {
+			return fmt.Errorf("police: %w", err)
 		}
 	}
 	if p.Rate.Bytes == 0 && p.MTU == 0 {
@@ -300,45 +270,29 @@ func conformExceed(w *words, p *qdisc.Police) error {
 	exceed, conform, both := strings.Cut(w.next(), "/")
 	var ok bool
 	if p.Exceed, ok = control(exceed); !ok {
-		return fmt.Errorf("police conform-exceed: %q, want drop, ok, pipe, continue or reclassify", exceed)
+		return fmt.Errorf("conform-exceed: %q, want drop, ok, pipe, continue or reclassify", exceed)
 	}
 	if both {
 		if p.Conform, ok = control(conform); !ok {
-			return fmt.Errorf("police conform-exceed: %q, want drop, ok, pipe, continue or reclassify", conform)
+			return fmt.Errorf("conform-exceed: %q, want drop, ok, pipe, continue or reclassify", conform)
 		}
 	}
 	return nil
 }
 
-// flower reads one key of flower.
-func flower(f *qdisc.Filter, w *words, word string) (bool, error) {
-	k := f.Flower
-	switch word {
-	case "ip_proto":
-		return true, set(w, word, &k.Proto, upperOf)
-	case "dst_ip":
-		return true, set(w, word, &k.DstIP, prefixOf)
-	case "src_ip":
-		return true, set(w, word, &k.SrcIP, prefixOf)
-	case "dst_port":
-		return true, set(w, word, &k.DstPort, portsOf)
-	case "src_port":
-		return true, set(w, word, &k.SrcPort, portsOf)
-	case "dst_mac":
-		return true, macOf(w, word, &k.DstMAC, &k.DstMask)
-	case "src_mac":
-		return true, macOf(w, word, &k.SrcMAC, &k.SrcMask)
-	case "vlan_id":
-		k.HasVLAN = true
-		return true, set(w, word, &k.VLAN, number[uint16])
-	case "type":
-		k.HasICMP = true
-		return true, set(w, word, &k.ICMPType, number[uint8])
-	case "ip_tos":
+// flower adds the keys of flower.
+func flower(k *qdisc.Flower, known fields) {
+	known["ip_proto"] = into(&k.Proto, upperOf)
+	known["dst_ip"], known["src_ip"] = into(&k.DstIP, prefixOf), into(&k.SrcIP, prefixOf)
+	known["dst_port"], known["src_port"] = into(&k.DstPort, portsOf), into(&k.SrcPort, portsOf)
+	known["dst_mac"] = func(w *words, word string) error { return macOf(w, word, &k.DstMAC, &k.DstMask) }
+	known["src_mac"] = func(w *words, word string) error { return macOf(w, word, &k.SrcMAC, &k.SrcMask) }
+	known["vlan_id"] = func(w *words, word string) error { k.HasVLAN = true; return set(w, word, &k.VLAN, number[uint16]) }
+	known["type"] = func(w *words, word string) error { k.HasICMP = true; return set(w, word, &k.ICMPType, number[uint8]) }
+	known["ip_tos"] = func(w *words, word string) error {
 		_, err := value(w, word, func(s string) (int, error) { return 0, tosOf(s, k) })
-		return true, err
+		return err
 	}
-	return false, nil
 }
 
 func tosOf(word string, k *qdisc.Flower) error {

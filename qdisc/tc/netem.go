@@ -11,35 +11,21 @@ import (
 func netem(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.Netem{}
 	q.Netem = p
-	err := each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "limit":
-			return true, set(w, word, &p.Limit, size2int)
-		case "latency", "delay":
-			return true, netemDelay(w, p)
-		case "loss", "drop":
-			return true, netemLoss(w, p)
-		case "ecn":
-			p.ECN = true
-			return true, nil
-		case "reorder":
-			return true, chance(w, word, &p.Reorder, &p.ReorCor)
-		case "corrupt":
-			return true, chance(w, word, &p.Corrupt, &p.CorrCor)
-		case "duplicate":
-			return true, chance(w, word, &p.Duplicate, &p.DupCor)
-		case "gap":
-			return true, set(w, word, &p.Gap, number[uint32])
-		case "distribution":
-			return true, set(w, word, &p.Distribution, distributionOf)
-		case "rate":
-			return true, netemRate(w, p)
-		case "slot":
-			return true, netemSlot(w, p)
-		case "seed":
-			return true, set(w, word, &p.Seed, number[uint64])
-		}
-		return false, nil
+	err := each(w, q.Kind, fields{
+		"limit":        into(&p.Limit, size2int),
+		"latency":      func(w *words, _ string) error { return netemDelay(w, p) },
+		"delay":        func(w *words, _ string) error { return netemDelay(w, p) },
+		"loss":         func(w *words, _ string) error { return netemLoss(w, p) },
+		"drop":         func(w *words, _ string) error { return netemLoss(w, p) },
+		"ecn":          flag(&p.ECN, true),
+		"reorder":      func(w *words, word string) error { return chance(w, word, &p.Reorder, &p.ReorCor) },
+		"corrupt":      func(w *words, word string) error { return chance(w, word, &p.Corrupt, &p.CorrCor) },
+		"duplicate":    func(w *words, word string) error { return chance(w, word, &p.Duplicate, &p.DupCor) },
+		"gap":          into(&p.Gap, number[uint32]),
+		"distribution": into(&p.Distribution, distributionOf),
+		"rate":         func(w *words, _ string) error { return netemRate(w, p) },
+		"slot":         func(w *words, _ string) error { return netemSlot(w, p) },
+		"seed":         into(&p.Seed, number[uint64]),
 	})
 	if err != nil {
 		return err
@@ -165,35 +151,37 @@ func netemRate(w *words, p *qdisc.Netem) error {
 func netemSlot(w *words, p *qdisc.Netem) error {
 	s := &qdisc.Slot{}
 	p.Slot = s
-	if w.is("distribution") {
-		if err := set(w, "slot distribution", &s.Distribution, distributionOf); err != nil {
-			return err
-		}
-		if err := set(w, "slot distribution delay", &s.Delay, nanos); err != nil {
-			return err
-		}
-		if err := set(w, "slot distribution jitter", &s.Jitter, nanos); err != nil {
-			return err
-		}
-	} else {
-		if err := set(w, "slot", &s.Min, nanos); err != nil {
-			return err
-		}
-		s.Max = s.Min
-		optional(w, &s.Max, nanos)
+	if err := slotTimes(w, s); err != nil {
+		return err
 	}
 	for {
+		var err error
 		switch {
 		case w.is("packets"):
-			if err := set(w, "slot packets", &s.Packets, number[int]); err != nil {
-				return err
-			}
+			err = set(w, "slot packets", &s.Packets, number[int])
 		case w.is("bytes"):
-			if err := set(w, "slot bytes", &s.Bytes, number[int]); err != nil {
-				return err
-			}
+			err = set(w, "slot bytes", &s.Bytes, number[int])
 		default:
 			return nil
 		}
+		if err != nil {
+			return err
+		}
 	}
+}
+
+func slotTimes(w *words, s *qdisc.Slot) error {
+	if !w.is("distribution") {
+		err := set(w, "slot", &s.Min, nanos)
+		s.Max = s.Min
+		optional(w, &s.Max, nanos)
+		return err
+	}
+	if err := set(w, "slot distribution", &s.Distribution, distributionOf); err != nil {
+		return err
+	}
+	if err := set(w, "slot distribution delay", &s.Delay, nanos); err != nil {
+		return err
+	}
+	return set(w, "slot distribution jitter", &s.Jitter, nanos)
 }

@@ -9,17 +9,43 @@ import (
 	"sluice/qdisc"
 )
 
-// each reads keywords with their values until the end; one that known does not
-// know is an error.
-func each(w *words, kind string, known func(word string) (bool, error)) error {
+// fields are the keywords of a kind, with what reads the value of each.
+type fields map[string]func(w *words, word string) error
+
+// into reads a value into *to.
+func into[T any](to *T, read func(string) (T, error)) func(*words, string) error {
+	return func(w *words, word string) error { return set(w, word, to, read) }
+}
+
+// flag is a keyword without a value.
+func flag(to *bool, v bool) func(*words, string) error {
+	return func(*words, string) error { *to = v; return nil }
+}
+
+// refuse is a keyword that tc knows, and we don't.
+func refuse(why string) func(*words, string) error {
+	return func(_ *words, word string) error { return fmt.Errorf("%s: %s", word, why) }
+}
+
+// skip is a keyword that has no effect.
+func skip(*words, string) error { return nil }
+
+// rate adds what all rates have.
+func (f fields) rate(r *qdisc.Rate) fields {
+	f["overhead"], f["mpu"], f["linklayer"] = into(&r.Overhead, signed), into(&r.MPU, size32), into(&r.ATM, linkLayer)
+	return f
+}
+
+// each reads keywords with their values until the end.
+func each(w *words, kind string, known fields) error {
 	for !w.end() {
 		word := w.next()
-		ok, err := known(word)
-		if err != nil {
-			return fmt.Errorf("%s: %w", kind, err)
-		}
-		if !ok {
+		read := known[word]
+		if read == nil {
 			return fmt.Errorf("%s: what is %q?", kind, word)
+		}
+		if err := read(w, word); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
 	return nil
@@ -27,80 +53,51 @@ func each(w *words, kind string, known func(word string) (bool, error)) error {
 
 // options reads the options of a kind of discipline.
 func options(q *qdisc.Qdisc, w *words) error {
-	switch q.Kind {
-	case "pfifo":
-		return fifo(q, w, number[int64])
-	case "bfifo":
-		return fifo(q, w, sizeInt)
-	case "pfifo_fast", "ingress":
-		return each(w, q.Kind, func(string) (bool, error) { return false, nil })
-	case "prio":
-		return prio(q, w)
-	case "tbf":
-		return tbf(q, w)
-	case "htb":
-		return htb(q, w)
-	case "drr":
-		return each(w, q.Kind, func(string) (bool, error) { return false, nil })
-	case "codel":
-		return codel(q, w)
-	case "fq_codel":
-		return fqCodel(q, w)
-	case "fq":
-		return fq(q, w)
-	case "sfq":
-		return sfq(q, w)
-	case "netem":
-		return netem(q, w)
+	read := map[string]func(*qdisc.Qdisc, *words) error{
+		"pfifo":      func(q *qdisc.Qdisc, w *words) error { return fifo(q, w, number[int64]) },
+		"bfifo":      func(q *qdisc.Qdisc, w *words) error { return fifo(q, w, sizeInt) },
+		"pfifo_fast": noOptions, "ingress": noOptions, "drr": noOptions,
+		"prio": prio, "tbf": tbf, "htb": htb, "codel": codel, "fq_codel": fqCodel, "fq": fq, "sfq": sfq, "netem": netem,
+	}[q.Kind]
+	if read == nil {
+		return fmt.Errorf("kind: %q is not supported, want pfifo, bfifo, pfifo_fast, prio, tbf, htb, drr, codel, fq_codel, fq, sfq, netem or ingress", q.Kind)
 	}
-	return fmt.Errorf("kind: %q is not supported, want pfifo, bfifo, pfifo_fast, prio, tbf, htb, drr, codel, fq_codel, fq, sfq, netem or ingress", q.Kind)
+	return read(q, w)
 }
 
+func noOptions(q *qdisc.Qdisc, w *words) error { return each(w, q.Kind, nil) }
+
 func fifo(q *qdisc.Qdisc, w *words, read func(string) (int64, error)) error {
-	return each(w, q.Kind, func(word string) (bool, error) {
-		if word != "limit" {
-			return false, nil
-		}
-		q.FIFO = &qdisc.FIFO{}
-		return true, set(w, word, &q.FIFO.Limit, read)
-	})
+	limit := int64(0)
+	if err := each(w, q.Kind, fields{"limit": into(&limit, read)}); err != nil || limit == 0 {
+		return err
+	}
+	q.FIFO = &qdisc.FIFO{Limit: limit}
+	return nil
 }
 
 func prio(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.Prio{Bands: 3}
 	q.Prio = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "bands":
-			return true, set(w, word, &p.Bands, number[int])
-		case "priomap":
-			p.Map = nil
-			for range 16 {
-				if x, err := number[uint8](w.peek()); err == nil {
-					p.Map = append(p.Map, x)
-					w.next()
-				}
-			}
-			if len(p.Map) == 0 {
-				return true, errors.New("priomap: want up to 16 bands")
-			}
-			return true, nil
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"bands":   into(&p.Bands, number[int]),
+		"priomap": func(w *words, _ string) error { return prioMap(w, p) },
 	})
 }
 
-// rateWord reads what rates have in common beside their own word.
-func rateWord(w *words, word string, r *qdisc.Rate) (bool, error) {
-	switch word {
-	case "overhead":
-		return true, set(w, word, &r.Overhead, signed)
-	case "mpu":
-		return true, set(w, word, &r.MPU, size32)
-	case "linklayer":
-		return true, set(w, word, &r.ATM, linkLayer)
+func prioMap(w *words, p *qdisc.Prio) error {
+	p.Map = nil
+	for len(p.Map) < 16 {
+		var band uint8
+		if !optional(w, &band, number[uint8]) {
+			break
+		}
+		p.Map = append(p.Map, band)
 	}
-	return false, nil
+	if len(p.Map) == 0 {
+		return errors.New("priomap: want up to 16 bands")
+	}
+	return nil
 }
 
 func linkLayer(word string) (bool, error) {
@@ -116,23 +113,17 @@ func linkLayer(word string) (bool, error) {
 func tbf(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.TBF{}
 	q.TBF = p
-	err := each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "rate":
-			return true, set(w, word, &p.Rate.Bytes, rate)
-		case "burst", "buffer", "maxburst":
-			return true, set(w, word, &p.Burst, burst)
-		case "limit":
-			return true, set(w, word, &p.Limit, sizeInt)
-		case "latency":
-			return true, set(w, word, &p.Latency, duration)
-		case "peakrate":
-			return true, set(w, word, &p.Peak.Bytes, rate)
-		case "mtu", "minburst":
-			return true, set(w, word, &p.MTU, burst)
-		}
-		return rateWord(w, word, &p.Rate)
-	})
+	err := each(w, q.Kind, fields{
+		"rate":     into(&p.Rate.Bytes, rate),
+		"burst":    into(&p.Burst, burst),
+		"buffer":   into(&p.Burst, burst),
+		"maxburst": into(&p.Burst, burst),
+		"limit":    into(&p.Limit, sizeInt),
+		"latency":  into(&p.Latency, duration),
+		"peakrate": into(&p.Peak.Bytes, rate),
+		"mtu":      into(&p.MTU, burst),
+		"minburst": into(&p.MTU, burst),
+	}.rate(&p.Rate))
 	if err != nil {
 		return err
 	}
@@ -182,20 +173,12 @@ func tbfComplete(p *qdisc.TBF) error {
 func htb(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.HTB{}
 	q.HTB = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "default":
-			return true, set(w, word, &p.Default, hexMinor)
-		case "r2q":
-			return true, set(w, word, &p.R2Q, number[uint32])
-		case "direct_qlen":
-			return true, set(w, word, &p.DirectFrames, number[int])
-		case "debug":
-			return true, errors.New("debug: not supported")
-		case "offload":
-			return true, errors.New("offload: there is no hardware")
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"default":     into(&p.Default, hexMinor),
+		"r2q":         into(&p.R2Q, number[uint32]),
+		"direct_qlen": into(&p.DirectFrames, number[int]),
+		"debug":       refuse("not supported"),
+		"offload":     refuse("there is no hardware"),
 	})
 }
 
@@ -214,26 +197,19 @@ const htbMTU = 1600
 func htbClass(c *qdisc.Class, w *words) error {
 	p := &qdisc.HTBClass{}
 	c.HTB = p
-	err := each(w, "htb", func(word string) (bool, error) {
-		switch word {
-		case "rate":
-			return true, set(w, word, &p.Rate.Bytes, rate)
-		case "ceil":
-			return true, set(w, word, &p.Ceil.Bytes, rate)
-		case "burst", "buffer", "maxburst":
-			return true, set(w, word, &p.Burst, burst)
-		case "cburst", "cbuffer", "cmaxburst":
-			return true, set(w, word, &p.CBurst, burst)
-		case "prio":
-			return true, set(w, word, &p.Prio, number[uint32])
-		case "quantum":
-			return true, set(w, word, &p.Quantum, size32)
-		case "mtu":
-			_, err := value(w, word, size)
-			return true, err
-		}
-		return rateWord(w, word, &p.Rate)
-	})
+	err := each(w, "htb", fields{
+		"rate":      into(&p.Rate.Bytes, rate),
+		"ceil":      into(&p.Ceil.Bytes, rate),
+		"burst":     into(&p.Burst, burst),
+		"buffer":    into(&p.Burst, burst),
+		"maxburst":  into(&p.Burst, burst),
+		"cburst":    into(&p.CBurst, burst),
+		"cbuffer":   into(&p.CBurst, burst),
+		"cmaxburst": into(&p.CBurst, burst),
+		"prio":      into(&p.Prio, number[uint32]),
+		"quantum":   into(&p.Quantum, size32),
+		"mtu":       func(w *words, word string) error { _, err := value(w, word, size); return err },
+	}.rate(&p.Rate))
 	if err != nil {
 		return err
 	}
@@ -260,63 +236,37 @@ func orBurst(given, rate uint64) uint64 {
 }
 
 func drrClass(p *qdisc.DRRClass, w *words) error {
-	return each(w, "drr", func(word string) (bool, error) {
-		if word != "quantum" {
-			return false, nil
-		}
-		return true, set(w, word, &p.Quantum, size32)
-	})
+	return each(w, "drr", fields{"quantum": into(&p.Quantum, size32)})
 }
 
 func codel(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.Codel{}
 	q.Codel = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "limit":
-			return true, set(w, word, &p.Limit, number[int])
-		case "target":
-			return true, set(w, word, &p.Target, duration)
-		case "interval":
-			return true, set(w, word, &p.Interval, duration)
-		case "ce_threshold":
-			return true, set(w, word, &p.CEThreshold, duration)
-		case "ecn", "noecn":
-			p.ECN = word == "ecn"
-			return true, nil
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"limit":        into(&p.Limit, number[int]),
+		"target":       into(&p.Target, duration),
+		"interval":     into(&p.Interval, duration),
+		"ce_threshold": into(&p.CEThreshold, duration),
+		"ecn":          flag(&p.ECN, true),
+		"noecn":        flag(&p.ECN, false),
 	})
 }
 
 func fqCodel(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.FQCodel{}
 	q.FQCodel = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "limit":
-			return true, set(w, word, &p.Limit, number[int])
-		case "flows":
-			return true, set(w, word, &p.Flows, number[int])
-		case "quantum":
-			return true, set(w, word, &p.Quantum, number[uint32])
-		case "target":
-			return true, set(w, word, &p.Target, duration)
-		case "interval":
-			return true, set(w, word, &p.Interval, duration)
-		case "ce_threshold":
-			return true, set(w, word, &p.CEThreshold, duration)
-		case "memory_limit":
-			return true, set(w, word, &p.MemoryLimit, sizeInt)
-		case "drop_batch":
-			return true, set(w, word, &p.DropBatch, number[int])
-		case "ecn", "noecn":
-			p.NoECN = word == "noecn"
-			return true, nil
-		case "ce_threshold_selector":
-			return true, selector(w, p)
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"limit":                 into(&p.Limit, number[int]),
+		"flows":                 into(&p.Flows, number[int]),
+		"quantum":               into(&p.Quantum, number[uint32]),
+		"target":                into(&p.Target, duration),
+		"interval":              into(&p.Interval, duration),
+		"ce_threshold":          into(&p.CEThreshold, duration),
+		"memory_limit":          into(&p.MemoryLimit, sizeInt),
+		"drop_batch":            into(&p.DropBatch, number[int]),
+		"ecn":                   flag(&p.NoECN, false),
+		"noecn":                 flag(&p.NoECN, true),
+		"ce_threshold_selector": func(w *words, _ string) error { return selector(w, p) },
 	})
 }
 
@@ -334,65 +284,45 @@ func selector(w *words, p *qdisc.FQCodel) error {
 func fq(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.FQ{}
 	q.FQ = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "limit":
-			return true, set(w, word, &p.Limit, number[int])
-		case "flow_limit":
-			return true, set(w, word, &p.FlowLimit, number[int])
-		case "buckets":
-			return true, set(w, word, &p.Buckets, number[int])
-		case "maxrate":
-			return true, set(w, word, &p.MaxRate, rate)
-		case "low_rate_threshold":
-			return true, set(w, word, &p.LowRate, rate)
-		case "quantum":
-			return true, set(w, word, &p.Quantum, size32)
-		case "initial_quantum":
-			return true, set(w, word, &p.InitialQuantum, size32)
-		case "refill_delay":
-			return true, set(w, word, &p.RefillDelay, duration)
-		case "timer_slack":
-			return true, set(w, word, &p.TimerSlack, nanos)
-		case "horizon":
-			return true, set(w, word, &p.Horizon, duration)
-		case "ce_threshold":
-			return true, set(w, word, &p.CEThreshold, duration)
-		case "orphan_mask":
-			return true, set(w, word, &p.OrphanMask, number[uint32])
-		case "horizon_cap", "horizon_drop":
-			p.HorizonCap = word == "horizon_cap"
-			return true, nil
-		case "pacing", "nopacing":
-			p.NoPacing = word == "nopacing"
-			return true, nil
-		case "defrate":
-			return true, errors.New("defrate: not supported, use maxrate")
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"limit":              into(&p.Limit, number[int]),
+		"flow_limit":         into(&p.FlowLimit, number[int]),
+		"buckets":            into(&p.Buckets, number[int]),
+		"maxrate":            into(&p.MaxRate, rate),
+		"low_rate_threshold": into(&p.LowRate, rate),
+		"quantum":            into(&p.Quantum, size32),
+		"initial_quantum":    into(&p.InitialQuantum, size32),
+		"refill_delay":       into(&p.RefillDelay, duration),
+		"timer_slack":        into(&p.TimerSlack, nanos),
+		"horizon":            into(&p.Horizon, duration),
+		"ce_threshold":       into(&p.CEThreshold, duration),
+		"orphan_mask":        into(&p.OrphanMask, number[uint32]),
+		"horizon_cap":        flag(&p.HorizonCap, true),
+		"horizon_drop":       flag(&p.HorizonCap, false),
+		"pacing":             flag(&p.NoPacing, false),
+		"nopacing":           flag(&p.NoPacing, true),
+		"defrate":            refuse("not supported, use maxrate"),
 	})
 }
 
 func sfq(q *qdisc.Qdisc, w *words) error {
 	p := &qdisc.SFQ{}
 	q.SFQ = p
-	return each(w, q.Kind, func(word string) (bool, error) {
-		switch word {
-		case "limit":
-			return true, set(w, word, &p.Limit, number[int])
-		case "depth":
-			return true, set(w, word, &p.Depth, number[int])
-		case "divisor":
-			return true, set(w, word, &p.Divisor, number[int])
-		case "quantum":
-			return true, set(w, word, &p.Quantum, size32)
-		case "perturb":
-			return true, set(w, word, &p.Perturb, number[int])
-		case "headdrop":
-			return true, nil
-		case "redflowlimit", "ewma", "min", "max", "avpkt", "burst", "probability", "ecn", "harddrop":
-			return true, fmt.Errorf("%s: RED is not supported", word)
-		}
-		return false, nil
+	return each(w, q.Kind, fields{
+		"limit":        into(&p.Limit, number[int]),
+		"depth":        into(&p.Depth, number[int]),
+		"divisor":      into(&p.Divisor, number[int]),
+		"quantum":      into(&p.Quantum, size32),
+		"perturb":      into(&p.Perturb, number[int]),
+		"headdrop":     skip,
+		"redflowlimit": refuse("RED is not supported"),
+		"ewma":         refuse("RED is not supported"),
+		"min":          refuse("RED is not supported"),
+		"max":          refuse("RED is not supported"),
+		"avpkt":        refuse("RED is not supported"),
+		"burst":        refuse("RED is not supported"),
+		"probability":  refuse("RED is not supported"),
+		"ecn":          refuse("RED is not supported"),
+		"harddrop":     refuse("RED is not supported"),
 	})
 }

@@ -57,12 +57,12 @@ func (p *printer) qdisc(r *qdisc.Report, v View) {
 	p.num("kind", "qdisc %s", q.Kind)
 	p.num("handle", " %s ", q.Handle.String())
 	p.dev(v)
-	switch {
-	case q.Parent == qdisc.Root:
+	switch q.Parent {
+	case qdisc.Root:
 		p.json("root", true)
 		p.text("root ")
 		p.num("refcnt", "refcnt %d ", refs)
-	case q.Parent == qdisc.Ingress:
+	case qdisc.Ingress:
 		p.num("parent", "parent %s ", "ffff:fff1")
 	default:
 		p.num("parent", "parent %s ", q.Parent.String())
@@ -357,21 +357,27 @@ func (p *printer) class(c *qdisc.ClassReport, v View) {
 		p.text("quantum %s ", sizeText(uint64(or(c.Spec.DRR.Quantum, 1514))))
 	}
 	p.text("\n")
-	if v.Stats && c.Kind == "tbf" {
-		p.text("\n") // it has one class, without figures
-	} else if v.Stats {
-		p.open("stats", '{')
-		p.stats(&c.Stats)
-		if h := c.HTB; h != nil {
-			p.num("lended", " lended: %d ", h.Lends)
-			p.num("borrowed", "borrowed: %d ", h.Borrows)
-			p.num("giants", "giants: %d\n", 0)
-			p.num("tokens", " tokens: %d ", h.Tokens>>6)
-			p.num("ctokens", "ctokens: %d\n", h.CTokens>>6)
-		}
-		p.text("\n")
-		p.close('}')
+	if v.Stats {
+		p.classStats(c)
 	}
+	p.close('}')
+}
+
+func (p *printer) classStats(c *qdisc.ClassReport) {
+	if c.Kind == "tbf" || c.Kind == "netem" {
+		p.text("\n") // they have one class, without figures
+		return
+	}
+	p.open("stats", '{')
+	p.stats(&c.Stats)
+	if h := c.HTB; h != nil {
+		p.num("lended", " lended: %d ", h.Lends)
+		p.num("borrowed", "borrowed: %d ", h.Borrows)
+		p.num("giants", "giants: %d\n", 0)
+		p.num("tokens", " tokens: %d ", h.Tokens>>6)
+		p.num("ctokens", "ctokens: %d\n", h.CTokens>>6)
+	}
+	p.text("\n")
 	p.close('}')
 }
 

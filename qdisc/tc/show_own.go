@@ -15,9 +15,9 @@ func (p *printer) share(key, words string, x qdisc.Percent) {
 }
 
 // correlation prints one if there is any.
-func (p *printer) correlation(any bool, x qdisc.Percent) {
+func (p *printer) correlation(shown bool, x qdisc.Percent) {
 	p.json("correlation", float64(x)/math.MaxUint32)
-	if any {
+	if shown {
 		p.text(" %s", percentText(x))
 	}
 }
@@ -301,8 +301,8 @@ func (p *printer) flower(f *qdisc.Filter) {
 	p.num("handle", "handle %#x ", f.Handle)
 	p.flowid("classid", f)
 	p.open("keys", '{')
-	line := func(any bool, key string, v any) {
-		if any {
+	line := func(shown bool, key string, v any) {
+		if shown {
 			p.field(key, v, "\n  %s %v", key, v)
 		}
 	}

@@ -54,6 +54,9 @@ func (w *wire) learned(want ...string) {
 		slices.Sort(want)
 		return slices.Equal(has, want)
 	})
+	if len(want) > 0 { // what is shown is what is written down; the dataplane hears of it next
+		w.Eventually("the world is reached", 10*time.Second, func() bool { return w.red.TryPing(w.world.IP(lab.V4), 1).Code == 0 })
+	}
 }
 
 // slaac is the address that the uplink makes of the world's prefix.

