@@ -45,7 +45,7 @@ option lease %d
 
 // learned waits until the uplink has exactly these addresses.
 func (w *wire) learned(want ...string) {
-	w.Eventually("addresses "+strings.Join(want, " "), 20*time.Second, func() bool {
+	w.Eventually("addresses "+strings.Join(want, " "), 40*time.Second, func() bool {
 		var has []string
 		for _, p := range w.uplinks()[0].Addresses {
 			has = append(has, p.String())
@@ -55,7 +55,7 @@ func (w *wire) learned(want ...string) {
 		return slices.Equal(has, want)
 	})
 	if len(want) > 0 { // what is shown is what is written down; the dataplane hears of it next
-		w.Eventually("the world is reached", 10*time.Second, func() bool { return w.red.TryPing(w.world.IP(lab.V4), 1).Code == 0 })
+		w.reaches(w.red, lab.V4)
 	}
 }
 
@@ -116,7 +116,7 @@ func TestNICLeaseEnds(t *testing.T) {
 	w.learned("192.0.2.100/24")
 	renewed := time.Now()
 	for time.Since(renewed) < 7*time.Second { // longer than a lease
-		w.red.Ping(w.world.IP(lab.V4))
+		w.reaches(w.red, lab.V4)
 		time.Sleep(500 * time.Millisecond)
 	}
 	server.Stop()
@@ -134,10 +134,10 @@ func TestNICLeaseEnds(t *testing.T) {
 
 	w.serve4(600, "192.0.2.120")
 	w.world.Run("ip", "link", "set", "wan0", "down")
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(1500 * time.Millisecond) // the kernel tells of shorter ones once a second
 	w.world.Run("ip", "link", "set", "wan0", "up")
 	w.learned("192.0.2.120/24")
-	w.red.Ping(w.world.IP(lab.V4))
+	w.reaches(w.red, lab.V4)
 }
 
 // TestNICComesBackAndLearns: the interface vanishes with its lease, and comes again.
@@ -153,7 +153,7 @@ func TestNICComesBackAndLearns(t *testing.T) {
 	w.serve4(600, "192.0.2.130")
 	w.Eventually("the uplink is back", 20*time.Second, func() bool { return w.uplinks()[0].State == api.StateReady })
 	w.learned("192.0.2.130/24")
-	w.red.Ping(w.world.IP(lab.V4))
+	w.reaches(w.red, lab.V4)
 }
 
 // TestNICRefusesAClash: a server gives an address of a network of the namespace.

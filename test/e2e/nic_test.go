@@ -53,6 +53,11 @@ func (w *wire) interfaces() string {
 	return strings.Join(out, "\n")
 }
 
+// reaches pings the world until it answers: a busy machine loses some.
+func (w *wire) reaches(from *lab.NS, f lab.Family) {
+	w.Eventually(from.Name()+" reaches the world", 10*time.Second, func() bool { return from.TryPing(w.world.IP(f), 1).Code == 0 })
+}
+
 // works checks that the uplink is ready, and the world is reached.
 func (w *wire) works(t *testing.T) {
 	t.Helper()
@@ -60,8 +65,8 @@ func (w *wire) works(t *testing.T) {
 		t.Errorf("uplinks: %+v", all)
 	}
 	for _, f := range both() {
-		w.red.Ping(w.world.IP(f))
-		w.green.Ping(w.world.IP(f))
+		w.reaches(w.red, f)
+		w.reaches(w.green, f)
 	}
 }
 
@@ -69,7 +74,7 @@ func (w *wire) works(t *testing.T) {
 func (w *wire) goesOut(t *testing.T, from *lab.NS) {
 	t.Helper()
 	for _, f := range both() {
-		from.Ping(w.world.IP(f))
+		w.reaches(from, f)
 		lab.TCP(from, w.world, f, 8<<20)
 		trips(t, from, w.world.At(f))
 	}
@@ -166,7 +171,7 @@ func (w *wire) beyond(t *testing.T) {
 // TestNICKilled kills the dataplane, the agent and both during a transfer.
 func TestNICKilled(t *testing.T) {
 	w := newWire(t, 1500, static)
-	w.red.Ping(w.world.IP(lab.V4))
+	w.reaches(w.red, lab.V4)
 	control := w.Control()
 	x := &transfer{w.d, w.red, w.world, lab.StartTCP(w.red, w.world, lab.V4, "-seconds", "5"), lab.Probe(w.red, w.world, lab.V4), control}
 	time.Sleep(500 * time.Millisecond)
