@@ -83,13 +83,14 @@ type output struct {
 	queues *queues // nil until a port has some
 	worker *worker
 
-	from   *port      // where the frames of the turn came from
-	reply  []byte     // of autoconfiguration
-	handed int        // frames given to host stacks since their last turn
-	tick   neigh.Tick // of the round
-	clock  clock
-	asked  router.Packet // what a router is asked about just now
-	outlet outlet        // of that router
+	from     *port      // where the frames of the turn came from
+	reply    []byte     // of autoconfiguration
+	segments bool       // TCP was given to an uplink stack
+	handed   int        // frames given to host stacks since their last turn
+	tick     neigh.Tick // of the round
+	clock    clock
+	asked    router.Packet // what a router is asked about just now
+	outlet   outlet        // of that router
 }
 
 // sink is where a router's frames go, on account of a port.
@@ -331,7 +332,10 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
-		case f.Vnet.GSOType == packet.GSOUDPL4 && p.outside == nil:
+		case p.outside != nil:
+			o.segments = o.segments || f.View.Proto == packet.ProtoTCP
+			o.hand(p, f, tag, &sum)
+		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:
 			o.hand(p, f, tag, &sum)

@@ -75,6 +75,8 @@ type Proxy struct {
 	// +checklocks:mu
 	connQuota quota
 	// +checklocks:mu
+	lingerQuota quota
+	// +checklocks:mu
 	dialQuota quota
 	// +checklocks:mu
 	flows map[flowKey]*flow
@@ -89,7 +91,7 @@ func New(c Config) *Proxy {
 	l := &c.Limits
 	p := &Proxy{
 		Config: c, conns: make(map[stack.TransportEndpointID]*conn), flows: make(map[flowKey]*flow),
-		connQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
+		connQuota: newQuota(l.Conns, l.ConnsPerPort), lingerQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
 		flowQuota: newQuota(l.Flows, l.FlowsPerPort),
 	}
 	p.runs.socks = make(map[int32]watched)
