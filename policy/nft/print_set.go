@@ -42,9 +42,13 @@ func (p *printer) set(s *Set) {
 
 // setStmts writes the statements that each element gets.
 func (p *printer) setStmts(s *Set) {
+	between := "\t\t"
 	for _, st := range s.Stmts {
-		p.WriteString("\t\t")
+		p.WriteString(between)
 		p.template(st)
+		between = " "
+	}
+	if len(s.Stmts) > 0 {
 		p.WriteString("\n")
 	}
 }
