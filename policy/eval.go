@@ -220,7 +220,7 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 
 // obey does what a verdict says.
 func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
-	if e.p.Trace {
+	if e.p.Trace && v.kind != nft.Continue { // which the rule's end tells
 		e.traceRule(c, pc, v)
 	}
 	switch v.kind {
