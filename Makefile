@@ -80,6 +80,11 @@ demo: setup build ## containers on two networks, beside a kernel bridge (as root
 bench: setup build ## Sluice beside a kernel bridge and a Linux router, as tables (as root; BENCHFLAGS)
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench $(BENCHFLAGS)
 
+.PHONY: bench-socket
+bench-socket: setup build ## the socket uplink beside slirp4netns and pasta (as root; BENCHFLAGS)
+	command -v slirp4netns pasta >/dev/null || apt-get install -y slirp4netns passt
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench -way out $(BENCHFLAGS)
+
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
 	go test -run '^$$' -benchmem $(MICROBENCH) \

@@ -137,6 +137,7 @@ func layers() map[string]edges {
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
+			"qdisc":        "last step: when a frame leaves",
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
 			"dial":         "the protocols that one can dial",

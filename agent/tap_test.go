@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -24,8 +25,8 @@ func TestTapIsDecided(t *testing.T) {
 		"large":          {api.AttachRequest{Tap: &api.Tap{}, IfName: "vm0", MTU: 65535}, "mtu"},
 		"of nobody":      {api.AttachRequest{Tap: &api.Tap{Owner: &huge}, IfName: "vm0"}, "tap.owner"},
 	} {
-		err, _ := decideTap(&tc.r, &attachmentRecord{MTU: 1500}).(*api.Error)
-		if err == nil || err.Field != tc.field {
+		err, ok := errors.AsType[*api.Error](decideTap(&tc.r, &attachmentRecord{MTU: 1500}))
+		if !ok || err.Field != tc.field {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

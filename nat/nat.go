@@ -185,32 +185,60 @@ const (
 // Translate asks the rules of one hook about a connection that is not confirmed.
 // A hook is asked once for each connection.
 func (n *NAT) Translate(hook Hook, f *Flow) Verdict {
-	p := f.Pending
-	z := (*n.zones.Load())[p.Zone]
-	if z == nil || z.Rules == nil {
+	z := (*n.zones.Load())[f.Pending.Zone]
+	if z == nil || z.Rules == nil || !hook.claim(f.Pending) {
 		return Verdict{}
 	}
-	done := conntrack.DstNATDone
-	if hook.source() {
-		done = conntrack.SrcNATDone
-	}
-	if p.Status&done != 0 {
-		return Verdict{}
-	}
-	p.Status |= done
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.memory.now = f.Now
-	v := n.translate(z, hook, f)
+	cur := f.Pending.Out()
+	r, to := z.Rules.first(hook, f, &cur)
+	v := n.translate(z, hook, f, r, to)
 	n.stats.count(v)
 	return v
 }
 
-// +checklocks:n.mu
-func (n *NAT) translate(z *ZoneConfig, hook Hook, f *Flow) Verdict {
+// TranslateBy is Translate by a rule that somebody else has chosen: its Match isn't
+// looked at. It counts as the hook's answer, so that Translate has none any more.
+// Preconditions: Compile takes the rule, and it is of that hook.
+func (n *NAT) TranslateBy(hook Hook, f *Flow, r *Rule) Verdict {
+	z := (*n.zones.Load())[f.Pending.Zone]
+	if z == nil {
+		z = &ZoneConfig{}
+	}
+	if !hook.claim(f.Pending) {
+		return Verdict{}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.memory.now = f.Now
 	cur := f.Pending.Out()
-	r, to := z.Rules.first(hook, f, &cur)
-	c := choice{n: n, m: &n.memory, z: z, f: f, cur: cur, to: to, source: hook.source()}
+	to, ok := r.target(f, &cur)
+	if !ok {
+		r = nil
+	}
+	v := n.translate(z, hook, f, r, to)
+	n.stats.count(v)
+	return v
+}
+
+// claim notes that the hook has been asked about the connection; false if it was.
+func (h Hook) claim(p *conntrack.Pending) bool {
+	done := conntrack.DstNATDone
+	if h.source() {
+		done = conntrack.SrcNATDone
+	}
+	if p.Status&done != 0 {
+		return false
+	}
+	p.Status |= done
+	return true
+}
+
+// +checklocks:n.mu
+func (n *NAT) translate(z *ZoneConfig, hook Hook, f *Flow, r *Rule, to Target) Verdict {
+	c := choice{n: n, m: &n.memory, z: z, f: f, cur: f.Pending.Out(), to: to, source: hook.source()}
 	switch {
 	case r == nil || r.Kind == Accept:
 		return c.none()

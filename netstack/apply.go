@@ -86,6 +86,10 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 		}
 		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
+	if c.next.queued && c.net.rings == nil {
+		r := newRings(len(c.net.workers))
+		c.swaps = append(c.swaps, func() { c.net.rings = r })
+	}
 	return c.connections()
 }
 
@@ -199,5 +203,8 @@ func (c *change) swap() {
 	c.net.view.Store(c.next)
 	for _, w := range c.net.workers {
 		w.mu.Unlock()
+		if c.next.queued || c.old.queued {
+			w.mail.poke()
+		}
 	}
 }

@@ -2,7 +2,10 @@
 
 package netstack
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Theory of operation.
 //
@@ -80,6 +83,9 @@ func (w *worker) wait() int {
 	if n > 0 || !w.mail.quiet() {
 		return n
 	}
+	if w.due != math.MaxInt64 {
+		return w.await()
+	}
 	if w.idle.longest == 0 {
 		return w.sleep()
 	}
@@ -112,6 +118,34 @@ func (w *worker) linger(start time.Time) (n int, now time.Time) {
 			return 0, now
 		}
 	}
+}
+
+// spin is how long before a queue's time the worker stays awake: a sleep that is to
+// end earlier than that ends later.
+const spin = 60 * time.Microsecond
+
+// await waits for events until a queue's time has come.
+func (w *worker) await() (n int) {
+	left := time.Duration(w.due) - time.Since(w.net.start)
+	if left > spin {
+		return w.nap(left - spin/2)
+	}
+	for left > 0 && n == 0 && w.mail.quiet() {
+		yield()
+		n = w.poll.now()
+		left = time.Duration(w.due) - time.Since(w.net.start)
+	}
+	return n
+}
+
+// nap is sleep for no longer than d.
+func (w *worker) nap(d time.Duration) int {
+	w.mail.sleeping.Store(true)
+	defer w.mail.sleeping.Store(false)
+	if !w.mail.quiet() {
+		return 0
+	}
+	return w.poll.blockFor(d)
 }
 
 // sleep waits until there is something to do.

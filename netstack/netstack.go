@@ -74,6 +74,7 @@ type Options struct {
 type Netstack struct {
 	opts    Options
 	workers []*worker // immutable after New
+	rings   rings     // guarded by all turn locks; nil until a port has queues
 	start   time.Time
 	since   func(time.Time) time.Duration // time.Since, unless a test stops the time
 

@@ -80,13 +80,17 @@ type output struct {
 	cutter packet.Segmenter
 	share  []departure // of the segments of one flooded frame
 
-	from   *port      // where the frames of the turn came from
-	reply  []byte     // of autoconfiguration
-	handed int        // frames given to host stacks since their last turn
-	tick   neigh.Tick // of the round
-	clock  clock
-	asked  router.Packet // what a router is asked about just now
-	outlet outlet        // of that router
+	queues *queues // nil until a port has some
+	worker *worker
+
+	from     *port      // where the frames of the turn came from
+	reply    []byte     // of autoconfiguration
+	segments bool       // TCP was given to an uplink stack
+	handed   int        // frames given to host stacks since their last turn
+	tick     neigh.Tick // of the round
+	clock    clock
+	asked    router.Packet // what a router is asked about just now
+	outlet   outlet        // of that router
 }
 
 // sink is where a router's frames go, on account of a port.
@@ -157,30 +161,41 @@ func (o *output) flush(v *view, frames []packet.Frame) {
 	for _, index := range o.touched {
 		p, r := v.ports[index], o.lists[index].head
 		o.lists[index] = list{}
-		if p.link != nil {
+		switch {
+		case p.link != nil:
 			o.toHost(p, frames, r)
-		} else {
+		case p.queues[egress] != nil && o.queues != nil:
+			o.toQueue(p, frames, r)
+		default:
 			o.toPort(p, frames, r)
 		}
 	}
 	o.touched = o.touched[:0]
 	o.used = 1
+	if o.queues != nil {
+		o.queues.pool.Keep() // the frames' buffers are about to be used again
+	}
 }
 
 // toPort sends the list that begins at record r to a container.
 func (o *output) toPort(p *port, frames []packet.Frame, r uint16) {
 	for ; r != 0; r = o.records[r].next {
 		f, tag := o.frame(r, frames)
-		switch {
-		case !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()):
-			o.segment(p, f, tag)
-		case tag.Op != bridge.TagKeep:
-			o.appendAs(p, f, tag)
-		default:
-			o.append(p, f)
-		}
+		o.depart(p, f, tag)
 	}
 	o.push(p)
+}
+
+// depart puts a frame on the send list, as the port wants it.
+func (o *output) depart(p *port, f *packet.Frame, tag bridge.Tag) {
+	switch {
+	case !p.offload && (f.Vnet.IsGSO() || f.Vnet.NeedsCsum()):
+		o.segment(p, f, tag)
+	case tag.Op != bridge.TagKeep:
+		o.appendAs(p, f, tag)
+	default:
+		o.append(p, f)
+	}
 }
 
 // append puts a frame on the send list, which is sent first if it is full.
@@ -317,7 +332,10 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
-		case f.Vnet.GSOType == packet.GSOUDPL4 && p.outside == nil:
+		case p.outside != nil:
+			o.segments = o.segments || f.View.Proto == packet.ProtoTCP
+			o.hand(p, f, tag, &sum)
+		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:
 			o.hand(p, f, tag, &sum)

@@ -51,6 +51,10 @@ const (
 	outsideBufferMax = 1 << 20
 )
 
+// outsideTimeWait is shorter than that of host stacks: a container that begins
+// thousands of connections a second has its ports again soon.
+const outsideTimeWait = time.Second
+
 // outside is the uplink stack of one socket uplink. It lives from snapshot to snapshot.
 type outside struct {
 	spec  SocketSpec
@@ -78,9 +82,10 @@ func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
 	counters := c.net.opts.Counters
 	o.proxy = proxy.New(proxy.Config{
 		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
-		Drop:  func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
-		Watch: func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
-		Wake:  o.link.ask,
+		Partial: true,
+		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
+		Watch:   func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
+		Wake:    o.link.ask,
 	})
 	o.link.proxy = o.proxy
 	c.undos = append(c.undos, o.close)
@@ -123,7 +128,7 @@ func (o *outside) tune() error {
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferMax, Max: outsideBufferMax}
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
 	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
-	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(tcpTimeWait)
+	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(outsideTimeWait)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait,
 	} {

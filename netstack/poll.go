@@ -63,6 +63,7 @@ type mailbox struct {
 	sleeping atomic.Bool
 	stopped  atomic.Bool
 	waiting  atomic.Int32 // len(links)
+	poked    atomic.Bool  // a queue was given something to do
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -108,7 +109,17 @@ func (m *mailbox) take() *hostLink {
 }
 
 // quiet reports whether the worker may sleep.
-func (m *mailbox) quiet() bool { return m.waiting.Load() == 0 && !m.stopped.Load() }
+func (m *mailbox) quiet() bool {
+	return m.waiting.Load() == 0 && !m.stopped.Load() && !m.poked.Load()
+}
+
+// poke makes the worker look at its queues.
+func (m *mailbox) poke() {
+	m.poked.Store(true)
+	if m.sleeping.CompareAndSwap(true, false) {
+		m.wake()
+	}
+}
 
 func (m *mailbox) stop() {
 	m.stopped.Store(true)

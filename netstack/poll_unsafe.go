@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,17 @@ import (
 func (p *poller) now() int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd),
 		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// blockFor is block for no longer than d, to the nanosecond: epoll_pwait2(2).
+func (p *poller) blockFor(d time.Duration) int {
+	limit := unix.NsecToTimespec(int64(d))
+	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	if errno != 0 {
 		return 0
 	}

@@ -12,6 +12,7 @@ import (
 	"sluice/conntrack"
 	"sluice/dns"
 	"sluice/packet"
+	"sluice/qdisc"
 	"sluice/routing"
 )
 
@@ -223,6 +224,10 @@ type PortSpec struct {
 	ClampMSS uint16 `json:"clampMSS,omitempty"`
 	// Connections bounds how many connections the container may begin.
 	Connections conntrack.PortLimits `json:"connections,omitzero"`
+	// Egress and Ingress are queueing disciplines: of what leaves by the port, and of
+	// what the container sends. Nil: none.
+	Egress  *qdisc.Spec `json:"egress,omitempty"`
+	Ingress *qdisc.Spec `json:"ingress,omitempty"`
 	// Tenure is another number whenever Index goes to another container, not 2³²-1:
 	// the connections of one end with it. It outlives agent and dataplane. 0: they
 	// end when they are over.

@@ -305,14 +305,11 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
-	switch {
-	case v.Action == router.Forward:
+	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
-	case p.unsolicited() && p.conns.nat.Hold(&p.flow, f):
-		return false // answered later, if at all
-	default:
-		if reason = p.ask(hookInput, f, v.Device); reason != trace.None {
-			break
+	} else if reason = p.ask(hookInput, f, v.Device); reason == trace.None {
+		if p.unsolicited() && p.conns.nat.Hold(&p.flow, f) {
+			return false // answered later, if at all
 		}
 		reason = p.end(f, nat.Input)
 	}

@@ -56,7 +56,11 @@ func (t *turn) port(p *port, events uint32) {
 	drop(p, trace.BadOffload, t.rx.refused)
 	if t.rx.n > 0 {
 		s.strikes = 0
-		t.carry(p, t.rx.frames[:t.rx.n])
+		if p.queues[ingress] != nil {
+			t.enqueue(p, t.rx.frames[:t.rx.n])
+		} else {
+			t.carry(p, t.rx.frames[:t.rx.n])
+		}
 		s.debt += t.tally.work
 	}
 	if errno != 0 || t.rx.n+t.rx.refused == 0 {

@@ -158,6 +158,9 @@ func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[ne
 	if p.MTU < minPortMTU || p.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", p.MTU, minPortMTU, maxMTU)
 	}
+	if err := p.validateQueues(); err != nil {
+		return err
+	}
 	if !p.MAC.IsZero() {
 		macs[p.MAC] = who
 	}

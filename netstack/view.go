@@ -5,6 +5,7 @@ package netstack
 import (
 	"sluice/autoconf"
 	"sluice/bridge"
+	"sluice/qdisc"
 	"sluice/trace"
 )
 
@@ -16,6 +17,7 @@ type view struct {
 	generation uint64  // the snapshot's own
 	ports      []*port // by index; nil where there is none
 	spaces     map[string]*space
+	queued     bool // a port has queueing disciplines
 }
 
 // network is one network as one snapshot wants it. The bridge and the link live
@@ -51,6 +53,8 @@ type port struct {
 	conf   *autoconf.Server  // of a network's local port
 	learn  *autoconf.Learner // the same; nil: nothing is asked
 	client *autoconf.Client  // of a container's port: who is behind it; nil: many
+
+	queues [2]*qdisc.Spec // of a container's port, by direction; nil: none
 }
 
 // port returns the port of this index, nil if there is none.
@@ -127,6 +131,8 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		if !p.MAC.IsZero() {
 			port.client = &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name}
 		}
+		port.queues = [2]*qdisc.Spec{egress: p.Egress, ingress: p.Ingress}
+		v.queued = v.queued || p.Egress != nil || p.Ingress != nil
 		v.add(port)
 		s.ports[p.Index] = port
 	}

@@ -5,6 +5,7 @@ package netstack
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 	"runtime"
 	"sync"
 
@@ -45,6 +46,9 @@ type worker struct {
 	poll poller
 	idle idle
 	mail mailbox
+	due  int64 // ns since the start: when a queue may let a frame go
+
+	handed bool // the last round gave TCP to an uplink stack; the worker's goroutine's
 
 	mu sync.Mutex // the turn lock, see above
 	// +checklocks:mu
@@ -72,7 +76,7 @@ type turn struct {
 }
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
-	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll)}
+	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll), due: math.MaxInt64}
 	w.mail.efd, w.poll.fd = -1, -1
 	defer func() {
 		if err != nil {
@@ -88,6 +92,7 @@ func newWorker(n *Netstack, id int) (_ *worker, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.turn.stats.Worker = id
+	w.turn.out.worker = w
 	return w, w.turn.open(n, &w.mail)
 }
 
@@ -121,12 +126,23 @@ func (w *worker) free() {
 	w.mail.close()
 }
 
-// run is the worker's thread. It is never unlocked, so that the thread ends
-// with the goroutine.
+// run is the worker's thread. It is unlocked only where there is a socket uplink; else
+// the thread ends with the goroutine.
 func (w *worker) run() {
 	runtime.LockOSThread()
-	for !w.mail.stopped.Load() {
+	for locked := true; !w.mail.stopped.Load(); {
 		w.round(w.wait())
+		if !w.handed {
+			continue
+		}
+		// The uplink stack's goroutine, which the round made ready, goes first, and on
+		// this thread: to wake another one costs more than all the rest of the way.
+		w.handed = false
+		if locked {
+			runtime.UnlockOSThread()
+			locked = false
+		}
+		runtime.Gosched()
 	}
 }
 
@@ -143,11 +159,22 @@ func (w *worker) round(events int) {
 	}
 	t.out.fit(len(t.view.ports))
 	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
+	if w.mail.poked.Load() {
+		w.mail.poked.Store(false)
+	}
+	if t.view.queued || t.out.queues != nil {
+		t.queueTurns()
+	}
 	for i := range events {
 		t.ready(&w.poll.events[i])
 	}
 	t.hostTurns()
+	w.due = t.out.queues.due()
 	t.stats.Rounds++
+	if t.out.segments {
+		t.out.segments = false
+		w.handed = true
+	}
 }
 
 // ready serves one event of the epoll set. An event of a port that this view

@@ -16,13 +16,13 @@ func (c *compiler) mangle(m *nft.Mangle) error {
 	case *nft.Payload:
 		return c.write(key, m.Value)
 	case *nft.Meta:
-		id := metaNames()[key.Key]
+		id := c.stage.metas[key.Key]
 		if !slices.Contains([]metaKey{metaMark, metaPriority, metaPktType, metaNFTrace}, id) {
 			return fmt.Errorf("meta %s can't be set", key.Key)
 		}
 		return c.assign(inst{op: opSetMeta, aux: uint8(id), n: 1}, m.Value)
 	case *nft.CT:
-		id := ctNames()[key.Key]
+		id := c.stage.cts[key.Key]
 		if !slices.Contains([]ctKey{ctKeyMark, ctKeyLabel}, id) {
 			return fmt.Errorf("ct %s can't be set", key.Key)
 		}

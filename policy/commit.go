@@ -21,7 +21,16 @@ type stage struct {
 	fresh []*tableRun // all tables of the next ruleset, in its order
 	codes []newCode
 	elems []setChange
-	hooks bool // base chains are others than before
+	objs  []newObject
+	hooks bool               // base chains are others than before
+	metas map[string]metaKey // by nft's words
+	cts   map[string]ctKey
+}
+
+// newObject is an object that begins anew.
+type newObject struct {
+	state *state
+	spec  StateSpec
 }
 
 // newCode is a chain's next program.
@@ -33,6 +42,7 @@ type newCode struct {
 // setChange is what a set gains and loses.
 type setChange struct {
 	set       *set
+	tree      *nft.Set // what it is to be like; nil: as it is
 	add, drop []*elem
 	reset     []*elem // forget what they counted
 	other     *elem
@@ -50,7 +60,7 @@ type setChange struct {
 func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now}
+	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now, metas: metaNames(), cts: ctNames()}
 	next := map[uint64]*tableRun{}
 	for _, t := range rs.Tables {
 		run := e.tables[t.Handle]
@@ -78,6 +88,9 @@ func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error 
 // publish applies what was prepared, and shows it.
 // +checklocks:e.mu
 func (e *Engine) publish(s *stage) {
+	for i := range s.objs {
+		s.objs[i].state.set(&s.objs[i].spec)
+	}
 	for i := range s.elems {
 		s.elems[i].apply(s.gen)
 	}
@@ -192,11 +205,11 @@ func (s *stage) objects(t, was *tableRun) error {
 		if err != nil {
 			return fmt.Errorf("%s, object %s: %w", t.tree.Name, o.Name, err)
 		}
-		run := &objectRun{tree: o, state: &state{}}
+		run := &objectRun{tree: o, state: newState(&spec)}
 		if old := was.objects[key]; old != nil && old.tree.Handle == o.Handle {
 			run.state = old.state // rules refer to it; they see it change at once
 		}
-		run.state.set(&spec)
+		s.objs = append(s.objs, newObject{run.state, spec})
 		t.objects[key] = run
 	}
 	return nil
@@ -280,7 +293,7 @@ func (c *chainRun) heir(r *nft.Rule) *ruleRun {
 
 // rehooked reports whether a chain comes to be at another place.
 func rehooked(x, y *nft.Chain) bool {
-	return x.Base != y.Base || x.Hook != y.Hook || x.Prio != y.Prio || x.Type != y.Type || len(x.Devices) != len(y.Devices)
+	return x.Base != y.Base || x.Hook != y.Hook || x.Prio != y.Prio || x.Type != y.Type || !slices.Equal(x.Devices, y.Devices)
 }
 
 // sets finds out what the sets gain and lose.
@@ -301,8 +314,7 @@ func (s *stage) sets(t *tableRun) error {
 }
 
 func (s *stage) difference(t *tableRun, run *setRun, tree *nft.Set) (c setChange, err error) {
-	c.set = run.set
-	c.set.configure(tree)
+	c.set, c.tree = run.set, tree
 	for old, fresh := range nft.Changed(run.tree.Elems, tree.Elems) {
 		var gone *elem
 		if old != nil {
@@ -337,6 +349,9 @@ func (s *stage) difference(t *tableRun, run *setRun, tree *nft.Set) (c setChange
 
 // apply does the change, to be seen from generation gen on.
 func (c *setChange) apply(gen uint64) {
+	if c.tree != nil {
+		c.set.configure(c.tree)
+	}
 	c.set.mu.Lock()
 	defer c.set.mu.Unlock()
 	for _, e := range c.drop {
@@ -413,7 +428,7 @@ func (s *set) element(t *tableRun, tree *nft.Elem, now int64) (*elem, error) {
 	for i := range specs {
 		e.states[i].set(&specs[i])
 	}
-	e.expire(tree, s.timeout, now)
+	e.expire(tree, s.timeout.Load(), now)
 	return e, nil
 }
 

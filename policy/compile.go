@@ -144,8 +144,7 @@ func (c *compiler) simple(s nft.Stmt) error {
 		}
 		st := c.run.states[s]
 		if st == nil {
-			st = &state{}
-			st.set(&spec)
+			st = newState(&spec)
 			if c.run.states == nil {
 				c.run.states = map[nft.Stmt]*state{}
 			}
@@ -195,6 +194,9 @@ func specsOf(stmts []nft.Stmt) ([]StateSpec, error) {
 
 // verdict is a verdict of a rule.
 func (c *compiler) verdict(v *nft.Verdict) error {
+	if v.Kind == nft.Continue {
+		return nil
+	}
 	in := inst{op: opVerdict, aux: uint8(v.Kind)}
 	if v.Kind == nft.Jump || v.Kind == nft.Goto {
 		to, err := c.target(v)

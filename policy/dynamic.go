@@ -28,7 +28,7 @@ func (s *set) arrive(a *arrival, gen uint64, now int64) *elem {
 			return e
 		}
 		if a.op == nft.SetUpdate {
-			e.expires.Store(now + a.life(s.timeout))
+			e.expires.Store(now + a.life(s.timeout.Load()))
 			return e
 		}
 	} else if a.op == nft.SetDelete {
@@ -84,11 +84,12 @@ func (s *set) begin(a *arrival, now int64) *elem {
 	e.hash = hashKey(s.seed, a.key)
 	e.timeout = a.timeout
 	if e.timeout == 0 {
-		e.timeout = s.timeout
+		e.timeout = s.timeout.Load()
 	}
 	e.expires.Store(0)
 	if e.timeout != 0 {
 		e.expires.Store(now + a.life(e.timeout))
+		s.timed = true
 	}
 	for i := range a.specs {
 		e.states[i].set(&a.specs[i])
@@ -132,7 +133,10 @@ func (s *set) expire(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reclaim()
-	if s.ranges {
+	switch {
+	case !s.timed:
+		return
+	case s.ranges:
 		s.expireRanges(now)
 		return
 	}

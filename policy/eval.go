@@ -14,6 +14,7 @@ import (
 const (
 	numRegs  = 64
 	maxDepth = 16
+	maxJumps = 4096 // of one packet in one base chain: a ring of gotos doesn't come to be loaded
 )
 
 // Evaluator evaluates packets, one after the other: the state of one goroutine. It
@@ -29,6 +30,7 @@ type Evaluator struct {
 	family  nft.Family // that of the hook
 	reg     [numRegs]uint64
 	depth   int
+	jumps   int
 	stack   [maxDepth]frame
 	random  uint64
 	new     arrival
@@ -155,7 +157,7 @@ func (e *Evaluator) base(b *baseChain) {
 	if c == nil {
 		return
 	}
-	e.depth = 0
+	e.depth, e.jumps = 0, 0
 	e.traces.begin()
 	e.run(c)
 }
@@ -218,7 +220,7 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 
 // obey does what a verdict says.
 func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
-	if e.p.Trace {
+	if e.p.Trace && v.kind != nft.Continue { // which the rule's end tells
 		e.traceRule(c, pc, v)
 	}
 	switch v.kind {
@@ -242,7 +244,7 @@ func (e *Evaluator) obey(c *code, pc uint32, v verdict) (next *code, nextPC uint
 // to be loaded; a packet that meets one nevertheless is dropped.
 func (e *Evaluator) jump(c *code, pc uint32, v verdict) (next *code, nextPC uint32) {
 	to := v.to.at(e.snap.gen)
-	if to == nil || v.kind == nft.Jump && e.depth == maxDepth {
+	if e.jumps++; to == nil || e.jumps > maxJumps || v.kind == nft.Jump && e.depth == maxDepth {
 		e.verd.Code = Drop
 		e.verd.Why = Evidence{c.table, c.chain, c.ruleAt(pc)}
 		return nil, 0

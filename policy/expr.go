@@ -20,10 +20,10 @@ func (c *compiler) source(x nft.Expr) (in inst, bits int, ok bool) {
 		in.src = srcLink + source(x.Base)
 		return in, int(x.Bits), true
 	case *nft.Meta:
-		key, known := metaNames()[x.Key]
+		key, known := c.stage.metas[x.Key]
 		return inst{src: srcMeta, aux: uint8(key), n: uint8(x.Bytes())}, int(x.Bits), known
 	case *nft.CT:
-		key, known := ctNames()[x.Key]
+		key, known := c.stage.cts[x.Key]
 		return inst{src: srcCT, aux: uint8(key), n: uint8(x.Bytes()), flag: uint8(x.Dir)}, int(x.Bits), known
 	case *nft.ExtHdr:
 		in = place(x.Offset, int(x.Bits))

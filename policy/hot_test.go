@@ -309,3 +309,43 @@ func benchmarkForward(b *testing.B, e *Engine) {
 		}
 	}
 }
+
+// BenchmarkReplacePolicies replaces 1,000 of 10,000 chains, each with a rule of its
+// own, in one transaction.
+func BenchmarkReplacePolicies(b *testing.B) {
+	var t strings.Builder
+	t.WriteString("table ip t { \n")
+	for i := range 10_000 {
+		fmt.Fprintf(&t, "chain p%d { ip saddr 10.44.0.10 tcp dport 80 accept; }\n", i)
+	}
+	t.WriteString("map m { type ipv4_addr : verdict; elements = { \n")
+	for i := range 10_000 {
+		fmt.Fprintf(&t, "10.44.%d.%d : jump p%d,\n", i/256, i%256, i)
+	}
+	t.WriteString("}\n}\nchain f { type filter hook forward priority 0; policy drop; ip daddr vmap @m; }; }")
+	e := New([2]uint64{1, 2})
+	rs := commit(b, e, &nft.Ruleset{}, t.String())
+	var change strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&change, "flush chain ip t p%d\nadd rule ip t p%d tcp dport %d accept\n", i*10, i*10, i+1)
+	}
+	cmds, err := nft.Parse("change", change.String(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("commit", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			res, err := rs.Apply(cmds, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			rs = res.Ruleset
+			b.StartTimer()
+			if err := e.Commit(rs, res.Changes, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("packet", func(b *testing.B) { benchmarkForward(b, e) })
+}

@@ -106,7 +106,7 @@ func (e *Evaluator) dynamic(d *dynamic) bool {
 	}
 	lasts := int64(0)
 	if d.op == nft.SetUpdate && el.timeout != 0 {
-		lasts = e.new.life(d.set.timeout)
+		lasts = e.new.life(d.set.timeout.Load())
 	}
 	if lasts != 0 {
 		e.rec.add(Action{kind: actRefresh, elem: el, life: el.life.Load(), v: value{0, uint64(lasts)}})

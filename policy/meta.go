@@ -245,6 +245,7 @@ func (e *Evaluator) fib(f *nft.FIB) (value, bool) {
 	if f.SAddr {
 		q.Addr = v.SrcAddr(p.Frame.Bytes())
 	}
+	e.rec.Routes = true
 	a := p.Env.FIB(p, &q)
 	switch {
 	case f.Result == "type":
@@ -263,6 +264,7 @@ func (e *Evaluator) route(r *nft.RT) (value, bool) {
 	if p.Env == nil || p.Env.Route == nil {
 		return value{}, false
 	}
+	e.rec.Routes = true
 	a := p.Env.Route(p)
 	switch r.Key {
 	case "mtu":

@@ -38,12 +38,13 @@ const MaxActions = 24
 // filled in over all hooks that the packet passes, see Evaluator.Begin.
 type Record struct {
 	Volatile Volatile
+	Routes   bool // the routes were asked: it is good as long as they are as they are
 	n        int
 	actions  [MaxActions]Action
 }
 
 // Reset makes the record empty.
-func (r *Record) Reset() { r.Volatile, r.n = 0, 0 }
+func (r *Record) Reset() { r.Volatile, r.Routes, r.n = 0, false, 0 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
 // with Hold and Replay.

@@ -22,9 +22,9 @@ type set struct {
 	dfields []field
 	dwidth  int // registers of a value
 	seed    [2]uint64
-	ranges  bool // found by boxes, else by table
-	timeout int64
-	size    int // 0: no bound
+	ranges  bool         // found by boxes, else by table
+	timeout atomic.Int64 // nanoseconds; 0: none
+	size    int          // 0: no bound
 	dynamic bool
 	stmts   []nft.Stmt     // of each new element
 	objects nft.ObjectKind // that the values are names of
@@ -37,6 +37,7 @@ type set struct {
 
 	mu    sync.Mutex
 	n     int     // elements that are alive, expired ones included
+	timed bool    // some of them expire
 	grown uint64  // epoch at which the table was replaced
 	dying []dying // they stay linked until nobody sees them
 	limbo []*elem // unlinked; reused when nobody can stand on them
@@ -86,7 +87,8 @@ func isVerdicts(s *nft.Set) bool { return len(s.Data) == 1 && s.Data[0].Type == 
 func (s *set) configure(tree *nft.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timeout, s.size, s.stmts = int64(tree.Timeout), int(tree.Size), tree.Stmts
+	s.timeout.Store(int64(tree.Timeout))
+	s.size, s.stmts = int(tree.Size), tree.Stmts
 	if s.dynamic && s.size == 0 {
 		s.size = defaultDynamicSize
 	}
@@ -148,6 +150,7 @@ func (s *set) insert(elems []*elem, gen uint64) {
 	for _, e := range elems {
 		e.born = gen
 		e.died.Store(alive)
+		s.timed = s.timed || e.expires.Load() != 0
 	}
 	s.n += len(elems)
 	if s.ranges {

@@ -51,7 +51,7 @@ type state struct {
 	a, b atomic.Int64 // counter: packets, bytes; quota: bytes; limit: when its bucket would have been empty; last: when
 	cost int64        // limit: nanoseconds that a packet takes from the bucket
 	full int64        // limit: what the bucket holds
-	list connList
+	list *connList    // of ct count
 }
 
 // defaultBurst is NFT_LIMIT_PKT_BURST_DEFAULT.
@@ -60,12 +60,17 @@ const defaultBurst = 5
 // never is a time before all others.
 const never = math.MinInt64 / 2
 
+func newState(spec *StateSpec) *state {
+	s := &state{}
+	s.set(spec)
+	return s
+}
+
 // set makes s a fresh statement.
 func (s *state) set(spec *StateSpec) {
 	s.StateSpec = *spec
 	s.a.Store(0)
 	s.b.Store(0)
-	s.list.reset()
 	switch spec.Kind {
 	case CounterState:
 		s.a.Store(int64(spec.Packets))
@@ -77,6 +82,10 @@ func (s *state) set(spec *StateSpec) {
 	case LimitState:
 		s.setLimit()
 	case ConnCountState:
+		if s.list == nil {
+			s.list = &connList{}
+		}
+		s.list.reset()
 	}
 }
 

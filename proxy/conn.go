@@ -39,8 +39,11 @@ type conn struct {
 	dials  bool // it has a place among those that are dialled
 	age    int  // since it ended, in ticks
 
-	queued atomic.Bool // it waits for Proxy.Run
-	closed atomic.Bool // there is no socket any more: the stack is to finish
+	lingers bool // it has a place among those that the stack is to finish; of Proxy.mu, too
+
+	shown  atomic.Pointer[tcpip.Endpoint] // ep, for who has not mu
+	queued atomic.Bool                    // it waits for Proxy.Run
+	closed atomic.Bool                    // there is no socket any more: the stack is to finish
 
 	wq    waiter.Queue
 	entry waiter.Entry
@@ -112,7 +115,11 @@ func (p *Proxy) forget(c *conn) {
 		return
 	}
 	delete(p.conns, c.id)
-	p.connQuota.put(c.port)
+	if c.lingers {
+		p.lingerQuota.put(c.port)
+	} else {
+		p.connQuota.put(c.port)
+	}
 	p.undial(c)
 }
 
@@ -209,6 +216,7 @@ func (c *conn) opened(s dial.Socket) {
 		return
 	}
 	c.key = key
+	c.connected() // near by it is already
 }
 
 // connected sees what has become of the dial: getpeername(2) knows whether the socket
@@ -246,6 +254,7 @@ func (c *conn) begin(ep tcpip.Endpoint) {
 	c.proxy.mu.Unlock()
 	c.mu.Lock()
 	c.ep, c.readable, c.writable = ep, true, true
+	c.shown.Store(&ep)
 	if c.gone {
 		c.finish()
 	}
@@ -259,6 +268,7 @@ func (c *conn) ready(events uint32) {
 	defer c.mu.Unlock()
 	switch {
 	case c.fd < 0:
+	case c.key == 0: // opened looks itself
 	case c.ep == nil:
 		c.connected()
 	default:
@@ -302,6 +312,37 @@ func (c *conn) finish() {
 	c.wq.EventUnregister(&c.entry)
 	c.ep.Close()
 	c.closed.Store(true)
+	c.proxy.retire(c)
+}
+
+// retire gives the place of a connection to others. What the stack is to finish has
+// places of its own, and no time where there is none.
+func (p *Proxy) retire(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns[c.id] != c || c.lingers {
+		return
+	}
+	switch {
+	case c.over():
+		p.forget(c)
+		return
+	case !p.lingerQuota.take(c.port):
+		p.forget(c)
+		(*c.shown.Load()).Abort()
+		return
+	}
+	c.lingers = true
+	p.connQuota.put(c.port)
+}
+
+// over reports whether the stack has finished with a connection.
+func (c *conn) over() bool {
+	switch tcp.EndpointState((*c.shown.Load()).State()) {
+	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		return true
+	}
+	return false
 }
 
 // shut closes the socket, with a reset if the connection is given up.
@@ -342,15 +383,11 @@ func (p *Proxy) expire() {
 //
 // +checklocks:p.mu
 func (p *Proxy) linger(c *conn) {
-	c.mu.Lock()
-	ep := c.ep
-	c.mu.Unlock()
-	switch tcp.EndpointState(ep.State()) {
-	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+	if c.over() {
 		p.forget(c)
-	default:
-		if c.age++; c.age == lingerTicks {
-			ep.Abort()
-		}
+		return
+	}
+	if c.age++; c.age == lingerTicks {
+		(*c.shown.Load()).Abort()
 	}
 }

@@ -67,7 +67,7 @@ func (f *flow) datagram(b []byte) {
 	h.Encode(&header.UDPFields{SrcPort: f.id.LocalPort, DstPort: f.id.RemotePort, Length: length})
 	pkt.TransportProtocolNumber = udp.ProtocolNumber
 	sum := f.route.PseudoHeaderChecksum(udp.ProtocolNumber, length)
-	if int(length) <= int(f.route.MTU()) {
+	if f.proxy.Partial && int(length) <= int(f.route.MTU()) {
 		h.SetChecksum(sum)
 		pkt.GSOOptions = stack.GSO{Type: stack.GSOGvisor, NeedsCsum: true, CsumOffset: 6, MSS: 0xffff, L3HdrLen: f.ipHeader()}
 	} else {

@@ -87,7 +87,6 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1}
 	f.used.Store(p.now.Load())
 	p.flows[k] = f
-	p.running.Add(1)
 	p.mu.Unlock()
 	p.Dialer.Dial(target(p.Device, k.proto, id), f.opened)
 	return f
@@ -95,7 +94,6 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 
 // opened takes the flow's socket, or ends the flow.
 func (f *flow) opened(s dial.Socket) {
-	defer f.proxy.running.Done()
 	if s.FD < 0 {
 		f.refused(s.Errno)
 		f.end()

@@ -32,9 +32,9 @@ func (p *Proxy) Entries() []Entry {
 			Proto: dial.TCP, Port: c.port, Ended: c.closed.Load(),
 			Inside: addrPort(c.id.RemoteAddress, c.id.RemotePort), Outside: addrPort(c.id.LocalAddress, c.id.LocalPort),
 		}
-		c.mu.Lock()
-		e.Endpoint = c.ep
-		c.mu.Unlock()
+		if ep := c.shown.Load(); ep != nil {
+			e.Endpoint = *ep
+		}
 		all = append(all, e)
 	}
 	for _, f := range p.flows {

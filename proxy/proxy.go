@@ -44,6 +44,9 @@ type Config struct {
 	Device uint16 // that Dialer is told
 	Dialer Dialer
 	Limits Limits
+	// Partial says that the stack's link takes datagrams whose sum is to be completed, as
+	// it takes segments: by what their GSOOptions say.
+	Partial bool
 	// Drop counts a packet that a port's container has lost. It may be called by any
 	// goroutine.
 	Drop func(port uint16, r trace.Reason)
@@ -61,7 +64,7 @@ type Proxy struct {
 	forwarder *tcp.Forwarder
 	now       atomic.Uint32 // seconds, of Tick
 	closed    atomic.Bool
-	running   sync.WaitGroup // goroutines of connections and flows
+	running   sync.WaitGroup // goroutines of connections
 	buffers   sync.Pool      // of *message
 	runs      runs
 	held      atomic.Int64 // bytes that wait for sockets of flows
@@ -71,6 +74,8 @@ type Proxy struct {
 	conns map[stack.TransportEndpointID]*conn
 	// +checklocks:mu
 	connQuota quota
+	// +checklocks:mu
+	lingerQuota quota
 	// +checklocks:mu
 	dialQuota quota
 	// +checklocks:mu
@@ -86,7 +91,7 @@ func New(c Config) *Proxy {
 	l := &c.Limits
 	p := &Proxy{
 		Config: c, conns: make(map[stack.TransportEndpointID]*conn), flows: make(map[flowKey]*flow),
-		connQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
+		connQuota: newQuota(l.Conns, l.ConnsPerPort), lingerQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
 		flowQuota: newQuota(l.Flows, l.FlowsPerPort),
 	}
 	p.runs.socks = make(map[int32]watched)

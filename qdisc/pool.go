@@ -18,7 +18,7 @@ type Meta struct {
 	Mark     uint32 // as the kernel's skb->mark
 	Hash     uint32 // of the flow
 	Port     uint16 // the port that it leaves by; for the caller
-	Tag      uint16 // for the caller
+	User     uint64 // for the caller
 	ECN      ECN
 }
 

@@ -142,6 +142,23 @@ func (t *Tree) NextTime(now int64) int64 {
 	return due(t.root, now)
 }
 
+// Take is Dequeue for a caller who goes on with the frame, as with one that just
+// came in. A frame that was lent is the caller's again, and r is 0; of one that was
+// kept *f shares the bytes until Done(r). False if there is none.
+func (t *Tree) Take(now int64, f *packet.Frame) (r Ref, ok bool) {
+	if r = t.Dequeue(now); r == 0 {
+		return 0, false
+	}
+	if t.pool.Load(r, f) {
+		return r, true
+	}
+	if lent := t.pool.Frame(r); lent != nil {
+		*f = *lent
+	}
+	t.Done(r)
+	return 0, true
+}
+
 // Requeue is for a packet of Dequeue that could not be sent: it is the next one
 // again.
 func (t *Tree) Requeue(r Ref) {

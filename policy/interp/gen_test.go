@@ -193,7 +193,11 @@ func (g *gen) rules(n int) {
 		if g.chance(decides) || len(words) == 0 {
 			words = append(words, g.verdict(l4))
 		}
-		g.line("%s", strings.Join(words, " "))
+		rule := strings.Join(words, " ")
+		if g.kernel { // nft 1.0.6 lists "dport < 443 dport > 53" as a range from 443 to 53
+			rule = strings.NewReplacer(" > ", " < ", " >= ", " < ", " <= ", " < ").Replace(rule)
+		}
+		g.line("%s", rule)
 	}
 }
 
@@ -291,9 +295,6 @@ func (g *gen) transport(l4 string) string {
 		}
 		return a + " . " + l4 + " " + side + " " + not + "@" + g.pick("pairs", "boxes", "dynt")
 	case 4:
-		if g.kernel { // nft 1.0.6 lists "dport < 443 dport > 53" as a range from 443 to 53
-			return l4 + " " + side + " < " + g.port()
-		}
 		return l4 + " " + side + " " + g.pick("<", ">", ">=", "<=") + " " + g.port()
 	case 5:
 		if l4 == "tcp" && !g.calm {

@@ -76,21 +76,21 @@ func (t *tx) command(c *Command) {
 	switch c.Op {
 	case OpList, OpGet, OpMonitor:
 		t.asks = append(t.asks, c)
-		return
 	case OpFlush:
 		t.flush(c)
-		return
 	case OpReset:
 		t.reset(c)
-		return
 	case OpRename:
 		t.rename(c)
-		return
 	case OpDelete, OpDestroy:
 		t.remove(c)
-		return
 	default:
+		t.add(c)
 	}
+}
+
+// add does "add", "create", "insert" and "replace".
+func (t *tx) add(c *Command) {
 	switch c.Kind {
 	case KindTable:
 		t.addTable(c)

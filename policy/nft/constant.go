@@ -32,6 +32,13 @@ var constantTable = map[Type]func(s string, env *Env) (string, error){
 	TypeGID:         parseUser,
 }
 
+// words are an error as nft says it, with a capital letter.
+type words string
+
+func (w words) Error() string { return string(w) }
+
+func says(format string, args ...any) error { return words(fmt.Sprintf(format, args...)) }
+
 // constant is the value that a word means in spec.
 func constant(s string, spec Spec, env *Env) (*Value, error) {
 	if spec.Type.stringy() {
@@ -49,7 +56,7 @@ func constant(s string, spec Spec, env *Env) (*Value, error) {
 	}
 	n, ok := parseNumber(s)
 	if !ok {
-		return nil, fmt.Errorf("Could not parse %s", spec.Type.info().desc)
+		return nil, says("Could not parse %s", spec.Type.info().desc)
 	}
 	return number(n, spec)
 }
@@ -67,7 +74,7 @@ func number(n *big.Int, spec Spec) (*Value, error) {
 	if n.BitLen() > int(spec.Bits) {
 		maximum := big.NewInt(1)
 		maximum.Lsh(maximum, uint(spec.Bits)).Sub(maximum, big.NewInt(1))
-		return nil, fmt.Errorf("Value %s exceeds valid range 0-%s", n, maximum)
+		return nil, says("Value %s exceeds valid range 0-%s", n, maximum)
 	}
 	return &Value{Spec: spec, Data: string(n.FillBytes(make([]byte, spec.Bytes())))}, nil
 }
@@ -97,7 +104,7 @@ func uintOf(data string) uint64 {
 func stringConstant(s string, spec Spec) (*Value, error) {
 	v := &Value{Spec: spec}
 	if s == "" {
-		return nil, fmt.Errorf("Empty string is not allowed")
+		return nil, says("Empty string is not allowed")
 	}
 	if v.Bits == 0 {
 		v.Bits = 128
@@ -109,12 +116,12 @@ func stringConstant(s string, spec Spec) (*Value, error) {
 		} else {
 			v.Wildcard, s = true, rest
 			if s == "" {
-				return nil, fmt.Errorf("All-wildcard strings are not supported")
+				return nil, says("All-wildcard strings are not supported")
 			}
 		}
 	}
 	if len(s) > size || len(s) == size && spec.Type == TypeIfName {
-		return nil, fmt.Errorf("String exceeds maximum length of %d", size-1)
+		return nil, says("String exceeds maximum length of %d", size-1)
 	}
 	v.Data = s + strings.Repeat("\x00", size-len(s))
 	return v, nil
@@ -172,14 +179,14 @@ func parseIPv4(s string, _ *Env) (string, error) {
 	if n, ok := parseNumber(s); ok && n.BitLen() <= 32 {
 		return string(n.Bytes()), nil
 	}
-	return "", fmt.Errorf("Could not resolve hostname: %q is not an IPv4 address", s)
+	return "", says("Could not resolve hostname: %q is not an IPv4 address", s)
 }
 
 func parseIPv6(s string, _ *Env) (string, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Is6() && a.Zone() == "" {
 		return string(a.AsSlice()), nil
 	}
-	return "", fmt.Errorf("Could not resolve hostname: %q is not an IPv6 address", s)
+	return "", says("Could not resolve hostname: %q is not an IPv6 address", s)
 }
 
 func parseEther(s string, _ *Env) (string, error) {
@@ -192,13 +199,13 @@ func parseEther(s string, _ *Env) (string, error) {
 func parseService(s string, _ *Env) (string, error) {
 	if n, ok := parseNumber(s); ok {
 		if n.BitLen() > 16 {
-			return "", fmt.Errorf("Service out of range")
+			return "", says("Service out of range")
 		}
 		return string(n.Bytes()), nil
 	}
 	n, ok := lookUp(serviceNames, s)
 	if !ok {
-		return "", fmt.Errorf("Could not resolve service: Servname %q is not known", s)
+		return "", says("Could not resolve service: Servname %q is not known", s)
 	}
 	return bytesOf(n), nil
 }
@@ -208,7 +215,7 @@ func bytesOf(n uint64) string { return string(big.NewInt(0).SetUint64(n).Bytes()
 func parseProto(s string, _ *Env) (string, error) {
 	if n, ok := parseNumber(s); ok {
 		if n.BitLen() > 8 {
-			return "", fmt.Errorf("Unsupported protocol number %s", n)
+			return "", says("Unsupported protocol number %s", n)
 		}
 		return string(n.Bytes()), nil
 	}
@@ -218,7 +225,7 @@ func parseProto(s string, _ *Env) (string, error) {
 	case "comp":
 		return "\x6c", nil
 	}
-	return "", fmt.Errorf("Could not resolve protocol name %q", s)
+	return "", says("Could not resolve protocol name %q", s)
 }
 
 // parseTimeConstant reads a time in seconds or with units; it is kept in
@@ -332,7 +339,7 @@ func parseIfIndex(s string, env *Env) (string, error) {
 			return bytesOf(uint64(n)), nil
 		}
 	}
-	return "", fmt.Errorf("Interface does not exist")
+	return "", says("Interface does not exist")
 }
 
 // parseClassID reads a class of tc(8): major:minor in hexadecimal.
@@ -350,7 +357,7 @@ func parseClassID(s string, _ *Env) (string, error) {
 		return string(n.Bytes()), nil
 	}
 	if err1 != nil || err2 != nil || !ok || a > 0xffff || b > 0xffff {
-		return "", fmt.Errorf("Could not parse priority %q: want major:minor", s)
+		return "", says("Could not parse priority %q: want major:minor", s)
 	}
 	return bytesOf(a<<16 | b), nil
 }
@@ -378,7 +385,7 @@ func parseUser(s string, _ *Env) (string, error) {
 	if n, ok := parseNumber(s); ok {
 		return string(n.Bytes()), nil
 	}
-	return "", fmt.Errorf("User or group %q does not exist: give its number", s)
+	return "", says("User or group %q does not exist: give its number", s)
 }
 
 func parseDevGroup(s string, _ *Env) (string, error) {

@@ -259,12 +259,7 @@ func (r *reader) family(c *Command, f fields) {
 func (r *reader) body(c *Command, f fields) []*Command {
 	gone := c.Op == OpDelete || c.Op == OpDestroy
 	if gone && c.Kind != KindRule && c.Kind != KindElement {
-		if c.Name == "" && c.Handle == 0 && c.Kind != KindTable {
-			r.fail("name is missing")
-		}
-		if c.Name != "" {
-			c.Handle = 0
-		}
+		r.byName(c)
 		return []*Command{c}
 	}
 	switch c.Kind {
@@ -284,6 +279,16 @@ func (r *reader) body(c *Command, f fields) []*Command {
 		r.fail("nothing to %s", c.Op)
 	}
 	return []*Command{c}
+}
+
+// byName sees that what is deleted has a name or a handle; the name says more.
+func (r *reader) byName(c *Command) {
+	if c.Name == "" && c.Handle == 0 && c.Kind != KindTable {
+		r.fail("name is missing")
+	}
+	if c.Name != "" {
+		c.Handle = 0
+	}
 }
 
 // chain reads a chain.

@@ -53,8 +53,8 @@ func needKernel(t *testing.T) {
 	}
 }
 
-// comparable takes out of a listing what no two agree in.
-func comparable(s string) string {
+// withoutTableHandles takes out of a listing what no two agree in.
+func withoutTableHandles(s string) string {
 	return regexp.MustCompile(`(table \S+ \S+ \{ # handle) \d+`).ReplaceAllString(s, "$1")
 }
 
@@ -66,7 +66,7 @@ func TestTheCorpusIsListedAsByNFT(t *testing.T) {
 			if !ok {
 				t.Skipf("this kernel does not load it: %s", want)
 			}
-			if d := cmp.Diff(comparable(want), comparable(listing(must(t, &Ruleset{}, text), ListOptions{Handles: true}))); d != "" {
+			if d := cmp.Diff(withoutTableHandles(want), withoutTableHandles(listing(must(t, &Ruleset{}, text), ListOptions{Handles: true}))); d != "" {
 				t.Errorf("(-nft +ours):\n%s", d)
 			}
 		})
@@ -96,10 +96,10 @@ func TestRandomRulesetsAreListedAsByNFT(t *testing.T) {
 	}
 	same, refused := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		want, got := comparable(results[name]), "refused\n"
+		want, got := withoutTableHandles(results[name]), "refused\n"
 		rs, err := loadText(&Ruleset{}, files[name])
 		if err == nil {
-			got = comparable(listing(rs, ListOptions{Handles: true}))
+			got = withoutTableHandles(listing(rs, ListOptions{Handles: true}))
 		}
 		if want == "refused\n" {
 			refused++

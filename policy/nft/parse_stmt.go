@@ -511,6 +511,9 @@ func (p *parser) oldSetStmt(t token) Stmt {
 func (p *parser) relation() Stmt {
 	at := p.peek(0).pos
 	left := p.operand()
+	if s, ok := left.(*symbol); ok {
+		p.noStatement(s)
+	}
 	switch {
 	case p.accept("vmap"):
 		of := p.setOperand()
@@ -530,6 +533,22 @@ func (p *parser) relation() Stmt {
 	}
 	m.pos = at.join(p.last.pos)
 	return m
+}
+
+// noStatement fails: the word s begins neither a statement nor an expression.
+func (p *parser) noStatement(s *symbol) {
+	h := headerTable[s.text]
+	if h == nil {
+		h = extensionTable[s.text]
+	}
+	if h == nil {
+		fail(s.pos, "syntax error, unexpected '%s', expecting a statement or an expression of a packet", s.text)
+	}
+	var names []string
+	for _, f := range h.fields {
+		names = append(names, f.name)
+	}
+	p.unexpected("a field of " + s.text + ": " + strings.Join(names, ", "))
 }
 
 func relationOps(word string) (Op, bool) {

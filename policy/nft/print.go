@@ -43,6 +43,7 @@ type printer struct {
 	ListOptions
 	table  *Table
 	indent int
+	tight  bool // no empty lines between blocks
 }
 
 func newPrinter(o *ListOptions) *printer {
@@ -58,7 +59,10 @@ func newPrinter(o *ListOptions) *printer {
 
 // List writes all tables as "nft list ruleset".
 func (r *Ruleset) List(w io.Writer, o *ListOptions) error {
-	p := newPrinter(o)
+	return r.list(w, newPrinter(o))
+}
+
+func (r *Ruleset) list(w io.Writer, p *printer) error {
 	for _, t := range r.Tables {
 		p.tableText(t)
 		if _, err := io.WriteString(w, p.String()); err != nil {
@@ -108,21 +112,24 @@ func (p *printer) tableText(t *Table) {
 			p.WriteString("\n")
 		}
 	}
-	between := ""
+	first := true
+	between := func() {
+		if !first && !p.tight {
+			p.WriteString("\n")
+		}
+		first = false
+	}
 	for _, o := range t.Objects {
-		p.WriteString(between)
+		between()
 		p.object(o)
-		between = "\n"
 	}
 	for _, s := range t.Sets {
-		p.WriteString(between)
+		between()
 		p.set(s)
-		between = "\n"
 	}
 	for _, c := range t.Chains {
-		p.WriteString(between)
+		between()
 		p.chain(c)
-		between = "\n"
 	}
 	p.WriteString("}\n")
 }

@@ -12,11 +12,7 @@ import (
 
 // set writes a set or a map.
 func (p *printer) set(s *Set) {
-	word := "set"
-	if s.IsMap {
-		word = "map"
-	}
-	p.printf("\t%s %s {%s\n", word, s.Name, p.handleText(s.Handle))
+	p.printf("\t%s %s {%s\n", s.word(), s.Name, p.handleText(s.Handle))
 	p.setType(s)
 	if s.Memory {
 		p.WriteString("\t\tpolicy memory\n")
@@ -46,9 +42,13 @@ func (p *printer) set(s *Set) {
 
 // setStmts writes the statements that each element gets.
 func (p *printer) setStmts(s *Set) {
+	between := "\t\t"
 	for _, st := range s.Stmts {
-		p.WriteString("\t\t")
+		p.WriteString(between)
 		p.template(st)
+		between = " "
+	}
+	if len(s.Stmts) > 0 {
 		p.WriteString("\n")
 	}
 }

@@ -8,6 +8,7 @@
 //	          red-kernel    ---- kernel bridge -- green-kernel
 //	routed:   red-routed    ---- Sluice --------- green-routed
 //	          red-forwarded ---- Linux router --- green-forwarded
+//	out:      see outside.go
 //
 // It needs root and the built binaries, and removes everything that it made,
 // also when it is interrupted.
@@ -34,7 +35,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds; each runs every measurement once on each fabric")
 	seconds := flag.Float64("seconds", 2, "length of one measurement")
 	only := flag.String("only", "", "run only the measurements whose name matches this expression")
-	way := flag.String("way", "", "bridged or routed; empty: both")
+	way := flag.String("way", "", "bridged, routed, or out: by sockets, beside slirp4netns and pasta; empty: the first two")
 	kernel := flag.Bool("kernel", false, "only the kernel: tries the bench itself")
 	flag.Parse()
 	want, err := regexp.Compile(*only)
@@ -103,7 +104,7 @@ type bench struct {
 	rounds     int
 	seconds    float64
 	want       *regexp.Regexp
-	way        string // bridged or routed; empty: both
+	way        string // bridged, routed or out; empty: the first two
 	kernelOnly bool
 }
 
@@ -141,6 +142,9 @@ type pair struct {
 
 // connect makes the containers of all ways.
 func (b *bench) connect(l *lab.Lab) []pair {
+	if b.way == "out" {
+		return []pair{b.outside(l)}
+	}
 	bridged, routed := pair{way: "Bridged"}, pair{way: "Routed"}
 	if !b.kernelOnly {
 		d := l.Daemon(lab.Blue + lab.Routed)
@@ -162,7 +166,7 @@ func (b *bench) connect(l *lab.Lab) []pair {
 func (b *bench) results(setups int) []result {
 	var results []result
 	for _, m := range measurements() {
-		if b.want.MatchString(m.name) {
+		if b.want.MatchString(m.name) && (b.way != "out" || !m.inside) {
 			results = append(results, result{measurement: m, values: make([][]float64, setups)})
 		}
 	}

@@ -49,6 +49,7 @@ type measurement struct {
 	name    string
 	figures []figure
 	run     func(s *setup, seconds float64) []float64
+	inside  bool // it changes both ends, and needs two containers
 }
 
 // result is a measurement and, for each setup, the values of each round.
@@ -80,25 +81,28 @@ func measurements() []measurement {
 		}
 	}
 	return []measurement{
-		{"tcp-1", gbit("TCP, 1 stream"), func(s *setup, secs float64) []float64 { return s.iperf(secs, 1) }},
-		{"tcp-4", gbit("TCP, 4 streams"), func(s *setup, secs float64) []float64 { return s.iperf(secs, 4) }},
-		{"tcp-1-no-offload", gbit("TCP, 1 stream, containers without TSO and GSO"), func(s *setup, secs float64) []float64 {
+		{name: "tcp-1", figures: gbit("TCP, 1 stream"), run: func(s *setup, secs float64) []float64 { return s.iperf(secs, 1) }},
+		{name: "tcp-1-back", figures: gbit("TCP, 1 stream, the other way"), run: func(s *setup, secs float64) []float64 { return s.iperf(secs, 1, "-R") }},
+		{name: "tcp-4", figures: gbit("TCP, 4 streams"), run: func(s *setup, secs float64) []float64 { return s.iperf(secs, 4) }},
+		{name: "tcp-1-no-offload", figures: gbit("TCP, 1 stream, containers without TSO and GSO"), inside: true, run: func(s *setup, secs float64) []float64 {
 			s.segmentation("off")
 			defer s.segmentation("on")
 			return s.iperf(secs, 1)
 		}},
-		{"pingpong-tcp", halves("TCP ping-pong, a core each"), func(s *setup, secs float64) []float64 { return s.pinned(secs) }},
-		{"pingpong-udp", halves("UDP ping-pong, a core each"), func(s *setup, secs float64) []float64 { return s.pinned(secs, "-udp") }},
-		{"pingpong-tcp-free", halves("TCP ping-pong, unpinned"), func(s *setup, secs float64) []float64 { return s.unpinned(secs) }},
-		{"udp-64", []figure{{name: "UDP, 64-byte datagrams delivered", unit: "kpps", digits: 0}}, (*setup).flood},
-		{"crr", []figure{{name: "TCP connections, a byte each way", unit: "1/s", digits: 0}}, (*setup).crr},
+		{name: "pingpong-tcp", figures: halves("TCP ping-pong, a core each"), run: func(s *setup, secs float64) []float64 { return s.pinned(secs) }},
+		{name: "pingpong-udp", figures: halves("UDP ping-pong, a core each"), run: func(s *setup, secs float64) []float64 { return s.pinned(secs, "-udp") }},
+		{name: "pingpong-tcp-free", figures: halves("TCP ping-pong, unpinned"), run: func(s *setup, secs float64) []float64 { return s.unpinned(secs) }},
+		{name: "udp-64", figures: []figure{{name: "UDP, 64-byte datagrams delivered", unit: "kpps", digits: 0}}, run: (*setup).flood},
+		{name: "crr", figures: []figure{{name: "TCP connections, a byte each way", unit: "1/s", digits: 0}}, run: (*setup).crr},
 	}
 }
 
 // iperf is the rate that the receiver of iperf3(1) saw, in Gbit/s.
-func (s *setup) iperf(secs float64, streams int) []float64 {
-	out := s.red.Run("iperf3", "-c", s.green.IP(lab.V4).String(), "-J", "-O", "0.5",
-		"-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams))
+func (s *setup) iperf(secs float64, streams int, more ...string) []float64 {
+	out := s.red.Run(append([]string{
+		"iperf3", "-c", s.green.IP(lab.V4).String(), "-J", "-O", "0.5",
+		"-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams),
+	}, more...)...)
 	var r struct {
 		End struct {
 			Received struct {

@@ -9,14 +9,14 @@ import (
 )
 
 // table is the Markdown table of all figures: the median of each fabric, its
-// range over the rounds, and Sluice's median over the kernel's.
+// range over the rounds, and Sluice's median over that of each other.
 func table(results []result, setups []*setup) string {
 	var b strings.Builder
 	b.WriteString("| what |")
 	for _, s := range setups {
 		fmt.Fprintf(&b, " %s |", s.fabric.Name())
 	}
-	if len(setups) > 1 {
+	for range setups[1:] {
 		b.WriteString(" ratio |")
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---:|", columns(setups)) + "\n")
@@ -28,12 +28,7 @@ func table(results []result, setups []*setup) string {
 	return b.String()
 }
 
-func columns(setups []*setup) int {
-	if len(setups) > 1 {
-		return len(setups) + 1
-	}
-	return 1
-}
+func columns(setups []*setup) int { return 2*len(setups) - 1 }
 
 // row writes one figure. "(lower is better)" stands with it where it is so,
 // since a ratio below one is then what one wants.
@@ -51,8 +46,12 @@ func row(b *strings.Builder, r *result, fig, setups int) {
 		medians[s] = v[len(v)/2]
 		fmt.Fprintf(b, " %.*f (%.*f–%.*f) |", f.digits, medians[s], f.digits, v[0], f.digits, v[len(v)-1])
 	}
-	if setups > 1 && medians[1] > 0 {
-		fmt.Fprintf(b, " **%.2f** |", medians[0]/medians[1])
+	for _, other := range medians[1:] {
+		if other == 0 {
+			b.WriteString(" – |")
+			continue
+		}
+		fmt.Fprintf(b, " **%.2f** |", medians[0]/other)
 	}
 	b.WriteString("\n")
 }

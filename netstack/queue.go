@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstack
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+
+	"sluice/bridge"
+	"sluice/packet"
+	"sluice/qdisc"
+	"sluice/trace"
+)
+
+// Theory of operation.
+//
+// A port may have a queueing discipline for each direction. Both belong to the worker
+// that reads the port's socket. What leaves by the port goes into its tree at the end
+// of a turn instead of onto the send list, and what the tree lets go at once is sent
+// with the same call as ever, without a copy. The rest is copied, and the worker's
+// timing wheel says when it is the port's turn again. A worker that has frames for
+// another one's port hands copies of them over.
+//
+//	turn's output -- own port --> tree -- due --> sendmmsg
+//	             \                  \--- later --> wheel ... round --> sendmmsg
+//	              other's port --> ring --> that worker's round
+//
+// What a container sends goes through its tree before it is judged: from there on it
+// is a frame like those that just came in.
+
+// The directions of a port's queues.
+const (
+	egress  = iota // towards the container
+	ingress        // from it
+)
+
+const (
+	handoverFrames = 1024
+	handoverBytes  = 1 << 20
+	// queueTurns bounds the queues that one round serves, and handed the frames of
+	// one ring.
+	mostQueues = 1024
+	mostHanded = 256
+)
+
+// queue is one direction of one port, at the worker whose port it is.
+type queue struct {
+	port uint16
+	dir  int
+	sock *socket
+	spec *qdisc.Spec
+	tree *qdisc.Tree
+}
+
+func (q *queue) id() uint32 { return uint32(q.port)<<1 | uint32(q.dir) }
+
+// queues are a worker's.
+type queues struct {
+	pool   *qdisc.Pool
+	wheel  qdisc.Wheel
+	all    map[uint32]*queue
+	gen    uint64 // the view for which they are
+	seed   uint64
+	frames [budget]packet.Frame
+	refs   [budget]qdisc.Ref
+	drops  [trace.NumReasons]uint64
+	rings  []*qdisc.Handover // by the worker they come from; nil: none
+	in     held
+}
+
+// due is when a queue may let a frame go, ns since the start.
+func (s *queues) due() int64 {
+	if s == nil {
+		return math.MaxInt64
+	}
+	return s.wheel.Time()
+}
+
+func (p *PortSpec) validateQueues() error {
+	for name, spec := range map[string]*qdisc.Spec{"egress": p.Egress, "ingress": p.Ingress} {
+		if spec == nil {
+			continue
+		}
+		if len(spec.Qdiscs) == 0 {
+			return fmt.Errorf("%s: there is no qdisc", name)
+		}
+		if err := qdisc.Check(spec); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// queueTurns brings the queues in line with the view, takes what other workers handed
+// over, and serves the queues whose time has come.
+func (t *turn) queueTurns() {
+	o := &t.out
+	if o.queues == nil {
+		o.queues = newQueues(t.net, o.worker)
+	}
+	s := o.queues
+	if s.gen != t.view.gen {
+		t.reconcile()
+	}
+	for _, ring := range s.rings {
+		if ring != nil && ring.Len() > 0 {
+			o.takeOver(t.view, ring)
+		}
+	}
+	now := o.now()
+	for range mostQueues {
+		id, ok := s.wheel.Next(now)
+		if !ok {
+			break
+		}
+		if q := s.all[id]; q != nil {
+			t.serve(q)
+		}
+	}
+	s.pool.Keep()
+}
+
+func newQueues(n *Netstack, w *worker) *queues {
+	s := &queues{pool: qdisc.NewPool(qdisc.Limits{}), all: map[uint32]*queue{}, seed: uint64(n.start.UnixNano())}
+	s.rings = make([]*qdisc.Handover, len(n.workers))
+	for i := range s.rings {
+		s.rings[i] = n.rings.to(w.id, i)
+	}
+	return s
+}
+
+// now is the time of the round, as queues have it.
+func (o *output) now() int64 { return int64(o.clock.time()) }
+
+// serve lets the frames of a queue go whose time has come.
+func (t *turn) serve(q *queue) {
+	p := t.view.port(q.port)
+	if p == nil || p.sock != q.sock {
+		return
+	}
+	if q.dir == egress {
+		t.out.drain(p, q)
+		return
+	}
+	t.carryOn(p, q)
+}
+
+// reconcile makes the queues those of the view. Allocates: once for each snapshot.
+func (t *turn) reconcile() {
+	s := t.out.queues
+	s.gen = t.view.gen
+	for _, q := range s.all {
+		p := t.view.port(q.port)
+		if p == nil || p.sock != q.sock || p.queues[q.dir] == nil {
+			t.dissolve(p, q)
+		}
+	}
+	for _, p := range t.view.ports {
+		if p == nil || p.sock == nil || p.sock.worker != t.out.worker {
+			continue
+		}
+		for dir, spec := range p.queues {
+			if spec != nil {
+				t.adopt(p, dir, spec)
+			}
+		}
+	}
+}
+
+// adopt gives a port a queue, or its queue another spec.
+func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
+	s := t.out.queues
+	q := &queue{port: p.index, dir: dir, sock: p.sock}
+	if old := s.all[q.id()]; old != nil {
+		q = old
+	}
+	if q.spec != nil && reflect.DeepEqual(q.spec, spec) {
+		return
+	}
+	if q.tree == nil {
+		q.tree = qdisc.NewTree(s.pool, s.seed+uint64(q.id()))
+		s.all[q.id()] = q
+	}
+	q.spec = spec
+	if err := q.tree.Apply(spec, t.out.now()); err != nil {
+		return // Snapshot.Validate has seen that it is possible
+	}
+	t.serve(q)
+}
+
+// dissolve ends a queue. What waits in it leaves at once if its port is still there.
+func (t *turn) dissolve(p *port, q *queue) {
+	s := t.out.queues
+	if p != nil && p.sock == q.sock {
+		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
+		if q.tree.Apply(free, t.out.now()) == nil {
+			t.serve(q)
+		}
+	}
+	q.tree.Close()
+	s.count(q)
+	s.wheel.Clear(q.id())
+	delete(s.all, q.id())
+}
+
+// count adds what the queue dropped to its port's counters.
+func (s *queues) count(q *queue) {
+	q.tree.TakeDrops(&s.drops)
+	for r, n := range s.drops {
+		if n > 0 {
+			q.sock.counters.Drop(trace.Reason(r), n)
+			s.drops[r] = 0
+		}
+	}
+}
+
+// schedule says to the wheel when the queue is to be served next.
+func (s *queues) schedule(q *queue, now int64) {
+	if q.tree.Len() > 0 {
+		s.wheel.Set(q.id(), q.tree.NextTime(now))
+	} else {
+		s.wheel.Clear(q.id())
+	}
+	s.count(q)
+}
+
+// toQueue puts the list that begins at record r into the port's queue, or hands it
+// over to the worker whose port it is.
+func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
+	s := o.queues
+	q := s.all[uint32(p.index)<<1|egress]
+	own := p.sock.worker == o.worker
+	for ; r != 0; r = o.records[r].next {
+		f, tag := o.frame(r, frames)
+		m := qdisc.MetaOf(f, s.seed)
+		m.Port, m.User = p.index, packTag(tag)
+		switch {
+		case !own:
+			o.handOver(p, f, m)
+		case q != nil:
+			q.tree.Enqueue(f, m, o.now())
+		default:
+			drop(p, trace.QdiscRemoved, int(m.Segs))
+		}
+	}
+	if q != nil && own {
+		o.drain(p, q)
+	}
+}
+
+// packTag is a Tag as a number.
+func packTag(t bridge.Tag) uint64 {
+	return uint64(t.Op)<<32 | uint64(t.TPID)<<16 | uint64(t.TCI)
+}
+
+func unpackTag(x uint64) bridge.Tag {
+	return bridge.Tag{Op: bridge.TagOp(x >> 32), TPID: uint16(x >> 16), TCI: uint16(x)}
+}
+
+// handOver gives a frame to the worker of port p.
+func (o *output) handOver(p *port, f *packet.Frame, m qdisc.Meta) {
+	w := p.sock.worker
+	first, ok := w.net.rings.to(w.id, o.worker.id).Push(f, m)
+	if !ok {
+		drop(p, trace.QdiscFull, int(m.Segs))
+	}
+	if first {
+		w.mail.poke()
+	}
+}
+
+// takeOver puts what another worker handed over into queues.
+func (o *output) takeOver(v *view, ring *qdisc.Handover) {
+	s := o.queues
+	n := min(ring.Len(), mostHanded)
+	for i := range n {
+		f, m := ring.Frame(i)
+		p, q := v.port(m.Port), s.all[uint32(m.Port)<<1|egress]
+		switch {
+		case q != nil && p != nil && p.sock == q.sock:
+			q.tree.Enqueue(f, m, o.now())
+			s.wheel.Set(q.id(), 0) // served in this round
+		case p != nil:
+			drop(p, trace.QdiscRemoved, int(m.Segs))
+		}
+	}
+	s.pool.Keep()
+	ring.Release(n)
+	if ring.Len() > 0 {
+		o.worker.mail.poked.Store(true)
+	}
+}
+
+// drain sends what the queue lets go.
+func (o *output) drain(p *port, q *queue) {
+	s, now := o.queues, o.now()
+	for {
+		n := 0
+		for n < budget {
+			r := q.tree.Dequeue(now)
+			if r == 0 {
+				break
+			}
+			f := &s.frames[n]
+			if !s.pool.Load(r, f) {
+				f = s.pool.Frame(r)
+			}
+			o.depart(p, f, unpackTag(s.pool.Meta(r).User))
+			s.refs[n] = r
+			n++
+		}
+		o.push(p)
+		for _, r := range s.refs[:n] {
+			q.tree.Done(r)
+		}
+		if n < budget {
+			break
+		}
+	}
+	s.schedule(q, now)
+}
+
+// enqueue puts what came from port p into its ingress queue, and carries on what that
+// lets go.
+func (t *turn) enqueue(p *port, frames []packet.Frame) {
+	s := t.out.queues
+	var q *queue
+	if s != nil {
+		q = s.all[uint32(p.index)<<1|ingress]
+	}
+	if q == nil { // a port that this round's view has only now: next round
+		t.carry(p, frames)
+		return
+	}
+	for i := range frames {
+		f := &frames[i]
+		f.InPort = p.index
+		if reason := inspect(f); reason != trace.None {
+			drop(p, reason, 1)
+			continue
+		}
+		m := qdisc.MetaOf(f, s.seed)
+		m.Port = p.index
+		q.tree.Enqueue(f, m, t.out.now())
+	}
+	t.carryOn(p, q)
+	s.pool.Keep()
+}
+
+// carryOn carries what the ingress queue of port p lets go.
+func (t *turn) carryOn(p *port, q *queue) {
+	s, now := t.out.queues, t.out.now()
+	in := &s.in
+	for {
+		n, kept := 0, 0
+		for n < budget {
+			r, ok := q.tree.Take(now, &in.frames[n])
+			if !ok {
+				break
+			}
+			if n++; r != 0 {
+				in.refs[kept] = r
+				kept++
+			}
+		}
+		if n > 0 {
+			t.carry(p, in.frames[:n])
+		}
+		for _, r := range in.refs[:kept] {
+			q.tree.Done(r)
+		}
+		if n < budget {
+			break
+		}
+	}
+	s.schedule(q, now)
+}
+
+// held is frames that come out of an ingress queue.
+type held struct {
+	frames [budget]packet.Frame
+	refs   [budget]qdisc.Ref
+}
+
+// rings are the ways between workers; nil if there is only one.
+type rings [][]*qdisc.Handover
+
+func newRings(workers int) rings {
+	if workers < 2 {
+		return nil
+	}
+	r := make(rings, workers)
+	for i := range r {
+		r[i] = make([]*qdisc.Handover, workers)
+		for k := range r[i] {
+			if k != i {
+				r[i][k] = qdisc.NewHandover(handoverFrames, handoverBytes)
+			}
+		}
+	}
+	return r
+}
+
+func (r rings) to(worker, from int) *qdisc.Handover {
+	if r == nil {
+		return nil
+	}
+	return r[worker][from]
+}
+
+// errNoQueue is for a port, or a direction of it, without a queueing discipline.
+var errNoQueue = errors.New("no queueing discipline")
+
+// Queue is the state of the disciplines and of the filters of one direction of a
+// port.
+func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterReport, error) {
+	sock := n.view.Load().socket(port)
+	if sock == nil {
+		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
+	}
+	dir := egress
+	if in {
+		dir = ingress
+	}
+	w := sock.worker
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.turn.out.queues
+	if s == nil || s.all[uint32(port)<<1|uint32(dir)] == nil {
+		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
+	}
+	q := s.all[uint32(port)<<1|uint32(dir)]
+	return q.tree.Report(w.turn.out.now()), q.tree.Filters(), nil
+}
