@@ -137,6 +137,8 @@ func (s *shard) read(t *Table, now uint32) {
 }
 
 // drop makes a record a free one.
+//
+// +checklocksignore: nobody else has the table yet.
 func (s *shard) drop(t *Table, i uint32) {
 	r := &t.recs[i]
 	r.lock.Store(0)
@@ -147,6 +149,8 @@ func (s *shard) drop(t *Table, i uint32) {
 }
 
 // keep hangs up a connection that goes on.
+//
+// +checklocksignore: as drop.
 func (s *shard) keep(t *Table, i uint32, r *record, now uint32) {
 	s.rep.Kept++
 	p := s.use(r.port)

@@ -144,8 +144,8 @@ func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 	return nil
 }
 
-// validate checks one port; macs and addrs hold who uses them so far.
-func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[netip.Addr]string) error {
+// validateMAC checks the MAC, which a link with many stations behind it does not have.
+func (p *PortSpec) validateMAC(macs map[packet.MAC]string) error {
 	switch other, taken := macs[p.MAC]; {
 	case p.MAC.IsZero() && (len(p.Addresses) > 0 || p.Guard != 0):
 		return errors.New("without a MAC there are no addresses and no guards")
@@ -154,6 +154,14 @@ func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[ne
 		return fmt.Errorf("MAC %s is not a unicast address", p.MAC)
 	case taken:
 		return fmt.Errorf("MAC %s is used by %s", p.MAC, other)
+	}
+	return nil
+}
+
+// validate checks one port; macs and addrs hold who uses them so far.
+func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[netip.Addr]string) error {
+	if err := p.validateMAC(macs); err != nil {
+		return err
 	}
 	if p.MTU < minPortMTU || p.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", p.MTU, minPortMTU, maxMTU)
