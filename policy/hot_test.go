@@ -68,7 +68,7 @@ table ip t {
 
 func TestEvaluationAllocatesNothing(t *testing.T) {
 	e := New([2]uint64{1, 2})
-	commit(t, e, &nft.Ruleset{}, everything)
+	rs := commit(t, e, &nft.Ruleset{}, everything)
 	ev := e.Evaluator()
 	f := pt.Frame(pt.TCP4(pt.Packet{Src: pt.IP("10.0.0.1"), Dst: pt.IP("10.0.0.2"), DstPort: 80}))
 	var r Record
@@ -86,7 +86,7 @@ func TestEvaluationAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, step); n != 0 {
 		t.Errorf("%v allocations for a packet", n)
 	}
-	if v, _ := e.States(1).Of(e.tree.Tables[0].Objects[0].Stmt); v.Packets != 1002 {
+	if v, _ := e.States(1).Of(rs.Tables[0].Objects[0].Stmt); v.Packets != 1002 {
 		t.Errorf("counted %d packets", v.Packets)
 	}
 }
