@@ -7,26 +7,34 @@ import (
 	"fmt"
 )
 
-const queueUsage = `Usage: sluice qdisc { add | change | replace | del } dev NAME [ from ]
+const qdiscUsage = `Usage: sluice qdisc { add | change | replace | del } dev NAME [ from ]
               { root | ingress | parent CLASS } [ handle HANDLE ] KIND [ OPTION... ]
-       sluice class { add | change | replace | del } dev NAME [ from ] parent CLASS classid CLASS
-              { htb | drr } [ OPTION... ]
-       sluice filter { add | change | replace | del } dev NAME [ from ] [ parent QDISC | ingress ]
-              [ protocol PROTO ] [ pref PREF ] [ handle HANDLE ] { u32 | flower | fw | matchall } [ OPTION... ]
-       sluice [ -s ] [ -d ] [ -j ] { qdisc | class | filter } [ show ] [ dev NAME [ from ] ]
+       sluice qdisc [ show ] [ dev NAME [ from ] ]
 KIND := { pfifo | bfifo | pfifo_fast | prio | tbf | htb | drr | codel | fq_codel | fq | sfq | netem }
 `
 
-func qdiscNoun() noun { return queueNoun("qdisc", "queueing disciplines of ports") }
+const classUsage = `Usage: sluice class { add | change | replace | del } dev NAME [ from ] parent CLASS classid CLASS
+              { htb | drr } [ OPTION... ]
+       sluice class [ show ] [ dev NAME [ from ] ]
+`
 
-func classNoun() noun { return queueNoun("class", "classes of queueing disciplines") }
+const filterUsage = `Usage: sluice filter { add | change | replace | del } dev NAME [ from ] [ parent QDISC | ingress ]
+              [ protocol PROTO ] [ pref PREF ] [ handle HANDLE ] { u32 | flower | fw | matchall } [ OPTION... ]
+       sluice filter [ show ] [ dev NAME [ from ] ]
+`
 
-func filterNoun() noun { return queueNoun("filter", "filters, which choose classes, and policers") }
+func qdiscNoun() noun { return queueNoun("qdisc", qdiscUsage, "queueing disciplines of ports") }
+
+func classNoun() noun { return queueNoun("class", classUsage, "classes of queueing disciplines") }
+
+func filterNoun() noun {
+	return queueNoun("filter", filterUsage, "filters, which choose classes, and policers")
+}
 
 // queueNoun is one of tc's three objects.
-func queueNoun(name, what string) noun {
+func queueNoun(name, usage, what string) noun {
 	return noun{
-		name: name, short: "show and change " + what + ", as tc(8)", usage: queueUsage,
+		name: name, short: "show and change " + what + ", as tc(8)", usage: usage,
 		example: "  sluice qdisc add dev web root tbf rate 100mbit burst 64kb latency 25ms\n  sluice -s qdisc show dev web",
 		verbs:   inOrder(changes("add", "change", "replace", "del"), one(showVerb()), one(helpVerb())),
 		show: func(c *cli, ctx context.Context, words []string) error {
