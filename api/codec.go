@@ -42,6 +42,7 @@ const (
 	PathDevices    = "/v1/devices"
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"
+	PathQueueing   = "/v1/queueing"
 
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"

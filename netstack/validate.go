@@ -137,7 +137,7 @@ func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 		if err := claimIndex(indices, p.Index, who); err != nil {
 			return err
 		}
-		if err := p.validate(who, macs, addrs); err != nil {
+		if err := errors.Join(p.validate(who, macs, addrs), p.validateQueues()); err != nil {
 			return fmt.Errorf("%s: %w", who, err)
 		}
 	}
@@ -165,9 +165,6 @@ func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[ne
 	}
 	if p.MTU < minPortMTU || p.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", p.MTU, minPortMTU, maxMTU)
-	}
-	if err := p.validateQueues(); err != nil {
-		return err
 	}
 	if !p.MAC.IsZero() {
 		macs[p.MAC] = who
