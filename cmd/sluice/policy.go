@@ -161,7 +161,7 @@ func printAnswer(out io.Writer, w *probeWords, a *policyAnswer) {
 	if a.Port != 0 {
 		port = fmt.Sprintf(" port %d", a.Port)
 	}
-	fmt.Fprintf(out, "%s -> %s %s%s: %s", withAddr(w.from, a.From), withAddr(w.to, a.To), strings.ToLower(string(a.Protocol)), port, a.Verdict.String())
+	fmt.Fprintf(out, "%s -> %s %s%s: %s", withAddr(w.from, a.From), withAddr(w.to, a.To), strings.ToLower(string(a.Protocol)), port, a.String())
 }
 
 // withAddr says who has an address, if it was asked for by name.

@@ -54,6 +54,7 @@ func (s *Selector) String() string {
 	return strings.Join(append(parts, more...), ",")
 }
 
+// String is the requirement as kubectl prints it, its values in order.
 func (r *Requirement) String() string {
 	values := "(" + strings.Join(slices.Sorted(slices.Values(r.Values)), ",") + ")"
 	switch r.Operator {

@@ -80,7 +80,7 @@ func isLabel(what, name string) error {
 
 func isName(what, name string) error {
 	if !fits(namePattern, name) || len(name) > 253 {
-		return fmt.Errorf("%s: name %q: must be at most 253 small letters, digits, - and .", what, name)
+		return fmt.Errorf("%s: name %q: must be at most 253 small letters, digits, dots and dashes", what, name)
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func isKey(what, key string) error {
 
 func isValue(what, value string) error {
 	if value != "" && !fits(wordPattern, value) {
-		return fmt.Errorf("%s: value %q: must be at most 63 letters, digits, -, _ and .", what, value)
+		return fmt.Errorf("%s: value %q: must be at most 63 letters, digits, dots, dashes and underlines", what, value)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func newState(names []string) *state {
 		compiler:  networkpolicy.New(networkpolicy.Options{}), rs: new(nft.Ruleset), engine: policy.New([2]uint64{1, 2}),
 	}
 	for i, ns := range names {
-		s.resources.Namespaces[ns] = map[string]string{"ns": ns}
+		s.resources.Namespaces[ns] = labelled(ns, map[string]string{"ns": ns})
 		for j, name := range []string{"a", "b", "c"} {
 			p := probe.NewDefaultPod(ns, name, []int{80, 81}, []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP, v1.ProtocolSCTP}, false, "")
 			p.IP = fmt.Sprintf("10.0.%d.%d", i, j+1)
@@ -75,6 +75,14 @@ func newState(names []string) *state {
 		}
 	}
 	return s
+}
+
+// labelled adds the label that an API server gives to a namespace: cyclonus would
+// have read it from there.
+func labelled(name string, labels map[string]string) map[string]string {
+	out := maps.Clone(labels)
+	out["kubernetes.io/metadata.name"] = name
+	return out
 }
 
 // do does an action of cyclonus to the state.
@@ -89,9 +97,9 @@ func (s *state) do(a *generator.Action) (err error) {
 	case a.DeletePolicy != nil:
 		s.dropPolicy(a.DeletePolicy.Namespace, a.DeletePolicy.Name)
 	case a.CreateNamespace != nil:
-		s.resources, err = r.CreateNamespace(a.CreateNamespace.Namespace, a.CreateNamespace.Labels)
+		s.resources, err = r.CreateNamespace(a.CreateNamespace.Namespace, labelled(a.CreateNamespace.Namespace, a.CreateNamespace.Labels))
 	case a.SetNamespaceLabels != nil:
-		s.resources, err = r.UpdateNamespaceLabels(a.SetNamespaceLabels.Namespace, a.SetNamespaceLabels.Labels)
+		s.resources, err = r.UpdateNamespaceLabels(a.SetNamespaceLabels.Namespace, labelled(a.SetNamespaceLabels.Namespace, a.SetNamespaceLabels.Labels))
 	case a.DeleteNamespace != nil:
 		s.resources, err = r.DeleteNamespace(a.DeleteNamespace.Namespace)
 	case a.CreatePod != nil:
