@@ -289,6 +289,33 @@ func (a *Agent) declareCNI(ctx context.Context, r *api.CNIAddRequest) error {
 	return err
 }
 
+// deleteNetwork takes away what a configuration has declared, which is the network of
+// that name and what belongs to it. The file's are changed by the file.
+func (a *Agent) deleteNetwork(ctx context.Context, r *api.DeleteNetworkRequest) (*api.ApplyReply, error) {
+	st, err := a.store.read()
+	if err != nil {
+		return nil, err
+	}
+	n := st.network(r.Name)
+	switch {
+	case r.Name == "":
+		return nil, refuse(api.CodeInvalid, "name", "missing: the network that is to be removed")
+	case n == nil || n.Uplink != nil:
+		return nil, refuse(api.CodeNotFound, "name", "network %s does not exist", r.Name)
+	case n.Origin == "":
+		return nil, refuse(api.CodeInvalid, "name", "network %s is declared by %s: leave it out there, see apply", r.Name, origin{})
+	}
+	none, err := config.Parse([]byte("networks: []"))
+	if err != nil {
+		return nil, err
+	}
+	changes, err := a.declareAs(context.WithoutCancel(ctx), none, origin{config: n.Origin}, false)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ApplyReply{Changes: changes}, nil
+}
+
 // cniDel takes an attachment away. That there is none is well.
 func (a *Agent) cniDel(ctx context.Context, r *api.CNIDelRequest) (*struct{}, error) {
 	ctx = context.WithoutCancel(ctx)
