@@ -68,6 +68,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathAttach, command(a, a.attach))
 	mux.HandleFunc("POST "+api.PathDetach, command(a, a.detach))
 	mux.HandleFunc("POST "+api.PathApply, command(a, a.apply))
+	mux.HandleFunc("POST "+api.PathNetworkDel, command(a, a.deleteNetwork))
 	mux.HandleFunc("POST "+api.PathCommand, command(a, a.command))
 	mux.HandleFunc("POST "+api.PathCNIAdd, command(a, a.cniAdd))
 	mux.HandleFunc("POST "+api.PathCNIDel, command(a, a.cniDel))

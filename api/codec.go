@@ -28,6 +28,7 @@ const (
 	PathShutdown   = "/v1/shutdown"
 	PathLinks      = "/v1/links"
 	PathNetworks   = "/v1/networks"
+	PathNetworkDel = "/v1/networks/delete"
 	PathNeighbours = "/v1/neighbours"
 	PathFDB        = "/v1/fdb"
 	PathAddresses  = "/v1/addresses"

@@ -65,7 +65,7 @@ func TestOutput(t *testing.T) {
 		"dns":     {lines: []string{"dns", "dns show", "dns stats", "-j dns", "-j dns st", "dns flush", "dns flush www.example.com", "dns show x", "dns help"}},
 		"service": {lines: []string{"service", "ser list", "service add web tcp 10.96.0.10:80 real 10.44.0.3:8080", "service add taken", "service set web real 10.44.0.3:8080 state draining", "service del web", "-j service", "service show x", "service help"}},
 		"ss":      {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
-		"network": {lines: []string{"network", "-s network show blue", "network show nosuch"}},
+		"network": {lines: []string{"network", "-s network show blue", "network show nosuch", "network del pods", "net delete blue", "network del", "network help"}},
 		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},
 		"down":    {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
 		"attach": {lines: []string{
