@@ -40,7 +40,7 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 		next.links = append(next.links, l)
 	}
 	for i := range next.spec.Sockets {
-		o, err := c.outside(next, was, &next.spec.Sockets[i])
+		o, err := c.outside(was, &next.spec.Sockets[i])
 		if err != nil {
 			return nil, fmt.Errorf("uplink %q: %w", next.spec.Sockets[i].Name, err)
 		}
