@@ -169,18 +169,57 @@ func readHeader(f *os.File) (header, error) {
 // two processes can't use one file. now is in the seconds of the same clock. It
 // does not keep f, which nobody may shorten afterwards.
 func Open(f *os.File, cfg Config, now uint32) (*Table, Report, error) {
-	h, err := readHeader(f)
+	m, err := Map(f, cfg)
 	if err != nil {
 		return nil, Report{}, err
 	}
+	t, rep := m.Open(now)
+	return t, rep, nil
+}
+
+// Mapped is a file that is mapped, and memory for what leads to its connections: all
+// of Open that can be done while another process still works on the file. Of the
+// connections nothing has been read yet, and nothing is written.
+type Mapped struct{ table *Table }
+
+// Map does the first part of Open.
+func Map(f *os.File, cfg Config) (*Mapped, error) {
+	h, err := readHeader(f)
+	if err != nil {
+		return nil, err
+	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, int(fileSize(h.entries)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
-		return nil, Report{}, mapError(err)
+		return nil, mapError(err)
 	}
 	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // only where shmem_enabled says "advise"
 	t, err := newTable(mem, h.entries, h.secret, cfg)
 	if err != nil {
-		return nil, Report{}, err
+		return nil, err
 	}
-	return t, t.rebuild(now), nil
+	t.touch()
+	return &Mapped{t}, nil
+}
+
+// Open does the rest, once. The process before must have ended.
+func (m *Mapped) Open(now uint32) (*Table, Report) { return m.table, m.table.rebuild(now) }
+
+// Close unmaps what was not opened.
+func (m *Mapped) Close() error { return m.table.Close() }
+
+// touch has the kernel find all the memory that the table may need: the first use of
+// a page costs more than all others.
+func (t *Table) touch() {
+	_ = unix.Madvise(t.index, unix.MADV_POPULATE_WRITE) // since Linux 5.14
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const step = 1024 // words of a page
+	for _, words := range [][]uint32{t.wheel.prev[:len(t.recs)], t.wheel.next[:len(t.recs)], t.young.prev, t.young.next} {
+		for i := 0; i < len(words); i += step {
+			words[i] = 0
+		}
+	}
+	for i := 0; i < len(t.moved); i += step {
+		t.moved[i].Store(0)
+	}
 }
