@@ -177,36 +177,6 @@ func Open(f *os.File, cfg Config, now uint32) (*Table, Report, error) {
 	return t, rep, nil
 }
 
-// Mapped is a file that is mapped, and memory for what leads to its connections: all
-// of Open that can be done while another process still works on the file. Of the
-// connections nothing has been read yet, and nothing is written.
-type Mapped struct{ table *Table }
-
-// Map does the first part of Open.
-func Map(f *os.File, cfg Config) (*Mapped, error) {
-	h, err := readHeader(f)
-	if err != nil {
-		return nil, err
-	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(fileSize(h.entries)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, mapError(err)
-	}
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // only where shmem_enabled says "advise"
-	t, err := newTable(mem, h.entries, h.secret, cfg)
-	if err != nil {
-		return nil, err
-	}
-	t.touch()
-	return &Mapped{t}, nil
-}
-
-// Open does the rest, once. The process before must have ended.
-func (m *Mapped) Open(now uint32) (*Table, Report) { return m.table, m.table.rebuild(now) }
-
-// Close unmaps what was not opened.
-func (m *Mapped) Close() error { return m.table.Close() }
-
 // touch has the kernel find all the memory that the table may need: the first use of
 // a page costs more than all others.
 func (t *Table) touch() {

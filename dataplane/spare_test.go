@@ -43,10 +43,21 @@ func TestSpareTakesOver(t *testing.T) {
 	defer cfg.Program.Close()
 	c := starts(t, cfg)
 	ports := plugAll(t, 2)
-	applies(t, c, 1, ports...)
+	tell := func() {
+		t.Helper()
+		if err := c.Apply(soon(t), tracking(1, ports...), filesOf(ports...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell()
 	var gaps []time.Duration
 	for n := range 5 {
 		s := standsBy(t, cfg)
+		ports[0].asks(t)
+		only(t, c, uint64(n+1))
+		if n == 2 {
+			time.Sleep(1200 * time.Millisecond) // in which it looks at the table
+		}
 		talk(t, ports[0], ports[1], "before") // the spare takes none of it
 		killed := time.Now()
 		if err := unix.Kill(c.PID(), unix.SIGKILL); err != nil {
@@ -58,7 +69,7 @@ func TestSpareTakesOver(t *testing.T) {
 		if c, err = s.Promote(soon(t)); err != nil {
 			t.Fatal(err)
 		}
-		applies(t, c, 1, ports...)
+		tell()
 		ports[1].expect(t, 1, "into the gap")
 		gaps = append(gaps, time.Since(killed))
 		talk(t, ports[0], ports[1], fmt.Sprint("after ", n))

@@ -78,7 +78,7 @@ type Connections struct {
 	nat    *nat.NAT
 	now    atomic.Uint32 // seconds of CLOCK_BOOTTIME
 	report conntrack.Report
-	mapped *conntrack.Mapped // until open
+	mapped *conntrack.Mapped // what the table was before open; nil without a file
 }
 
 // mapConnections makes what goes on with those in a file, as far as that can be done
@@ -107,7 +107,6 @@ func (c *Connections) open() {
 	c.setTime()
 	if c.mapped != nil {
 		c.table, c.report = c.mapped.Open(c.Now())
-		c.mapped = nil
 	}
 }
 
@@ -128,6 +127,13 @@ func (n *Netstack) StandBy() error {
 		n.standby.Store(c)
 	}
 	return err
+}
+
+// follow is for a process that stands by: what it has prepared is kept up to date.
+func (n *Netstack) follow() {
+	if c := n.standby.Load(); c != nil {
+		c.mapped.Follow()
+	}
 }
 
 // openConnections opens those of the file, or begins anew without one.

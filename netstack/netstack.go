@@ -256,6 +256,7 @@ func (n *Netstack) everySecond() {
 		c.everySecond()
 		n.view.Load().unanswered(c, neigh.Tick(now), int64(since))
 	}
+	n.follow()
 	n.collectOverruns()
 }
 
