@@ -165,6 +165,8 @@ func (s *shard) know(t *Table, i, life uint32) bool {
 }
 
 // drop makes a record a free one.
+//
+// +checklocksignore: nobody else has the table yet.
 func (s *shard) drop(t *Table, i uint32) {
 	r := &t.recs[i]
 	r.lock.Store(0)
@@ -175,6 +177,8 @@ func (s *shard) drop(t *Table, i uint32) {
 }
 
 // keep hangs up a connection that goes on.
+//
+// +checklocksignore: as drop.
 func (s *shard) keep(t *Table, i uint32, r *record, in bool, now uint32) {
 	s.rep.Kept++
 	p := s.use(r.port)

@@ -190,6 +190,8 @@ const (
 	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
 	queryDNS      = "dns"
 	queryFlushDNS = "dns-flush"
+	// Of the port From: the state of its queueing disciplines; Words is the direction.
+	queryQueueing = "queueing"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

@@ -65,7 +65,7 @@ type outside struct {
 }
 
 // newOutside makes the stack, and what feeds it.
-func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
+func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	o := &outside{spec: *s}
 	o.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
@@ -172,7 +172,7 @@ func (c *change) outside(in, was *space, spec *SocketSpec) (*outside, error) {
 	if c.net.opts.Dialer == nil {
 		return nil, errors.New("there is nobody to dial")
 	}
-	return c.newOutside(in, spec)
+	return c.newOutside(spec)
 }
 
 // same reports whether a spec describes this uplink's next state, and not another one
