@@ -145,7 +145,7 @@ func (n *node) remove() {
 }
 
 func (n *node) logs() {
-	for _, name := range []string{"sluiced", "containerd"} {
+	for _, name := range []string{"sluiced", "containerd", "runsc"} {
 		if text, err := os.ReadFile(filepath.Join(n.dir, name+".log")); err == nil {
 			n.t.Logf("%s:\n%s", name, text[max(0, len(text)-8000):])
 		}
