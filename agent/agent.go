@@ -111,6 +111,7 @@ type Agent struct {
 	counters  *trace.Counters
 	plane     *plane
 	sets      sets
+	rulesets  rulesets
 	watch     connWatch
 	resolvers hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.

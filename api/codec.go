@@ -43,6 +43,7 @@ const (
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"
 
+	PathNFT         = "/v1/nft"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 
 	"sluice/conntrack"
+	"sluice/netstack"
+	"sluice/policy"
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
@@ -189,6 +191,11 @@ const (
 	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
 	queryDNS      = "dns"
 	queryFlushDNS = "dns-flush"
+	// Of a namespace's ruleset. queryRulesRestore is no question.
+	queryRules        = "rules"
+	queryRulesLive    = "rules-live"
+	queryRulesSave    = "rules-save"
+	queryRulesRestore = "rules-restore"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -203,6 +210,12 @@ type query struct {
 	// Filter chooses connections, and From is where a page begins.
 	Filter *conntrack.Filter `json:"filter,omitempty"`
 	From   uint32            `json:"from,omitempty"`
+	// Rules asks for a part of a ruleset. Table and Key are which element of the set Words
+	// is meant, Saved what is to be restored.
+	Rules *netstack.RuleQuery `json:"rules,omitempty"`
+	Table uint64              `json:"table,omitempty"`
+	Key   []byte              `json:"key,omitempty"`
+	Saved *policy.Saved       `json:"saved,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if
