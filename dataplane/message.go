@@ -11,7 +11,6 @@ import (
 
 	"sluice/conntrack"
 	"sluice/netstack"
-	"sluice/policy"
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
@@ -215,7 +214,7 @@ type query struct {
 	Rules *netstack.RuleQuery `json:"rules,omitempty"`
 	Table uint64              `json:"table,omitempty"`
 	Key   []byte              `json:"key,omitempty"`
-	Saved *policy.Saved       `json:"saved,omitempty"`
+	Saved json.RawMessage     `json:"saved,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"context"
+	"encoding/json"
 
 	"sluice/netstack"
 	"sluice/policy"
@@ -20,13 +21,14 @@ func (c *Client) RulesLive(ctx context.Context, namespace string, tableHandle ui
 	return table[bool](ctx, c, query{What: queryRulesLive, Namespace: namespace, Table: tableHandle, Words: set, Key: []byte(key)})
 }
 
-// SaveRules is what the rules and sets of a namespace remember; nil if it has none.
-func (c *Client) SaveRules(ctx context.Context, namespace string) (*policy.Saved, error) {
-	return table[*policy.Saved](ctx, c, query{What: queryRulesSave, Namespace: namespace})
+// SaveRules is what the rules and sets of a namespace remember, in JSON; null if it has
+// none.
+func (c *Client) SaveRules(ctx context.Context, namespace string) (json.RawMessage, error) {
+	return table[json.RawMessage](ctx, c, query{What: queryRulesSave, Namespace: namespace})
 }
 
 // RestoreRules is the opposite of SaveRules.
-func (c *Client) RestoreRules(ctx context.Context, namespace string, saved *policy.Saved) error {
+func (c *Client) RestoreRules(ctx context.Context, namespace string, saved json.RawMessage) error {
 	_, err := table[int](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Saved: saved})
 	return err
 }
@@ -48,9 +50,11 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 	case queryRulesSave:
 		m, err = whole(ns.SaveRules())
 	case queryRulesRestore:
-		if q.Saved != nil {
-			ns.RestoreRules(q.Saved)
+		var saved policy.Saved
+		if err = json.Unmarshal(q.Saved, &saved); err != nil {
+			return m, true, refuse("saved", err)
 		}
+		ns.RestoreRules(&saved)
 		m.body = encode(0)
 	default:
 		return m, false, nil
