@@ -150,6 +150,8 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 		m.body = encode(connPage(c, q))
 	case queryConnsDelete:
 		m.body = encode(deleteConns(c, q))
+	case queryQueueing: // of a port, and of no namespace either
+		m, err = s.queueing(q)
 	case queryConnStats:
 		m.body = encode(connStats(c))
 	case queryConnEvents:

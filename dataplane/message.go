@@ -65,7 +65,8 @@ const (
 	// kindDialler has the fd of a channel of package dial, by which the process asks
 	// for sockets from now on.
 	kindDialler
-	kindRelay // one fd: by which DNS queries leave, see relay.go
+	kindRelay   // one fd: by which DNS queries leave, see relay.go
+	kindStandBy // what can be prepared for a first apply is; see spare.go
 
 	numKinds
 )

@@ -21,9 +21,6 @@ func (s *session) query(body []byte) (message, error) {
 	if q.What == queryStatus {
 		return message{body: encode(s.srv.status())}, nil
 	}
-	if q.What == queryQueueing {
-		return s.queueing(&q)
-	}
 	if m, known, err := s.connQuery(&q); known {
 		return m, err
 	}

@@ -167,6 +167,9 @@ func (c *change) leave() {
 		next := c.next.spaces[name]
 		if next == nil {
 			c.retired = append(c.retired, was.ns.close)
+			if was.rules != nil {
+				c.retired = append(c.retired, was.rules.close)
+			}
 			c.withdraw(nil, was)
 		}
 		for _, o := range was.outsides {

@@ -55,6 +55,9 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	if err := c.resolve(next, was); err != nil {
 		return nil, fmt.Errorf("DNS: %w", err)
 	}
+	if err := c.rules(next, was); err != nil {
+		return nil, err
+	}
 	c.abandon(next, was)
 	c.withdraw(next, was)
 	return next, nil
@@ -62,7 +65,7 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 
 // again makes the namespace what it was, for another view.
 func (s *space) again(was *space) {
-	s.ns, s.router = was.ns, was.router
+	s.ns, s.router, s.rules = was.ns, was.router, was.rules
 	for _, n := range was.networks {
 		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link, conf: n.conf})
 	}
