@@ -123,6 +123,13 @@ func layers() map[string]edges {
 			"flow":       "its tests remember decisions as the flow cache does",
 		},
 
+		"policy/networkpolicy": {
+			"policy/nft":    "its ruleset is one of nft's",
+			"policy":        "its tests evaluate the ruleset with the engine",
+			"policy/interp": "and with the interpreter",
+			"conntrack":     "a packet of its tests has a connection",
+		},
+
 		"natspec": {
 			"nat":       "its rules are what the words mean",
 			"conntrack": "options of conntrack(8) choose connections",
@@ -226,7 +233,11 @@ func layers() map[string]edges {
 			"dataplane": "sluiced dataplane: the same binary, executed again",
 		},
 		"cni-plugin": {"api": "the plugin is a client, too"},
-		"cmd/sluice": {"api": "the CLI is a client like any other"},
+		"cmd/sluice": {
+			"api": "the CLI is a client like any other",
+
+			"policy/networkpolicy": "policies are checked and compiled without a daemon",
+		},
 
 		// Tests from outside see what a user of the daemon or the library sees.
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},
