@@ -114,7 +114,8 @@ func (a *Agent) shown(ctx context.Context, rec *attachmentRecord, c *tc.Command)
 		if in {
 			spec = rec.Ingress
 		}
-		if spec == nil || in != c.Ingress && !(in && spec.Qdiscs[0].Kind == "ingress") {
+		asTC := in && spec != nil && spec.Qdiscs[0].Kind == "ingress"
+		if spec == nil || in != c.Ingress && !asTC {
 			continue
 		}
 		more, err := asked(ctx, a.plane, func(ctx context.Context, p *dataplane.Client) (dataplane.Queueing, error) {

@@ -230,6 +230,11 @@ func (s *ConnectionsSpec) validate() error {
 
 // validateConnections checks what is unique in a snapshot.
 func (s *Snapshot) validateConnections() error {
+	for i := range s.Namespaces {
+		if ns := &s.Namespaces[i]; ns.Rules != nil && !ns.Connections.Track {
+			return invalid("namespace %q: nft: its connections are not tracked", ns.Name)
+		}
+	}
 	zones := make(map[uint16]string)
 	services, backends := make(map[uint16]string), make(map[uint16]string)
 	for i := range s.Namespaces {
