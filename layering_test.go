@@ -170,6 +170,7 @@ func layers() map[string]edges {
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
 			"policy":    "it tells what rules have counted",
+			"qdisc":     "it tells the state of disciplines",
 			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
@@ -209,6 +210,8 @@ func layers() map[string]edges {
 
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
+			"qdisc":        "the state file has disciplines, and so has the snapshot",
+			"qdisc/tc":     "commands on them are in its words",
 			"nat":          "the snapshot has its rules",
 			"dns":          "the snapshot says how names are answered",
 			"routing":      "the state file has routes and rules",

@@ -84,6 +84,16 @@ func (c *Client) Networks(ctx context.Context, stats bool) ([]Network, error) {
 	return list[Network](ctx, c, PathNetworks, query("", stats))
 }
 
+// DeleteNetwork takes away what a network configuration of CNI has declared, and returns
+// what that changed.
+func (c *Client) DeleteNetwork(ctx context.Context, r *DeleteNetworkRequest) ([]Change, error) {
+	reply, err := post[ApplyReply](ctx, c, PathNetworkDel, r)
+	if err != nil {
+		return nil, err
+	}
+	return reply.Changes, nil
+}
+
 // Neighbours returns the gateways' ARP and ND tables.
 func (c *Client) Neighbours(ctx context.Context, network string) ([]Neighbour, error) {
 	return list[Neighbour](ctx, c, PathNeighbours, query(network, false))
@@ -157,6 +167,13 @@ func (c *Client) VLANs(ctx context.Context, q ShowQuery) ([]VLANPort, error) {
 // MDB returns members of multicast groups, as `bridge mdb show` selects them.
 func (c *Client) MDB(ctx context.Context, q ShowQuery) ([]MDBEntry, error) {
 	return list[MDBEntry](ctx, c, PathMDB, q.values())
+}
+
+// Queueing returns what tc(8) would print of a port. The words are those behind tc.
+func (c *Client) Queueing(ctx context.Context, q ShowQuery) (*Queueing, error) {
+	out := new(Queueing)
+	err := c.do(ctx, http.MethodGet, PathQueueing+"?"+q.values().Encode(), nil, out)
+	return out, err
 }
 
 // RouteGet returns where a packet would go. Its words are those of `ip route get`.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"time"
 )
 
 // The paths of the CNI plugin.
@@ -129,8 +128,9 @@ type CNICheckReply struct {
 type CNIGCRequest struct {
 	Config string   `json:"config"`
 	Valid  []CNIKey `json:"valid"`
-	// Before spares attachments that were made since then, of which who asks can't know.
-	Before time.Time `json:"before"`
+	// Began spares attachments that were made after it, of which who asks can't know.
+	// Zero: none is.
+	Began Moment `json:"began"`
 }
 
 // CNIGCReply lists the names of what was removed.

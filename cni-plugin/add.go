@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -48,6 +49,10 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 	defer client.Close()
 	reply, err := client.CNIAdd(ctx, r)
 	if err != nil {
+		if _, refused := errors.AsType[*api.Error](err); l != nil && !refused {
+			// Nobody knows how far it came; addresses that are in use are no others'.
+			err = errors.Join(err, p.detach(c, r.CNIKey))
+		}
 		l.release()
 		return daemonError(err)
 	}

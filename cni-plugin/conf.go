@@ -177,6 +177,28 @@ func parseConf(text []byte) (*conf, error) {
 	return c, c.validate()
 }
 
+// parseLenient reads what of a configuration is needed to take away what it made. What
+// ADD refused, or would refuse by now, must not keep a runtime from that.
+func parseLenient(text []byte) (*conf, error) {
+	var few struct {
+		CNIVersion string `json:"cniVersion"`
+		Name       string `json:"name"`
+		IPAM       *struct {
+			Type string `json:"type"`
+		} `json:"ipam"`
+		Socket   string `json:"socket"`
+		StateDir string `json:"stateDir"`
+	}
+	if err := json.Unmarshal(text, &few); err != nil {
+		return nil, typeFault(err)
+	}
+	c := &conf{CNIVersion: few.CNIVersion, Name: few.Name, IPAM: new(ipamConf), Socket: few.Socket, StateDir: few.StateDir}
+	if few.IPAM != nil {
+		c.IPAM.Type = few.IPAM.Type
+	}
+	return c, nil
+}
+
 // embedded says whether the daemon leases the addresses.
 func (c *conf) embedded() bool { return c.IPAM.Type == "sluice" || c.IPAM.Type == "" }
 

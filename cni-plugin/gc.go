@@ -21,7 +21,7 @@ func (p *plugin) gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	r := &api.CNIGCRequest{Config: c.Name, Before: p.now}
+	r := &api.CNIGCRequest{Config: c.Name, Began: p.began}
 	if r.Valid, err = c.valid(); err != nil {
 		return err
 	}

@@ -66,7 +66,8 @@ const (
 	// kindDialler has the fd of a channel of package dial, by which the process asks
 	// for sockets from now on.
 	kindDialler
-	kindRelay // one fd: by which DNS queries leave, see relay.go
+	kindRelay   // one fd: by which DNS queries leave, see relay.go
+	kindStandBy // what can be prepared for a first apply is; see spare.go
 
 	numKinds
 )
@@ -195,6 +196,8 @@ const (
 	queryRulesLive    = "rules-live"
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
+	// Of the port From: the state of its queueing disciplines; Words is the direction.
+	queryQueueing = "queueing"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

@@ -23,7 +23,7 @@ func (c *change) connections() error {
 	first := !c.old.tracks()
 	if conns == nil {
 		var err error
-		if conns, err = openConnections(c.net.opts.Connections); err != nil {
+		if conns, err = c.net.openConnections(); err != nil {
 			return err
 		}
 		c.net.opts.Log.Info("connections opened", "room", conns.table.Cap(), "kept", conns.report.Kept,

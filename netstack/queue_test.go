@@ -153,7 +153,10 @@ func TestQueueOfAPortThatGoes(t *testing.T) {
 	for i := range 50 {
 		l.wires[1].Inject(packet.Vnet{}, numbered(i))
 	}
-	l.await(2, time.Second)
+	eventually(t, "frames wait", func() bool {
+		r, _, err := l.n.Queue(2, false)
+		return err == nil && r[0].Stats.Qlen > 0
+	})
 	ports := &l.snap.Namespaces[0].Networks[0].Ports
 	gone := (*ports)[1]
 	*ports = append((*ports)[:1:1], (*ports)[2:]...)

@@ -72,6 +72,8 @@ func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error 
 func (e *Engine) Prepare(rs *nft.Ruleset, changes []nft.Change, now int64) (publish func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.own.pinned.Store(e.epochs.now.Load()) // what is found of elements isn't used again meanwhile
+	defer e.own.pinned.Store(0)
 	s := &stage{gen: e.current.Load().gen + 1, seed: e.seed, grace: e.epochs, now: now, metas: metaNames(), cts: ctNames()}
 	next := map[uint64]*tableRun{}
 	for _, t := range rs.Tables {
@@ -127,6 +129,7 @@ func (e *Engine) publish(s *stage) {
 	for _, n := range s.codes {
 		n.code.epoch = epoch
 	}
+	e.own.pinned.Store(0)
 	for i := range s.elems {
 		s.elems[i].set.published(epoch)
 	}

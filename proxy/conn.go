@@ -66,8 +66,6 @@ type conn struct {
 	out writer
 	// +checklocks:mu
 	in payload
-	// +checklocks:mu
-	upBytes, downBytes uint64
 }
 
 // handleTCP is the stack's handler of segments that are for no connection.

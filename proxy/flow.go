@@ -50,8 +50,6 @@ type flow struct {
 	heard atomic.Bool   // there was an answer
 	isRaw bool
 	route *stack.Route // back to the container
-	sent  atomic.Uint64
-	recvd atomic.Uint64
 
 	mu sync.Mutex
 	// fd is -1 until the socket is there, and after the end.
@@ -185,7 +183,6 @@ func (f *flow) write(b []byte, train uint16) unix.Errno {
 	// What the device can't cut, or would have to fragment, goes one by one.
 	_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
 	if err == nil {
-		f.sent.Add(1)
 		return 0
 	}
 	if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
@@ -216,7 +213,6 @@ func (f *flow) writeOne(b []byte) unix.Errno {
 	for {
 		_, err := unix.Write(f.fd, b)
 		if err == nil {
-			f.sent.Add(1)
 			return 0
 		}
 		if errno := errnoOf(err); errno != unix.EINTR {
@@ -275,7 +271,6 @@ func (f *flow) answer(b []byte) {
 		f.used.Store(now)
 	}
 	f.heard.Store(true)
-	f.recvd.Add(1)
 	if f.key.proto == dial.UDP {
 		f.datagram(b)
 	} else {
