@@ -68,7 +68,7 @@ type plane struct {
 	spare *dataplane.Spare // nil: there is none
 
 	noSpare   bool
-	starting  sync.Mutex     // a spare
+	starting  atomic.Bool    // a spare
 	spares    sync.WaitGroup // the same
 	nextSpare atomic.Int64   // UnixNano before which none is started
 }

@@ -166,7 +166,7 @@ func (c *change) leave() {
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
 		if next == nil {
-			c.retire(was)
+			c.retireSpace(was)
 		}
 		for _, o := range was.outsides {
 			if stays := next.outsideOf(o.spec.Index); stays == nil || stays.link != o.link {
@@ -181,8 +181,8 @@ func (c *change) leave() {
 	}
 }
 
-// retire notes that a namespace goes.
-func (c *change) retire(was *space) {
+// retireSpace notes that a namespace goes.
+func (c *change) retireSpace(was *space) {
 	c.retired = append(c.retired, was.ns.close)
 	if was.rules != nil {
 		c.retired = append(c.retired, was.rules.close)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,7 +133,7 @@ func (n *Netstack) StandBy() error {
 // follow is for a process that stands by: what it has prepared is kept up to date.
 func (n *Netstack) follow() {
 	if c := n.standby.Load(); c != nil {
-		c.mapped.Follow()
+		c.mapped.Follow(func() { time.Sleep(2 * time.Millisecond) })
 	}
 }
 
