@@ -32,7 +32,7 @@ func (a *attachmentRecord) forwards(also string) bool {
 
 func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	rec := s.namespace(name)
-	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also), DNS: s.dnsSpec(name)}
+	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also), DNS: s.dnsSpec(name), Rules: rec.NFT}
 	devices := s.portDevices(name)
 	for _, n := range s.in(name) {
 		if n.bySocket() {

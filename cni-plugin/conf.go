@@ -19,17 +19,18 @@ import (
 // conf is a network configuration, as the runtime hands it over. What is named as in
 // the reference plugins bridge, tuning, portmap and bandwidth means the same.
 type conf struct {
-	CNIVersion    string            `json:"cniVersion"`
-	Name          string            `json:"name"`
-	Type          string            `json:"type"`
-	Capabilities  map[string]bool   `json:"capabilities"`
-	DNS           types.DNS         `json:"dns"`
-	IPAM          *ipamConf         `json:"ipam"`
-	RuntimeConfig runtimeConf       `json:"runtimeConfig"`
-	Args          argsConf          `json:"args"`
-	PrevResult    json.RawMessage   `json:"prevResult"`
-	Valid         []json.RawMessage `json:"cni.dev/valid-attachments"`
-	Attachments   []json.RawMessage `json:"cni.dev/attachments"`
+	CNIVersion    string          `json:"cniVersion"`
+	Name          string          `json:"name"`
+	Type          string          `json:"type"`
+	Capabilities  map[string]bool `json:"capabilities"`
+	DNS           types.DNS       `json:"dns"`
+	IPAM          *ipamConf       `json:"ipam"`
+	RuntimeConfig runtimeConf     `json:"runtimeConfig"`
+	Args          argsConf        `json:"args"`
+	PrevResult    json.RawMessage `json:"prevResult"`
+	// Lists, of which null is an empty one: libcni sends that.
+	Valid       json.RawMessage `json:"cni.dev/valid-attachments"`
+	Attachments json.RawMessage `json:"cni.dev/attachments"`
 
 	// Socket and StateDir are where the daemon is; empty: where it usually is.
 	Socket   string `json:"socket"`

@@ -177,6 +177,8 @@ func (s *shard) drop(t *Table, i uint32) {
 }
 
 // keep hangs up a connection that goes on.
+//
+// +checklocksignore: as drop.
 func (s *shard) keep(t *Table, i uint32, r *record, in bool, now uint32) {
 	s.rep.Kept++
 	p := s.use(r.port)

@@ -66,6 +66,9 @@ func (c *change) zone(conns *Connections, s *space) {
 		return
 	}
 	s.conns, s.owners = conns, make(map[netip.Addr]conntrack.Bind)
+	if s.rules != nil && s.rules.env == nil {
+		s.rules.env = s.ruleEnv(conns)
+	}
 	for i := range s.spec.Networks {
 		for _, p := range s.spec.Networks[i].Ports {
 			for _, a := range p.Addresses {

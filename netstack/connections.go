@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,7 +133,7 @@ func (n *Netstack) StandBy() error {
 // follow is for a process that stands by: what it has prepared is kept up to date.
 func (n *Netstack) follow() {
 	if c := n.standby.Load(); c != nil {
-		c.mapped.Follow()
+		c.mapped.Follow(func() { time.Sleep(2 * time.Millisecond) })
 	}
 }
 
@@ -227,6 +228,11 @@ func (s *ConnectionsSpec) validate() error {
 
 // validateConnections checks what is unique in a snapshot.
 func (s *Snapshot) validateConnections() error {
+	for i := range s.Namespaces {
+		if ns := &s.Namespaces[i]; ns.Rules != nil && !ns.Connections.Track {
+			return invalid("namespace %q: nft: its connections are not tracked", ns.Name)
+		}
+	}
 	zones := make(map[uint16]string)
 	services, backends := make(map[uint16]string), make(map[uint16]string)
 	for i := range s.Namespaces {

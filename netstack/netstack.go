@@ -248,6 +248,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+		if s.rules != nil {
+			s.rules.everySecond(since)
+		}
 		for _, o := range s.outsides {
 			o.proxy.Tick(uint32(now))
 		}
