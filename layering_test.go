@@ -196,6 +196,8 @@ func layers() map[string]edges {
 			"natspec":  "translation and published ports are in its words",
 			"ipam":     "ranges of addresses are its",
 			"dns":      "it says what a domain, a name and an upstream are",
+			"qdisc":    "disciplines of ports are its",
+			"qdisc/tc": "and in its words",
 		},
 
 		// Row 6: everything that needs a privilege.

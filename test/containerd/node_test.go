@@ -172,7 +172,7 @@ const conflist = `{
     "type": "sluice",
     "isDefaultGateway": true,
     "ipMasq": true,
-    "capabilities": {"portMappings": true, "ips": true, "mac": true},
+    "capabilities": {"portMappings": true, "ips": true, "mac": true, "bandwidth": true},
     "ipam": {"ranges": [[{"subnet": "10.85.0.0/24"}], [{"subnet": "fd85::/64"}]]}
   }]
 }
