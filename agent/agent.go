@@ -215,7 +215,7 @@ func open(o Options) (_ *Agent, err error) {
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}
-	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare}
+	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare, doors: newDoors(o.Log)}
 	a.plane.start = dataplane.StartConfig{
 		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}
@@ -227,6 +227,7 @@ func open(o Options) (_ *Agent, err error) {
 func (a *Agent) close() {
 	closeHeld(a.held)
 	if a.plane != nil {
+		a.plane.doors.close()
 		a.plane.Close()
 	}
 	if a.counters != nil {

@@ -56,6 +56,7 @@ type plane struct {
 	// info is for Status, replaced as a whole under mu.
 	info    atomic.Pointer[planeInfo]
 	dialler dialler
+	doors   *doors
 
 	mu sync.Mutex
 	// +checklocks:mu
