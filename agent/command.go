@@ -197,9 +197,10 @@ func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
 		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns, "service": e.service,
+		"qdisc": e.queueing("qdisc"), "class": e.queueing("class"), "filter": e.queueing("filter"),
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns or service"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service, qdisc, class or filter"}
 	}
 	return run(c.Words)
 }

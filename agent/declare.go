@@ -201,6 +201,9 @@ func (d *declaration) namespaces() error {
 		}
 		n.Connections.declare(&c.Connections)
 		n.Connections.Masquerades = len(d.is.masquerades(c.Name)) > 0
+		if err := d.ruleset(i, &n, old); err != nil {
+			return err
+		}
 		if n.Connections.Masquerades && !n.Connections.tracks() {
 			return d.fault(fmt.Sprintf("namespaces[%d].conntrack.track", i), errors.New("false, but an uplink of the namespace masquerades"))
 		}
@@ -211,6 +214,7 @@ func (d *declaration) namespaces() error {
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
 		d.compareConnections(c.Name, &old.Connections, &n.Connections)
 		d.compare("dns", c.Name, jsonLine(old.DNS == nil, old.DNS), jsonLine(n.DNS == nil, n.DNS))
+		d.compare("nft", c.Name, old.ruleLines(), n.ruleLines())
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -392,6 +396,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
 	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
 	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
+	e.compare("nft", old.Name, old.ruleLines(), nil)
 	return e.changes
 }
 

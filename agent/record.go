@@ -14,6 +14,7 @@ import (
 	"sluice/ipam"
 	"sluice/iproute"
 	"sluice/packet"
+	"sluice/qdisc"
 )
 
 // networkRecord is a network in the state file.
@@ -126,6 +127,11 @@ type attachmentRecord struct {
 
 	// Aliases are names in DNS beside Name.
 	Aliases []string `json:"aliases,omitempty"`
+
+	// Egress and Ingress are queueing disciplines, of what leaves by the port and of what
+	// the container sends. Nil: none. What they point to does not change.
+	Egress  *qdisc.Spec `json:"egress,omitempty"`
+	Ingress *qdisc.Spec `json:"ingress,omitempty"`
 
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.

@@ -21,32 +21,14 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	var v4, v6 bool
-	if len(st.uplinks()) > 0 {
-		if v4, v6, err = a.host.Forwards(); err != nil {
-			return nil, err
-		}
-	}
 	if q.stats {
 		a.plane.sockets.countOverruns(a.counters)
 	}
-	out := []api.Uplink{}
-	for _, rec := range st.uplinks() {
-		n := st.network(rec.Network)
-		if n == nil || rec.State == api.StateDeleting || !slices.Contains(spaces, n.space()) || !isNamed(sel.name, n.Name, rec.IfName) {
-			continue
-		}
-		up := a.publicUplink(st, n, rec)
-		up.HostForwards = up.NIC == nil && forwarded(up.Addresses, v4, v6)
-		if q.stats {
-			up.Stats = a.stats(rec.Port)
-		}
-		if up.NIC == nil {
-			up.Line = uplinkText(&up)
-		} else {
-			up.Line = nicText(&up)
-		}
-		out = append(out, up)
+	out, err := a.uplinksWithPort(st, func(n *networkRecord, rec *attachmentRecord) bool {
+		return slices.Contains(spaces, n.space()) && isNamed(sel.name, n.Name, rec.IfName)
+	}, q.stats)
+	if err != nil {
+		return nil, err
 	}
 	for _, n := range st.bySocket() {
 		if slices.Contains(spaces, n.space()) && isNamed(sel.name, n.Name) {
@@ -55,6 +37,35 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 	}
 	if sel.name != "" && len(out) == 0 {
 		return nil, refuse(api.CodeNotFound, "words", "Uplink \"%s\" does not exist.", sel.name)
+	}
+	return out, nil
+}
+
+// uplinksWithPort are those uplinks that are an interface, if they are wanted.
+func (a *Agent) uplinksWithPort(st *state, wanted func(*networkRecord, *attachmentRecord) bool, stats bool) ([]api.Uplink, error) {
+	out := []api.Uplink{}
+	all := st.uplinks()
+	if len(all) == 0 {
+		return out, nil
+	}
+	v4, v6, err := a.host.Forwards()
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range all {
+		n := st.network(rec.Network)
+		if n == nil || rec.State == api.StateDeleting || !wanted(n, rec) {
+			continue
+		}
+		up := a.publicUplink(st, n, rec)
+		up.HostForwards = up.NIC == nil && forwarded(up.Addresses, v4, v6)
+		if stats {
+			up.Stats = a.stats(rec.Port)
+		}
+		if up.Line = uplinkText(&up); up.NIC != nil {
+			up.Line = nicText(&up)
+		}
+		out = append(out, up)
 	}
 	return out, nil
 }

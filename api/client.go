@@ -169,6 +169,13 @@ func (c *Client) MDB(ctx context.Context, q ShowQuery) ([]MDBEntry, error) {
 	return list[MDBEntry](ctx, c, PathMDB, q.values())
 }
 
+// Queueing returns what tc(8) would print of a port. The words are those behind tc.
+func (c *Client) Queueing(ctx context.Context, q ShowQuery) (*Queueing, error) {
+	out := new(Queueing)
+	err := c.do(ctx, http.MethodGet, PathQueueing+"?"+q.values().Encode(), nil, out)
+	return out, err
+}
+
 // RouteGet returns where a packet would go. Its words are those of `ip route get`.
 func (c *Client) RouteGet(ctx context.Context, q ShowQuery) (*RouteGet, error) {
 	out := new(RouteGet)

@@ -43,7 +43,9 @@ const (
 	PathDevices    = "/v1/devices"
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"
+	PathQueueing   = "/v1/queueing"
 
+	PathNFT         = "/v1/nft"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

@@ -206,6 +206,12 @@ type VLANEntry struct {
 	Flags   []string `json:"flags,omitempty"` // "PVID", "Egress Untagged"
 }
 
+// Queueing is the queueing disciplines, classes or filters of ports, as tc(8) prints
+// them: text, or JSON if the words had -j.
+type Queueing struct {
+	Text string `json:"text"`
+}
+
 // MDBEntry is a member of a multicast group or, without a group, a port behind which
 // a multicast router is.
 type MDBEntry struct {

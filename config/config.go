@@ -85,6 +85,8 @@ type Namespace struct {
 	Connections Connections
 	// DNS is nil if nothing was said: networks then have it that say so themselves.
 	DNS *DNS
+	// NFT is a ruleset in the language of nft(8), whole and not yet read; nil: none.
+	NFT *string
 }
 
 // VRF is a table of its own for the devices that name it.

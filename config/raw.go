@@ -32,6 +32,7 @@ type rawNamespace struct {
 	NAT64        *rawNAT64      `yaml:"nat64"`
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
+	NFT          *string        `yaml:"nft"`
 }
 
 type rawNAT64 struct {

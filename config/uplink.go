@@ -314,15 +314,7 @@ func (v *validator) farEnds(field string, raw []string, ends []netip.Prefix) []n
 func (v *validator) apart(field string, u *Uplink, c *Config) {
 	for i := range c.Uplinks {
 		o := &c.Uplinks[i]
-		same := o.Namespace == u.Namespace && o.VRF == u.VRF
-		switch {
-		case o.IfName == u.IfName && u.IfName != "" && (!shared(o) || !shared(u)):
-			v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
-		case same && u.DefaultRoute && o.DefaultRoute:
-			v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
-		case same && u.HostRoutes && o.HostRoutes:
-			v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
-		}
+		v.alike(field, i, u, o)
 		if o.Namespace != u.Namespace && (o.NIC != nil || u.NIC != nil) {
 			continue // what is not on the host is of its namespace alone
 		}
@@ -334,6 +326,19 @@ func (v *validator) apart(field string, u *Uplink, c *Config) {
 			v.clear(field+".hostRoutes", n, masked(o.Addresses), "addresses of uplink "+o.Name)
 			v.clear(field+".hostRoutes", n, c.Behind(o), "a network behind uplink "+o.Name)
 		}
+	}
+}
+
+// alike refuses an uplink that wants what number i of them has.
+func (v *validator) alike(field string, i int, u, o *Uplink) {
+	same := o.Namespace == u.Namespace && o.VRF == u.VRF
+	switch {
+	case o.IfName == u.IfName && u.IfName != "" && (!shared(o) || !shared(u)):
+		v.fault(field+".ifname", "%q is that of uplinks[%d]", u.IfName, i)
+	case same && u.DefaultRoute && o.DefaultRoute:
+		v.fault(field+".defaultRoute", "the default route of namespace %s is by uplink %s; give defaultRoute: false to one of them", u.Namespace, o.Name)
+	case same && u.HostRoutes && o.HostRoutes:
+		v.fault(field+".hostRoutes", "the host has its routes to namespace %s by uplink %s; give hostRoutes: false to one of them", u.Namespace, o.Name)
 	}
 }
 

@@ -28,6 +28,9 @@ func (s *session) query(body []byte) (message, error) {
 	if ns == nil {
 		return message{}, refuse("namespace", fmt.Errorf("there is no %q", clip(q.Namespace)))
 	}
+	if m, known, err := ruleQuery(ns, &q); known {
+		return m, err
+	}
 	switch q.What {
 	case queryFDB:
 		return list(fdb(ns, q.Network))
@@ -64,9 +67,14 @@ func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
 // list encodes a table. One that does not fit into a body is refused, since half
 // a table looks like a whole one.
 func list[T any](rows []T) (message, error) {
-	b := encode(rows)
+	return whole(rows)
+}
+
+// whole encodes an answer, or refuses it if it is too large.
+func whole(v any) (message, error) {
+	b := encode(v)
 	if len(b) > MaxBody {
-		return message{}, refuse("query", fmt.Errorf("table of %d lines is too large", len(rows)))
+		return message{}, refuse("query", fmt.Errorf("table of %d bytes is too large", len(b)))
 	}
 	return message{body: b}, nil
 }

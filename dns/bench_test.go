@@ -26,7 +26,9 @@ func BenchmarkQuery(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				now -= time.Second / rate // the answer is not to grow old
+				s.limits.mu.Lock()
 				s.limits.clients = nil
+				s.limits.mu.Unlock()
 				if got, _ := s.Query(asker, packed, true); got == nil {
 					b.Fatal("no answer")
 				}

@@ -547,6 +547,8 @@ func TestQueriesAreLimitedForEachClient(t *testing.T) {
 	for i := range 2 * maxClients {
 		b.Query(Client{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}, p, true)
 	}
+	b.limits.mu.Lock()
+	defer b.limits.mu.Unlock()
 	if n := len(b.limits.clients); n > maxClients {
 		t.Errorf("%d clients are remembered", n)
 	}

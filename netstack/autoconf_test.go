@@ -59,3 +59,50 @@ func TestNetworksAdvertise(t *testing.T) {
 	l.round()
 	pt.Check(t, l.got(1), pt.EtherDst(pt.HW("33:33:00:00:00:01")), pt.ICMPv6(pt.ICMPType(134, 0)))
 }
+
+// TestDeviceLearns: a device without an address asks its link, hears the answer, as a
+// broadcast or for the address that it is to have, and tells.
+func TestDeviceLearns(t *testing.T) {
+	for _, unicast := range []bool{false, true} {
+		s := blue(1)
+		s.Addresses, s.Learn = nil, autoconf.Learn{DHCP: true}
+		s.Ports[0].MAC, s.Ports[0].Addresses = packet.MAC{}, nil
+		l := stillLab(t, s)
+		n := l.n.view.Load().spaces["blue"].networks[0]
+		server := autoconf.New(1)
+		ready, err := server.Prepare(autoconf.Link{MAC: mac(7), MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+			autoconf.Config{DHCP4: &autoconf.DHCP4{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ready.Commit()
+		for range 2 { // DISCOVER and REQUEST
+			n.inquire(l.n)
+			l.round()
+			answer, _ := server.Input(nil, l.got(1), &autoconf.Client{MAC: gatewayMAC(), Addrs: []netip.Addr{pt.IP("192.0.2.9")}}, 1)
+			if unicast { // as of a server that does not heed the flag
+				own := gatewayMAC()
+				copy(answer, own[:])
+				copy(answer[14+16:], []byte{192, 0, 2, 9})
+				copy(answer[14+10:], []byte{0, 0})
+				sum := ^packet.Sum(answer[14:34], 0)
+				answer[14+10], answer[14+11] = byte(sum>>8), byte(sum)
+				copy(answer[34+6:], []byte{0, 0}) // RFC 768: no sum
+			}
+			l.send(1, answer)
+		}
+		l.n.boot.Add(1)
+		n.inquire(l.n) // asks whether somebody has it
+		l.n.boot.Add(2)
+		n.inquire(l.n)
+		got := l.n.Namespace("blue").Learned("blue")
+		if a := got.Addresses(); len(a) != 1 || a[0] != netip.MustParsePrefix("192.0.2.9/24") {
+			t.Errorf("unicast %t: learned %+v", unicast, got)
+		}
+		select {
+		case <-l.n.learned:
+		default:
+			t.Error("nobody is told")
+		}
+	}
+}

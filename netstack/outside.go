@@ -65,7 +65,7 @@ type outside struct {
 }
 
 // newOutside makes the stack, and what feeds it.
-func (c *change) newOutside(in *space, s *SocketSpec) (*outside, error) {
+func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	o := &outside{spec: *s}
 	o.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
@@ -164,7 +164,7 @@ func (o *outside) close() {
 }
 
 // outside prepares a socket uplink: a new one, or the next state of one that is.
-func (c *change) outside(in, was *space, spec *SocketSpec) (*outside, error) {
+func (c *change) outside(was *space, spec *SocketSpec) (*outside, error) {
 	if before := was.outsideOf(spec.Index); before != nil && before.same(spec) {
 		c.retired = append(c.retired, func() { before.link.SetMTU(uint32(spec.MTU)) })
 		return &outside{spec: *spec, stack: before.stack, link: before.link, proxy: before.proxy}, nil
@@ -172,7 +172,7 @@ func (c *change) outside(in, was *space, spec *SocketSpec) (*outside, error) {
 	if c.net.opts.Dialer == nil {
 		return nil, errors.New("there is nobody to dial")
 	}
-	return c.newOutside(in, spec)
+	return c.newOutside(spec)
 }
 
 // same reports whether a spec describes this uplink's next state, and not another one

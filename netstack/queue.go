@@ -54,7 +54,10 @@ type queue struct {
 	tree *qdisc.Tree
 }
 
-func (q *queue) id() uint32 { return uint32(q.port)<<1 | uint32(q.dir) }
+func (q *queue) id() uint32 { return queueID(q.port, q.dir) }
+
+// queueID is the number of a queue at the wheel.
+func queueID(port uint16, dir int) uint32 { return uint32(port)<<1 | uint32(dir) }
 
 // queues are a worker's.
 type queues struct {
@@ -230,7 +233,7 @@ func (s *queues) schedule(q *queue, now int64) {
 // over to the worker whose port it is.
 func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
 	s := o.queues
-	q := s.all[uint32(p.index)<<1|egress]
+	q := s.all[queueID(p.index, egress)]
 	own := p.sock.worker == o.worker
 	for ; r != 0; r = o.records[r].next {
 		f, tag := o.frame(r, frames)
@@ -277,7 +280,7 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 	n := min(ring.Len(), mostHanded)
 	for i := range n {
 		f, m := ring.Frame(i)
-		p, q := v.port(m.Port), s.all[uint32(m.Port)<<1|egress]
+		p, q := v.port(m.Port), s.all[queueID(m.Port, egress)]
 		switch {
 		case q != nil && p != nil && p.sock == q.sock:
 			q.tree.Enqueue(f, m, o.now())
@@ -328,7 +331,7 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 	s := t.out.queues
 	var q *queue
 	if s != nil {
-		q = s.all[uint32(p.index)<<1|ingress]
+		q = s.all[queueID(p.index, ingress)]
 	}
 	if q == nil { // a port that this round's view has only now: next round
 		t.carry(p, frames)
@@ -428,9 +431,9 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.turn.out.queues
-	if s == nil || s.all[uint32(port)<<1|uint32(dir)] == nil {
+	if s == nil || s.all[queueID(port, dir)] == nil {
 		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
 	}
-	q := s.all[uint32(port)<<1|uint32(dir)]
+	q := s.all[queueID(port, dir)]
 	return q.tree.Report(w.turn.out.now()), q.tree.Filters(), nil
 }

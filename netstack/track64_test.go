@@ -431,8 +431,8 @@ func (l *lab) hitsAllocateNothing(t *testing.T, from party, frame *packet.Frame)
 	frames, vnet := []packet.Frame{*frame}, frame.Vnet
 	w.mu.Lock()
 	w.turn.begin(in, frames)
-	w.mu.Unlock()
 	hits, misses := w.turn.tally.hits, w.turn.tally.misses
+	w.mu.Unlock()
 	turn := func() {
 		w.mu.Lock()
 		x := &w.turn

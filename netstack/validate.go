@@ -137,15 +137,15 @@ func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 		if err := claimIndex(indices, p.Index, who); err != nil {
 			return err
 		}
-		if err := p.validate(who, macs, addrs); err != nil {
+		if err := errors.Join(p.validate(who, macs, addrs), p.validateQueues()); err != nil {
 			return fmt.Errorf("%s: %w", who, err)
 		}
 	}
 	return nil
 }
 
-// validate checks one port; macs and addrs hold who uses them so far.
-func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[netip.Addr]string) error {
+// validateMAC checks the MAC, which a link with many stations behind it does not have.
+func (p *PortSpec) validateMAC(macs map[packet.MAC]string) error {
 	switch other, taken := macs[p.MAC]; {
 	case p.MAC.IsZero() && (len(p.Addresses) > 0 || p.Guard != 0):
 		return errors.New("without a MAC there are no addresses and no guards")
@@ -155,11 +155,16 @@ func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[ne
 	case taken:
 		return fmt.Errorf("MAC %s is used by %s", p.MAC, other)
 	}
+	return nil
+}
+
+// validate checks one port; macs and addrs hold who uses them so far.
+func (p *PortSpec) validate(who string, macs map[packet.MAC]string, addrs map[netip.Addr]string) error {
+	if err := p.validateMAC(macs); err != nil {
+		return err
+	}
 	if p.MTU < minPortMTU || p.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", p.MTU, minPortMTU, maxMTU)
-	}
-	if err := p.validateQueues(); err != nil {
-		return err
 	}
 	if !p.MAC.IsZero() {
 		macs[p.MAC] = who

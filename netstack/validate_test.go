@@ -28,7 +28,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"index of another bridge": {func(s *NetworkSpec) { s.Ports[0].Index = 200 }, "used by bridge of red"},
 		"index used twice":        {func(s *NetworkSpec) { s.Ports[1].Index = 1 }, "index 1 is used by port 1"},
 		"group MAC":               {func(s *NetworkSpec) { s.Bridge.MAC = packet.Broadcast() }, "not a unicast"},
-		"zero MAC":                {func(s *NetworkSpec) { s.Ports[0].MAC = packet.MAC{} }, "not a unicast"},
+		"zero MAC":                {func(s *NetworkSpec) { s.Ports[0].MAC = packet.MAC{} }, "without a MAC"},
 		"MAC used twice":          {func(s *NetworkSpec) { s.Ports[1].MAC = mac(1) }, "is used by port 1"},
 		"MAC of the bridge":       {func(s *NetworkSpec) { s.Ports[1].MAC = gatewayMAC() }, "is used by the bridge"},
 		"MTU too small for IPv6":  {func(s *NetworkSpec) { s.Bridge.MTU = 1279 }, "1280..65535"},

@@ -18,6 +18,7 @@ import (
 type Engine struct {
 	seed    [2]uint64
 	epochs  *epochs
+	own     *reader // of Commit
 	current atomic.Pointer[snapshot]
 
 	mu     sync.Mutex
@@ -50,6 +51,7 @@ type baseChain struct {
 // packets may know.
 func New(seed [2]uint64) *Engine {
 	e := &Engine{seed: seed, epochs: newEpochs(), tree: &nft.Ruleset{}, tables: map[uint64]*tableRun{}}
+	e.own = e.epochs.join()
 	e.current.Store(&snapshot{gen: 1})
 	return e
 }

@@ -68,7 +68,7 @@ table ip t {
 
 func TestEvaluationAllocatesNothing(t *testing.T) {
 	e := New([2]uint64{1, 2})
-	commit(t, e, &nft.Ruleset{}, everything)
+	rs := commit(t, e, &nft.Ruleset{}, everything)
 	ev := e.Evaluator()
 	f := pt.Frame(pt.TCP4(pt.Packet{Src: pt.IP("10.0.0.1"), Dst: pt.IP("10.0.0.2"), DstPort: 80}))
 	var r Record
@@ -86,7 +86,7 @@ func TestEvaluationAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, step); n != 0 {
 		t.Errorf("%v allocations for a packet", n)
 	}
-	if v, _ := e.States(1).Of(e.tree.Tables[0].Objects[0].Stmt); v.Packets != 1002 {
+	if v, _ := e.States(1).Of(rs.Tables[0].Objects[0].Stmt); v.Packets != 1002 {
 		t.Errorf("counted %d packets", v.Packets)
 	}
 }
@@ -348,4 +348,54 @@ func BenchmarkReplacePolicies(b *testing.B) {
 		}
 	})
 	b.Run("packet", func(b *testing.B) { benchmarkForward(b, e) })
+}
+
+// BenchmarkReplay is what a flow's next packet costs that met three counters, a
+// state and a mark.
+func BenchmarkReplay(b *testing.B) {
+	e := New([2]uint64{1, 2})
+	commit(b, e, &nft.Ruleset{}, "table ip t { chain f { type filter hook forward priority 0; counter; ct state new counter; counter meta mark set 3 accept; }; }")
+	ev := e.Evaluator()
+	f := pt.Frame(pt.TCP4(pt.Packet{}))
+	var r Record
+	forward(ev, f, &r)
+	p := Packet{Frame: f, Now: 2, Tracked: true, State: conntrack.New}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !Hold(r.Actions(), &p) {
+			b.Fatal("does not hold")
+		}
+		Replay(r.Actions(), &p, 1, 40)
+	}
+}
+
+// TestWhatIsNotSupportedIsRefused, by its name, and nothing is changed.
+func TestWhatIsNotSupportedIsRefused(t *testing.T) {
+	for stmt, want := range map[string]string{
+		"meta cgroup 5":     "meta cgroup is not supported",
+		"ct zone set 5":     "ct zone can't be set",
+		`ct helper "ftp"`:   "ct helper is not supported",
+		"ip saddr 10.0.0.1": "",
+	} {
+		e := New([2]uint64{1, 2})
+		rs := commit(t, e, &nft.Ruleset{}, "table ip t { chain f { type filter hook prerouting priority -300; counter; }; }")
+		cmds, err := nft.Parse("x", "add rule ip t f "+stmt, nil)
+		if err != nil {
+			t.Errorf("%s: %v", stmt, err)
+			continue
+		}
+		res, err := rs.Apply(cmds, nil)
+		if err != nil {
+			t.Errorf("%s: %v", stmt, err)
+			continue
+		}
+		was := e.Generation()
+		err = e.Commit(res.Ruleset, res.Changes, 0)
+		switch {
+		case want == "" && err != nil:
+			t.Error(err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || e.Generation() != was):
+			t.Errorf("%s: %v, want %q, and nothing changed", stmt, err, want)
+		}
+	}
 }

@@ -62,38 +62,39 @@ type header struct {
 // off one, and its rules don't see through the other.
 func (e *Evaluator) look() {
 	v, b := &e.p.Frame.View, e.p.Frame.Bytes()[:e.end]
-	e.l3, e.proto = v.L3, v.Proto
+	e.l3, e.l4, e.proto = v.L3, v.L4, v.Proto
 	if e.opaque = v.Tags > 1 && (e.family == nft.FamilyBridge || e.family == nft.FamilyNetdev); e.opaque {
 		e.l3 -= packet.VLANLen
 	}
 	e.headers = [3]header{{b, flagKeyedLink}, {b[min(e.l3, e.end):], 0}, {}}
 	switch {
-	case e.opaque:
+	case e.opaque || !v.Is(packet.ViewIP):
 		return
 	case v.Is(packet.ViewIPv4):
 		e.headers[1].keyed = flagKeyed4
-	case v.Is(packet.ViewIPv6):
-		e.headers[1].keyed = flagKeyed6
 	default:
-		return
-	}
-	e.l4 = v.L4
-	if v.Is(packet.ViewIPv6) && v.Is(packet.ViewExtHdrs) {
-		if ah, _, there := findExtHdr(b[:min(v.End, e.end)], v.L3, packet.ProtoAH); there {
+		e.headers[1].keyed = flagKeyed6
+		if ah, _, there := findExtHdr(b[:min(v.End, e.end)], v.L3, packet.ProtoAH); there && v.Is(packet.ViewExtHdrs) {
 			e.proto, e.l4 = packet.ProtoAH, ah // for the kernel this is a transport header
 		}
 	}
+	e.lookL4(v, b)
+}
+
+// lookL4 finds the transport header.
+func (e *Evaluator) lookL4(v *packet.View, b []byte) {
+	h := &e.headers[2]
 	switch {
-	case v.Is(packet.ViewFragLater) && e.p.Ported:
-		e.headers[2].bytes = e.flowPorts()
 	case !v.Is(packet.ViewFragLater):
-		e.headers[2].bytes = b[min(e.l4, e.end):]
+		h.bytes = b[min(e.l4, e.end):]
+	case e.p.Ported:
+		h.bytes = e.flowPorts()
 	}
 	switch e.proto {
 	case packet.ProtoICMP, packet.ProtoICMPv6:
-		e.headers[2].keyed = flagKeyedICMP
+		h.keyed = flagKeyedICMP
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
-		e.headers[2].keyed = flagKeyedPorts
+		h.keyed = flagKeyedPorts
 	}
 }
 

@@ -108,6 +108,17 @@ func (e *Evaluator) meta(in *inst) (value, bool) {
 		return value{0, uint64(p.Priority)}, true
 	case metaPktType:
 		return value{0, uint64(p.PktType)}, true
+	case metaNFTrace:
+		return value{0, bit(p.Trace)}, true
+	default:
+		return e.metaDevice(in)
+	}
+}
+
+// metaDevice reads what is known of the packet's devices.
+func (e *Evaluator) metaDevice(in *inst) (value, bool) {
+	p := e.p
+	switch metaKey(in.aux) {
 	case metaIIF, metaIIFName, metaIIFType, metaIIFGroup, metaIIFKind, metaSDIF, metaSDIFName:
 		return p.In.ask(metaKey(in.aux))
 	case metaOIF, metaOIFName, metaOIFType, metaOIFGroup, metaOIFKind:
@@ -116,11 +127,9 @@ func (e *Evaluator) meta(in *inst) (value, bool) {
 		return p.In.bridge()
 	case metaOBRName:
 		return p.Out.bridge()
-	case metaNFTrace:
-		return value{0, bit(p.Trace)}, true
 	default:
+		return e.metaVolatile(in)
 	}
-	return e.metaVolatile(in)
 }
 
 func bit(b bool) uint64 {

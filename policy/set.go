@@ -223,9 +223,13 @@ func (s *set) settle(epoch uint64) {
 	}
 }
 
-// kill ends an element at once, for everybody.
+// kill ends an element at once, for everybody. One that a transaction has ended
+// already goes with that.
 // +checklocks:s.mu
 func (s *set) kill(e *elem) {
+	if e.died.Load() != alive {
+		return
+	}
 	e.died.Store(0)
 	e.life.Add(1)
 	s.n--

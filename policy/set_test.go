@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,5 +315,58 @@ func BenchmarkCommitOneOf100000(b *testing.B) {
 				i++
 			}
 		})
+	}
+}
+
+// TestManyWorkersOneSet lets workers add, refresh, delete and find elements, while
+// they expire and transactions change the set.
+func TestManyWorkersOneSet(t *testing.T) {
+	w := newWorld(t, &nft.Set{Key: []nft.Spec{addrSpec}, Dynamic: true, HasTimeout: true, Timeout: 200, Size: 64})
+	s := w.set()
+	var now atomic.Int64
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 3 {
+		wg.Go(func() {
+			ev := w.e.Evaluator()
+			defer ev.Close()
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			a := arrival{key: []uint64{0}, specs: []StateSpec{{Kind: CounterState}}}
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				ev.Pin()
+				for range 16 {
+					a.op, a.key[0] = nft.SetOp(r.IntN(3)), uint64(r.IntN(100))
+					if e := s.arrive(&a, ev.snap.gen, now.Add(1)); e != nil {
+						e.states[0].count(1, 1) // it isn't used again while this worker has pinned
+					}
+					s.find(a.key, ev.snap.gen, now.Load())
+				}
+				ev.Unpin()
+			}
+		})
+	}
+	for i := range 300 {
+		k := u32(i % 100)
+		w.commit(w.with(w.tree.Elems.With(&nft.Elem{Key: k, End: k, Stmts: []nft.Stmt{&nft.Counter{}}})))
+		w.commit(w.with(nft.Elems{}))
+		w.e.Tick(now.Load())
+		s.list(w.e.Generation(), now.Load())(func(*Element) bool { return true })
+	}
+	close(done)
+	wg.Wait()
+	linked, living := 0, 0
+	for e := range s.all() {
+		linked++
+		if e.died.Load() == alive {
+			living++
+		}
+	}
+	if living != s.n || s.n > 64+1 || linked != s.table.Load().n {
+		t.Errorf("%d elements are alive, %d counted; %d linked, %d counted", living, s.n, linked, s.table.Load().n)
 	}
 }

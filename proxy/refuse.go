@@ -41,7 +41,7 @@ type rejection struct {
 // rejectionOf is what a router says of an error that a kernel's socket has; false:
 // nothing.
 func rejectionOf(errno unix.Errno) (rejection, bool) {
-	switch errno {
+	switch errno { //nolint:exhaustive // all others mean nothing to a router
 	case unix.ENETUNREACH, unix.ENETDOWN, unix.EAFNOSUPPORT, unix.EADDRNOTAVAIL:
 		return rejection{stack.RejectIPv4WithICMPNetUnreachable, stack.RejectIPv6WithICMPNoRoute}, true
 	case unix.EHOSTUNREACH:

@@ -65,7 +65,6 @@ type writer struct {
 	fd   int
 	left int // slices of this step
 	err  error
-	n    uint64
 }
 
 // Write implements io.Writer. It never waits.
@@ -79,7 +78,6 @@ func (w *writer) Write(b []byte) (done int, err error) {
 		switch {
 		case err == nil:
 			done += n
-			w.n += uint64(n)
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			w.err = errFull
@@ -183,8 +181,7 @@ func (c *conn) down() (again bool) {
 			c.downOver = true
 		default:
 			c.in.n = min(n, maxRead)
-			done, err := c.ep.Write(&c.in, tcpip.WriteOptions{})
-			c.downBytes += uint64(done)
+			_, err := c.ep.Write(&c.in, tcpip.WriteOptions{})
 			if isWouldBlock(err) && c.in.err == nil {
 				return false // the stack says when there is room
 			}

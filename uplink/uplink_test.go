@@ -132,7 +132,7 @@ func TestApply(t *testing.T) {
 		}
 		rules := h.run("nft", "list", "table", "inet", "sluice-x")
 		for _, want := range []string{
-			`ip saddr 10.50.0.0/24, 10.255.0.0 oifname != "sluice-x" masquerade`, `ip6 saddr fd00:ff::, fd50::/64 oifname != "sluice-x" masquerade`,
+			`ip saddr { 10.50.0.0/24, 10.255.0.0 } oifname != "sluice-x" masquerade`, `ip6 saddr { fd00:ff::, fd50::/64 } oifname != "sluice-x" masquerade`,
 			`oifname "sluice-x" ct state established,related accept`, `oifname "sluice-x" ct status dnat accept`, "drop",
 		} {
 			if !strings.Contains(rules, want) {

@@ -87,6 +87,9 @@ func objects() []object {
 		{"service", serviceNoun},
 		{"uplink", uplinkNoun},
 		{"dns", dnsNoun},
+		{"qdisc", qdiscNoun},
+		{"class", classNoun},
+		{"filter", filterNoun},
 	}
 }
 

@@ -59,6 +59,9 @@ func (a *answers) routing(mux *http.ServeMux) {
 	serveWords(mux, api.PathNeighbours, a, neighbours())
 	serveWords(mux, api.PathFDB, a, fdb())
 	serveWords(mux, api.PathVLANs, a, vlans())
+	mux.HandleFunc(api.PathQueueing, func(w http.ResponseWriter, r *http.Request) {
+		api.WriteReply(w, api.Queueing{Text: r.URL.Query().Get("words") + "\n"})
+	})
 	serveWords(mux, api.PathMDB, a, []api.MDBEntry{{Namespace: "default", Dev: "blue", Port: "red", Group: "239.1.1.1", State: "permanent", Line: "dev blue port red grp 239.1.1.1 permanent"}})
 	serveWords(mux, api.PathDevices, a, devices())
 	mux.HandleFunc(api.PathNamespaces, func(w http.ResponseWriter, _ *http.Request) {

@@ -141,7 +141,7 @@ func place(v *packet.View) int {
 // sums lets the checksums follow that nft knows to be over the field.
 func (r *run) sums(key *nft.Payload, v *packet.View, before [2]uint16) {
 	b := r.p.Frame.Bytes()
-	pseudo := (key.Proto == "ip" || key.Proto == "ip6") && (key.Field == "saddr" || key.Field == "daddr")
+	pseudo := slices.Contains([]string{"ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"}, key.Proto+" "+key.Field)
 	inside := slices.Contains([]string{"tcp", "udp", "icmp", "icmpv6"}, key.Proto)
 	if key.Proto == "ip" && v.Is(packet.ViewIPv4) {
 		shift(b[v.L3+10:], before[0], header(r.p.Frame, v))

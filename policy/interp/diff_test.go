@@ -112,7 +112,7 @@ func many(t *testing.T, short, usual int) int {
 }
 
 func TestEngineIsTheInterpreter(t *testing.T) {
-	for i := range many(t, 50, 300) {
+	for i := range many(t, 20, 60) {
 		one(t, uint64(i), 60, false)
 	}
 }
@@ -120,7 +120,7 @@ func TestEngineIsTheInterpreter(t *testing.T) {
 // TestReplayIsEvaluation: whoever remembers decisions about flows has the same
 // outcomes, and counts the same.
 func TestReplayIsEvaluation(t *testing.T) {
-	hits, n := 0, many(t, 50, 300)
+	hits, n := 0, many(t, 20, 60)
 	for i := range n {
 		hits += one(t, uint64(i), 100, true)
 	}

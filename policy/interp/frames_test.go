@@ -39,7 +39,7 @@ func frameRules(family string) []string {
 // TestAnyFrame shows frames that nobody would send to rulesets about all kinds of
 // headers, in all families.
 func TestAnyFrame(t *testing.T) {
-	n := many(t, 100, 600)
+	n := many(t, 50, 100)
 	for i := range n {
 		anyFrames(t, uint64(i))
 	}

@@ -20,7 +20,7 @@ import (
 // chain at ingress, and compares what the rules count.
 func TestIngressIsTheKernel(t *testing.T) {
 	k := newKernel(t)
-	for i := range many(t, 10, 30) {
+	for i := range many(t, 5, 10) {
 		r := rand.New(rand.NewPCG(uint64(i), 12))
 		k.ingress(r, frameRuleset(r, "netdev", "ingress device m0"))
 	}

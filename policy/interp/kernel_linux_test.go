@@ -220,7 +220,7 @@ func mute(b []byte) bool {
 func TestEngineIsTheKernel(t *testing.T) {
 	k := newKernel(t)
 	const packets = 60
-	n := many(t, 30, 60)
+	n := many(t, 10, 25)
 	for i := range n {
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true}

@@ -17,7 +17,7 @@ import (
 // in which something small is wrong. Many such mutants mean the same as the original,
 // so that not all can be told.
 func TestMutantsAreCaught(t *testing.T) {
-	n := many(t, 60, 300)
+	n := many(t, 60, 60)
 	caught, made := 0, 0
 	for i := range n {
 		r := rand.New(rand.NewPCG(uint64(i), 21))

@@ -59,10 +59,23 @@ func (q *query) ruleset(r *Ruleset) *Ruleset {
 
 // table is the part of a table that is asked for, nil if there is none.
 func (q *query) table(t *Table) *Table {
-	if q.c.Kind == KindRuleset || q.c.Kind == KindTable || q.c.Kind == KindTables || q.c.Kind == KindRules {
+	switch q.c.Kind {
+	case KindRuleset, KindTable, KindTables, KindRules:
 		q.found = true
 		return t
+	default:
 	}
+	part := q.part(t)
+	plural := q.c.Kind >= KindTables && (q.c.Kind != KindObjects || len(t.Objects) > 0)
+	if !plural && part.Chains == nil && part.Sets == nil && part.Objects == nil {
+		return nil
+	}
+	q.found = true
+	return part
+}
+
+// part is a table with only those things in it that are asked for.
+func (q *query) part(t *Table) *Table {
 	part := &Table{Family: t.Family, Name: t.Name, Handle: t.Handle}
 	for _, c := range t.Chains {
 		if x := q.chain(c); x != nil {
@@ -79,11 +92,6 @@ func (q *query) table(t *Table) *Table {
 			part.Objects = append(part.Objects, x)
 		}
 	}
-	whole := q.c.Kind >= KindTables && (q.c.Kind != KindObjects || len(t.Objects) > 0)
-	if !whole && part.Chains == nil && part.Sets == nil && part.Objects == nil {
-		return nil
-	}
-	q.found = true
 	return part
 }
 

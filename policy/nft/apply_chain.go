@@ -251,6 +251,7 @@ func (t *tx) addRule(c *Command) {
 		t.note(Change{Op: op, Table: tb, Chain: ch, Rule: r, Position: at})
 	}
 	tb.use(r, 1)
+	t.jumpy[tb] = true
 }
 
 // rulePlace is where a rule goes.

@@ -165,6 +165,7 @@ func (t *tx) addElements(c *Command) {
 		}
 		if before != s.Elems || e.Key == "" {
 			tb.useElem(s, e, 1)
+			t.jumpy[tb] = t.jumpy[tb] || e.Verdict != nil && e.Verdict.Chain != ""
 			list = append(list, e)
 		}
 	}

@@ -131,19 +131,10 @@ func (c *checker) add(s Stmt) {
 
 // simple checks a statement without parts.
 func (c *checker) simple(s *simpleLit) {
-	switch x := s.Stmt.(type) {
-	case *Notrack:
-		if c.family == FamilyNetdev || c.family == FamilyARP {
-			refuse(s.pos, NotSupported, "Could not process rule: %s", NotSupported)
-		}
-	case *Counter:
-		n := *x
-		s = &simpleLit{&n, s.pos}
-	case *Quota:
-		n := *x
-		s = &simpleLit{&n, s.pos}
+	if _, ok := s.Stmt.(*Notrack); ok && (c.family == FamilyNetdev || c.family == FamilyARP) {
+		refuse(s.pos, NotSupported, "Could not process rule: %s", NotSupported)
 	}
-	c.add(s.Stmt)
+	c.add(copyState(s.Stmt))
 }
 
 // verdict checks a verdict. That its chain exists is seen at the end of a

@@ -10,6 +10,9 @@ func (c *checker) nat(s *natLit) {
 	n := s.NAT
 	switch n.Kind {
 	case SNAT, DNAT:
+		if n.Addr == nil && n.Port == nil {
+			fail(s.pos, "%s needs an address or a port", natNames[n.Kind])
+		}
 		c.natFamily(s, &n)
 	default:
 		if c.family != FamilyIP && c.family != FamilyIP6 && c.family != FamilyInet {

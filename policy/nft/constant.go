@@ -63,7 +63,8 @@ func constant(s string, spec Spec, env *Env) (*Value, error) {
 
 // parseNumber reads a number in decimal, octal or hexadecimal.
 func parseNumber(s string) (*big.Int, bool) {
-	if s == "" || !isDigit(s[0]) || len(s) > 60 || strings.ContainsAny(s, "_oObB") && !strings.HasPrefix(s, "0x") {
+	s = strings.ToLower(s)
+	if s == "" || !isDigit(s[0]) || len(s) > 60 || strings.ContainsAny(s, "_o") || strings.HasPrefix(s, "0b") {
 		return nil, false
 	}
 	return big.NewInt(0).SetString(s, 0)

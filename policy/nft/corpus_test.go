@@ -107,7 +107,7 @@ func sameTree() cmp.Options {
 	return cmp.Options{
 		cmpopts.IgnoreTypes(Pos{}),
 		cmp.AllowUnexported(Elems{}, node{}),
-		cmpopts.IgnoreUnexported(Table{}),
+		cmpopts.IgnoreUnexported(Table{}, Chain{}),
 		cmpopts.IgnoreFields(Rule{}, "Handle"),
 		cmpopts.IgnoreFields(Ruleset{}, "Handles", "Registrations"),
 		cmpopts.IgnoreFields(Chain{}, "Registered"),

@@ -134,6 +134,9 @@ func (l *lexer) quoted() token {
 		fail(t.pos, "syntax error, the string is not closed")
 	}
 	t := l.token(tokQuoted, at, at+end+2)
+	if strings.ContainsFunc(t.text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		fail(t.pos, "syntax error, control characters in a string")
+	}
 	t.text = t.text[1 : len(t.text)-1]
 	return t
 }

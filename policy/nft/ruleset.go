@@ -49,6 +49,8 @@ type Chain struct {
 	// Anonymous chains belong to one rule's "jump { … }"; they are not listed.
 	Anonymous bool
 	Pos       Pos
+	// flow is where its rules lead; known when the transaction is over.
+	flow *flow
 	// Registered orders base chains of one hook and one priority: the higher
 	// one runs first.
 	Registered uint64

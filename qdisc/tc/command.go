@@ -13,10 +13,12 @@ import (
 
 // Command is one tc command, read.
 type Command struct {
-	Object  string // qdisc, class, filter
-	Verb    string // add, change, replace, delete, show
-	Dev     string // empty: all, of show
-	Ingress bool   // from the port inwards; else towards it
+	Object string // qdisc, class, filter
+	Verb   string // add, change, replace, delete, show
+	Dev    string // empty: all, of show
+	// Ingress is what the port sends; else what leaves by it. Tc has no words for a
+	// whole discipline there: "from" after the device is ours.
+	Ingress bool
 
 	Stats, Details, JSON, Pretty bool // -s, -d, -j, -p
 
@@ -24,6 +26,7 @@ type Command struct {
 	Class  qdisc.Class
 	Filter qdisc.Filter
 
+	from    bool         // "from" was said
 	parent  qdisc.Handle // as it was said; 0: not
 	handle  qdisc.Handle
 	hasPrio bool
@@ -135,6 +138,10 @@ func (c *Command) arguments(w *words) error {
 // one.
 func (c *Command) place(w *words) (done bool, err error) {
 	switch word := w.peek(); word {
+	case "from":
+		w.next()
+		c.Ingress, c.from = true, true
+		return true, nil
 	case "root", "egress":
 		w.next()
 		return true, c.setParent(qdisc.Root)
@@ -213,7 +220,7 @@ func (c *Command) finish(w *words) error {
 
 func (c *Command) qdisc(w *words) error {
 	c.Qdisc.Parent, c.Qdisc.Handle = c.parent, c.handle
-	if c.Ingress {
+	if c.Ingress && !c.from {
 		c.Qdisc.Parent, c.Qdisc.Handle, c.Qdisc.Kind = qdisc.Ingress, qdisc.MakeHandle(0xffff, 0), "ingress"
 		return nil
 	}
