@@ -123,6 +123,13 @@ func layers() map[string]edges {
 			"flow":       "its tests remember decisions as the flow cache does",
 		},
 
+		"policy/networkpolicy": {
+			"policy/nft":    "its ruleset is one of nft's",
+			"policy":        "its tests evaluate the ruleset with the engine",
+			"policy/interp": "and with the interpreter",
+			"conntrack":     "a packet of its tests has a connection",
+		},
+
 		"natspec": {
 			"nat":       "its rules are what the words mean",
 			"conntrack": "options of conntrack(8) choose connections",
@@ -169,8 +176,8 @@ func layers() map[string]edges {
 
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
-			"policy":    "it tells what rules have counted",
 			"qdisc":     "it tells the state of disciplines",
+			"policy":    "it tells what rules have counted",
 			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
@@ -189,6 +196,8 @@ func layers() map[string]edges {
 			"natspec":  "translation and published ports are in its words",
 			"ipam":     "ranges of addresses are its",
 			"dns":      "it says what a domain, a name and an upstream are",
+			"qdisc":    "disciplines of ports are its",
+			"qdisc/tc": "and in its words",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -226,7 +235,11 @@ func layers() map[string]edges {
 			"dataplane": "sluiced dataplane: the same binary, executed again",
 		},
 		"cni-plugin": {"api": "the plugin is a client, too"},
-		"cmd/sluice": {"api": "the CLI is a client like any other"},
+		"cmd/sluice": {
+			"api": "the CLI is a client like any other",
+
+			"policy/networkpolicy": "policies are checked and compiled without a daemon",
+		},
 
 		// Tests from outside see what a user of the daemon or the library sees.
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},

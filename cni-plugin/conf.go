@@ -67,6 +67,8 @@ type conf struct {
 	DisableInterface    bool    `json:"disableContainerInterface"`
 	// Of the reference plugin tuning.
 	MAC string `json:"mac"`
+	// Of the reference plugin bandwidth.
+	bandwidth
 }
 
 // trunk is one VLAN, or a range of them.
@@ -115,7 +117,7 @@ type runtimeConf struct {
 	DNS          *types.DNS        `json:"dns"`
 	Aliases      aliases           `json:"aliases"`
 	IPRanges     [][]ipRange       `json:"ipRanges"`
-	Bandwidth    *json.RawMessage  `json:"bandwidth"`
+	Bandwidth    *bandwidth        `json:"bandwidth"`
 	Annotations  map[string]string `json:"io.kubernetes.cri.pod-annotations"`
 }
 
@@ -215,7 +217,7 @@ func typeWord(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int, reflect.Uint64:
 		return "a whole number"
 	case reflect.Slice:
 		return "a list"
@@ -315,11 +317,13 @@ func (c *conf) validate() error {
 		{c.DisableInterface, "disableContainerInterface", "not supported"},
 		{c.MTU < 0 || c.MTU > 65535, "mtu", "want 0 (the network's) to 65535"},
 		{c.IPMasqBackend != "" && c.IPMasqBackend != "nftables", "ipMasqBackend", "want nftables, or nothing"},
-		{c.RuntimeConfig.Bandwidth != nil, "runtimeConfig.bandwidth", "not supported yet"},
 	} {
 		if check.wrong {
 			return refuse(types.ErrInvalidNetworkConfig, check.field, check.reason)
 		}
+	}
+	if err := c.validateBandwidth(); err != nil {
+		return err
 	}
 	return c.validateVLAN()
 }

@@ -150,6 +150,7 @@ type rawPorts struct {
 	VLAN        *rawVLAN  `yaml:"vlan"`
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
+	Qdisc       []string  `yaml:"qdisc"`
 }
 
 type rawStorm struct {

@@ -191,13 +191,13 @@ const (
 	// Of a namespace's DNS. queryFlushDNS is no question: answers are forgotten.
 	queryDNS      = "dns"
 	queryFlushDNS = "dns-flush"
+	// Of the port From: the state of its queueing disciplines; Words is the direction.
+	queryQueueing = "queueing"
 	// Of a namespace's ruleset. queryRulesRestore is no question.
 	queryRules        = "rules"
 	queryRulesLive    = "rules-live"
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
-	// Of the port From: the state of its queueing disciplines; Words is the direction.
-	queryQueueing = "queueing"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

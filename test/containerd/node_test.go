@@ -85,7 +85,8 @@ func (n *node) status() (s struct {
 		PID   int    `json:"pid"`
 		State string `json:"state"`
 	} `json:"dataplane"`
-}) {
+},
+) {
 	if out, err := n.try(filepath.Join(n.bin(), "sluice"), "-o", "json", "status"); err == nil {
 		n.check(json.Unmarshal([]byte(out), &s))
 	}
@@ -171,7 +172,7 @@ const conflist = `{
     "type": "sluice",
     "isDefaultGateway": true,
     "ipMasq": true,
-    "capabilities": {"portMappings": true, "ips": true, "mac": true},
+    "capabilities": {"portMappings": true, "ips": true, "mac": true, "bandwidth": true},
     "ipam": {"ranges": [[{"subnet": "10.85.0.0/24"}], [{"subnet": "fd85::/64"}]]}
   }]
 }
