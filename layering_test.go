@@ -113,6 +113,7 @@ func layers() map[string]edges {
 			"conntrack":  "rules ask of a packet's connection, and mark it",
 			"packet":     "it reads frames, and rewrites them",
 		},
+		"policy/journal": {"policy/nft": "transactions are in its language"},
 		// The oracle of policy's tests.
 		"policy/interp": {
 			"policy":     "its packets and verdicts are the engine's",
@@ -144,6 +145,10 @@ func layers() map[string]edges {
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
+			"policy":         "what the ruleset of a namespace says of a packet",
+			"policy/journal": "the snapshot has rulesets",
+			"policy/nft":     "it lists them",
+
 			"qdisc":        "last step: when a frame leaves",
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
@@ -172,6 +177,7 @@ func layers() map[string]edges {
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
 			"qdisc":     "it tells the state of disciplines",
+			"policy":    "it tells what rules have counted",
 			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
@@ -190,6 +196,8 @@ func layers() map[string]edges {
 			"natspec":  "translation and published ports are in its words",
 			"ipam":     "ranges of addresses are its",
 			"dns":      "it says what a domain, a name and an upstream are",
+			"qdisc":    "disciplines of ports are its",
+			"qdisc/tc": "and in its words",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -205,6 +213,9 @@ func layers() map[string]edges {
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",
 			"api":       "it serves it",
+
+			"policy/journal": "the state file has rulesets",
+			"policy/nft":     "so are those on rulesets",
 
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",

@@ -50,6 +50,8 @@ type Options struct {
 	// BusyPoll is how long at most an idle worker looks for more before it
 	// sleeps. 0 is 50 microseconds, less than 0 not at all.
 	BusyPoll time.Duration
+	// NoSpare does without a second dataplane that stands by for the first one's death.
+	NoSpare bool
 	// ResolvConf is the resolv.conf(5) of the resolvers that containers' names are looked
 	// up with. Empty: /etc/resolv.conf.
 	ResolvConf string
@@ -111,6 +113,7 @@ type Agent struct {
 	counters  *trace.Counters
 	plane     *plane
 	sets      sets
+	rulesets  rulesets
 	watch     connWatch
 	resolvers hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.
@@ -213,7 +216,9 @@ func open(o Options) (_ *Agent, err error) {
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}
-	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay}
+	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare, doors: newDoors(o.Log)}
+	a.plane.counted.path = a.dir.counted()
+	a.plane.counted.load()
 	a.plane.start = dataplane.StartConfig{
 		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}
@@ -225,6 +230,7 @@ func open(o Options) (_ *Agent, err error) {
 func (a *Agent) close() {
 	closeHeld(a.held)
 	if a.plane != nil {
+		a.plane.doors.close()
 		a.plane.Close()
 	}
 	if a.counters != nil {
@@ -265,6 +271,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.mend(ctx) })
 	wg.Go(func() { a.tend(ctx) })
 	wg.Go(func() { a.learn(ctx) })
+	wg.Go(func() { a.keepCounted(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"sluice/api"
 	"sluice/config"
@@ -32,7 +31,7 @@ import (
 // cniRecord is what an attachment has that a container runtime asked for.
 type cniRecord struct {
 	api.CNIKey
-	Created time.Time `json:"created"`
+	Made api.Moment `json:"made"`
 	// NoDefault: there is no default route by the gateways. Routes are further ones.
 	NoDefault bool           `json:"no_default,omitempty"`
 	Routes    []api.CNIRoute `json:"routes,omitempty"`
@@ -41,6 +40,8 @@ type cniRecord struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Aliases are what the runtime said; those that are no names of DNS mean nothing.
 	Aliases []string `json:"aliases,omitempty"`
+	// Bandwidth is what the runtime said, see cni_bandwidth.go.
+	Bandwidth *api.CNIBandwidth `json:"bandwidth,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
 	Publish []api.CNIPort `json:"publish,omitempty"`
 }
@@ -233,8 +234,9 @@ func cniName(r *api.CNIAddRequest) string {
 
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
-		CNIKey: r.CNIKey, Created: time.Now().UTC(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
+		CNIKey: r.CNIKey, Made: api.Now(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
 		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
+		Bandwidth: r.Bandwidth,
 	}
 }
 
@@ -290,6 +292,33 @@ func (a *Agent) declareCNI(ctx context.Context, r *api.CNIAddRequest) error {
 	return err
 }
 
+// deleteNetwork takes away what a configuration has declared, which is the network of
+// that name and what belongs to it. The file's are changed by the file.
+func (a *Agent) deleteNetwork(ctx context.Context, r *api.DeleteNetworkRequest) (*api.ApplyReply, error) {
+	st, err := a.store.read()
+	if err != nil {
+		return nil, err
+	}
+	n := st.network(r.Name)
+	switch {
+	case r.Name == "":
+		return nil, refuse(api.CodeInvalid, "name", "missing: the network that is to be removed")
+	case n == nil || n.Uplink != nil:
+		return nil, refuse(api.CodeNotFound, "name", "network %s does not exist", r.Name)
+	case n.Origin == "":
+		return nil, refuse(api.CodeInvalid, "name", "network %s is declared by %s: leave it out there, see apply", r.Name, origin{})
+	}
+	none, err := config.Parse([]byte("networks: []"))
+	if err != nil {
+		return nil, err
+	}
+	changes, err := a.declareAs(context.WithoutCancel(ctx), none, origin{config: n.Origin}, false)
+	if err != nil {
+		return nil, err
+	}
+	return &api.ApplyReply{Changes: changes}, nil
+}
+
 // cniDel takes an attachment away. That there is none is well.
 func (a *Agent) cniDel(ctx context.Context, r *api.CNIDelRequest) (*struct{}, error) {
 	ctx = context.WithoutCancel(ctx)
@@ -329,7 +358,7 @@ func (a *Agent) cniGC(ctx context.Context, r *api.CNIGCRequest) (*api.CNIGCReply
 	}
 	gone := st.where(func(rec *attachmentRecord) bool {
 		c := rec.CNI
-		return c != nil && c.Config == r.Config && !valid[c.CNIKey] && (r.Before.IsZero() || c.Created.Before(r.Before))
+		return c != nil && c.Config == r.Config && !valid[c.CNIKey] && (r.Began == api.Moment{} || !c.Made.After(r.Began))
 	})
 	out := &api.CNIGCReply{Removed: []string{}}
 	if len(gone) == 0 {
@@ -355,12 +384,19 @@ func (a *Agent) cniLeft(ctx context.Context) {
 	}
 }
 
+// meant says whether a DEL that came then is about the attachment, and not about an
+// earlier one of its key. One that was left before the machine was started again is about
+// none that was made after that.
+func (c *cniRecord) meant(came api.Moment) bool {
+	return !c.Made.After(came) && (c.Made.Boot == came.Boot || c.Made.Boot != api.Now().Boot)
+}
+
 func (a *Agent) leftDel(ctx context.Context, path string, d api.CNILeftDel) error {
 	st, err := a.store.read()
 	if err != nil {
 		return err
 	}
-	if rec := st.byKey(d.CNIKey); rec != nil && !rec.CNI.Created.After(d.At) {
+	if rec := st.byKey(d.CNIKey); rec != nil && rec.CNI.meant(d.Came) {
 		if _, err := a.cniDel(ctx, &api.CNIDelRequest{CNIKey: d.CNIKey}); err != nil {
 			return err
 		}

@@ -56,12 +56,22 @@ type plane struct {
 	// info is for Status, replaced as a whole under mu.
 	info    atomic.Pointer[planeInfo]
 	dialler dialler
+	// counted is what rulesets remember, for a dataplane that begins.
+	counted counted
+	doors   *doors
 
 	mu sync.Mutex
 	// +checklocks:mu
 	want *netstack.Snapshot
 	// +checklocks:mu
 	crash crashLoop
+	// +checklocks:mu
+	spare *dataplane.Spare // nil: there is none
+
+	noSpare   bool
+	starting  atomic.Bool    // a spare
+	spares    sync.WaitGroup // the same
+	nextSpare atomic.Int64   // UnixNano before which none is started
 }
 
 // planeInfo is what is known about the dataplane without asking it. Immutable.
@@ -266,16 +276,15 @@ func (p *plane) bury() {
 func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
-	if p.start.Program == nil { // a copy once, not for each replacement
-		program, err := dataplane.LoadProgram(p.start.Exe)
-		if err != nil {
+	c := p.promote(ctx)
+	if c == nil {
+		if err := p.load(); err != nil {
 			return nil, err
 		}
-		p.start.Program = program
-	}
-	c, err := dataplane.Start(ctx, p.start)
-	if err != nil {
-		return nil, err
+		var err error
+		if c, err = dataplane.Start(ctx, p.start); err != nil {
+			return nil, err
+		}
 	}
 	if p.want == nil {
 		return c, nil
@@ -285,7 +294,20 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 		_ = c.Close()
 		return nil, err
 	}
+	if err := p.counted.restore(ctx, c); err != nil {
+		p.log.Warn("what rules have counted was not restored", "err", err)
+	}
 	return c, nil
+}
+
+// load copies the program: once, not for each replacement.
+//
+// +checklocks:p.mu
+func (p *plane) load() (err error) {
+	if p.start.Program == nil {
+		p.start.Program, err = dataplane.LoadProgram(p.start.Exe)
+	}
+	return err
 }
 
 // adopt makes a client the present one.
@@ -325,6 +347,7 @@ func (p *plane) setBackoff(err error) {
 // supervise replaces the dataplane whenever it ends or freezes, until the
 // context is done.
 func (p *plane) supervise(ctx context.Context) {
+	defer p.spares.Wait()
 	for ctx.Err() == nil {
 		if c := p.client.Load(); c != nil {
 			p.guard(ctx, c)
@@ -348,6 +371,7 @@ func (p *plane) guard(ctx context.Context, c *dataplane.Client) {
 			return
 		case <-t.C:
 		}
+		p.standBy(ctx)
 		if err := ping(ctx, c); err != nil && ctx.Err() == nil && alive(c) {
 			p.log.Warn("dataplane does not answer, killing it", "pid", c.PID(), "err", err)
 			_ = c.Kill()
@@ -371,6 +395,7 @@ func (p *plane) revive(ctx context.Context) {
 // Stop ends the dataplane: nothing is forwarded afterwards. No supervisor may
 // run any more.
 func (p *plane) Stop(ctx context.Context) error {
+	p.closeSpare()
 	c := p.client.Load()
 	if !alive(c) {
 		return nil
@@ -384,6 +409,7 @@ func (p *plane) Stop(ctx context.Context) error {
 
 // Close lets the dataplane go on and releases what belongs to this agent.
 func (p *plane) Close() {
+	p.closeSpare()
 	if c := p.client.Load(); c != nil {
 		_ = c.Close()
 	}

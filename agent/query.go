@@ -102,7 +102,7 @@ func (a *Agent) networks(q query) ([]api.Network, error) {
 		pub := api.Network{
 			Name: n.Name, Subnets: n.Subnets, Gateways: n.Gateways, Port: n.Port, MAC: n.MAC.String(), MTU: n.MTU,
 			AgeingSeconds: n.AgeingSeconds, FDBMax: n.FDBMax, FDBMaxPerPort: n.FDBMaxPerPort, Echo: n.Echo,
-			Attachments: len(st.of(n.Name)), Namespace: n.space(), VRF: n.VRF,
+			Attachments: len(st.of(n.Name)), Namespace: n.space(), VRF: n.VRF, Config: n.Origin,
 		}
 		if q.stats {
 			pub.Stats = a.stats(n.Port)

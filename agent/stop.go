@@ -128,7 +128,7 @@ func cleanUp(o Options) error {
 	if err := refuseStrangers(dir, o.StateDir); err != nil {
 		return err
 	}
-	for _, path := range []string{dir.counters(), dir.connections(), dir.connections() + besideConns, dir.dataplaneSocket(), dir.apiSocket()} {
+	for _, path := range []string{dir.counters(), dir.connections(), dir.connections() + besideConns, dir.dataplaneSocket(), dataplane.SparePath(dir.dataplaneSocket()), dir.apiSocket()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

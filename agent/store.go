@@ -41,6 +41,7 @@ const storeWait = time.Second
 type store struct {
 	db     *bbolt.DB
 	routes routeCache
+	cache  recordCache
 }
 
 // openStore opens the state file or makes it. A transaction that a kill
@@ -212,12 +213,12 @@ func (s *store) readState(tx *bbolt.Tx) (*state, error) {
 	if err := readBucket(tx, bucketNetworks, &st.networks); err != nil {
 		return nil, err
 	}
-	if err := readBucket(tx, bucketAttachments, &st.attachments); err != nil {
+	var err error
+	if st.attachments, err = s.cache.read(tx); err != nil {
 		return nil, err
 	}
 	// Identifiers are random; people look for names.
 	slices.SortFunc(st.attachments, func(a, b attachmentRecord) int { return cmp.Compare(a.Name, b.Name) })
-	var err error
 	st.routes, err = s.routes.read(tx)
 	return st, err
 }

@@ -18,6 +18,12 @@ type ApplyReply struct {
 	Changes []Change `json:"changes"`
 }
 
+// DeleteNetworkRequest removes a network that a CNI configuration has declared, and all
+// that was declared with it.
+type DeleteNetworkRequest struct {
+	Name string `json:"name"`
+}
+
 // Change is one difference between what was declared before and what is now.
 type Change struct {
 	// Action is "add", "change" or "remove".

@@ -84,6 +84,16 @@ func (c *Client) Networks(ctx context.Context, stats bool) ([]Network, error) {
 	return list[Network](ctx, c, PathNetworks, query("", stats))
 }
 
+// DeleteNetwork takes away what a network configuration of CNI has declared, and returns
+// what that changed.
+func (c *Client) DeleteNetwork(ctx context.Context, r *DeleteNetworkRequest) ([]Change, error) {
+	reply, err := post[ApplyReply](ctx, c, PathNetworkDel, r)
+	if err != nil {
+		return nil, err
+	}
+	return reply.Changes, nil
+}
+
 // Neighbours returns the gateways' ARP and ND tables.
 func (c *Client) Neighbours(ctx context.Context, network string) ([]Neighbour, error) {
 	return list[Neighbour](ctx, c, PathNeighbours, query(network, false))

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // CNILeftDir is the folder, in the daemon's state directory, of what plugins left for a
@@ -24,8 +23,8 @@ const maxLeft = 64 << 10
 // CNILeftDel is a DEL that the daemon has to do when it starts.
 type CNILeftDel struct {
 	CNIKey
-	// At is when the DEL came. What was made since then is not meant.
-	At time.Time `json:"at"`
+	// Came is when the DEL came. What was made since then is not meant.
+	Came Moment `json:"came"`
 }
 
 // LeaveCNIDel writes a DEL down in the state directory: when it returns without an

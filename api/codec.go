@@ -28,6 +28,7 @@ const (
 	PathShutdown   = "/v1/shutdown"
 	PathLinks      = "/v1/links"
 	PathNetworks   = "/v1/networks"
+	PathNetworkDel = "/v1/networks/delete"
 	PathNeighbours = "/v1/neighbours"
 	PathFDB        = "/v1/fdb"
 	PathAddresses  = "/v1/addresses"
@@ -44,6 +45,7 @@ const (
 	PathMDB        = "/v1/mdb"
 	PathQueueing   = "/v1/queueing"
 
+	PathNFT         = "/v1/nft"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

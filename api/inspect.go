@@ -73,6 +73,8 @@ type Network struct {
 	// Namespace is the one that the network is a device of; VRF is one of it, or empty.
 	Namespace string `json:"namespace,omitempty"`
 	VRF       string `json:"vrf,omitempty"`
+	// Config is the network configuration of CNI that declares it; empty: the file does.
+	Config string `json:"config,omitempty"`
 	// Stats are the local port's; nil unless asked for.
 	Stats *Stats `json:"stats,omitempty"`
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -48,6 +49,10 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 	defer client.Close()
 	reply, err := client.CNIAdd(ctx, r)
 	if err != nil {
+		if _, refused := errors.AsType[*api.Error](err); l != nil && !refused {
+			// Nobody knows how far it came; addresses that are in use are no others'.
+			err = errors.Join(err, p.detach(c, r.CNIKey))
+		}
 		l.release()
 		return daemonError(err)
 	}
@@ -59,7 +64,7 @@ func (c *conf) request(args *skel.CmdArgs, env *environment) (*api.CNIAddRequest
 	r := &api.CNIAddRequest{
 		CNIKey: c.key(args), Netns: args.Netns, Network: c.network(),
 		MAC: c.mac(env), Set: c.settings(), VLAN: c.vlans(), Table: c.Table, Offload: c.Offload,
-		Aliases: c.RuntimeConfig.Aliases.of(c.Name), Labels: c.labels(env),
+		Aliases: c.RuntimeConfig.Aliases.of(c.Name), Labels: c.labels(env), Bandwidth: c.bounds(),
 	}
 	if c.Network != "" {
 		r.MTU = c.MTU // of the interface; the network's own is what the file says

@@ -26,14 +26,14 @@ func (c *conf) stateDir() string {
 // daemon isn't there, which will do it when it starts; the container's namespace is not
 // needed. The addresses of another plugin go last: they are in use until then.
 func (p *plugin) del(args *skel.CmdArgs) error {
-	c, err := parseConf(args.StdinData)
+	c, err := parseLenient(args.StdinData)
 	if err != nil {
 		return err
 	}
 	if err := p.detach(c, c.key(args)); err != nil {
 		return err
 	}
-	if c.embedded() {
+	if c.embedded() || c.IPAM.Type == "dhcp" { // which ADD refuses
 		return nil
 	}
 	return invoke.DelegateDel(context.Background(), c.IPAM.Type, args.StdinData, nil)
@@ -54,7 +54,7 @@ func (p *plugin) detach(c *conf, key api.CNIKey) error {
 	if errors.Is(err, api.ErrPermission) {
 		return daemonError(err)
 	}
-	if left := api.LeaveCNIDel(c.stateDir(), api.CNILeftDel{CNIKey: key, At: p.now}); left != nil {
+	if left := api.LeaveCNIDel(c.stateDir(), api.CNILeftDel{CNIKey: key, Came: api.Now()}); left != nil {
 		return daemonError(errors.Join(err, left))
 	}
 	return nil

@@ -6,7 +6,7 @@
 //
 //	ADD     an interface with addresses and routes; when it is done, packets pass
 //	DEL     takes it away; well done also if there is nothing, and if there is no
-//	        daemon, which is told at its next start (pending.go)
+//	        daemon, which is told at its next start (del.go)
 //	CHECK   names what is not as ADD made it
 //	GC      takes away what the runtime does not name
 //	STATUS  whether an ADD could work now
@@ -21,11 +21,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"sluice/api"
 )
 
 // release is set by the linker.
@@ -35,7 +36,7 @@ func main() {
 	if len(os.Args) > 1 && os.Getenv("CNI_COMMAND") == "" {
 		os.Exit(byHand(os.Args[1:]))
 	}
-	p := plugin{now: time.Now()}
+	p := plugin{began: api.Now()}
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status,
 	}, supported(), "Sluice CNI plugin "+release)
@@ -57,7 +58,8 @@ func byHand(args []string) int {
 	case "version", "--version":
 		fmt.Println("Sluice CNI plugin " + release)
 	default:
-		err = errors.New(usage)
+		fmt.Fprint(os.Stderr, usage)
+		return 1
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -73,7 +75,7 @@ func supported() version.PluginInfo {
 
 // plugin is one run of the program.
 type plugin struct {
-	now time.Time // when it began
+	began api.Moment
 }
 
 // refuse is an error of the specification's kinds, about a field.

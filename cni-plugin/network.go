@@ -3,6 +3,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 
@@ -30,6 +32,7 @@ type (
 	}
 	fileUplink struct {
 		Name         string `yaml:"name"`
+		IfName       string `yaml:"ifname,omitempty"`
 		Namespace    string `yaml:"namespace"`
 		Type         string `yaml:"type"`
 		DefaultRoute bool   `yaml:"defaultRoute"`
@@ -65,7 +68,7 @@ func (c *conf) declaration(subnets []subnet) (string, error) {
 			space = n.Name
 		}
 		f.Uplinks = []fileUplink{{
-			Name: uplinkName(n.Name), Namespace: space, Type: "host",
+			Name: uplinkName(n.Name), IfName: uplinkIfName(n.Name), Namespace: space, Type: "host",
 			DefaultRoute: true, HostRoutes: true, Forward: true, Masquerade: c.IPMasq,
 		}}
 	}
@@ -73,8 +76,34 @@ func (c *conf) declaration(subnets []subnet) (string, error) {
 	return string(text), err
 }
 
-// uplinkName is the name of the way out of a network; a device's name is short.
-func uplinkName(network string) string { return "up-" + network[:min(len(network), 12)] }
+// The bounds of names, of a device of Sluice's and of an interface of the host's.
+const (
+	maxName   = 32
+	maxIfName = 15
+)
+
+// uplinkName is the name of the way out of a network, another one for each network.
+func uplinkName(network string) string {
+	if name := "up-" + network; len(name) <= maxName {
+		return name
+	}
+	return "up-" + digest(network)
+}
+
+// uplinkIfName is that of its interface on the host, empty if the usual one is short
+// enough, which is made of the uplink's name.
+func uplinkIfName(network string) string {
+	if len("sluice-"+uplinkName(network)) <= maxIfName {
+		return ""
+	}
+	return "sluice-" + digest(network)
+}
+
+// digest stands for a name that is too long.
+func digest(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:4])
+}
 
 // subnets are those that the configuration asks for, at most one of each family, since
 // that is what a network has.

@@ -65,7 +65,7 @@ func TestNoDaemon(t *testing.T) {
 		t.Fatalf("left are %v, %v", left, err)
 	}
 	for _, l := range left {
-		if want := (api.CNIKey{Config: "pods", Container: "0123456789abcdef", IfName: "eth0"}); l.CNIKey != want || l.At.IsZero() {
+		if want := (api.CNIKey{Config: "pods", Container: "0123456789abcdef", IfName: "eth0"}); l.CNIKey != want || l.Came == (api.Moment{}) {
 			t.Errorf("left is %+v", l)
 		}
 	}
@@ -100,13 +100,18 @@ func TestGC(t *testing.T) {
 		{`,"cni.dev/valid-attachments":` + one, `"valid":[{"config":"pods","container":"a","ifname":"eth0"}]`},
 		{`,"cni.dev/attachments":` + one, `"valid":[{"config":"pods","container":"a","ifname":"eth0"}]`},
 		{`,"cni.dev/valid-attachments":[]`, `"valid":null`},
+		{`,"cni.dev/valid-attachments":null,"cni.dev/attachments":null`, `"valid":null`},
 	} {
 		d := newDaemon(t)
-		if out, failed := d.run("GC", text("1.1.0", subnets+tt.more)); failed || !strings.Contains(d.asked[0], tt.want) || !strings.Contains(d.asked[0], `"before":"20`) {
+		if out, failed := d.run("GC", text("1.1.0", subnets+tt.more)); failed || !strings.Contains(d.asked[0], tt.want) || !strings.Contains(d.asked[0], `"began":{"boot":"`) {
 			t.Errorf("%s: got %s, asked %q", tt.more, out, d.asked)
 		}
 	}
-	for _, more := range []string{"", `,"cni.dev/valid-attachments":[{"containerID":"a"}]`} {
+	d := newDaemon(t)
+	if out, failed := d.run("GC", text("1.1.0", subnets)); failed || len(d.asked) > 0 {
+		t.Errorf("without a list: got %s, asked %q", out, d.asked)
+	}
+	for _, more := range []string{`,"cni.dev/attachments":{}`, `,"cni.dev/valid-attachments":[{"containerID":"a"}]`} {
 		d := newDaemon(t)
 		if out, failed := d.run("GC", text("1.1.0", subnets+more)); !failed || len(d.asked) > 0 {
 			t.Errorf("%s: got %s, asked %q", more, out, d.asked)

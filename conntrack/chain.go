@@ -135,8 +135,10 @@ func (t *Table) holder(k *key, h uint32) (c Conn, long bool) {
 }
 
 // unlink takes both tuples of a record out of their chains.
-func (t *Table) unlink(i uint32) {
-	h := t.recs[i].hash
+func (t *Table) unlink(i uint32) { t.unchain(i, t.recs[i].hash) }
+
+// unchain is unlink for a record that had those hashes when it was entered.
+func (t *Table) unchain(i uint32, h [2]uint32) {
 	s := t.lockBoth(h)
 	defer unlockBoth(s)
 	for d := range uint32(2) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -113,8 +114,10 @@ func TestKilledAtAnyStore(t *testing.T) {
 	defer f.Close()
 	var sum Report
 	for n := range kills {
-		killOne(t, f, n)
-		rep := inspect(t, f)
+		m, err := Map(f, Config{})
+		must(t, err)
+		killOne(t, f, n, m)
+		rep := inspect(t, m)
 		sum.Kept += rep.Kept
 		sum.Repaired += rep.Repaired
 		sum.Torn += rep.Torn
@@ -125,7 +128,8 @@ func TestKilledAtAnyStore(t *testing.T) {
 	t.Logf("%d kills: %+v", kills, sum)
 }
 
-func killOne(t *testing.T, f *os.File, n int) {
+// killOne kills a process that writes, of each second one while m follows it.
+func killOne(t *testing.T, f *os.File, n int, m *Mapped) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestVictim$")
 	cmd.Env = append(os.Environ(), crashEnv+"=1", "GOMAXPROCS=2")
@@ -137,17 +141,20 @@ func killOne(t *testing.T, f *os.File, n int) {
 	if _, err := out.Read(ready); err != nil {
 		t.Errorf("the victim says nothing: %v", err)
 	}
-	time.Sleep(time.Duration(5+n%17)*time.Millisecond + time.Duration(rand.IntN(1000))*time.Microsecond)
+	end := time.Now().Add(time.Duration(5+n%17)*time.Millisecond + time.Duration(rand.IntN(1000))*time.Microsecond)
+	for n%2 == 1 && time.Now().Before(end) {
+		m.Follow(runtime.Gosched)
+	}
+	time.Sleep(time.Until(end))
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
 }
 
 // inspect opens the table as the next process would, and looks at all that is in
 // it.
-func inspect(t *testing.T, f *os.File) Report {
+func inspect(t *testing.T, m *Mapped) Report {
 	t.Helper()
-	tab, rep, err := Open(f, Config{}, testSecond)
-	must(t, err)
+	tab, rep := m.Open(testSecond)
 	defer tab.Close()
 	sound(t, tab)
 	seen := 0

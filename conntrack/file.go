@@ -169,18 +169,27 @@ func readHeader(f *os.File) (header, error) {
 // two processes can't use one file. now is in the seconds of the same clock. It
 // does not keep f, which nobody may shorten afterwards.
 func Open(f *os.File, cfg Config, now uint32) (*Table, Report, error) {
-	h, err := readHeader(f)
+	m, err := Map(f, cfg)
 	if err != nil {
 		return nil, Report{}, err
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(fileSize(h.entries)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, Report{}, mapError(err)
+	t, rep := m.Open(now)
+	return t, rep, nil
+}
+
+// touch has the kernel find all the memory that the table may need: the first use of
+// a page costs more than all others.
+func (t *Table) touch() {
+	_ = unix.Madvise(t.index, unix.MADV_POPULATE_WRITE) // since Linux 5.14
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const step = 1024 // words of a page
+	for _, words := range [][]uint32{t.wheel.prev[:len(t.recs)], t.wheel.next[:len(t.recs)], t.young.prev, t.young.next} {
+		for i := 0; i < len(words); i += step {
+			words[i] = 0
+		}
 	}
-	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // only where shmem_enabled says "advise"
-	t, err := newTable(mem, h.entries, h.secret, cfg)
-	if err != nil {
-		return nil, Report{}, err
+	for i := 0; i < len(t.moved); i += step {
+		t.moved[i].Store(0)
 	}
-	return t, t.rebuild(now), nil
 }

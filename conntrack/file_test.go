@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	pt "sluice/packet/packettest"
@@ -15,6 +16,13 @@ import (
 // handOver makes a file with some connections and opens it again, as the next
 // process does; between the two, harm may come to it.
 func handOver(t *testing.T, now uint32, harm func(*Table)) (*Table, Report) {
+	t.Helper()
+	return handOverTo(t, now, false, harm)
+}
+
+// handOverTo is handOver to a process that may have followed the one before, until
+// the harm was done.
+func handOverTo(t *testing.T, now uint32, follows bool, harm func(*Table)) (*Table, Report) {
 	t.Helper()
 	f, err := CreateFile(filepath.Join(t.TempDir(), "table"), 256)
 	must(t, err)
@@ -27,12 +35,16 @@ func handOver(t *testing.T, now uint32, harm func(*Table)) (*Table, Report) {
 	} {
 		look(t, tab, b, 1000)
 	}
+	m, err := Map(f, Config{})
+	must(t, err)
+	if follows {
+		m.Follow(runtime.Gosched)
+	}
 	if harm != nil {
 		harm(tab)
 	}
 	must(t, tab.Close())
-	tab, rep, err := Open(f, Config{}, now)
-	must(t, err)
+	tab, rep := m.Open(now)
 	t.Cleanup(func() { _ = tab.Close() })
 	return tab, rep
 }
@@ -76,11 +88,13 @@ func TestWhatIsDroppedAtTheStart(t *testing.T) {
 		"state overwritten": {func(tab *Table) { tcpRecord(tab).state.Store(77) }, 1000, Report{Kept: 3, Bad: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tab, rep := handOver(t, tc.now, tc.harm)
-			if rep != tc.want {
-				t.Errorf("%+v, want %+v", rep, tc.want)
+			for _, follows := range []bool{false, true} {
+				tab, rep := handOverTo(t, tc.now, follows, tc.harm)
+				if rep != tc.want {
+					t.Errorf("follows %t: %+v, want %+v", follows, rep, tc.want)
+				}
+				sound(t, tab)
 			}
-			sound(t, tab)
 		})
 	}
 }
@@ -117,8 +131,8 @@ func TestTornWindows(t *testing.T) {
 // else happens.
 func TestGarbageInTheFile(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 3))
-	for range 30 {
-		tab, rep := handOver(t, 1000, func(tab *Table) {
+	for n := range 30 {
+		tab, rep := handOverTo(t, 1000, n%2 == 1, func(tab *Table) {
 			for i := headerSize; i < len(tab.mem); i++ {
 				if r.IntN(8) == 0 {
 					tab.mem[i] = byte(r.Uint32())

@@ -46,6 +46,8 @@ type shard struct {
 	ports    map[uint16]*portRun
 	port     uint16   // the last one asked for
 	portRun  *portRun // and its entry, nil before
+	seen     []known  // of all records; nil: nothing
+	fresh    []uint32 // records that are not in the chains yet, if seen
 	twice    []uint32 // records with a tuple that another has
 	batch    [together]uint32
 	waiting  int // of batch
@@ -64,23 +66,17 @@ type portRun struct {
 }
 
 // rebuild makes chains, wheel and counts from the records. Before it the table is
-// empty, and nobody else has it.
-func (t *Table) rebuild(now uint32) (rep Report) {
+// empty but for those in its chains that were seen, and nobody else has it.
+func (t *Table) rebuild(now uint32, seen []known) (rep Report) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turned = now
 	t.clock.Store(now)
-	shards := t.cut()
-	var next atomic.Int32
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(shards)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; int(i) < len(shards); i = next.Add(1) - 1 {
-				shards[i].read(t, now)
-			}
-		})
+	shards := t.cut(seen)
+	each(shards, func(s *shard) { s.read(t, now) })
+	if seen != nil { // what is gone has left the chains only now
+		each(shards, func(s *shard) { s.enterFresh(t) })
 	}
-	wg.Wait()
 	for i := range shards {
 		t.highest = max(t.highest, shards[i].highest)
 	}
@@ -99,13 +95,27 @@ func (t *Table) rebuild(now uint32) (rep Report) {
 	return rep
 }
 
+// each does something to all shards, by all processors.
+func each(shards []shard, do func(*shard)) {
+	var next atomic.Int32
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(shards)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(shards); i = next.Add(1) - 1 {
+				do(&shards[i])
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // cut makes the shards.
-func (t *Table) cut() []shard {
+func (t *Table) cut(seen []known) []shard {
 	n := uint32(len(t.recs))
 	size := max(shardSize, (n+maxShards-1)/maxShards)
 	shards := make([]shard, 0, maxShards)
 	for from := uint32(0); from < n; from += size {
-		s := shard{from: from, to: min(from+size, n), ports: map[uint16]*portRun{}}
+		s := shard{from: from, to: min(from+size, n), seen: seen, ports: map[uint16]*portRun{}}
 		for w := range s.wheel {
 			s.wheel[w].first = none
 		}
@@ -121,19 +131,37 @@ func (s *shard) read(t *Table, now uint32) {
 	for i := s.from; i < s.to; i++ {
 		r := &t.recs[i]
 		if r.life.Load() == 0 {
+			s.know(t, i, 0)
 			continue
 		}
 		for ; s.highest < i; s.highest++ {
 			s.drop(t, s.highest)
 		}
 		s.highest = i + 1
-		if s.takeOver(t, r, now) {
-			s.keep(t, i, r, now)
+		in := s.know(t, i, r.life.Load())
+		if s.takeOver(t, r, in, now) {
+			s.keep(t, i, r, in, now)
 		} else {
+			if in {
+				t.unchain(i, s.seen[i].hash)
+			}
 			s.drop(t, i)
 		}
 	}
 	s.chainUp(t)
+}
+
+// know reports whether a record is in the chains already, as what it is now. What it
+// was before is taken out.
+func (s *shard) know(t *Table, i, life uint32) bool {
+	if s.seen == nil || s.seen[i].life == 0 {
+		return false
+	}
+	if s.seen[i].is(&t.recs[i], life) {
+		return true
+	}
+	t.forgetKnown(i, &s.seen[i])
+	return false
 }
 
 // drop makes a record a free one.
@@ -151,7 +179,7 @@ func (s *shard) drop(t *Table, i uint32) {
 // keep hangs up a connection that goes on.
 //
 // +checklocksignore: as drop.
-func (s *shard) keep(t *Table, i uint32, r *record, now uint32) {
+func (s *shard) keep(t *Table, i uint32, r *record, in bool, now uint32) {
 	s.rep.Kept++
 	p := s.use(r.port)
 	p.used++
@@ -160,6 +188,25 @@ func (s *shard) keep(t *Table, i uint32, r *record, now uint32) {
 		t.young.extend(&p.young, i)
 	}
 	t.wheel.extend(&s.wheel[hangAt(r.expiry.Load(), now)%slots], i)
+	switch {
+	case in:
+	case s.seen != nil:
+		s.fresh = append(s.fresh, i)
+	default:
+		s.enterSoon(t, i)
+	}
+}
+
+// enterFresh enters what nobody had seen.
+func (s *shard) enterFresh(t *Table) {
+	for _, i := range s.fresh {
+		s.enterSoon(t, i)
+	}
+	s.chainUp(t)
+}
+
+// enterSoon enters a record into the chains, together with others.
+func (s *shard) enterSoon(t *Table, i uint32) {
 	s.batch[s.waiting] = i
 	if s.waiting++; s.waiting == together {
 		s.chainUp(t)
@@ -180,8 +227,9 @@ func (s *shard) use(port uint16) *portRun {
 	return p
 }
 
-// takeOver reports whether a record is a connection that goes on.
-func (s *shard) takeOver(t *Table, r *record, now uint32) bool {
+// takeOver reports whether a record is a connection that goes on. Of one that is in
+// the chains the keys have been looked at.
+func (s *shard) takeOver(t *Table, r *record, in bool, now uint32) bool {
 	switch r.life.Load() & phaseMask {
 	case phaseFree:
 		return false
@@ -193,7 +241,7 @@ func (s *shard) takeOver(t *Table, r *record, now uint32) bool {
 	case r.over(now):
 		s.rep.Expired++
 		return false
-	case !t.plausible(r):
+	case !r.plausible() || !in && !t.named(r):
 		s.rep.Bad++
 		return false
 	case t.repair(r):
@@ -269,17 +317,24 @@ func (t *Table) join(s *shard) {
 // plausible reports whether a record's words fit together. A record that is live
 // has been written whole, so this fails only if somebody else wrote into the file,
 // or it was copied while it changed.
-func (t *Table) plausible(r *record) bool {
+func (r *record) plausible() bool {
+	return r.state.Load() < max(numTCPStates, numSCTPStates) && r.track.last <= classNone && r.track.lastDir <= Reply
+}
+
+// named is plausible for what names the connection.
+func (t *Table) named(r *record) bool {
 	var keys [2]key
 	for d := range r.keys {
 		keys[d] = r.keys[d].load()
-		if t.secret.hash(&keys[d]) != r.hash[d] || keys[d].family() != 4 && keys[d].family() != 6 {
+		if t.secret.hash(&keys[d]) != r.hash[d] || !keys[d].ofIP() {
 			return false
 		}
 	}
-	return keys[Original] != keys[Reply] &&
-		r.state.Load() < max(numTCPStates, numSCTPStates) && r.track.last <= classNone && r.track.lastDir <= Reply
+	return keys[Original] != keys[Reply]
 }
+
+// ofIP reports whether the key is of one of the families.
+func (k *key) ofIP() bool { return k.family() == 4 || k.family() == 6 }
 
 // repair frees the lock of a record whose writer was killed, and reports whether
 // the windows had to be given up: what half of a segment has changed is learned

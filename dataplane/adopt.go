@@ -162,7 +162,7 @@ func handOver(ctx context.Context, old *Client, c StartConfig) (*takeover, error
 		return h, err
 	}
 	h.to = c.Connections
-	n, l, err := start(ctx, c)
+	n, l, err := start(ctx, c, beside)
 	if err != nil {
 		closeAll(files, counters)
 		return h, err

@@ -15,7 +15,7 @@ func TestStartIsInterrupted(t *testing.T) {
 	needRoot(t)
 	leaksNoFD(t)
 	cfg := listening(t)
-	n, l, err := start(soon(t), cfg)
+	n, l, err := start(soon(t), cfg, beside)
 	if err != nil {
 		t.Fatal(err)
 	}

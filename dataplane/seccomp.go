@@ -85,6 +85,7 @@ func restrictions(pid int) []restriction {
 		}
 		return []seccomp.ArgumentConditions{all}
 	}
+	stderr := []seccomp.ArgumentConditions{{is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd)}}
 	newCode := []seccomp.ArgumentConditions{{is(2, seccomp.BitsSet, unix.PROT_EXEC)}}
 	return []restriction{
 		// Threads, not processes.
@@ -107,8 +108,9 @@ func restrictions(pid int) []restriction {
 				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
 			})},
 		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
-		// How to close, and how much there is to read.
-		{"setsockopt", append(noneOf(1, unix.SOL_SOCKET), noneOf(2, unix.SO_LINGER)...)},
+		// How to close, and how much there is to read. Not stderr, see above.
+		{"shutdown", stderr},
+		{"setsockopt", append(append(noneOf(1, unix.SOL_SOCKET), noneOf(2, unix.SO_LINGER)...), stderr...)},
 		{"ioctl", noneOf(1, unix.TIOCINQ)},
 		// Limits are read, and only its own.
 		{"prlimit64", []seccomp.ArgumentConditions{

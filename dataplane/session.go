@@ -128,6 +128,8 @@ func (s *session) say(m message) (message, error) {
 		return message{}, nil
 	case kindFree:
 		return message{}, s.free()
+	case kindStandBy:
+		return message{}, s.standBy()
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}
@@ -139,6 +141,14 @@ func (s *session) free() error {
 		return refuse("free", errors.New("no other agent could ever connect"))
 	}
 	s.tied.Store(false)
+	return nil
+}
+
+// standBy prepares what the first apply will need.
+func (s *session) standBy() error {
+	if err := s.srv.stack.StandBy(); err != nil {
+		return refuse("stand by", err)
+	}
 	return nil
 }
 

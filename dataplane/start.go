@@ -34,21 +34,29 @@ const startTimeout = 10 * time.Second
 //
 // From then on it does not end with its agent: no PR_SET_PDEATHSIG.
 func Start(ctx context.Context, c StartConfig) (*Client, error) {
-	n, l, err := start(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("start dataplane: %w", err)
-	}
-	err = l.publish()
+	n, l, err := start(ctx, c, beside)
 	if err == nil {
-		err = n.free(ctx)
+		err = n.release(ctx, l)
 	}
 	if err != nil {
-		l.remove()
-		n.Kill()
-		n.Close()
 		return nil, fmt.Errorf("start dataplane: %w", err)
 	}
 	return n, nil
+}
+
+// release publishes the path and lets the process outlive this side. On an error it
+// is gone.
+func (c *Client) release(ctx context.Context, l *controlPath) error {
+	err := l.publish()
+	if err == nil {
+		err = c.free(ctx)
+	}
+	if err != nil {
+		l.remove()
+		c.Kill()
+		c.Close()
+	}
+	return err
 }
 
 // tie makes the process end when this side's connection does, also if this
@@ -71,8 +79,9 @@ func (c *Client) free(ctx context.Context) error {
 	return err
 }
 
-// start does all but the last step. The caller publishes the control socket.
-func start(ctx context.Context, c StartConfig) (*Client, *controlPath, error) {
+// start does all but the last step. The caller publishes the control socket, which is
+// bound at its path with a suffix.
+func start(ctx context.Context, c StartConfig, suffix string) (*Client, *controlPath, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, startTimeout)
@@ -81,7 +90,7 @@ func start(ctx context.Context, c StartConfig) (*Client, *controlPath, error) {
 	if c.UID == 0 {
 		c.UID = ownUser()
 	}
-	l, err := bindControl(c.Listen, c.UID)
+	l, err := bindControl(c.Listen, suffix, c.UID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -262,24 +271,30 @@ func (c *Client) greet(ctx context.Context) error {
 type controlPath struct {
 	fd   int
 	path string
+	at   string // where it is bound
 }
 
-// maxPath leaves room for the suffix below in sun_path (108 bytes, unix(7)).
+// maxPath leaves room for the suffixes below in sun_path (108 bytes, unix(7)).
 const maxPath = 100
 
-const beside = ".new"
+// The suffixes: of what is started now, and of what stands by.
+const (
+	beside  = ".new"
+	waiting = ".spare"
+)
 
 // bindControl makes the socket. Who may connect is the file's mode, 0600, and
 // the directory's. Its group, which has no rights, is the user that listens: by
 // that, other agents know the process (peer).
-func bindControl(path string, uid uint32) (*controlPath, error) {
+func bindControl(path, suffix string, uid uint32) (*controlPath, error) {
 	if path == "" {
 		return &controlPath{fd: -1}, nil
 	}
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("control path of %d bytes, at most %d: %s", len(path), maxPath, path)
 	}
-	if err := os.Remove(path + beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+	at := path + suffix
+	if err := os.Remove(at); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -289,16 +304,16 @@ func bindControl(path string, uid uint32) (*controlPath, error) {
 	// The mode of the socket becomes the file's: at no time is it open to others.
 	err = unix.Fchmod(fd, 0o600)
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path + beside})
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: at})
 	}
 	if err == nil {
-		err = os.Lchown(path+beside, -1, int(uid))
+		err = os.Lchown(at, -1, int(uid))
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("control path %s: %w", path, err)
 	}
-	return &controlPath{fd: fd, path: path}, nil
+	return &controlPath{fd: fd, path: path, at: at}, nil
 }
 
 // publish moves the socket to its path.
@@ -306,13 +321,13 @@ func (l *controlPath) publish() error {
 	if l.path == "" {
 		return nil
 	}
-	return os.Rename(l.path+beside, l.path)
+	return os.Rename(l.at, l.path)
 }
 
 // remove undoes bindControl on the file system.
 func (l *controlPath) remove() {
 	if l.path != "" {
-		os.Remove(l.path + beside)
+		os.Remove(l.at)
 	}
 }
 

@@ -12,6 +12,10 @@ import (
 // Client is the end that asks. It outlives its channel: agents come and go. Its zero
 // value has none, and refuses to dial. It is safe for concurrent use.
 type Client struct {
+	// Accepted is given what was accepted outside, and must not wait; nil: nothing is
+	// taken. It is set before the first Attach.
+	Accepted func(*Accepted)
+
 	mu sync.Mutex
 	// +checklocks:mu
 	conn *net.UnixConn
@@ -78,12 +82,17 @@ func (c *Client) Close() {
 
 // read takes answers until the channel ends.
 func (c *Client) read(conn *net.UnixConn) {
-	r := &reader{c: conn}
+	r, back := &reader{c: conn}, newReturns(conn)
+	defer back.close()
 	for {
 		var w wire
 		fd, err := r.next(&w)
 		if err != nil {
 			break
+		}
+		if w.kind == kindAccepted {
+			c.accepted(&w, fd, back)
+			continue
 		}
 		c.take(&w, fd)
 	}

@@ -7,6 +7,9 @@
 //	  Dial: to 192.0.2.1:443 by TCP  -- request -->  may it? socket, connect
 //	                                 <-- socket --   the descriptor, or an error
 //
+//	  Accepted: for the container <-- accepted -- the descriptor of who came (Pass)
+//	                                 --- over --> that it has ended
+//
 // The channel is a SOCK_SEQPACKET socket of its own, beside the control connection.
 // A message is one datagram of fixed size, with at most one descriptor.
 //

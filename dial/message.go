@@ -40,17 +40,20 @@ type Socket struct {
 const (
 	kindRequest = 1 + iota
 	kindSocket
+	kindAccepted
+	kindOver
 )
 
 // Each message, big endian:
 //
-//	0      1       2        4        8      10      12      14      16       24       40
-//	+------+-------+--------+--------+-------+-------+-------+-------+--------+--------+
-//	| kind | proto | device | errno  |   -   | port  |   -   | flags |   id   |   to   |
-//	+------+-------+--------+--------+-------+-------+-------+-------+--------+--------+
+//	0      1       2        4        8      10      12      14      16     24     40     56
+//	+------+-------+--------+--------+-------+-------+-------+-------+------+------+------+
+//	| kind | proto | device | errno  | member| port  | port  | flags |  id  |  to  | from |
+//	|      |       |        |        |       | of to |of from|       |      |      |      |
+//	+------+-------+--------+--------+-------+-------+-------+-------+------+------+------+
 //
-// The address has 16 bytes; that of IPv4 is mapped (RFC 4291 §2.5.5.2).
-const messageLen = 40
+// An address has 16 bytes; that of IPv4 is mapped (RFC 4291 §2.5.5.2).
+const messageLen = 56
 
 const flagRaw = 1
 
@@ -59,9 +62,10 @@ type wire struct {
 	kind, proto uint8
 	device      uint16
 	errno       uint32
+	member      uint16 // the container's port
 	raw         bool
 	id          uint64
-	to          netip.AddrPort
+	to, from    netip.AddrPort
 }
 
 func (w *wire) encode(b *[messageLen]byte) []byte {
@@ -69,12 +73,15 @@ func (w *wire) encode(b *[messageLen]byte) []byte {
 	b[0], b[1] = w.kind, w.proto
 	binary.BigEndian.PutUint16(b[2:], w.device)
 	binary.BigEndian.PutUint32(b[4:], w.errno)
+	binary.BigEndian.PutUint16(b[8:], w.member)
 	binary.BigEndian.PutUint16(b[10:], w.to.Port())
+	binary.BigEndian.PutUint16(b[12:], w.from.Port())
 	if w.raw {
 		b[15] = flagRaw
 	}
 	binary.BigEndian.PutUint64(b[16:], w.id)
 	putAddr(b[24:], w.to.Addr())
+	putAddr(b[40:], w.from.Addr())
 	return b[:]
 }
 
@@ -87,13 +94,14 @@ func putAddr(b []byte, a netip.Addr) {
 
 // decode is total: any bytes give a message, or ErrProtocol.
 func (w *wire) decode(b []byte) error {
-	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindSocket {
+	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindOver {
 		return fmt.Errorf("%w: message of %d bytes", ErrProtocol, len(b))
 	}
 	*w = wire{
 		kind: b[0], proto: b[1], device: binary.BigEndian.Uint16(b[2:]), errno: binary.BigEndian.Uint32(b[4:]),
 		raw: b[15]&flagRaw != 0, id: binary.BigEndian.Uint64(b[16:]),
-		to: addrPort(b[24:40], binary.BigEndian.Uint16(b[10:])),
+		to:     addrPort(b[24:40], binary.BigEndian.Uint16(b[10:])),
+		member: binary.BigEndian.Uint16(b[8:]), from: addrPort(b[40:56], binary.BigEndian.Uint16(b[12:])),
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ type Policy func(t *Target) unix.Errno
 // Server is the end that dials, for one channel. It dials in the network namespace of
 // the threads of its process.
 type Server struct {
+	// Over is told of accepted connections that have ended (Pass); nil: nobody is. It is
+	// set before Serve.
+	Over func(id uint64)
 	conn *net.UnixConn
 	may  Policy
 }
@@ -49,6 +52,10 @@ func (s *Server) Serve() error {
 func (s *Server) Close() error { return s.conn.Close() }
 
 func (s *Server) answer(w *wire) error {
+	if w.kind == kindOver && s.Over != nil {
+		s.Over(w.id)
+		return nil
+	}
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
 	}

@@ -49,7 +49,7 @@ func (t *turn) passBridged(c *crossing, v *bridge.Verdict, i int) {
 		drop(in, reason, 1)
 		return
 	}
-	if c.keep && c.passing && !p.isError && p.seen.keep {
+	if p.keeps() && !p.record.Routes && c.keep && c.passing && !p.isError {
 		c.conn = p.to
 		d := decisionOf(v)
 		t.flows.keepHop(&d, c, t.view.gen)

@@ -4,18 +4,13 @@ package netstack
 
 import (
 	"bytes"
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
-	"sync"
 	"testing"
 
 	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
-	"sluice/trace"
 )
 
 // bridgedSites is a namespace that tracks what stays in a network, too.
@@ -118,107 +113,4 @@ func TestBridgedFragments(t *testing.T) {
 func TestBridgedHitAllocatesNothing(t *testing.T) {
 	l := stillSites(t, bridgedSites(2))
 	l.hitsAllocateNothing(t, alice, pt.Frame(pt.UDP4(alice.beside(party{1, 2}))))
-}
-
-// witness is a filter that notes what it is asked, and drops at one hook.
-type witness struct {
-	mu   sync.Mutex
-	saw  []string
-	drop func(at hook, p *hooked) trace.Reason
-}
-
-func (w *witness) judge(at hook, p *hooked) trace.Reason {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	name := [...]string{"prerouting", "input", "forward", "output", "postrouting"}[at]
-	w.saw = append(w.saw, fmt.Sprintf("%s %d-%d %v %v %v:%d>%v:%d", name, p.in, p.out, p.state, p.dir,
-		p.frame.View.SrcAddr(p.frame.Bytes()), p.frame.View.SrcPort, p.frame.View.DstAddr(p.frame.Bytes()), p.frame.View.DstPort))
-	if w.drop != nil {
-		return w.drop(at, p)
-	}
-	return trace.None
-}
-
-func (w *witness) take() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	out := strings.Join(w.saw, "\n")
-	w.saw = nil
-	return out
-}
-
-// TestHooks are asked in netfilter's order, about the packet as it is there; the packets
-// of a remembered flow pass none.
-func TestHooks(t *testing.T) {
-	s := translating(2)
-	s.Connections.Bridged = true
-	l := stillSites(t, s)
-	w := new(witness)
-	for _, space := range l.n.view.Load().spaces {
-		space.filter = w
-	}
-	want := func(lines ...string) {
-		t.Helper()
-		if got := w.take(); got != strings.Join(lines, "\n") {
-			t.Errorf("asked\n%s\nwant\n%s", got, strings.Join(lines, "\n"))
-		}
-	}
-	in := bob.to(alice)
-	in.Dst, in.DstPort = gate(2).addr4(), 8080
-	for range 2 {
-		l.send(bob.port(), pt.UDP4(in))
-		l.arrived(alice, pt.UDP(pt.DstPort(80)))
-	}
-	want("prerouting 20-0 new original 10.44.2.11:1000>10.44.2.1:8080", "forward 20-10 new original 10.44.2.11:1000>10.44.1.11:80",
-		"postrouting 20-10 new original 10.44.2.11:1000>10.44.1.11:80")
-	back := alice.to(bob)
-	back.SrcPort, back.DstPort = 80, 1000
-	l.send(alice.port(), pt.UDP4(back))
-	l.arrived(bob, pt.UDP(pt.SrcPort(8080)))
-	want("prerouting 10-0 established reply 10.44.1.11:80>10.44.2.11:1000", "forward 10-20 established reply 10.44.1.11:80>10.44.2.11:1000",
-		"postrouting 10-20 established reply 10.44.1.11:80>10.44.2.11:1000")
-	l.send(alice.port(), pt.UDP4(alice.beside(party{1, 2})))
-	l.got(12)
-	want("prerouting 10-0 new original 10.44.1.11:1000>10.44.1.12:2000", "forward 10-10 new original 10.44.1.11:1000>10.44.1.12:2000",
-		"postrouting 10-10 new original 10.44.1.11:1000>10.44.1.12:2000")
-	p := alice.to(bob)
-	p.Dst = gate(1).addr4()
-	l.send(alice.port(), pt.Ping4(p))
-	l.round()
-	l.got(alice.port())
-	got := strings.Split(w.take(), "\n")
-	if names := fmt.Sprint(func() (out []string) {
-		for _, line := range got {
-			name, _, _ := strings.Cut(line, " ")
-			out = append(out, name)
-		}
-		return out
-	}()); names != "[prerouting input output postrouting]" {
-		t.Errorf("a ping of the gateway: %v", got)
-	}
-	// What is of no connection passes too, and may be dropped.
-	w.drop = func(at hook, p *hooked) trace.Reason {
-		if at == hookForward && p.state == conntrack.Invalid {
-			return trace.CTInvalid
-		}
-		return trace.None
-	}
-	rst := alice.to(bob)
-	rst.Flags = pt.RST
-	l.send(alice.port(), pt.TCP4(rst))
-	l.silent(21, 22)
-	if saw := strings.Split(w.take(), "\n"); len(saw) != 2 || !strings.HasPrefix(saw[1], "forward 10-20 invalid") {
-		t.Errorf("%q", saw)
-	}
-	// A filter that wants to be asked about each packet.
-	w.drop = func(_ hook, p *hooked) trace.Reason { p.keep = false; return trace.None }
-	other := alice.to(bob)
-	other.SrcPort = 7
-	for range 3 {
-		l.send(alice.port(), pt.UDP4(other))
-		l.arrived(bob, pt.UDP())
-	}
-	if n := len(slices.Collect(strings.SplitSeq(w.take(), "\n"))); n != 9 {
-		t.Errorf("asked %d times, want 9", n)
-	}
 }

@@ -23,7 +23,7 @@ func (c *change) connections() error {
 	first := !c.old.tracks()
 	if conns == nil {
 		var err error
-		if conns, err = openConnections(c.net.opts.Connections); err != nil {
+		if conns, err = c.net.openConnections(); err != nil {
 			return err
 		}
 		c.net.opts.Log.Info("connections opened", "room", conns.table.Cap(), "kept", conns.report.Kept,
@@ -66,6 +66,9 @@ func (c *change) zone(conns *Connections, s *space) {
 		return
 	}
 	s.conns, s.owners = conns, make(map[netip.Addr]conntrack.Bind)
+	if s.rules != nil && s.rules.env == nil {
+		s.rules.env = s.ruleEnv(conns)
+	}
 	for i := range s.spec.Networks {
 		for _, p := range s.spec.Networks[i].Ports {
 			for _, a := range p.Addresses {

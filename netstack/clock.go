@@ -18,3 +18,6 @@ func (c *clock) time() time.Duration {
 	}
 	return c.now
 }
+
+// wall is the time of day, in nanoseconds since 1970.
+func (c *clock) wall() int64 { return c.start.UnixNano() + int64(c.time()) }

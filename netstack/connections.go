@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -78,26 +79,74 @@ type Connections struct {
 	nat    *nat.NAT
 	now    atomic.Uint32 // seconds of CLOCK_BOOTTIME
 	report conntrack.Report
+	mapped *conntrack.Mapped // what the table was before open; nil without a file
 }
 
-// openConnections goes on with those in a file, or begins anew without one.
-func openConnections(f *os.File) (*Connections, error) {
+// mapConnections makes what goes on with those in a file, as far as that can be done
+// while another process works on it; or begins anew without a file.
+func mapConnections(f *os.File) (*Connections, error) {
 	c := new(Connections)
-	c.setTime()
 	seed, err := seedOf(f)
 	if err != nil {
 		return nil, err
 	}
 	c.nat = nat.New(nat.Config{Seed: seed})
-	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed}
+	// The workers may have no processor but this one.
+	rest := func() { time.Sleep(200 * time.Microsecond) }
+	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed, Rest: rest}
 	if f == nil {
 		c.table, err = conntrack.NewTable(conf)
 	} else {
-		c.table, c.report, err = conntrack.Open(f, conf, c.Now())
+		c.mapped, err = conntrack.Map(f, conf)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connections: %w", err)
 	}
+	return c, nil
+}
+
+// open goes on with the connections. Nobody else may work on the file.
+func (c *Connections) open() {
+	c.setTime()
+	if c.mapped != nil {
+		c.table, c.report = c.mapped.Open(c.Now())
+	}
+}
+
+// StandBy prepares for a first Apply that goes on with the connections of a process
+// that lives yet: the file is mapped, and nothing is written to it. Without a file it
+// does nothing.
+func (n *Netstack) StandBy() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		return ErrClosed
+	case n.opts.Connections == nil || n.conns.Load() != nil || n.standby.Load() != nil:
+		return nil
+	}
+	c, err := mapConnections(n.opts.Connections)
+	if err == nil {
+		n.standby.Store(c)
+	}
+	return err
+}
+
+// follow is for a process that stands by: what it has prepared is kept up to date.
+func (n *Netstack) follow() {
+	if c := n.standby.Load(); c != nil {
+		c.mapped.Follow(func() { time.Sleep(2 * time.Millisecond) })
+	}
+}
+
+// openConnections opens those of the file, or begins anew without one.
+func (n *Netstack) openConnections() (c *Connections, err error) {
+	if c = n.standby.Swap(nil); c == nil {
+		if c, err = mapConnections(n.opts.Connections); err != nil {
+			return nil, err
+		}
+	}
+	c.open()
 	return c, nil
 }
 
@@ -181,6 +230,11 @@ func (s *ConnectionsSpec) validate() error {
 
 // validateConnections checks what is unique in a snapshot.
 func (s *Snapshot) validateConnections() error {
+	for i := range s.Namespaces {
+		if ns := &s.Namespaces[i]; ns.Rules != nil && !ns.Connections.Track {
+			return invalid("namespace %q: nft: its connections are not tracked", ns.Name)
+		}
+	}
 	zones := make(map[uint16]string)
 	services, backends := make(map[uint16]string), make(map[uint16]string)
 	for i := range s.Namespaces {

@@ -3,8 +3,15 @@
 package netstack
 
 import (
+	"math"
+	"net/netip"
+
 	"sluice/conntrack"
+	"sluice/nat"
 	"sluice/packet"
+	"sluice/policy"
+	"sluice/policy/nft"
+	"sluice/router"
 	"sluice/trace"
 )
 
@@ -13,11 +20,11 @@ import (
 // A namespace that tracks connections has netfilter's five hooks. What is done at
 // one of them is in the order of nft(8)'s priorities:
 //
-//	prerouting   conntrack -200, filter -150, dstnat -100, then the router
+//	prerouting   chains below -200, conntrack, chains, dstnat -100, chains, then the router
 //	output       the same, of what the host stack sends
-//	forward      filter 0, of what the router sends on
-//	input        filter 0, srcnat 100, of what the router delivers
-//	postrouting  filter 0, srcnat 100, then the connection is confirmed
+//	forward      chains, of what the router sends on, with its hop limit decremented
+//	input        chains below 100, srcnat 100, chains, of what the router delivers
+//	postrouting  the same, of what leaves; then the connection is confirmed
 //
 // Before is what the sender wrote, from dstnat on where it goes, from srcnat on where
 // it comes from. What the router makes itself of a packet (fragments, what waits for
@@ -25,52 +32,243 @@ import (
 // about, prerouting, forward and postrouting. A packet of no connection passes as well,
 // as invalid or untracked.
 //
-// What a filter says of the first packet of a remembered flow holds for the others:
-// they pass no hooks. Who can't say so clears Keep.
+// What the ruleset says of the first packet of a remembered flow holds for the others,
+// if it says so; what it does for each of them, as to count, is remembered with the flow.
 
-// hook is a place on a packet's way, with netfilter's name.
-type hook uint8
-
+// The priorities at which something else than chains has its turn.
 const (
-	hookPrerouting hook = iota
-	hookInput
-	hookForward
-	hookOutput
-	hookPostrouting
+	first    = math.MinInt32
+	atTrack  = -200
+	atDstNAT = -100
+	atSrcNAT = 100
+	last     = math.MaxInt32 + 1
 )
 
-// hooked is what a filter may ask about a packet.
-type hooked struct {
-	frame   *packet.Frame // as it is at the hook; not to be changed
-	in, out uint16        // devices; out is 0 before routing, in for what the host stack sends
-	port    uint16        // of the container that sent it; 0: none
-	bridged bool          // within one network
-	state   conntrack.State
-	dir     conntrack.Dir
-	conn    conntrack.Conn // zero if it is new, or of none
-	keep    bool           // the flow may be remembered
+// ruled is what the hooks of a namespace with a ruleset need of a packet.
+type ruled struct {
+	eval   *policy.Evaluator // nil: it has none
+	packet policy.Packet
+	record policy.Record
+	family nft.Family
+	routed int           // actions that were recorded before it was routed
+	asked  router.Packet // as it came
+	rule   nat.Rule
+	from   uint16 // on whose account it is refused
+	turn   *turn
 }
 
-// filter says at each hook whether a packet goes on: trace.None, or why not. It is
-// asked by all workers.
-type filter interface {
-	judge(at hook, p *hooked) trace.Reason
-}
-
-// ask shows the packet to the namespace's filter, if it has one.
-func (p *passing) ask(at hook, f *packet.Frame, out uint16) trace.Reason {
-	if p.space.filter == nil {
-		return trace.None
+// begin prepares for a packet's way through the hooks.
+func (t *turn) beginRules(c *crossing, asked *router.Packet) {
+	p := &t.passing
+	r := &p.ruled
+	rules := p.space.rules
+	if rules == nil {
+		r.eval = nil
+		return
 	}
-	p.seen.frame, p.seen.out = f, out
-	p.seen.conn = p.to.conn
-	return p.space.filter.judge(at, &p.seen)
+	f := asked.Frame
+	r.eval, r.family, r.routed, r.turn = t.evaluator(rules), familyOf(f), 0, t
+	r.asked, r.from = *asked, c.in.index
+	r.eval.Begin(&r.record)
+	r.packet = policy.Packet{
+		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
+		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
+	}
+	if asked.Local {
+		r.packet.Out = rules.device(asked.Device)
+	} else {
+		r.packet.In = rules.device(asked.Device)
+	}
+}
+
+func familyOf(f *packet.Frame) nft.Family {
+	if f.View.Is(packet.ViewIPv6) {
+		return nft.FamilyIP6
+	}
+	return nft.FamilyIP
+}
+
+// pktType says how the frame was addressed.
+func pktType(f *packet.Frame, bridged bool) uint8 {
+	switch dst := f.DstMAC(); {
+	case dst.IsBroadcast():
+		return policy.PacketBroadcast
+	case dst.IsMulticast():
+		return policy.PacketMulticast
+	case bridged:
+		return policy.PacketOther
+	}
+	return policy.PacketHost
+}
+
+// tracked tells the rules of the packet's connection.
+func (p *passing) tracked(v *conntrack.Verdict) {
+	if p.eval != nil {
+		q := &p.packet
+		q.Tracked, q.Conn, q.Dir, q.State = true, v.Conn, v.Dir, v.State
+	}
 }
 
 // first is the hook by which a packet comes.
-func (p *passing) first() hook {
-	if p.seen.in == 0 {
-		return hookOutput
+func (p *passing) first() nft.Hook {
+	if p.local {
+		return nft.HookOutput
 	}
-	return hookPrerouting
+	return nft.HookPrerouting
+}
+
+// ask shows the packet to the chains of a hook with priorities from lo up to but not hi.
+func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
+	if p.eval == nil || !p.eval.Has(p.family, at, lo, hi) {
+		return trace.None
+	}
+	p.packet.Frame, p.packet.Fault = f, packet.FaultNone
+	v := p.eval.Hook(&p.packet, p.family, at, lo, hi)
+	if p.packet.Fault != packet.FaultNone {
+		return trace.NFTFault
+	}
+	return p.obey(f, v)
+}
+
+func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
+	switch v.Code {
+	case policy.Drop:
+		return trace.NFTDrop
+	case policy.Reject:
+		p.reject(f, v)
+		return trace.NFTReject
+	default:
+		return trace.None
+	}
+}
+
+// reject tells the sender of a packet why it goes no further.
+func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+	q := p.asked
+	q.Frame, q.Hooks = f, p
+	sink := p.turn.out.sink(p.space, p.from)
+	if v.Reject == policy.RejectICMP {
+		e := packet.ICMPError{Type: v.Type, Code: v.ICMP}
+		p.space.router.Refuse(&q, e, e, sink)
+		return
+	}
+	if f.View.Proto != packet.ProtoTCP {
+		return
+	}
+	if p.moved { // the reset comes from whom the segment was sent to
+		undo := nat.Of(p.out, p.original()).Only(nat.Destination)
+		undo.Apply(f)
+	}
+	p.space.router.Reset(&q, sink)
+}
+
+// original is the packet's tuple as its sender wrote it.
+func (p *passing) original() conntrack.Tuple {
+	if p.fresh {
+		return p.pending.Original
+	}
+	return p.to.conn.Tuple(p.to.dir)
+}
+
+// translated asks the chains of type nat about a new connection, and does what they
+// say. Without done nobody said anything.
+func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat.Verdict, done bool) {
+	if p.eval == nil || !p.eval.Has(p.family, at, first, last) {
+		return v, false
+	}
+	p.packet.Frame = f
+	w := p.eval.NAT(&p.packet, p.family, at)
+	switch w.Code {
+	case policy.Drop, policy.Reject:
+		return nat.Verdict{Reason: p.obey(f, w)}, true
+	case policy.Translate:
+	default:
+		return v, false
+	}
+	p.rule = natRule(hook, &w.NAT)
+	return p.conns.nat.TranslateBy(hook, &p.flow, &p.rule), true
+}
+
+// natRule is what a rule wants, in the words of the NAT.
+func natRule(hook nat.Hook, q *policy.NATRequest) nat.Rule {
+	r := nat.Rule{Hook: hook, Random: q.Random || q.FullyRandom, Persistent: q.Persistent}
+	if q.MinAddr.IsValid() {
+		r.Target.Addrs = nat.AddrRange{Min: q.MinAddr, Max: q.MaxAddr}
+	}
+	r.Target.Ports = nat.PortRange{Min: q.MinPort, Max: q.MaxPort}
+	switch q.Kind {
+	case nft.SNAT:
+		r.Kind = nat.SNAT
+	case nft.DNAT:
+		r.Kind = nat.DNAT
+	case nft.Masquerade:
+		r.Kind = nat.Masquerade
+	case nft.Redirect:
+		r.Kind = nat.Redirect
+	}
+	if q.Netmap && q.MinAddr.IsValid() {
+		r.Kind, r.Prefix = nat.Netmap, prefixOf(q.MinAddr, q.MaxAddr)
+	}
+	return r
+}
+
+// prefixOf is the prefix that goes from one address to another.
+func prefixOf(from, to netip.Addr) netip.Prefix {
+	n := from.BitLen()
+	for n > 0 && !netip.PrefixFrom(from, n).Contains(to) {
+		n--
+	}
+	return netip.PrefixFrom(from, n)
+}
+
+// mark is the packet's.
+func (p *passing) mark() uint32 {
+	if p.eval == nil {
+		return 0
+	}
+	return p.packet.Mark
+}
+
+// label tells the queues what the rules said of the packet.
+func (p *passing) label(f *packet.Frame) {
+	if p.eval != nil {
+		f.Mark, f.Priority = p.packet.Mark, p.packet.Priority
+	}
+}
+
+// keeps reports whether the rules have nothing against remembering the flow, and notes
+// what is to be done for each packet of it.
+func (p *passing) keeps() bool {
+	p.to.acts = nil
+	if p.eval == nil {
+		return true
+	}
+	p.to.rules, p.to.acts, p.to.routed = p.space.rules, p.record.Actions(), p.routed
+	return p.record.Cacheable() && !p.packet.Trace
+}
+
+// again does for a packet of a remembered flow what the rules did for the first. False:
+// the rules are to be asked about it.
+func (t *turn) again(k *tracked, state conntrack.State, f *packet.Frame) bool {
+	t.evaluator(k.rules)
+	p := &t.replayed
+	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
+	if !policy.Hold(k.acts, p) {
+		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
+		return false
+	}
+	policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
+	return true
+}
+
+// wholeLen is for how many bytes a frame counts: an offload frame is one packet.
+func wholeLen(f *packet.Frame) uint64 { return uint64(f.View.End - f.View.L3) }
+
+// afterwards does the rest of it.
+func (t *turn) afterwards(k *tracked, f *packet.Frame) {
+	if len(k.acts) == 0 {
+		return
+	}
+	policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
+	f.Mark, f.Priority = t.replayed.Mark, t.replayed.Priority
 }

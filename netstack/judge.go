@@ -77,8 +77,10 @@ func (c *flows) keepHop(d *decision, x *crossing, gen uint64) {
 	if c.conns == nil {
 		c.conns = make([]tracked, c.cache.Cap())
 	}
-	c.conns[slot] = x.conn
-	v.hop.conn = &c.conns[slot]
+	k := &c.conns[slot]
+	acts := append(k.acts[:0], x.conn.acts...)
+	*k = x.conn
+	k.acts, v.hop.conn = acts, k
 }
 
 // decisionOf is what is remembered of a verdict.
@@ -147,6 +149,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 func (t *turn) replay(in *port, d *decision, i int) {
 	if !d.plain && !t.rewrite(d, i) {
 		t.examine(in, i, true)
+		t.isKnown = false
 		return
 	}
 	d.src.Touch(t.now)

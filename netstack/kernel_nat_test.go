@@ -187,6 +187,12 @@ func newKernelRouter(t *testing.T) *kernelRouter {
 		}
 	}
 	feed(t, set.String(), "ip", "-batch", "-")
+	for n := 1; n <= 2; n++ { // the kernel makes its own addresses local when a work queue has come to it
+		eventually(t, "an address of IPv6", func() bool {
+			out, err := exec.Command("ip", "-6", "route", "get", fmt.Sprintf("fd71:%d::1", n)).Output()
+			return err == nil && bytes.HasPrefix(out, []byte("local"))
+		})
+	}
 	feed(t, kernelRules, "nft", "-f", "-")
 	demand(t, "counters", os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_acct", []byte("1"), 0))
 	for n := 1; n <= 2; n++ { // what the router says itself has whole checksums

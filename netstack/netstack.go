@@ -89,7 +89,8 @@ type Netstack struct {
 
 	serial atomic.Int32 // of the newest socket
 
-	conns atomic.Pointer[Connections] // nil: there are none
+	conns   atomic.Pointer[Connections] // nil: there are none
+	standby atomic.Pointer[Connections] // mapped, not opened; nil: there are none
 
 	closing sync.Once
 
@@ -158,6 +159,9 @@ func (n *Netstack) close() {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
+	if c := n.standby.Swap(nil); c != nil {
+		_ = c.mapped.Close()
+	}
 	close(n.done)
 	for _, w := range n.workers {
 		w.mail.stop()
@@ -244,6 +248,9 @@ func (n *Netstack) everySecond() {
 		}
 		s.router.Tick(neigh.Tick(now), int64(since), &outlet{space: s})
 		s.ns.host.everySecond()
+		if s.rules != nil {
+			s.rules.everySecond(since)
+		}
 		for _, o := range s.outsides {
 			o.proxy.Tick(uint32(now))
 		}
@@ -252,6 +259,7 @@ func (n *Netstack) everySecond() {
 		c.everySecond()
 		n.view.Load().unanswered(c, neigh.Tick(now), int64(since))
 	}
+	n.follow()
 	n.collectOverruns()
 }
 

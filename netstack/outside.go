@@ -164,7 +164,7 @@ func (o *outside) close() {
 }
 
 // outside prepares a socket uplink: a new one, or the next state of one that is.
-func (c *change) outside(in, was *space, spec *SocketSpec) (*outside, error) {
+func (c *change) outside(was *space, spec *SocketSpec) (*outside, error) {
 	if before := was.outsideOf(spec.Index); before != nil && before.same(spec) {
 		c.retired = append(c.retired, func() { before.link.SetMTU(uint32(spec.MTU)) })
 		return &outside{spec: *spec, stack: before.stack, link: before.link, proxy: before.proxy}, nil

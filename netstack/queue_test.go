@@ -69,8 +69,9 @@ func TestQueuesHoldTheRate(t *testing.T) {
 				}
 				took := l.collect(2, frames, start)
 				least := time.Duration(frames*1000-10_000) * time.Second / rate
-				if took < least || took > least+least/2 {
-					t.Errorf("it took %v, want %v", took, least)
+				// How late it may be depends on the machine; too early is always wrong.
+				if t.Logf("it took %v, the rate allows %v", took, least); took < least {
+					t.Errorf("it took %v, want at least %v", took, least)
 				}
 				port := uint16(2)
 				if dir == "ingress" {
@@ -153,7 +154,10 @@ func TestQueueOfAPortThatGoes(t *testing.T) {
 	for i := range 50 {
 		l.wires[1].Inject(packet.Vnet{}, numbered(i))
 	}
-	l.await(2, time.Second)
+	eventually(t, "frames wait", func() bool {
+		r, _, err := l.n.Queue(2, false)
+		return err == nil && r[0].Stats.Qlen > 0
+	})
 	ports := &l.snap.Namespaces[0].Networks[0].Ports
 	gone := (*ports)[1]
 	*ports = append((*ports)[:1:1], (*ports)[2:]...)

@@ -103,6 +103,9 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	}
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
+	if h.conn != nil {
+		t.afterwards(h.conn, f)
+	}
 	for i := range h.crossed {
 		h.links[i].count(f)
 	}
@@ -225,6 +228,7 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 	}
 	p.Tracked, p.Ports = c.ported, c.ports
 	if c.hooked {
+		p.Mark = t.passing.mark()
 		p.Hooks, p.As = &t.passing, t.passing.as(p.Frame)
 		p.Translated = t.passing.moved || p.As.Turns()
 	}
@@ -305,10 +309,14 @@ func (t *turn) forwardBy(c *crossing, at *port, v *router.Verdict, i int) {
 		clamp(c, at, out, to, v, f)
 	}
 	c.add(v)
+	h := step(v)
+	if c.hooked && h.hops > 0 && t.passing.eval != nil { // as the chains of forward are to see it
+		f.DecrementTTL()
+		h.hops = 0
+	}
 	if !t.leaves(c, v, i) {
 		return
 	}
-	h := step(v)
 	h.apply(f)
 	if v.Link {
 		t.cross(c, out, i)

@@ -12,6 +12,7 @@ import (
 	"sluice/conntrack"
 	"sluice/dns"
 	"sluice/packet"
+	"sluice/policy/journal"
 	"sluice/qdisc"
 	"sluice/routing"
 )
@@ -49,6 +50,9 @@ type NamespaceSpec struct {
 	Connections ConnectionsSpec `json:"connections,omitzero"`
 	// DNS is how names are answered in the networks that have it; nil: in none.
 	DNS *dns.Config `json:"dns,omitempty"`
+	// Rules are the ruleset of its hooks, for which connections are to be tracked; nil:
+	// there is none.
+	Rules *journal.Journal `json:"nft,omitempty"`
 }
 
 // RoutingSpec is what the routing of a namespace has beside the connected and

@@ -27,7 +27,7 @@ type space struct {
 
 	conns  *Connections                  // nil: it tracks none
 	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
-	filter filter                        // of its hooks; nil: everything passes
+	rules  *rules                        // of its hooks; nil: everything passes
 
 	// devices are the local ports of networks and links, by index; ports are they
 	// and the containers'.

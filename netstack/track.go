@@ -10,6 +10,8 @@ import (
 	"sluice/nat"
 	"sluice/neigh"
 	"sluice/packet"
+	"sluice/policy"
+	"sluice/policy/nft"
 	"sluice/router"
 	"sluice/trace"
 )
@@ -31,6 +33,12 @@ type tracked struct {
 	conn conntrack.Conn
 	dir  conntrack.Dir
 	way  nat.Rewrite // both addresses and ports
+
+	// Of a namespace with a ruleset: what it does for each packet, and how much of that
+	// before it is routed.
+	rules  *rules
+	acts   []policy.Action
+	routed int
 }
 
 // pass lets the connection see one more packet, and translates it. False: the packet
@@ -38,6 +46,9 @@ type tracked struct {
 func (t *turn) pass(k *tracked, f *packet.Frame) bool {
 	state := k.conn.Packet(k.dir, f, t.seconds)
 	if state == conntrack.Gone || state == conntrack.Invalid {
+		return false
+	}
+	if len(k.acts) > 0 && !t.again(k, state, f) {
 		return false
 	}
 	if k.way.Translates() {
@@ -60,10 +71,11 @@ type passing struct {
 	// stranger: the packet is of no connection, and invalid.
 	stranger bool
 	moved    bool // it has another destination now
+	local    bool // the host stack sends it
 	to       tracked
-	seen     hooked
-	out      conntrack.Tuple // of the packet as it leaves
-	back     nat.Rewrite     // of what goes the other way
+	ruled
+	out  conntrack.Tuple // of the packet as it leaves
+	back nat.Rewrite     // of what goes the other way
 
 	// Of one that changes its family, and is an error: the prefix, and the MTUs of the
 	// devices that it came by and leaves by.
@@ -88,8 +100,13 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 	}
 	reason := t.recognise(c, at, i)
 	c.hooked = reason == trace.None
-	if reason == trace.None && c.passing && !t.passing.apply(&t.frames[i], nat.Destination) {
+	p := &t.passing
+	if reason == trace.None && c.passing && !p.apply(&t.frames[i], nat.Destination) {
 		reason = trace.NATUntranslatable
+	}
+	if reason == trace.None {
+		reason = p.ask(&t.frames[i], p.first(), atDstNAT, last)
+		p.routed = p.record.Len()
 	}
 	if reason != trace.None {
 		drop(c.in, reason, 1)
@@ -108,20 +125,23 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
-	v := conns.table.Look(&p.look, &p.pending)
-	p.to, p.back, p.out = tracked{conn: v.Conn}, nat.Rewrite{}, conntrack.Tuple{}
-	p.seen = hooked{in: at.index, port: asked.Port, bridged: c.bridged, state: v.State, dir: v.Dir, keep: true}
-	if asked.Local {
-		p.seen.in = 0
+	p.local = asked.Local
+	t.beginRules(c, asked)
+	f := asked.Frame
+	if reason := p.ask(f, p.first(), first, atTrack); reason != trace.None {
+		return reason
 	}
-	if reason := p.ask(p.first(), asked.Frame, 0); reason != trace.None {
+	v := t.look()
+	p.to, p.back, p.out = tracked{conn: v.Conn}, nat.Rewrite{}, conntrack.Tuple{}
+	p.tracked(&v)
+	if reason := p.ask(f, p.first(), atTrack, atDstNAT); reason != trace.None {
 		return reason
 	}
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
 		p.stranger = v.State == conntrack.Invalid
 		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
-		if p.to64(asked.Frame) {
+		if p.to64(f) {
 			return trace.CTInvalid
 		}
 		return trace.None
@@ -133,6 +153,20 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	}
 	c.passing = reason == trace.None
 	return reason
+}
+
+// look finds the connection, unless that is known, or rules want none.
+func (t *turn) look() conntrack.Verdict {
+	p := &t.passing
+	switch {
+	case t.isKnown:
+		t.isKnown, p.pending = false, conntrack.Pending{}
+		return t.known
+	case p.eval != nil && p.packet.NoTrack:
+		p.pending = conntrack.Pending{}
+		return conntrack.Verdict{State: conntrack.Untracked}
+	}
+	return p.conns.table.Look(&p.look, &p.pending)
 }
 
 // goOn is for a packet of a connection that is there.
@@ -162,14 +196,17 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 		hook = nat.Prerouting
 		p.flow.In = at.index
 	}
-	if len(at.space.spec.Connections.Rules) > 0 {
+	if len(at.space.spec.Connections.Rules) > 0 || p.eval != nil {
 		p.flow.Own = at.space.router.Own(n.Original.Dst, at.index)
 		p.flow.InAddr = at.space.router.Address(at.index, netip.Addr{}, n.Original.Src)
 	}
 	if c.links == 0 && c.in.tenure != 0 {
 		n.Origin = conntrack.Bind{ID: c.in.index, Gen: c.in.tenure}
 	}
-	v := p.conns.nat.Translate(hook, &p.flow)
+	v, done := p.translated(asked.Frame, p.first(), hook)
+	if !done {
+		v = p.conns.nat.Translate(hook, &p.flow)
+	}
 	p.ways()
 	if v.Reason == trace.None && p.to.way.Translates() {
 		v = p.hairpin(at)
@@ -226,12 +263,15 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 // Leave implements router.Hooks, and is what follows the router's word too:
 // postrouting.
 func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason {
-	if p.seen.in != 0 {
-		if reason := p.ask(hookForward, f, out); reason != trace.None {
+	if p.eval != nil {
+		p.packet.Out = p.space.rules.device(out)
+	}
+	if !p.local {
+		if reason := p.ask(f, nft.HookForward, first, last); reason != trace.None {
 			return reason
 		}
 	}
-	if reason := p.ask(hookPostrouting, f, out); reason != trace.None {
+	if reason := p.ask(f, nft.HookPostrouting, first, atSrcNAT); reason != trace.None {
 		return reason
 	}
 	if p.fresh {
@@ -246,7 +286,7 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 			p.outMTU = d.mtu
 		}
 	}
-	return p.end(f, nat.Postrouting)
+	return p.end(f, nft.HookPostrouting, nat.Postrouting)
 }
 
 // Tell implements router.Hooks: an error quotes the packet with its destination
@@ -275,9 +315,13 @@ func (p *passing) tellStranger(f *packet.Frame) {
 }
 
 // end is the last hook: a new connection enters the table, the source is translated.
-func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
+func (p *passing) end(f *packet.Frame, at nft.Hook, hook nat.Hook) trace.Reason {
 	if p.fresh {
-		if v := p.conns.nat.Translate(hook, &p.flow); v.Reason != trace.None {
+		v, done := p.translated(f, at, hook)
+		if !done {
+			v = p.conns.nat.Translate(hook, &p.flow)
+		}
+		if v.Reason != trace.None {
 			return v.Reason
 		}
 		conn, v := p.conns.nat.Confirm(&p.flow)
@@ -289,12 +333,14 @@ func (p *passing) end(f *packet.Frame, hook nat.Hook) trace.Reason {
 		}
 		p.fresh = false
 		p.ways()
-		p.to.conn = conn
+		p.to.conn, p.packet.Conn = conn, conn
 	}
 	if !p.apply(f, nat.Source) {
 		return trace.NATUntranslatable
 	}
-	return trace.None
+	reason := p.ask(f, at, atSrcNAT, last)
+	p.label(f)
+	return reason
 }
 
 // leaves lets the namespace that frame i has passed see it once more; false if it has
@@ -307,17 +353,17 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	var reason trace.Reason
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
-	} else if reason = p.ask(hookInput, f, v.Device); reason == trace.None {
+	} else if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {
 		if p.unsolicited() && p.conns.nat.Hold(&p.flow, f) {
 			return false // answered later, if at all
 		}
-		reason = p.end(f, nat.Input)
+		reason = p.end(f, nft.HookInput, nat.Input)
 	}
 	if reason != trace.None {
 		drop(c.in, reason, 1)
 		return false
 	}
-	c.keep = c.keep && c.passing && !p.isError && p.seen.keep
+	c.keep = p.keeps() && c.keep && c.passing && !p.isError
 	c.passing, c.hooked = false, false
 	c.conn = p.to
 	return true

@@ -298,17 +298,24 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	start := func() *lab {
+	standBy := func() *Netstack {
 		n, err := build(Options{Workers: 1, Connections: f})
+		if err == nil {
+			err = n.StandBy()
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		return n
+	}
+	start := func(n *Netstack) *lab {
 		l := open(t, n, nil)
 		l.snap.Namespaces = []NamespaceSpec{translating(2)}
 		l.apply()
 		return l
 	}
-	first := start()
+	first, waits := start(standBy()), standBy()
+	waits.follow()
 	there := alice.to(bob)
 	first.send(12, pt.UDP4(party{1, 2}.to(bob))) // takes the port
 	first.arrived(bob)
@@ -319,9 +326,14 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 	if port == 1000 {
 		t.Fatal("the port should be another's")
 	}
+	waits.follow()
+	late := party{1, 2}.to(bob)
+	late.SrcPort = 1001
+	first.send(12, pt.UDP4(late)) // that one was not seen
+	first.arrived(bob)
 	// No Close: it is as if it was killed.
-	second := start()
-	if r := second.n.Connections().report; r.Kept != 2 || r.Bad != 0 {
+	second := start(waits)
+	if r := second.n.Connections().report; r.Kept != 3 || r.Bad != 0 {
 		t.Errorf("%+v", r)
 	}
 	second.send(bob.port(), pt.UDP4(bob.back(there, gate(2).addr4(), port)))

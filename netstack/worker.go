@@ -12,9 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/bridge"
+	"sluice/conntrack"
 	"sluice/flow"
 	"sluice/neigh"
 	"sluice/packet"
+	"sluice/policy"
 	"sluice/veth"
 )
 
@@ -71,8 +73,17 @@ type turn struct {
 	now     bridge.Tick // of the round
 	seconds uint32      // of the round, as connections have them
 	passing passing
-	ident   uint16 // of the last IPv4 header that was made of one of IPv6
-	net     *Netstack
+	worker  int
+
+	// Of the rulesets of namespaces: evaluators that this round uses, the packet that
+	// remembered actions are for, and what conntrack has said of the packet at hand.
+	pinned   []*evaluator
+	replayed policy.Packet
+	known    conntrack.Verdict
+	isKnown  bool
+
+	ident uint16 // of the last IPv4 header that was made of one of IPv6
+	net   *Netstack
 }
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
@@ -91,7 +102,7 @@ func newWorker(n *Netstack, id int) (_ *worker, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.turn.stats.Worker = id
+	w.turn.stats.Worker, w.turn.worker = id, id
 	w.turn.out.worker = w
 	return w, w.turn.open(n, &w.mail)
 }
@@ -170,6 +181,7 @@ func (w *worker) round(events int) {
 	}
 	t.hostTurns()
 	w.due = t.out.queues.due()
+	t.unpin()
 	t.stats.Rounds++
 	if t.out.segments {
 		t.out.segments = false

@@ -58,6 +58,18 @@ type setChange struct {
 //
 // The error names what this engine doesn't support; nothing is changed then.
 func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error {
+	publish, err := e.Prepare(rs, changes, now)
+	if err != nil {
+		return err
+	}
+	publish()
+	return nil
+}
+
+// Prepare is the part of Commit that can fail, and takes the most of its time: what it
+// returns does the rest. One that isn't called leaves no trace. Between the two there is
+// no other Commit.
+func (e *Engine) Prepare(rs *nft.Ruleset, changes []nft.Change, now int64) (publish func(), err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.own.pinned.Store(e.epochs.now.Load()) // what is found of elements isn't used again meanwhile
@@ -69,7 +81,7 @@ func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error 
 		if run == nil || run.tree != t {
 			var err error
 			if run, err = s.table(run, t); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		next[t.Handle] = run
@@ -82,9 +94,12 @@ func (e *Engine) Commit(rs *nft.Ruleset, changes []nft.Change, now int64) error 
 	for i := range changes {
 		s.live(next, &changes[i])
 	}
-	e.publish(s)
-	e.tree, e.tables = rs, next
-	return nil
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.publish(s)
+		e.tree, e.tables = rs, next
+	}, nil
 }
 
 // publish applies what was prepared, and shows it.

@@ -102,9 +102,20 @@ func (c *compiler) value(x nft.Expr, to uint8, n int) error {
 		to = c.pad(to, n, 1)
 		return c.hash(x, to)
 	default:
-		return fmt.Errorf("expression %T is not supported here", x)
+		return unsupported(x)
 	}
 	return nil
+}
+
+// unsupported names what can't be computed.
+func unsupported(x nft.Expr) error {
+	switch x := x.(type) {
+	case *nft.Meta:
+		return fmt.Errorf("meta %s is not supported", x.Key)
+	case *nft.CT:
+		return fmt.Errorf("ct %s is not supported", x.Key)
+	}
+	return fmt.Errorf("expression %T is not supported here", x)
 }
 
 // partial reports whether what the instruction loads has more bits than those.

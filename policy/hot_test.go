@@ -368,3 +368,34 @@ func BenchmarkReplay(b *testing.B) {
 		Replay(r.Actions(), &p, 1, 40)
 	}
 }
+
+// TestWhatIsNotSupportedIsRefused, by its name, and nothing is changed.
+func TestWhatIsNotSupportedIsRefused(t *testing.T) {
+	for stmt, want := range map[string]string{
+		"meta cgroup 5":     "meta cgroup is not supported",
+		"ct zone set 5":     "ct zone can't be set",
+		`ct helper "ftp"`:   "ct helper is not supported",
+		"ip saddr 10.0.0.1": "",
+	} {
+		e := New([2]uint64{1, 2})
+		rs := commit(t, e, &nft.Ruleset{}, "table ip t { chain f { type filter hook prerouting priority -300; counter; }; }")
+		cmds, err := nft.Parse("x", "add rule ip t f "+stmt, nil)
+		if err != nil {
+			t.Errorf("%s: %v", stmt, err)
+			continue
+		}
+		res, err := rs.Apply(cmds, nil)
+		if err != nil {
+			t.Errorf("%s: %v", stmt, err)
+			continue
+		}
+		was := e.Generation()
+		err = e.Commit(res.Ruleset, res.Changes, 0)
+		switch {
+		case want == "" && err != nil:
+			t.Error(err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || e.Generation() != was):
+			t.Errorf("%s: %v, want %q, and nothing changed", stmt, err, want)
+		}
+	}
+}

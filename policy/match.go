@@ -86,6 +86,9 @@ func (c *compiler) matchField(left nft.Expr, k comparand) error {
 		}
 		return c.matchComputed(left, k)
 	}
+	if words(bits) == 2 && in.src >= srcFIB { // inst.arg says already what to ask
+		return c.matchComputed(left, k)
+	}
 	if in.partial(bits) {
 		if k.cmp >= cmpIn { // the instruction has no room for a mask
 			return c.matchComputed(left, k)
@@ -138,7 +141,7 @@ func (c *compiler) compare(in inst, bits int, k comparand) error {
 		c.emit(in)
 		return nil
 	}
-	if in.arg != 0 || in.src == srcFIB || in.src == srcRT {
+	if in.src >= srcFIB {
 		return errors.New("a value as wide as that can't be compared")
 	}
 	second := k.mask

@@ -45,6 +45,8 @@ type conn struct {
 	queued atomic.Bool                    // it waits for Proxy.Run
 	closed atomic.Bool                    // there is no socket any more: the stack is to finish
 
+	ended func() // the socket is closed; may be nil
+
 	wq    waiter.Queue
 	entry waiter.Entry
 	news  chan unix.Errno // of the dial, one place
@@ -56,6 +58,8 @@ type conn struct {
 	key int32
 	// +checklocks:mu
 	ep tcpip.Endpoint // nil before the handshake
+	// +checklocks:mu
+	calling tcpip.Endpoint // of what came from outside, before the handshake, see inward.go
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
@@ -237,16 +241,7 @@ func (c *conn) connected() {
 
 // begin starts to carry bytes.
 func (c *conn) begin(ep tcpip.Endpoint) {
-	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
-	ep.SocketOptions().SetKeepAlive(true)
-	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
-	_ = ep.SetSockOpt(&interval)
-	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
-	c.entry = waiter.NewFunctionEntry(
-		waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr,
-		func(waiter.EventMask) { c.proxy.enqueue(c) },
-	)
-	c.wq.EventRegister(&c.entry)
+	c.listen(ep)
 	c.proxy.mu.Lock()
 	c.proxy.undial(c)
 	c.proxy.mu.Unlock()
@@ -260,6 +255,20 @@ func (c *conn) begin(ep tcpip.Endpoint) {
 	c.proxy.enqueue(c)
 }
 
+// listen has the inner end watched, and kept alive.
+func (c *conn) listen(ep tcpip.Endpoint) {
+	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
+	ep.SocketOptions().SetKeepAlive(true)
+	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
+	_ = ep.SetSockOpt(&interval)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+	c.entry = waiter.NewFunctionEntry(
+		waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr,
+		func(waiter.EventMask) { c.proxy.enqueue(c) },
+	)
+	c.wq.EventRegister(&c.entry)
+}
+
 // ready implements watched.
 func (c *conn) ready(events uint32) {
 	c.mu.Lock()
@@ -267,6 +276,8 @@ func (c *conn) ready(events uint32) {
 	switch {
 	case c.fd < 0:
 	case c.key == 0: // opened looks itself
+	case c.calling != nil:
+		c.hangUp(events)
 	case c.ep == nil:
 		c.connected()
 	default:
@@ -280,6 +291,9 @@ func (c *conn) run() {
 	c.queued.Store(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.calling != nil {
+		c.called()
+	}
 	if c.ep != nil && c.fd >= 0 {
 		c.step()
 	}
@@ -291,7 +305,10 @@ func (c *conn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
-	if c.ep != nil {
+	switch {
+	case c.calling != nil:
+		c.unanswered()
+	case c.ep != nil:
 		c.finish()
 	}
 }
@@ -356,6 +373,9 @@ func (c *conn) shut() {
 	}
 	_ = unix.Close(c.fd)
 	c.fd = -1
+	if c.ended != nil {
+		c.ended()
+	}
 }
 
 // expire gives up dials that take too long, forgets connections whose endpoint is gone,

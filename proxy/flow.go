@@ -49,6 +49,9 @@ type flow struct {
 	used  atomic.Uint32 // when a packet last went, in either direction: ticks
 	heard atomic.Bool   // there was an answer
 	isRaw bool
+	// relayed: whoever came from outside began it. The socket leads to who relays, see
+	// inward.go.
+	relayed bool
 	route *stack.Route // back to the container
 
 	mu sync.Mutex
@@ -149,6 +152,9 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	if now := f.proxy.now.Load(); f.used.Load() != now {
 		f.used.Store(now)
 	}
+	if f.relayed && !f.heard.Load() {
+		f.heard.Store(true)
+	}
 	f.mu.Lock()
 	f.quote.take(pkt)
 	var errno unix.Errno
@@ -181,12 +187,14 @@ func (f *flow) write(b []byte, train uint16) unix.Errno {
 		return f.writeOne(b)
 	}
 	// What the device can't cut, or would have to fragment, goes one by one.
-	_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
-	if err == nil {
-		return 0
-	}
-	if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
-		return errno
+	if !f.relayed {
+		_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
+		if err == nil {
+			return 0
+		}
+		if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+			return errno
+		}
 	}
 	for d := range slices.Chunk(b, int(train)) {
 		if errno := f.writeOne(d); errno != 0 {
@@ -237,6 +245,9 @@ func (f *flow) run() {
 		case 0, unix.EINTR:
 		case unix.EAGAIN:
 			return
+		case unix.EPIPE:
+			f.end()
+			return
 		default:
 			f.refused(errno) // of what was sent; the socket goes on
 		}
@@ -252,11 +263,14 @@ func (f *flow) receive(b *message) unix.Errno {
 		return unix.EAGAIN
 	}
 	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_DONTWAIT)
-	if err == nil {
-		f.answer(b[:n])
-		return 0
+	switch {
+	case err != nil:
+		return errnoOf(err)
+	case n == 0 && f.relayed && hungUp(f.fd):
+		return unix.EPIPE
 	}
-	return errnoOf(err)
+	f.answer(b[:n])
+	return 0
 }
 
 func errnoOf(err error) unix.Errno {
@@ -270,7 +284,9 @@ func (f *flow) answer(b []byte) {
 	if now := f.proxy.now.Load(); f.used.Load() != now {
 		f.used.Store(now)
 	}
-	f.heard.Store(true)
+	if !f.relayed {
+		f.heard.Store(true)
+	}
 	if f.key.proto == dial.UDP {
 		f.datagram(b)
 	} else {

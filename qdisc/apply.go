@@ -132,6 +132,23 @@ func (s *Spec) bounds() error {
 	case s.Memory < 0:
 		return errors.New("memory: want no negative number")
 	}
+	for i := range s.Filters {
+		if err := s.Filters[i].check(); err != nil {
+			return fmt.Errorf("filter of %v, pref %d: %w", s.Filters[i].Parent, s.Filters[i].Prio, err)
+		}
+	}
+	return nil
+}
+
+func (f *Filter) check() error {
+	switch {
+	case f.Kind != "u32" && f.Kind != "flower" && f.Kind != "fw" && f.Kind != "matchall":
+		return fmt.Errorf("kind: %q is not supported", f.Kind)
+	case f.Kind == "flower" && f.Flower == nil:
+		return errors.New("flower: the matches are missing")
+	case f.Police != nil && f.Police.Rate.Bytes > 0 && f.Police.Burst == 0:
+		return errors.New("police: burst: missing beside a rate")
+	}
 	return nil
 }
 

@@ -140,6 +140,9 @@ func TestCheck(t *testing.T) {
 		{htbSpec(mbit, HTBClass{Rate: Rate{Bytes: 9}, Prio: 8}), "prio: 8"},
 		{htbSpec(mbit, HTBClass{}), "rate: missing"},
 		{deep(9), "level"},
+		{&Spec{Qdiscs: root("prio").Qdiscs, Filters: []Filter{{Kind: "bpf"}}}, `kind: "bpf"`},
+		{&Spec{Qdiscs: root("prio").Qdiscs, Filters: []Filter{{Kind: "flower"}}}, "flower: the matches"},
+		{&Spec{Qdiscs: root("prio").Qdiscs, Filters: []Filter{{Kind: "fw", Police: &Police{Rate: Rate{Bytes: 1}}}}}, "burst: missing"},
 		{&Spec{Qdiscs: htbSpec(1).Qdiscs, Classes: []Class{
 			{Kind: "htb", Handle: h1 + 1, Parent: h1 + 2, HTB: &HTBClass{Rate: Rate{Bytes: 1}}},
 			{Kind: "htb", Handle: h1 + 2, Parent: h1 + 1, HTB: &HTBClass{Rate: Rate{Bytes: 1}}},

@@ -134,7 +134,7 @@ func (w *passage) cacheable() bool {
 
 // ask looks the packet up in rules and tables.
 func (w *passage) ask() {
-	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.protocol(), Port: w.Port}
+	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.protocol(), Port: w.Port, Mark: w.Mark}
 	if w.As.Turns() {
 		w.query.Src, w.query.Dst = w.As.Src, w.As.Dst
 	}

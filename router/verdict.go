@@ -21,6 +21,7 @@ type Packet struct {
 	Device uint16
 	Port   uint16 // container's port that it came from; 0: none
 	Local  bool   // the namespace's own stack sends it
+	Mark   uint32 // that rules ask for (fwmark)
 	// Limit is what fits behind the next hop's port of a bridge, if the caller knows
 	// that it is less than the device's MTU; 0: not. Who asks again because of it
 	// says which Ports the Verdict had before, so that a fragment is followed once.

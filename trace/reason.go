@@ -106,6 +106,9 @@ const (
 	QdiscUnclassified
 	QdiscHorizon
 	QdiscRemoved
+	NFTDrop
+	NFTReject
+	NFTFault
 
 	numReasons // one past the last
 )
@@ -216,6 +219,9 @@ var reasonTable = [NumReasons]reasonText{
 	QdiscUnclassified:  {"qdisc_unclassified", "of no class, in a discipline that has no default, or its class was deleted"},
 	QdiscHorizon:       {"qdisc_horizon", "due later than fq's horizon"},
 	QdiscRemoved:       {"qdisc_removed", "waited in a discipline that was deleted, or at a port that was removed"},
+	NFTDrop:            {"nft_drop", "a rule of the namespace's ruleset says drop, or the policy of a chain"},
+	NFTReject:          {"nft_reject", "a rule of the namespace's ruleset says reject: its sender was told"},
+	NFTFault:           {"nft_fault", "a rule of the namespace's ruleset rewrote it so that no packet was left"},
 }
 
 // String is the reason's word in snake_case: metric label and command-line

@@ -57,6 +57,7 @@ func TestReasonNumbersAreFixed(t *testing.T) {
 		81: "uplink_conns", 82: "uplink_dials", 83: "uplink_flows", 84: "uplink_full", 85: "uplink_down",
 		86: "qdisc_full", 87: "qdisc_memory", 88: "qdisc_aqm", 89: "qdisc_too_big", 90: "qdisc_loss",
 		91: "qdisc_policed", 92: "qdisc_filtered", 93: "qdisc_unclassified", 94: "qdisc_horizon", 95: "qdisc_removed",
+		96: "nft_drop", 97: "nft_reject", 98: "nft_fault",
 	}
 	for r, name := range fixed {
 		if r.String() != name {

@@ -33,7 +33,9 @@ func announce(ifname string, mac packet.MAC, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	// The kernel lets all processors pass before a packet socket is closed, which takes
+	// longer than all the rest of an attachment; nobody has to wait for it.
+	defer func() { go unix.Close(fd) }()
 	index, err := ifIndex(fd, ifname)
 	if err != nil {
 		return err

@@ -54,6 +54,7 @@ func (a *answers) mux() *http.ServeMux {
 	mux.HandleFunc(api.PathAttach, attach)
 	mux.HandleFunc(api.PathDetach, detach)
 	mux.HandleFunc(api.PathApply, apply)
+	mux.HandleFunc(api.PathNetworkDel, deleteNetwork)
 	mux.HandleFunc(api.PathShutdown, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, struct{}{}) })
 	mux.HandleFunc(api.PathStatus, func(w http.ResponseWriter, _ *http.Request) { api.WriteReply(w, a.status) })
 	serveList(mux, api.PathLinks, a, links, func(l api.Link) string { return l.Network })
@@ -63,6 +64,7 @@ func (a *answers) mux() *http.ServeMux {
 	serveList(mux, api.PathUplinks, a, uplinks, func(api.Uplink) string { return "" })
 	a.routing(mux)
 	a.connections(mux)
+	a.rulesets(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
 	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
 	return mux
@@ -149,6 +151,19 @@ func apply(w http.ResponseWriter, r *http.Request) {
 			{Action: "add", Object: "route", Namespace: "shop", Entry: "10.0.0.0/8 via 192.0.2.9 dev black"},
 		}})
 	}
+}
+
+func deleteNetwork(w http.ResponseWriter, r *http.Request) {
+	var req api.DeleteNetworkRequest
+	if err := api.ReadRequest(r.Body, &req); err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	if req.Name == "blue" {
+		api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "name", Message: "network blue is declared by the daemon's file: leave it out there, see apply"})
+		return
+	}
+	api.WriteReply(w, api.ApplyReply{Changes: []api.Change{{Action: "remove", Network: req.Name}}})
 }
 
 func statusRunning() api.Status {

@@ -74,7 +74,7 @@ func TestOutput(t *testing.T) {
 			"policy compile -f testdata/policy/wrong.yaml --pods testdata/policy/pods.yaml", "policy compile -f testdata/policy/unknown.yaml --pods testdata/policy/pods.yaml",
 			with("policy compile %s --node one"), with("-j policy compile %s --node three"), "policy frob", "policy", "policy check --help",
 		}},
-		"network": {lines: []string{"network", "-s network show blue", "network show nosuch"}},
+		"network": {lines: []string{"network", "-s network show blue", "network show nosuch", "network del pods", "net delete blue", "network del", "network help"}},
 		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},
 		"down":    {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
 		"attach": {lines: []string{

@@ -33,10 +33,25 @@ func (c *cli) showNetworks(ctx context.Context, words []string) error {
 	})
 }
 
+// deleteNetwork removes a network that a CNI configuration declared.
+func (c *cli) deleteNetwork(ctx context.Context, words []string) error {
+	if len(words) != 1 {
+		return usagef("network del: want one NAME")
+	}
+	changes, err := c.client().DeleteNetwork(ctx, &api.DeleteNetworkRequest{Name: words[0]})
+	if err != nil {
+		return err
+	}
+	return c.print(orEmpty(changes), func(w io.Writer) { printChanges(w, changes, false) })
+}
+
 func printNetwork(w io.Writer, n *api.Network) {
 	fmt.Fprintf(w, "%d: %s:%s mtu %d attachments %d\n", n.Port, n.Name, spaced(n.Subnets), n.MTU, n.Attachments)
 	fmt.Fprintf(w, "    gateway%s lladdr %s echo %s\n", spaced(n.Gateways), n.MAC, onOff(n.Echo))
 	fmt.Fprintf(w, "    ageing %ds fdb max %d max-per-port %d\n", n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort)
+	if n.Config != "" {
+		fmt.Fprintf(w, "    declared by the network configuration %s\n", n.Config)
+	}
 	if n.Stats != nil {
 		printStats(w, n.Stats)
 	}

@@ -155,8 +155,10 @@ func networkNoun() noun {
 	return noun{
 		name: "network", aliases: []string{"net"}, usage: networkUsage,
 		short: "show the declared networks and their gateways",
-		verbs: []verb{showVerb(), helpVerb()},
+		// Not a change like others: it is of no namespace, and says what it has changed.
+		verbs: []verb{showVerb(), {name: "del", does: get, also: []string{"delete"}}, helpVerb()},
 		show:  (*cli).showNetworks,
+		get:   (*cli).deleteNetwork,
 	}
 }
 

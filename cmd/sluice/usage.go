@@ -95,6 +95,7 @@ const mdbUsage = `Usage: sluice mdb { add | replace | del } dev NETWORK port POR
 `
 
 const networkUsage = `Usage: sluice network [ show [ NAME ] ]
+       sluice network del NAME
 `
 
 const uplinkUsage = `Usage: sluice uplink [ show [ NAME ] ]

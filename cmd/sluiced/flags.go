@@ -26,6 +26,7 @@ flags of run:
   --connections N    room for tracked connections, 256 bytes each (65536)
   --resolv-conf FILE resolvers of the host for containers' names (/etc/resolv.conf)
   --busy-poll D      how long at most an idle worker polls (50us; 0: not)
+  --spare=false      without a second dataplane that stands by (true)
   --log-level LEVEL  debug, info, warn or error (info)
   --log-format FMT   text or json (text)
 `
@@ -41,6 +42,7 @@ type flags struct {
 	agent.Options
 	level  slog.Level
 	format string
+	spare  bool
 }
 
 // parse reads the flags. Those that a word does not have are unknown to it.
@@ -57,6 +59,7 @@ func parse(word string, args []string, stderr io.Writer) (*flags, error) {
 		set.IntVar(&f.ConnEntries, "connections", 0, "")
 		set.StringVar(&f.ResolvConf, "resolv-conf", "", "")
 		set.DurationVar(&f.BusyPoll, "busy-poll", defaultBusyPoll, "")
+		set.BoolVar(&f.spare, "spare", true, "")
 		set.TextVar(&f.level, "log-level", slog.LevelInfo, "")
 		set.StringVar(&f.format, "log-format", "text", "")
 	}
@@ -66,6 +69,7 @@ func parse(word string, args []string, stderr io.Writer) (*flags, error) {
 	if err := f.check(word, set.Args(), stderr); err != nil {
 		return nil, err
 	}
+	f.NoSpare = !f.spare
 	if f.BusyPoll == 0 {
 		f.BusyPoll = -1 // the options' zero is their default
 	}

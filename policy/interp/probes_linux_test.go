@@ -188,6 +188,20 @@ func probes() map[string]string {
 			icmp id 20000-21000 counter
 			icmp code 0 counter
 			icmpv6 id != 3 counter`),
+		"routes": forward(`
+			fib daddr type unicast counter
+			fib saddr type { local, broadcast } counter
+			fib saddr . iif oif != 0 counter
+			fib saddr . iif oif exists counter
+			fib saddr oifname "m0" counter
+			fib daddr oifname "m1" counter
+			fib saddr . mark oif missing counter`),
+		"labels": forward(`
+			ct state new ct label set 5
+			ct label 5 counter
+			ct label 7 counter
+			ct direction reply ct label set 7
+			ct label 7 counter`),
 		"anonymous chains": forward(`
 			tcp dport 1-1000 jump {
 				counter

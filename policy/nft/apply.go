@@ -58,7 +58,7 @@ type tx struct {
 // Apply does commands in their order, and checks at the end that all fits
 // together. If one fails, nothing is done.
 func (r *Ruleset) Apply(cmds []*Command, env *Env) (res *Result, err error) {
-	t := &tx{env: env, rs: &Ruleset{Tables: slices.Clone(r.Tables), Handles: r.Handles}, owned: map[any]bool{}, fresh: map[*Set]bool{}, jumpy: map[*Table]bool{}}
+	t := &tx{env: env, rs: &Ruleset{Tables: slices.Clone(r.Tables), Handles: r.Handles, Registrations: r.Registrations}, owned: map[any]bool{}, fresh: map[*Set]bool{}, jumpy: map[*Table]bool{}}
 	var text string
 	defer caught(&err, func(pos Pos) string { return lineOf(text, pos) })
 	for _, c := range cmds {

@@ -192,7 +192,7 @@ func removeClass(s *qdisc.Spec, i int) error {
 func (c *Command) editFilter(s *qdisc.Spec) error {
 	f := c.Filter
 	if f.Parent == qdisc.Root || f.Parent == qdisc.Ingress {
-		root := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Parent == qdisc.Root || q.Parent == qdisc.Ingress })
+		root := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Parent == f.Parent || c.from && q.Parent == qdisc.Ingress })
 		if root < 0 {
 			return fmt.Errorf("parent: there is no %v qdisc", f.Parent)
 		}

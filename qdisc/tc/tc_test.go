@@ -185,6 +185,22 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// What a port sends has its own disciplines, of any kind.
+func TestFrom(t *testing.T) {
+	s := spec(t,
+		"qdisc add dev web from root handle 1: htb default 10",
+		"class add dev web from parent 1: classid 1:10 htb rate 1mbit",
+		"filter add dev web from matchall classid 1:10",
+	)
+	if s.Qdiscs[0].Parent != qdisc.Root || len(s.Classes) != 1 || s.Filters[0].Parent != 1<<16 {
+		t.Errorf("%+v", s)
+	}
+	c, err := Parse(strings.Fields("qdisc show dev web from"))
+	if err != nil || !c.Ingress {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // Each mistake gives one error that names the field, and changes nothing.
 func TestErrors(t *testing.T) {
 	base := []string{
