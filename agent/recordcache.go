@@ -34,19 +34,20 @@ func (c *recordCache) read(tx *bbolt.Tx) (out []attachmentRecord, err error) {
 	if c.known == nil {
 		c.known = make(map[string]knownRecord)
 	}
+	known := c.known
 	err = tx.Bucket([]byte(bucketAttachments)).ForEach(func(k, v []byte) error {
-		one, there := c.known[string(k)]
+		one, there := known[string(k)]
 		if !there || !bytes.Equal(one.text, v) {
 			one = knownRecord{text: bytes.Clone(v)}
 			if err := json.Unmarshal(v, &one.record); err != nil {
 				return fmt.Errorf("%s %s: %w", bucketAttachments, k, err)
 			}
-			c.known[string(k)] = one
+			known[string(k)] = one
 		}
 		out = append(out, one.record.clone())
 		return nil
 	})
-	if len(c.known) > len(out)+maxForgotten {
+	if len(known) > len(out)+maxForgotten {
 		c.known = nil
 	}
 	return out, err
