@@ -113,6 +113,7 @@ func layers() map[string]edges {
 			"conntrack":  "rules ask of a packet's connection, and mark it",
 			"packet":     "it reads frames, and rewrites them",
 		},
+		"policy/journal": {"policy/nft": "transactions are in its language"},
 		// The oracle of policy's tests.
 		"policy/interp": {
 			"policy":     "its packets and verdicts are the engine's",
@@ -120,6 +121,13 @@ func layers() map[string]edges {
 			"conntrack":  "as policy",
 			"packet":     "as policy",
 			"flow":       "its tests remember decisions as the flow cache does",
+		},
+
+		"policy/networkpolicy": {
+			"policy/nft":    "its ruleset is one of nft's",
+			"policy":        "its tests evaluate the ruleset with the engine",
+			"policy/interp": "and with the interpreter",
+			"conntrack":     "a packet of its tests has a connection",
 		},
 
 		"natspec": {
@@ -137,6 +145,10 @@ func layers() map[string]edges {
 
 		// Row 4: puts the steps of the packet's way in order.
 		"netstack": {
+			"policy":         "what the ruleset of a namespace says of a packet",
+			"policy/journal": "the snapshot has rulesets",
+			"policy/nft":     "it lists them",
+
 			"qdisc":        "last step: when a frame leaves",
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
@@ -165,6 +177,7 @@ func layers() map[string]edges {
 			"conntrack": "it lists connections",
 			"nat":       "it lists what addresses are translated to",
 			"qdisc":     "it tells the state of disciplines",
+			"policy":    "it tells what rules have counted",
 			"dns":       "it carries queries out of the sandbox",
 
 			"veth":  "the sockets that it is given",
@@ -183,6 +196,8 @@ func layers() map[string]edges {
 			"natspec":  "translation and published ports are in its words",
 			"ipam":     "ranges of addresses are its",
 			"dns":      "it says what a domain, a name and an upstream are",
+			"qdisc":    "disciplines of ports are its",
+			"qdisc/tc": "and in its words",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -198,6 +213,9 @@ func layers() map[string]edges {
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",
 			"api":       "it serves it",
+
+			"policy/journal": "the state file has rulesets",
+			"policy/nft":     "so are those on rulesets",
 
 			"iproute":      "commands are in its words",
 			"natspec":      "so are those on connections",
@@ -217,7 +235,11 @@ func layers() map[string]edges {
 			"dataplane": "sluiced dataplane: the same binary, executed again",
 		},
 		"cni-plugin": {"api": "the plugin is a client, too"},
-		"cmd/sluice": {"api": "the CLI is a client like any other"},
+		"cmd/sluice": {
+			"api": "the CLI is a client like any other",
+
+			"policy/networkpolicy": "policies are checked and compiled without a daemon",
+		},
 
 		// Tests from outside see what a user of the daemon or the library sees.
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},
@@ -229,6 +251,13 @@ func layers() map[string]edges {
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 		"test/containerd":         {}, // a module of its own, that sees programs only
+		"test/networkpolicy": { // a module of its own, since cyclonus needs the client of Kubernetes
+			"policy/networkpolicy": "what is compared",
+			"policy/nft":           "its ruleset",
+			"policy":               "the engine that evaluates it",
+			"conntrack":            "a packet has a connection",
+			"packet/packettest":    "frames in words",
+		},
 	}
 }
 

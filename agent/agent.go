@@ -113,6 +113,7 @@ type Agent struct {
 	counters  *trace.Counters
 	plane     *plane
 	sets      sets
+	rulesets  rulesets
 	watch     connWatch
 	resolvers hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.
@@ -216,6 +217,8 @@ func open(o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare, doors: newDoors(o.Log)}
+	a.plane.counted.path = a.dir.counted()
+	a.plane.counted.load()
 	a.plane.start = dataplane.StartConfig{
 		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}
@@ -268,6 +271,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.mend(ctx) })
 	wg.Go(func() { a.tend(ctx) })
 	wg.Go(func() { a.learn(ctx) })
+	wg.Go(func() { a.keepCounted(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

@@ -40,6 +40,8 @@ type cniRecord struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Aliases are what the runtime said; those that are no names of DNS mean nothing.
 	Aliases []string `json:"aliases,omitempty"`
+	// Bandwidth is what the runtime said, see cni_bandwidth.go.
+	Bandwidth *api.CNIBandwidth `json:"bandwidth,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
 	Publish []api.CNIPort `json:"publish,omitempty"`
 }
@@ -234,6 +236,7 @@ func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Made: api.Now(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
 		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
+		Bandwidth: r.Bandwidth,
 	}
 }
 

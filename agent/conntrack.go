@@ -40,6 +40,8 @@ type connectionsRecord struct {
 	Services  []serviceRecord     `json:"services,omitempty"`
 	Maps      []natspec.Map       `json:"maps,omitempty"`
 	Bridged   bool                `json:"bridged,omitempty"`
+	// Filtered says that the namespace has a ruleset.
+	Filtered bool `json:"filtered,omitempty"`
 }
 
 // tracks reports whether connections are tracked.
@@ -47,7 +49,7 @@ func (c *connectionsRecord) tracks() bool {
 	if c.Track != nil {
 		return *c.Track
 	}
-	return len(c.NAT)+len(c.Published)+len(c.Services) > 0 || c.NAT64 != nil || c.Bridged || c.Masquerades
+	return len(c.NAT)+len(c.Published)+len(c.Services) > 0 || c.NAT64 != nil || c.Bridged || c.Masquerades || c.Filtered
 }
 
 // declare takes over what the file says, and keeps the zone.

@@ -50,7 +50,7 @@ func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, e
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost, d.holds} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.apart, d.onHost, d.holds} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -103,18 +103,13 @@ func (d *declaration) mine(of string) bool { return of == d.by.config }
 
 // refuseOther refuses a network, or a namespace, that another origin has.
 func (d *declaration) refuseOther(field, network, space string) error {
-	of, there := d.was.spaceOrigin(space)
-	if n := d.was.network(network); n != nil {
-		of, there = n.Origin, true
+	if n := d.was.network(network); n != nil && !d.mine(n.Origin) {
+		return d.fault(field, fmt.Errorf("network %s is declared by %s", network, origin{config: n.Origin}))
 	}
-	if !there || d.mine(of) {
-		return nil
+	if of, there := d.was.spaceOrigin(space); there && !d.mine(of) {
+		return d.fault(field, fmt.Errorf("namespace %s is declared by %s", space, origin{config: of}))
 	}
-	what := "network " + network
-	if network == "" {
-		what = "namespace " + space
-	}
-	return d.fault(field, fmt.Errorf("%s is declared by %s", what, origin{config: of}))
+	return nil
 }
 
 // spaceOrigin is who declares a namespace; false if there is no such.
@@ -206,6 +201,9 @@ func (d *declaration) namespaces() error {
 		}
 		n.Connections.declare(&c.Connections)
 		n.Connections.Masquerades = len(d.is.masquerades(c.Name)) > 0
+		if err := d.ruleset(i, &n, old); err != nil {
+			return err
+		}
 		if n.Connections.Masquerades && !n.Connections.tracks() {
 			return d.fault(fmt.Sprintf("namespaces[%d].conntrack.track", i), errors.New("false, but an uplink of the namespace masquerades"))
 		}
@@ -216,6 +214,7 @@ func (d *declaration) namespaces() error {
 		d.compare("link", c.Name, lines(old.Links), lines(n.Links))
 		d.compareConnections(c.Name, &old.Connections, &n.Connections)
 		d.compare("dns", c.Name, jsonLine(old.DNS == nil, old.DNS), jsonLine(n.DNS == nil, n.DNS))
+		d.compare("nft", c.Name, old.ruleLines(), n.ruleLines())
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -397,6 +396,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
 	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
 	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
+	e.compare("nft", old.Name, old.ruleLines(), nil)
 	return e.changes
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"sluice/config"
 	"sluice/iproute"
+	"sluice/policy/journal"
 	"sluice/routing"
 )
 
@@ -30,6 +31,9 @@ type namespaceRecord struct {
 
 	Connections connectionsRecord `json:"connections,omitzero"`
 	DNS         *config.DNS       `json:"dns,omitempty"`
+
+	// NFT is the ruleset; nil: there is none.
+	NFT *journal.Journal `json:"nft,omitempty"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

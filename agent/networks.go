@@ -197,6 +197,7 @@ func (n *networkRecord) fields() []field {
 		{"device", orNone(strings.Join(n.Device.Words(), " "))},
 		{"ports", orNone(strings.Join(n.Settings.Words(), " "))},
 		{"ports.vlan", vlanText(n.PortVLAN)},
+		{"ports.qdisc", orNone(strings.Join(n.Qdisc, ", "))},
 		{"vlan", vlanText(n.VLAN)},
 		{"snooping", jsonOrOff(n.Snooping == nil, n.Snooping)},
 		{"advertise", jsonOrOff(n.Services.Advert == nil, n.Services.Advert)},

@@ -56,6 +56,8 @@ type plane struct {
 	// info is for Status, replaced as a whole under mu.
 	info    atomic.Pointer[planeInfo]
 	dialler dialler
+	// counted is what rulesets remember, for a dataplane that begins.
+	counted counted
 	doors   *doors
 
 	mu sync.Mutex
@@ -67,7 +69,7 @@ type plane struct {
 	spare *dataplane.Spare // nil: there is none
 
 	noSpare   bool
-	starting  sync.Mutex     // a spare
+	starting  atomic.Bool    // a spare
 	spares    sync.WaitGroup // the same
 	nextSpare atomic.Int64   // UnixNano before which none is started
 }
@@ -291,6 +293,9 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 		_ = c.Kill()
 		_ = c.Close()
 		return nil, err
+	}
+	if err := p.counted.restore(ctx, c); err != nil {
+		p.log.Warn("what rules have counted was not restored", "err", err)
 	}
 	return c, nil
 }

@@ -4,16 +4,43 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"sluice/api"
+	"sluice/config"
 	"sluice/dataplane"
 	"sluice/qdisc"
 	"sluice/qdisc/tc"
 	"sluice/routing"
 )
+
+// Theory of operation.
+//
+// A port's disciplines are those that are recorded of its attachment or, where there are
+// none, its network's, for each direction by itself. That is as with the kernel's default
+// discipline: `add` of a root takes its place, `del` brings it back, and what changes a
+// part of it makes a copy for the port. CNI's bandwidth, and what an attach says, are
+// recorded of the attachment, too.
+
+// declareQueueing takes what a file says.
+func (n *networkRecord) declareQueueing(q *config.Queueing) {
+	n.Qdisc, n.Egress, n.Ingress = q.Lines, q.Egress, q.Ingress
+}
+
+// queueing is what a direction of a port has.
+func (a *attachmentRecord) queueing(n *networkRecord, in bool) *qdisc.Spec {
+	own, theirs := a.Egress, n.Egress
+	if in {
+		own, theirs = a.Ingress, n.Ingress
+	}
+	if own != nil {
+		return own
+	}
+	return theirs
+}
 
 // queueing carries out `qdisc`, `class` or `filter`: it changes the disciplines that
 // are recorded of a port.
@@ -23,29 +50,61 @@ func (e *editor) queueing(object string) func([]string) error {
 		if err != nil {
 			return badQueueing(err)
 		}
-		a := e.attachment(c.Dev)
+		a := e.shapeable(c.Dev)
 		if a == nil {
 			return noDevice(c.Dev)
 		}
-		spec := &a.Egress
+		own := &a.Egress
 		if c.Ingress {
-			spec = &a.Ingress
+			own = &a.Ingress
 		}
-		old := *spec
-		if old == nil {
-			old = &qdisc.Spec{}
-		}
-		next, err := c.Apply(old)
+		next, err := requeued(*own, a.queueing(e.st.network(a.Network), c.Ingress), c)
 		if err != nil {
 			return badQueueing(err)
 		}
-		if len(next.Qdiscs) == 0 {
-			next = nil
-		}
-		*spec = next
+		*own = next
 		e.attachments[a.ID] = true
 		return nil
 	}
+}
+
+// shapeable is the attachment of a name, or the port of the uplink of that name.
+func (e *editor) shapeable(name string) *attachmentRecord {
+	if a := e.attachment(name); a != nil {
+		return a
+	}
+	if a := e.st.uplinkPort(name); a != nil && e.isNetwork(name) {
+		return a
+	}
+	return nil
+}
+
+// requeued is a port's own discipline after a command; now is what is in force.
+func requeued(own, now *qdisc.Spec, c *tc.Command) (*qdisc.Spec, error) {
+	top := c.Object == "qdisc" && (c.Qdisc.Parent == qdisc.Root || c.Qdisc.Parent == qdisc.Ingress)
+	if now == nil || own == nil && top && c.Verb == "add" {
+		now = &qdisc.Spec{}
+	}
+	next, err := c.Apply(now)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(next.Qdiscs) > 0:
+		return next, nil
+	case own == nil:
+		return nil, errors.New("the discipline is the network's, and comes back: replace it, or change the file")
+	}
+	return nil, nil
+}
+
+// decideQueueing takes the disciplines that an attach names, and the bandwidth that a
+// runtime wants.
+func decideQueueing(r *api.AttachRequest, rec *attachmentRecord) (err error) {
+	rec.Egress, rec.Ingress, err = tc.Declare(r.Qdisc)
+	if err != nil {
+		return refuse(api.CodeInvalid, "qdisc", "%s", err)
+	}
+	return rec.CNI.shape(rec)
 }
 
 // badQueueing is a fault of a command of tc's.
@@ -70,7 +129,7 @@ func (a *Agent) queueing(ctx context.Context, q query) (*api.Queueing, error) {
 	}
 	var out []string
 	for _, rec := range all {
-		text, err := a.shown(ctx, rec, c)
+		text, err := a.shown(ctx, st, rec, c)
 		if err != nil {
 			return nil, err
 		}
@@ -89,8 +148,8 @@ func queued(st *state, names []string, c *tc.Command) ([]*attachmentRecord, erro
 		if n == nil || !slices.Contains(names, n.space()) {
 			continue
 		}
-		named := rec.Name == c.Dev || rec.ID == c.Dev
-		if named || c.Dev == "" && (rec.Egress != nil || rec.Ingress != nil) {
+		named := rec.Name == c.Dev || rec.ID == c.Dev || rec.Uplink && rec.Network == c.Dev
+		if named || c.Dev == "" && (rec.queueing(n, false) != nil || rec.queueing(n, true) != nil) {
 			all = append(all, rec)
 		}
 	}
@@ -103,17 +162,14 @@ func queued(st *state, names []string, c *tc.Command) ([]*attachmentRecord, erro
 // shown is the state of a port, as the command wants it. Like tc it shows the ingress
 // qdisc with the others; a whole tree of what the container sends is asked for by
 // "from".
-func (a *Agent) shown(ctx context.Context, rec *attachmentRecord, c *tc.Command) (string, error) {
+func (a *Agent) shown(ctx context.Context, st *state, rec *attachmentRecord, c *tc.Command) (string, error) {
 	v := c.View()
 	if c.Dev == "" {
 		v.Dev = rec.Name
 	}
 	state := dataplane.Queueing{}
 	for _, in := range []bool{false, true} {
-		spec := rec.Egress
-		if in {
-			spec = rec.Ingress
-		}
+		spec := rec.queueing(st.network(rec.Network), in)
 		asTC := in && spec != nil && spec.Qdiscs[0].Kind == "ingress"
 		if spec == nil || in != c.Ingress && !asTC {
 			continue

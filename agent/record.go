@@ -57,6 +57,12 @@ type networkRecord struct {
 	Origin   string `json:"origin,omitempty"`
 	Declared string `json:"declared,omitempty"`
 
+	// Egress and Ingress are the queueing disciplines of ports that have none of their
+	// own, Qdisc what the file says of them. Nil: none. What they point to does not change.
+	Qdisc   []string    `json:"qdisc,omitempty"`
+	Egress  *qdisc.Spec `json:"egress,omitempty"`
+	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+
 	// Uplink makes it that of an uplink, see uplink.go.
 	Uplink *uplinkRecord `json:"uplink,omitempty"`
 }
@@ -83,6 +89,7 @@ func (n *networkRecord) declare(c *config.Network) {
 	}
 	n.VRF, n.Device = c.VRF, c.Device
 	n.Settings, n.PortVLAN, n.VLAN, n.Snooping = c.Ports, c.PortVLAN, c.VLAN, c.Snooping
+	n.declareQueueing(&c.Queueing)
 	n.Stations, n.Groups, n.Services, n.Leases = c.Stations, c.Groups, c.Services, c.Leases
 }
 
@@ -129,7 +136,7 @@ type attachmentRecord struct {
 	Aliases []string `json:"aliases,omitempty"`
 
 	// Egress and Ingress are queueing disciplines, of what leaves by the port and of what
-	// the container sends. Nil: none. What they point to does not change.
+	// the container sends. Nil: the network's. What they point to does not change.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
 

@@ -134,6 +134,9 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 		_ = old.Close()
 		return nil
 	}
+	if err := a.plane.counted.restore(ctx, c); err != nil {
+		a.log.Warn("what rules have counted was not restored", "err", err)
+	}
 	return c
 }
 

@@ -35,6 +35,7 @@ func (d runDir) apiSocket() string       { return filepath.Join(string(d), "slui
 func (d runDir) dataplaneSocket() string { return filepath.Join(string(d), "dataplane.sock") }
 func (d runDir) counters() string        { return filepath.Join(string(d), "counters") }
 func (d runDir) connections() string     { return filepath.Join(string(d), "connections") }
+func (d runDir) counted() string         { return filepath.Join(string(d), "counted") }
 func (d runDir) hostNS() string          { return filepath.Join(string(d), "netns", "sluice") }
 func (d runDir) stateNote() string       { return filepath.Join(string(d), "state-dir") }
 

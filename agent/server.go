@@ -92,6 +92,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))
 	mux.HandleFunc("GET "+api.PathQueueing, one(a, a.queueing))
 	mux.HandleFunc("GET "+api.PathConnections, list(a, a.connections))
+	mux.HandleFunc("POST "+api.PathNFT, command(a, a.nft))
 	mux.HandleFunc("POST "+api.PathConnDelete, command(a, a.deleteConnections))
 	mux.HandleFunc("GET "+api.PathConnStats, one(a, a.connStats))
 	mux.HandleFunc("GET "+api.PathConnEvents, one(a, a.connEvents))

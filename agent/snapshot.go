@@ -32,7 +32,7 @@ func (a *attachmentRecord) forwards(also string) bool {
 
 func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	rec := s.namespace(name)
-	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also), DNS: s.dnsSpec(name)}
+	spec := netstack.NamespaceSpec{Name: name, Routing: s.routingSpec(rec, also), Connections: s.connectionsSpec(rec, also), DNS: s.dnsSpec(name), Rules: rec.NFT}
 	devices := s.portDevices(name)
 	for _, n := range s.in(name) {
 		if n.bySocket() {
@@ -185,7 +185,7 @@ func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[s
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
 		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
 		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),
-		Egress: a.Egress, Ingress: a.Ingress,
+		Egress: a.queueing(n, false), Ingress: a.queueing(n, true),
 	}
 }
 

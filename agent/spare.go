@@ -21,26 +21,20 @@ const promoteTimeout = 500 * time.Millisecond
 // the dataplane has been forwarding for a while: what containers sent in a gap comes
 // first.
 func (p *plane) standBy(ctx context.Context) {
-	if p.noSpare || time.Now().UnixNano() < p.nextSpare.Load() || !p.starting.TryLock() {
-		return
-	}
-	start, needed := p.needsSpare()
-	if !needed {
-		p.starting.Unlock()
+	if p.noSpare || time.Now().UnixNano() < p.nextSpare.Load() || !p.starting.CompareAndSwap(false, true) {
 		return
 	}
 	p.spares.Go(func() {
-		defer p.starting.Unlock()
-		p.startSpare(ctx, start)
+		defer p.starting.Store(false)
+		if start, needed := p.needsSpare(); needed {
+			p.startSpare(ctx, start)
+		}
 	})
 }
 
-// needsSpare says whether there is none, and how to start one. It does not wait for
-// who is configuring the dataplane.
+// needsSpare says whether there is none, and how to start one.
 func (p *plane) needsSpare() (dataplane.StartConfig, bool) {
-	if !p.mu.TryLock() {
-		return dataplane.StartConfig{}, false
-	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.spare != nil {
 		select {

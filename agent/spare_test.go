@@ -24,7 +24,7 @@ func (l *lab) spares() (pids []int) {
 	main := l.status().Dataplane.PID
 	for _, task := range tasks {
 		b, _ := os.ReadFile(self + "/" + task.Name() + "/children") // it may have ended
-		for _, word := range strings.Fields(string(b)) {
+		for word := range strings.FieldsSeq(string(b)) {
 			var pid int
 			if _, err := fmt.Sscan(word, &pid); err == nil && pid != main && lives(pid) {
 				pids = append(pids, pid)

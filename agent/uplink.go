@@ -75,6 +75,7 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 		n.Uplink.Type = c.Type
 		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
+	n.declareQueueing(&c.Queueing)
 	for _, p := range ends {
 		n.Subnets, n.Gateways = append(n.Subnets, p.Masked()), append(n.Gateways, p.Addr())
 	}
@@ -246,6 +247,9 @@ func (d *declaration) plug(c *config.Uplink, n *networkRecord) (err error) {
 	}
 	if rec.Port, err = d.number(); err != nil {
 		return err
+	}
+	if old := d.was.uplinkPort(c.Name); old != nil { // what was set of it lasts
+		rec.Egress, rec.Ingress = old.Egress, old.Ingress
 	}
 	if c.NIC != nil { // behind it is whoever is on the link
 		d.is.attachments = append(d.is.attachments, rec)

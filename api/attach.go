@@ -42,6 +42,11 @@ type AttachRequest struct {
 	// "239.1.1.1 vid 10".
 	FDB []string `json:"fdb,omitempty"`
 	MDB []string `json:"mdb,omitempty"`
+	// Qdisc are the queueing disciplines of the port in place of the network's, each as
+	// behind `qdisc add dev PORT`, or `class …` and `filter …`: "root tbf rate 10mbit
+	// burst 16kb latency 25ms". With "from" first they are those of what the container
+	// sends. A direction that none speaks of has the network's.
+	Qdisc []string `json:"qdisc,omitempty"`
 	// Table is the routing table, by name or number, in which what the container sends
 	// is looked up. Empty: that which the rules say.
 	Table string `json:"table,omitempty"`

@@ -64,6 +64,8 @@ type CNIAddRequest struct {
 	Routes []CNIRoute `json:"routes,omitempty"`
 	// Publish are ports of the host.
 	Publish []CNIPort `json:"publish,omitempty"`
+	// Bandwidth bounds what the container gets and sends. Nil: the network's disciplines.
+	Bandwidth *CNIBandwidth `json:"bandwidth,omitempty"`
 	// Aliases are further names of the container, for DNS.
 	Aliases []string `json:"aliases,omitempty"`
 	// Labels are shown, and mean nothing to the daemon: K8S_POD_NAME and such.
@@ -81,6 +83,16 @@ type CNIRoute struct {
 	Priority int `json:"priority,omitempty"`
 	// Table is the table in the container; zero: main.
 	Table int `json:"table,omitempty"`
+}
+
+// CNIBandwidth is bounds as CNI's capability bandwidth has them: rates in bits a second,
+// bursts in bits. Ingress is towards the container, egress from it. A rate of 0 is none,
+// and a burst of 0 the daemon's choice.
+type CNIBandwidth struct {
+	IngressRate  uint64 `json:"ingressRate,omitempty"`
+	IngressBurst uint64 `json:"ingressBurst,omitempty"`
+	EgressRate   uint64 `json:"egressRate,omitempty"`
+	EgressBurst  uint64 `json:"egressBurst,omitempty"`
 }
 
 // CNIPort is a port of the host that leads to one of the container.

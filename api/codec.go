@@ -45,6 +45,7 @@ const (
 	PathMDB        = "/v1/mdb"
 	PathQueueing   = "/v1/queueing"
 
+	PathNFT         = "/v1/nft"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

@@ -16,6 +16,7 @@
 //	POST /v1/detach      DetachRequest  -> Attachment (as it was)
 //	POST /v1/apply       ApplyRequest   -> ApplyReply
 //	POST /v1/command     CommandRequest -> CommandReply
+//	POST /v1/nft         NFTRequest -> NFTReply
 //	POST /v1/shutdown    ShutdownRequest-> {}
 //	GET  /v1/links       ?network= ?stats=1   -> []Link
 //	GET  /v1/networks    -> []Network

@@ -64,7 +64,7 @@ func (c *conf) request(args *skel.CmdArgs, env *environment) (*api.CNIAddRequest
 	r := &api.CNIAddRequest{
 		CNIKey: c.key(args), Netns: args.Netns, Network: c.network(),
 		MAC: c.mac(env), Set: c.settings(), VLAN: c.vlans(), Table: c.Table, Offload: c.Offload,
-		Aliases: c.RuntimeConfig.Aliases.of(c.Name), Labels: c.labels(env),
+		Aliases: c.RuntimeConfig.Aliases.of(c.Name), Labels: c.labels(env), Bandwidth: c.bounds(),
 	}
 	if c.Network != "" {
 		r.MTU = c.MTU // of the interface; the network's own is what the file says

@@ -19,17 +19,18 @@ import (
 // conf is a network configuration, as the runtime hands it over. What is named as in
 // the reference plugins bridge, tuning, portmap and bandwidth means the same.
 type conf struct {
-	CNIVersion    string            `json:"cniVersion"`
-	Name          string            `json:"name"`
-	Type          string            `json:"type"`
-	Capabilities  map[string]bool   `json:"capabilities"`
-	DNS           types.DNS         `json:"dns"`
-	IPAM          *ipamConf         `json:"ipam"`
-	RuntimeConfig runtimeConf       `json:"runtimeConfig"`
-	Args          argsConf          `json:"args"`
-	PrevResult    json.RawMessage   `json:"prevResult"`
-	Valid         []json.RawMessage `json:"cni.dev/valid-attachments"`
-	Attachments   []json.RawMessage `json:"cni.dev/attachments"`
+	CNIVersion    string          `json:"cniVersion"`
+	Name          string          `json:"name"`
+	Type          string          `json:"type"`
+	Capabilities  map[string]bool `json:"capabilities"`
+	DNS           types.DNS       `json:"dns"`
+	IPAM          *ipamConf       `json:"ipam"`
+	RuntimeConfig runtimeConf     `json:"runtimeConfig"`
+	Args          argsConf        `json:"args"`
+	PrevResult    json.RawMessage `json:"prevResult"`
+	// Lists, of which null is an empty one: libcni sends that.
+	Valid       json.RawMessage `json:"cni.dev/valid-attachments"`
+	Attachments json.RawMessage `json:"cni.dev/attachments"`
 
 	// Socket and StateDir are where the daemon is; empty: where it usually is.
 	Socket   string `json:"socket"`
@@ -66,6 +67,8 @@ type conf struct {
 	DisableInterface    bool    `json:"disableContainerInterface"`
 	// Of the reference plugin tuning.
 	MAC string `json:"mac"`
+	// Of the reference plugin bandwidth.
+	bandwidth
 }
 
 // trunk is one VLAN, or a range of them.
@@ -114,7 +117,7 @@ type runtimeConf struct {
 	DNS          *types.DNS        `json:"dns"`
 	Aliases      aliases           `json:"aliases"`
 	IPRanges     [][]ipRange       `json:"ipRanges"`
-	Bandwidth    *json.RawMessage  `json:"bandwidth"`
+	Bandwidth    *bandwidth        `json:"bandwidth"`
 	Annotations  map[string]string `json:"io.kubernetes.cri.pod-annotations"`
 }
 
@@ -214,7 +217,7 @@ func typeWord(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int:
+	case reflect.Int, reflect.Uint64:
 		return "a whole number"
 	case reflect.Slice:
 		return "a list"
@@ -314,11 +317,13 @@ func (c *conf) validate() error {
 		{c.DisableInterface, "disableContainerInterface", "not supported"},
 		{c.MTU < 0 || c.MTU > 65535, "mtu", "want 0 (the network's) to 65535"},
 		{c.IPMasqBackend != "" && c.IPMasqBackend != "nftables", "ipMasqBackend", "want nftables, or nothing"},
-		{c.RuntimeConfig.Bandwidth != nil, "runtimeConfig.bandwidth", "not supported yet"},
 	} {
 		if check.wrong {
 			return refuse(types.ErrInvalidNetworkConfig, check.field, check.reason)
 		}
+	}
+	if err := c.validateBandwidth(); err != nil {
+		return err
 	}
 	return c.validateVLAN()
 }

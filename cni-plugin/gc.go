@@ -21,6 +21,11 @@ func (p *plugin) gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	if c.Valid == nil && c.Attachments == nil {
+		// cnitool says nothing, after a DEL for each attachment that it remembered. That
+		// is no word on those that it does not.
+		return nil
+	}
 	r := &api.CNIGCRequest{Config: c.Name, Began: p.began}
 	if r.Valid, err = c.valid(); err != nil {
 		return err
@@ -41,12 +46,13 @@ func (p *plugin) gc(args *skel.CmdArgs) error {
 // valid are the attachments that the runtime names: cni.dev/valid-attachments is the
 // specification's key, cni.dev/attachments one that was in use before it.
 func (c *conf) valid() (out []api.CNIKey, err error) {
-	list, field := c.Valid, "cni.dev/valid-attachments"
-	if list == nil {
-		list, field = c.Attachments, "cni.dev/attachments"
+	said, field := c.Valid, "cni.dev/valid-attachments"
+	if said == nil {
+		said, field = c.Attachments, "cni.dev/attachments"
 	}
-	if list == nil {
-		return nil, refuse(types.ErrInvalidNetworkConfig, field, "missing: nothing is removed without a list of what is valid")
+	var list []json.RawMessage
+	if err := json.Unmarshal(said, &list); err != nil {
+		return nil, refuse(types.ErrInvalidNetworkConfig, field, "want a list, got "+compact(said))
 	}
 	for i, text := range list {
 		var a types.GCAttachment

@@ -45,6 +45,7 @@ type daemon struct {
 
 // newDaemon starts one. Its answer to an ADD is of both families.
 func newDaemon(t *testing.T) *daemon {
+	t.Helper()
 	d := &daemon{t: t, dir: t.TempDir(), status: api.CNIStatus{Dataplane: true, Network: true, Free: true}}
 	d.reply = api.CNIAddReply{
 		Attachment: api.Attachment{
@@ -154,12 +155,15 @@ func TestRequests(t *testing.T) {
 		"declared": {`,"network":"blue","mtu":1400`, ""},
 		"bridge": {`,"bridge":"cni0","isDefaultGateway":true,"ipMasq":true,"hairpinMode":true,"portIsolation":true,"mtu":1400,"promiscMode":true` +
 			`,"ipam":{"subnet":"10.85.0.0/24","rangeStart":"10.85.0.10","rangeEnd":"10.85.0.20","gateway":"10.85.0.254","exclude":["10.85.0.12"],"routes":[{"dst":"0.0.0.0/0"},{"dst":"192.0.2.0/24","gw":"10.85.0.9","mtu":1300}]}`, ""},
-		"vlan":    {`,"vlan":10,"vlanTrunk":[{"id":20},{"minID":30,"maxID":39}]` + subnets, ""},
-		"trunk":   {`,"vlanTrunk":[{"id":20}],"macspoofchk":false` + subnets, ""},
-		"runtime": {`,"runtimeConfig":{"ips":["10.85.0.9/24","fd85::9"],"mac":"02:00:00:00:00:09","aliases":{"pods":["www"]},"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"},{"hostPort":53,"containerPort":5353,"protocol":"UDP","hostIP":"127.0.0.1"},{"containerPort":9}]}` + subnets, ""},
-		"args":    {`,"args":{"cni":{"ips":["10.85.0.7"],"labels":[{"key":"tier","value":"front"}]}}` + subnets, ""},
-		"env":     {subnets, "IP=10.85.0.8;MAC=02:00:00:00:00:08"},
-		"bare":    {`,"isDefaultGateway":false,"uplink":"none","table":"blue","guard":"mac","offload":false` + subnets, ""},
+		"vlan":      {`,"vlan":10,"vlanTrunk":[{"id":20},{"minID":30,"maxID":39}]` + subnets, ""},
+		"trunk":     {`,"vlanTrunk":[{"id":20}],"macspoofchk":false` + subnets, ""},
+		"runtime":   {`,"runtimeConfig":{"ips":["10.85.0.9/24","fd85::9"],"mac":"02:00:00:00:00:09","aliases":{"pods":["www"]},"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"},{"hostPort":53,"containerPort":5353,"protocol":"UDP","hostIP":"127.0.0.1"},{"containerPort":9}]}` + subnets, ""},
+		"args":      {`,"args":{"cni":{"ips":["10.85.0.7"],"labels":[{"key":"tier","value":"front"}]}}` + subnets, ""},
+		"bandwidth": {`,"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":4294967295,"egressRate":16000000,"egressBurst":0}}` + subnets, ""},
+		// What the file says stands above what the runtime says.
+		"bounds": {`,"ingressRate":8000000,"ingressBurst":100000,"runtimeConfig":{"bandwidth":{"egressRate":16000000}}` + subnets, ""},
+		"env":    {subnets, "IP=10.85.0.8;MAC=02:00:00:00:00:08"},
+		"bare":   {`,"isDefaultGateway":false,"uplink":"none","table":"blue","guard":"mac","offload":false` + subnets, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDaemon(t)
@@ -205,6 +209,10 @@ func TestRefused(t *testing.T) {
 		{`,"runtimeConfig":{"portMappings":[{"hostPort":70000,"containerPort":80}]}` + subnets, ""},
 		{`,"runtimeConfig":{"portMappings":[{"hostPort":80,"containerPort":80,"protocol":"icmp"}]}` + subnets, ""},
 		{`,"runtimeConfig":{"portMappings":[{"hostPort":80,"containerPort":80,"hostIP":"x"}]}` + subnets, ""},
+		{`,"egressBurst":1000` + subnets, ""},
+		{`,"runtimeConfig":{"bandwidth":{"ingressRate":7}}` + subnets, ""},
+		{`,"runtimeConfig":{"bandwidth":{"ingressRate":"fast"}}` + subnets, ""},
+		{`,"runtimeConfig":{"bandwidth":{"ingressRate":-1}}` + subnets, ""},
 		{`,"prevResult":{"cniVersion":"1.1.0","interfaces":[]}` + subnets, ""},
 		{subnets, "NOSUCH=1"},
 		{subnets, "nonsense"},

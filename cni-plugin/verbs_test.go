@@ -100,13 +100,18 @@ func TestGC(t *testing.T) {
 		{`,"cni.dev/valid-attachments":` + one, `"valid":[{"config":"pods","container":"a","ifname":"eth0"}]`},
 		{`,"cni.dev/attachments":` + one, `"valid":[{"config":"pods","container":"a","ifname":"eth0"}]`},
 		{`,"cni.dev/valid-attachments":[]`, `"valid":null`},
+		{`,"cni.dev/valid-attachments":null,"cni.dev/attachments":null`, `"valid":null`},
 	} {
 		d := newDaemon(t)
 		if out, failed := d.run("GC", text("1.1.0", subnets+tt.more)); failed || !strings.Contains(d.asked[0], tt.want) || !strings.Contains(d.asked[0], `"began":{"boot":"`) {
 			t.Errorf("%s: got %s, asked %q", tt.more, out, d.asked)
 		}
 	}
-	for _, more := range []string{"", `,"cni.dev/valid-attachments":[{"containerID":"a"}]`} {
+	d := newDaemon(t)
+	if out, failed := d.run("GC", text("1.1.0", subnets)); failed || len(d.asked) > 0 {
+		t.Errorf("without a list: got %s, asked %q", out, d.asked)
+	}
+	for _, more := range []string{`,"cni.dev/attachments":{}`, `,"cni.dev/valid-attachments":[{"containerID":"a"}]`} {
 		d := newDaemon(t)
 		if out, failed := d.run("GC", text("1.1.0", subnets+more)); !failed || len(d.asked) > 0 {
 			t.Errorf("%s: got %s, asked %q", more, out, d.asked)

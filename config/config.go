@@ -10,6 +10,7 @@ import (
 
 	"sluice/autoconf"
 	"sluice/iproute"
+	"sluice/qdisc"
 	"sluice/routing"
 )
 
@@ -85,6 +86,8 @@ type Namespace struct {
 	Connections Connections
 	// DNS is nil if nothing was said: networks then have it that say so themselves.
 	DNS *DNS
+	// NFT is a ruleset in the language of nft(8), whole and not yet read; nil: none.
+	NFT *string
 }
 
 // VRF is a table of its own for the devices that name it.
@@ -161,6 +164,8 @@ type Network struct {
 	// VLAN is the gateway's port's part in VLAN filtering, PortVLAN that of
 	// containers' ports. nil: unaware.
 	VLAN, PortVLAN *iproute.VLAN
+	// Queueing is that of containers' ports.
+	Queueing Queueing
 	// Snooping is nil if it is off.
 	Snooping *Snooping
 	// Stations and Groups are static entries; their ports need not be there.
@@ -170,6 +175,13 @@ type Network struct {
 	Services autoconf.Config
 	// Leases are the addresses that containers are given.
 	Leases Leases
+}
+
+// Queueing is the queueing disciplines of ports, of what leaves by them and of what comes
+// in. Zero: none.
+type Queueing struct {
+	Lines           []string // what the file says
+	Egress, Ingress *qdisc.Spec
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

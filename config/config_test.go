@@ -49,6 +49,10 @@ func TestReferenceFile(t *testing.T) {
 		t.Errorf("web is %+v", web)
 	case web.PortVLAN.Tagged.String() != "10,20-29" || web.VLAN.PVID != 1 || !web.Snooping.Querier || web.Services.DHCP4.Lease != 3600:
 		t.Errorf("web is %+v", web)
+	case len(web.Queueing.Egress.Qdiscs) != 2 || len(web.Queueing.Egress.Classes) != 1 || web.Queueing.Ingress.Qdiscs[0].TBF.Rate.Bytes != 50_000_000/8:
+		t.Errorf("queueing of web: %+v", web.Queueing)
+	case got.Uplinks[0].Queueing.Egress.Qdiscs[0].Kind != "fq_codel" || got.Uplinks[1].Queueing.Egress != nil:
+		t.Errorf("uplinks are %+v", got.Uplinks)
 	case db.VRF != "red" || len(db.Stations) != 1 || db.Stations[0].Dev != "store" || len(db.Groups) != 1:
 		t.Errorf("db is %+v", db)
 	}

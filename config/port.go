@@ -3,11 +3,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"sluice/iproute"
+	"sluice/qdisc/tc"
 )
 
 // said is a setting that the file states: where, and in the words of `link set`.
@@ -129,6 +131,18 @@ func (v *validator) guard(field string, r *rawPorts, to iproute.Settings) {
 	if len(r.GuardAllow) > 0 {
 		v.settings(iproute.OfPort, []said{{field + ".guardAllow", "guard_allow", strings.Join(r.GuardAllow, ",")}}, to)
 	}
+}
+
+// queueing reads the queueing disciplines of a port, in the words of tc(8).
+func (v *validator) queueing(field string, lines []string) Queueing {
+	egress, ingress, err := tc.Declare(lines)
+	if e, ok := errors.AsType[*tc.LineError](err); ok {
+		field = fmt.Sprintf("%s[%d]", field, e.Line)
+	}
+	if err != nil {
+		v.fault(field, "%s", err)
+	}
+	return Queueing{lines, egress, ingress}
 }
 
 func (v *validator) vlan(field string, r *rawVLAN) *iproute.VLAN {

@@ -32,6 +32,7 @@ type rawNamespace struct {
 	NAT64        *rawNAT64      `yaml:"nat64"`
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
+	NFT          *string        `yaml:"nft"`
 }
 
 type rawNAT64 struct {
@@ -149,6 +150,7 @@ type rawPorts struct {
 	VLAN        *rawVLAN  `yaml:"vlan"`
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
+	Qdisc       []string  `yaml:"qdisc"`
 }
 
 type rawStorm struct {

@@ -37,6 +37,9 @@ type Uplink struct {
 	VRF    string // one of the namespace's, or empty
 	Device iproute.Settings
 
+	// Queueing is that of the port, not of UplinkSocket's.
+	Queueing Queueing
+
 	// DefaultRoute: the namespace's default routes lead here. HostRoutes: the host has
 	// routes to the namespace's networks. Masquerade, which needs them, hides those
 	// behind the host's addresses beyond the host. Forward switches the host's
@@ -59,6 +62,7 @@ type rawUplink struct {
 	VRF          string   `yaml:"vrf"`
 	RPFilter     *string  `yaml:"rpFilter"`
 	ClampMSS     *string  `yaml:"clampMSS"`
+	Qdisc        []string `yaml:"qdisc"`
 
 	// Of type nic only.
 	Share    *string  `yaml:"share"`
@@ -149,6 +153,7 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 	for i := range f.Uplinks {
 		field := fmt.Sprintf("uplinks[%d]", i)
 		u := v.uplink(field, &f.Uplinks[i])
+		u.Queueing = v.queueing(field+".qdisc", f.Uplinks[i].Qdisc)
 		u.Namespace = spaceOf(f, &f.Uplinks[i])
 		if s := scopes[u.Namespace]; s != nil {
 			u.VRF = s.vrfOf[u.Name]
@@ -197,6 +202,7 @@ func (v *validator) socketUplink(field string, r *rawUplink) {
 		{"hostRoutes", r.HostRoutes != nil},
 		{"masquerade", r.Masquerade},
 		{"forward", r.Forward},
+		{"qdisc", len(r.Qdisc) > 0},
 	} {
 		if f.given {
 			v.fault(field+"."+f.name, "has no meaning for an uplink of type %s, which has no interface on the host", UplinkSocket)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -142,7 +143,7 @@ func killOne(t *testing.T, f *os.File, n int, m *Mapped) {
 	}
 	end := time.Now().Add(time.Duration(5+n%17)*time.Millisecond + time.Duration(rand.IntN(1000))*time.Microsecond)
 	for n%2 == 1 && time.Now().Before(end) {
-		m.Follow()
+		m.Follow(runtime.Gosched)
 	}
 	time.Sleep(time.Until(end))
 	must(t, cmd.Process.Kill())

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	pt "sluice/packet/packettest"
@@ -37,7 +38,7 @@ func handOverTo(t *testing.T, now uint32, follows bool, harm func(*Table)) (*Tab
 	m, err := Map(f, Config{})
 	must(t, err)
 	if follows {
-		m.Follow()
+		m.Follow(runtime.Gosched)
 	}
 	if harm != nil {
 		harm(tab)

@@ -89,22 +89,27 @@ func (m *Mapped) Close() error {
 }
 
 // Follow brings the index up to date with what the process before has done since the
-// last time. It is to be called every few seconds.
-func (m *Mapped) Follow() {
+// last time. It is to be called every few seconds. Now and then, while it has much to
+// do, it calls rest: it must not take a processor from the one that it follows.
+func (m *Mapped) Follow(rest func()) {
 	const step = 1 << 12 // records: Open waits for so many at most
 	for from := 0; ; from += step {
-		if !m.followSome(from, step) {
+		changed, more := m.followSome(from, step)
+		if !more {
 			return
+		}
+		if changed > step/8 {
+			rest()
 		}
 	}
 }
 
-// followSome looks at some records; false: there are no more, or no time.
-func (m *Mapped) followSome(from, n int) bool {
+// followSome looks at some records. No more: that was the last one, or there is no time.
+func (m *Mapped) followSome(from, n int) (changed int, more bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.opening.Load() {
-		return false
+		return 0, false
 	}
 	if m.known == nil {
 		m.known = make([]known, len(m.table.recs))
@@ -116,12 +121,13 @@ func (m *Mapped) followSome(from, n int) bool {
 		if life == k.life || k.life == 0 && life&phaseMask != phaseLive {
 			continue
 		}
+		changed++
 		m.table.forgetKnown(uint32(i), k)
 		if life&phaseMask == phaseLive {
 			m.table.learn(uint32(i), life, k)
 		}
 	}
-	return to < len(m.known)
+	return changed, to < len(m.known)
 }
 
 // learn enters a live record, of a table that another process works on, into the

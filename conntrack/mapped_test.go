@@ -5,6 +5,7 @@ package conntrack
 import (
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -29,10 +30,10 @@ func TestFollowed(t *testing.T) {
 			r := rand.New(rand.NewPCG(rand.Uint64(), 8))
 			comeAndGo(tab, r, tc.before)
 			for range 2 {
-				m.Follow()
+				m.Follow(runtime.Gosched)
 				comeAndGo(tab, r, tc.between)
 			}
-			m.Follow()
+			m.Follow(runtime.Gosched)
 			comeAndGo(tab, r, tc.after)
 			want := tuplesOf(tab)
 			must(t, tab.Close())
@@ -88,10 +89,10 @@ func TestOpenedWhileItFollows(t *testing.T) {
 		m, err := Map(f, Config{})
 		must(t, err)
 		var wg sync.WaitGroup
-		wg.Go(m.Follow)
+		wg.Go(func() { m.Follow(runtime.Gosched) })
 		tab, rep := m.Open(1000)
 		wg.Wait()
-		m.Follow()
+		m.Follow(runtime.Gosched)
 		if rep != (Report{Kept: 40_000}) {
 			t.Errorf("%+v", rep)
 		}
@@ -100,7 +101,7 @@ func TestOpenedWhileItFollows(t *testing.T) {
 	}
 	m, err := Map(f, Config{})
 	must(t, err)
-	m.Follow()
+	m.Follow(runtime.Gosched)
 	must(t, m.Close())
-	m.Follow()
+	m.Follow(runtime.Gosched)
 }

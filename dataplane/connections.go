@@ -151,7 +151,7 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 	case queryConnsDelete:
 		m.body = encode(deleteConns(c, q))
 	case queryQueueing: // of a port, and of no namespace either
-		m, err = s.queueing(q)
+		m = s.queueing(q)
 	case queryConnStats:
 		m.body = encode(connStats(c))
 	case queryConnEvents:
@@ -159,22 +159,28 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 	case queryConnsDeaf:
 		s.deafen()
 		m.body = encode(0)
-	case queryBindings:
-		var all []nat.Binding
-		if c != nil {
-			all = c.NAT().Bindings()
-		}
-		m, err = list(all)
-	case queryBackends:
-		var all []nat.BackendStats
-		if c != nil {
-			all = c.NAT().Backends(c.Now())
-		}
-		m, err = list(all)
+	case queryBindings, queryBackends:
+		m, err = natList(c, q.What)
 	default:
 		return m, false, nil
 	}
 	return m, true, err
+}
+
+// natList lists what package nat has; nothing is tracked if c is nil.
+func natList(c *netstack.Connections, what string) (message, error) {
+	var bindings []nat.Binding
+	var backends []nat.BackendStats
+	if what == queryBindings {
+		if c != nil {
+			bindings = c.NAT().Bindings()
+		}
+		return list(bindings)
+	}
+	if c != nil {
+		backends = c.NAT().Backends(c.Now())
+	}
+	return list(backends)
 }
 
 // connPage lists connections from a place in the table on.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"sluice/conntrack"
+	"sluice/netstack"
 )
 
 // Protocol is the version of the bodies below. Two sides of different versions
@@ -192,6 +193,11 @@ const (
 	queryFlushDNS = "dns-flush"
 	// Of the port From: the state of its queueing disciplines; Words is the direction.
 	queryQueueing = "queueing"
+	// Of a namespace's ruleset. queryRulesRestore is no question.
+	queryRules        = "rules"
+	queryRulesLive    = "rules-live"
+	queryRulesSave    = "rules-save"
+	queryRulesRestore = "rules-restore"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -206,6 +212,12 @@ type query struct {
 	// Filter chooses connections, and From is where a page begins.
 	Filter *conntrack.Filter `json:"filter,omitempty"`
 	From   uint32            `json:"from,omitempty"`
+	// Rules asks for a part of a ruleset. Table and Key are which element of the set Words
+	// is meant, Saved what is to be restored.
+	Rules *netstack.RuleQuery `json:"rules,omitempty"`
+	Table uint64              `json:"table,omitempty"`
+	Key   []byte              `json:"key,omitempty"`
+	Saved json.RawMessage     `json:"saved,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

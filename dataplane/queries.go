@@ -57,6 +57,9 @@ func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
 	case queryFlushDNS:
 		return message{body: encode(ns.FlushDNS(q.Words))}, nil
 	default:
+		if m, known, err := ruleQuery(ns, q); known {
+			return m, err
+		}
 		return message{}, refuse("query", fmt.Errorf("unknown table %q", clip(q.What)))
 	}
 }
@@ -64,9 +67,14 @@ func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
 // list encodes a table. One that does not fit into a body is refused, since half
 // a table looks like a whole one.
 func list[T any](rows []T) (message, error) {
-	b := encode(rows)
+	return whole(rows)
+}
+
+// whole encodes an answer, or refuses it if it is too large.
+func whole(v any) (message, error) {
+	b := encode(v)
 	if len(b) > MaxBody {
-		return message{}, refuse("query", fmt.Errorf("table of %d lines is too large", len(rows)))
+		return message{}, refuse("query", fmt.Errorf("table of %d bytes is too large", len(b)))
 	}
 	return message{body: b}, nil
 }

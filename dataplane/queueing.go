@@ -28,8 +28,8 @@ func (c *Client) Queueing(ctx context.Context, port uint16, ingress bool) (Queue
 }
 
 // queueing answers Client.Queueing. A port without a discipline has an empty state.
-func (s *session) queueing(q *query) (message, error) {
+func (s *session) queueing(q *query) message {
 	var out Queueing
 	out.Qdiscs, out.Filters, _ = s.srv.stack.Queue(uint16(q.From), q.Words == ingressWord)
-	return message{body: encode(out)}, nil
+	return message{body: encode(out)}
 }

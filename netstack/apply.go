@@ -166,11 +166,7 @@ func (c *change) leave() {
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
 		if next == nil {
-			c.retired = append(c.retired, was.ns.close)
-			if was.rules != nil {
-				c.retired = append(c.retired, was.rules.close)
-			}
-			c.withdraw(nil, was)
+			c.retireSpace(was)
 		}
 		for _, o := range was.outsides {
 			if stays := next.outsideOf(o.spec.Index); stays == nil || stays.link != o.link {
@@ -183,6 +179,15 @@ func (c *change) leave() {
 			}
 		}
 	}
+}
+
+// retireSpace notes that a namespace goes.
+func (c *change) retireSpace(was *space) {
+	c.retired = append(c.retired, was.ns.close)
+	if was.rules != nil {
+		c.retired = append(c.retired, was.rules.close)
+	}
+	c.withdraw(nil, was)
 }
 
 // forget notes that the router is to keep nothing on account of a port that leaves:

@@ -25,26 +25,8 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	if err := c.adopt(next, was); err != nil {
 		return nil, err
 	}
-	for i := range next.spec.Networks {
-		n, err := c.network(next, was, &next.spec.Networks[i])
-		if err != nil {
-			return nil, fmt.Errorf("network %q: %w", next.spec.Networks[i].Name, err)
-		}
-		next.networks = append(next.networks, n)
-	}
-	for i := range next.spec.Links {
-		l, err := c.link(next, was, &next.spec.Links[i])
-		if err != nil {
-			return nil, fmt.Errorf("link %q: %w", next.spec.Links[i].Name, err)
-		}
-		next.links = append(next.links, l)
-	}
-	for i := range next.spec.Sockets {
-		o, err := c.outside(was, &next.spec.Sockets[i])
-		if err != nil {
-			return nil, fmt.Errorf("uplink %q: %w", next.spec.Sockets[i].Name, err)
-		}
-		next.outsides = append(next.outsides, o)
+	if err := c.devices(next, was); err != nil {
+		return nil, err
 	}
 	if err := c.direct(next); err != nil {
 		return nil, err
@@ -61,6 +43,32 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	c.abandon(next, was)
 	c.withdraw(next, was)
 	return next, nil
+}
+
+// devices makes the namespace's networks, links and socket uplinks.
+func (c *change) devices(next, was *space) error {
+	for i := range next.spec.Networks {
+		n, err := c.network(next, was, &next.spec.Networks[i])
+		if err != nil {
+			return fmt.Errorf("network %q: %w", next.spec.Networks[i].Name, err)
+		}
+		next.networks = append(next.networks, n)
+	}
+	for i := range next.spec.Links {
+		l, err := c.link(next, was, &next.spec.Links[i])
+		if err != nil {
+			return fmt.Errorf("link %q: %w", next.spec.Links[i].Name, err)
+		}
+		next.links = append(next.links, l)
+	}
+	for i := range next.spec.Sockets {
+		o, err := c.outside(was, &next.spec.Sockets[i])
+		if err != nil {
+			return fmt.Errorf("uplink %q: %w", next.spec.Sockets[i].Name, err)
+		}
+		next.outsides = append(next.outsides, o)
+	}
+	return nil
 }
 
 // again makes the namespace what it was, for another view.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -90,7 +91,9 @@ func mapConnections(f *os.File) (*Connections, error) {
 		return nil, err
 	}
 	c.nat = nat.New(nat.Config{Seed: seed})
-	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed}
+	// The workers may have no processor but this one.
+	rest := func() { time.Sleep(200 * time.Microsecond) }
+	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed, Rest: rest}
 	if f == nil {
 		c.table, err = conntrack.NewTable(conf)
 	} else {
@@ -132,7 +135,7 @@ func (n *Netstack) StandBy() error {
 // follow is for a process that stands by: what it has prepared is kept up to date.
 func (n *Netstack) follow() {
 	if c := n.standby.Load(); c != nil {
-		c.mapped.Follow()
+		c.mapped.Follow(func() { time.Sleep(2 * time.Millisecond) })
 	}
 }
 

@@ -81,9 +81,12 @@ func (s *queues) due() int64 {
 	return s.wheel.Time()
 }
 
-func (p *PortSpec) validateQueues() error {
-	for name, spec := range map[string]*qdisc.Spec{"egress": p.Egress, "ingress": p.Ingress} {
-		if spec == nil {
+// validateQueues checks the disciplines of a port, but for those that before has, too: the
+// ports of a network mostly have the same, and what a check makes is not small.
+func (p *PortSpec) validateQueues(before *PortSpec) error {
+	for name, specs := range map[string][2]*qdisc.Spec{"egress": {p.Egress, before.Egress}, "ingress": {p.Ingress, before.Ingress}} {
+		spec := specs[0]
+		if spec == nil || reflect.DeepEqual(spec, specs[1]) {
 			continue
 		}
 		if len(spec.Qdiscs) == 0 {

@@ -4,22 +4,31 @@ package netstack
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"sluice/policy"
+	"sluice/policy/journal"
 	"sluice/policy/nft"
 )
 
 // RuleQuery asks for a part of a ruleset, with the options of nft(8).
 type RuleQuery struct {
 	// Text are commands: list, get, reset.
-	Text                      string `json:"text"`
-	JSON                      bool   `json:"json,omitempty"`
-	Handles                   bool   `json:"handles,omitempty"`
-	Stateless                 bool   `json:"stateless,omitempty"`
-	Terse                     bool   `json:"terse,omitempty"`
-	Numeric                   bool   `json:"numeric,omitempty"`
-	NumericPrio, NumericProto bool
-	NumericTime, Services     bool
+	Text     string `json:"text"`
+	TextJSON bool   `json:"text_json,omitempty"`
+	// Only are those of them that are to be answered; none: all.
+	Only []nft.CmdOp `json:"only,omitempty"`
+
+	JSON         bool `json:"json,omitempty"`
+	Handles      bool `json:"handles,omitempty"`
+	Stateless    bool `json:"stateless,omitempty"`
+	Terse        bool `json:"terse,omitempty"`
+	Numeric      bool `json:"numeric,omitempty"`
+	NumericPrio  bool `json:"numeric_prio,omitempty"`
+	NumericProto bool `json:"numeric_proto,omitempty"`
+	NumericTime  bool `json:"numeric_time,omitempty"`
+	Services     bool `json:"services,omitempty"`
 }
 
 // ErrNoRules is returned for a namespace without a ruleset.
@@ -35,7 +44,8 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 	if s.rules != nil {
 		r, tree = s.rules, s.rules.state.Ruleset
 	}
-	cmds, err := nft.Parse("", q.Text, nil)
+	step := journal.Step{Text: q.Text, JSON: q.TextJSON}
+	cmds, err := step.Parse()
 	if err != nil {
 		return "", err
 	}
@@ -49,15 +59,18 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 		State: r.engine.States(int64(ns.net.elapsed())),
 		Env:   &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }},
 	}
-	out := ""
+	var out strings.Builder
 	for _, c := range cmds {
+		if c.Op != nft.OpList && c.Op != nft.OpGet && c.Op != nft.OpReset || len(q.Only) > 0 && !slices.Contains(q.Only, c.Op) {
+			continue
+		}
 		text, err := tree.Answer(c, o, q.JSON)
 		if err != nil {
 			return "", err
 		}
-		out += text
+		out.WriteString(text)
 	}
-	return out, nil
+	return out.String(), nil
 }
 
 // RulesLive reports whether a set has an element that packets have added.

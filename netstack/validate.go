@@ -131,15 +131,17 @@ func (s *NetworkSpec) validatePorts(indices map[uint16]string) error {
 	for _, p := range s.Addresses {
 		addrs[p.Addr()] = "the gateway"
 	}
+	before := &PortSpec{}
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		who := fmt.Sprintf("port %d (%s)", p.Index, p.Name)
 		if err := claimIndex(indices, p.Index, who); err != nil {
 			return err
 		}
-		if err := errors.Join(p.validate(who, macs, addrs), p.validateQueues()); err != nil {
+		if err := errors.Join(p.validate(who, macs, addrs), p.validateQueues(before)); err != nil {
 			return fmt.Errorf("%s: %w", who, err)
 		}
+		before = p
 	}
 	return nil
 }

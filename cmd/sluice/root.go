@@ -98,7 +98,7 @@ func (c *cli) root() *cobra.Command {
 	for _, n := range nouns() {
 		root.AddCommand(c.nounCommand(n))
 	}
-	root.AddCommand(c.conntrackCommand(), c.ssCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
+	root.AddCommand(c.conntrackCommand(), c.nftCommand(), c.ssCommand(), c.policyCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
 	return root
 }
 
@@ -134,7 +134,7 @@ func (c *cli) noWord(cmd *cobra.Command, args []string) error {
 // checkFlags settles -o and -j, and checks -f and -n.
 func (c *cli) checkFlags(cmd *cobra.Command) error {
 	_, isNoun := findNoun(cmd.Name())
-	if !isNoun && cmd.Name() != "ss" && cmd.Name() != "conntrack" && cmd != cmd.Root() && c.namespace+c.family != "" {
+	if !isNoun && cmd.Name() != "ss" && cmd.Name() != "conntrack" && cmd.Name() != "nft" && cmd != cmd.Root() && c.namespace+c.family != "" {
 		return fmt.Errorf("%s has no namespace and no family", cmd.Name())
 	}
 	if c.asJSON {

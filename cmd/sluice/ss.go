@@ -52,7 +52,8 @@ func (c *cli) ssCommand() *cobra.Command {
 type ssFilter struct{ tcp, udp, listening bool }
 
 func (f *ssFilter) drops(s api.Socket) bool {
-	if (f.tcp || f.udp) && !(f.tcp && s.Proto == "tcp" || f.udp && s.Proto == "udp") {
+	wanted := f.tcp && s.Proto == "tcp" || f.udp && s.Proto == "udp"
+	if (f.tcp || f.udp) && !wanted {
 		return true
 	}
 	return f.listening && !strings.EqualFold(s.State, "listen") && !strings.EqualFold(s.State, "unconn")

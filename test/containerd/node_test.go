@@ -4,6 +4,7 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,6 +48,15 @@ func mounts() []string {
 // startNode makes a node, and starts its daemons.
 func startNode(t testing.TB) *node {
 	t.Helper()
+	n := startBareNode(t)
+	n.start("containerd", "containerd", "-c", filepath.Join(n.dir, "containerd.toml"))
+	n.connect()
+	return n
+}
+
+// startBareNode is startNode without containerd.
+func startBareNode(t testing.TB) *node {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("must be root: it makes namespaces")
 	}
@@ -57,10 +67,30 @@ func startNode(t testing.TB) *node {
 	t.Cleanup(n.remove)
 	n.hold()
 	n.install()
-	n.start("sluiced", "sluiced", "run")
-	n.start("containerd", "containerd", "-c", filepath.Join(n.dir, "containerd.toml"))
-	n.connect()
+	n.startDaemon()
 	return n
+}
+
+// startDaemon starts sluiced, and waits until it forwards.
+func (n *node) startDaemon() {
+	n.t.Helper()
+	n.start("sluiced", "sluiced", "run")
+	n.eventually("a running dataplane", func() bool { return n.status().Dataplane.State == "running" })
+}
+
+// status is what sluiced says of itself; zero if it says nothing.
+func (n *node) status() (s struct {
+	PID       int `json:"pid"`
+	Dataplane struct {
+		PID   int    `json:"pid"`
+		State string `json:"state"`
+	} `json:"dataplane"`
+},
+) {
+	if out, err := n.try(filepath.Join(n.bin(), "sluice"), "-o", "json", "status"); err == nil {
+		n.check(json.Unmarshal([]byte(out), &s))
+	}
+	return s
 }
 
 func (n *node) check(err error) {
@@ -116,7 +146,7 @@ func (n *node) remove() {
 }
 
 func (n *node) logs() {
-	for _, name := range []string{"sluiced", "containerd"} {
+	for _, name := range []string{"sluiced", "containerd", "runsc"} {
 		if text, err := os.ReadFile(filepath.Join(n.dir, name+".log")); err == nil {
 			n.t.Logf("%s:\n%s", name, text[max(0, len(text)-8000):])
 		}
@@ -142,7 +172,7 @@ const conflist = `{
     "type": "sluice",
     "isDefaultGateway": true,
     "ipMasq": true,
-    "capabilities": {"portMappings": true, "ips": true, "mac": true},
+    "capabilities": {"portMappings": true, "ips": true, "mac": true, "bandwidth": true},
     "ipam": {"ranges": [[{"subnet": "10.85.0.0/24"}], [{"subnet": "fd85::/64"}]]}
   }]
 }
@@ -165,8 +195,10 @@ func (n *node) install() {
 	plugin, err := os.ReadFile(filepath.Join(n.bin(), "cni", "sluice"))
 	n.check(err)
 	n.check(os.WriteFile(filepath.Join(n.dir, "opt/cni/bin/sluice"), plugin, 0o755))
-	// Of the reference plugins containerd wants this one, whatever the list says.
-	n.host("cp", "/usr/lib/cni/loopback", filepath.Join(n.dir, "opt/cni/bin/loopback"))
+	// Of the reference plugins containerd wants the first one, whatever the list says.
+	for _, name := range []string{"loopback", "host-local", "static"} {
+		n.host("cp", filepath.Join("/usr/lib/cni", name), filepath.Join(n.dir, "opt/cni/bin", name))
+	}
 	n.check(os.MkdirAll(filepath.Join(n.dir, "etc/cni/net.d"), 0o755))
 	n.check(os.WriteFile(filepath.Join(n.dir, "etc/cni/net.d/10-sluice.conflist"), []byte(conflist), 0o644))
 	n.check(os.WriteFile(filepath.Join(n.dir, "containerd.toml"), []byte(settings), 0o644))

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"sluice/dataplane"
+)
+
+// keepEvery is how often it is asked what rules and sets have counted and learned: so
+// much is lost if the dataplane dies.
+const keepEvery = 5 * time.Second
+
+// counted is what the rulesets of namespaces remember, for the next dataplane. It is in
+// a file, too, for the next agent. Nobody here looks into it.
+type counted struct {
+	path string
+
+	mu sync.Mutex
+	// +checklocks:mu
+	all map[string]json.RawMessage
+}
+
+// load reads the file. What can't be read is forgotten.
+func (k *counted) load() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	text, err := os.ReadFile(k.path)
+	if err == nil {
+		_ = json.Unmarshal(text, &k.all)
+	}
+}
+
+// keep replaces what is remembered.
+func (k *counted) keep(all map[string]json.RawMessage) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	same := len(all) == len(k.all)
+	for space, is := range all {
+		same = same && bytes.Equal(is, k.all[space])
+	}
+	if same {
+		return nil
+	}
+	k.all = all
+	if len(all) == 0 {
+		if err := os.Remove(k.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(k.path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(k.path+".new", k.path)
+}
+
+// restore gives it to a dataplane that has just begun.
+func (k *counted) restore(ctx context.Context, c *dataplane.Client) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all error
+	for space, saved := range k.all {
+		if err := c.RestoreRules(ctx, space, saved); err != nil {
+			if no := new(dataplane.RefusedError); !errors.As(err, &no) { // there is no such namespace any more
+				all = errors.Join(all, err)
+			}
+		}
+	}
+	return all
+}
+
+// keepCounted asks the dataplane from time to time.
+func (a *Agent) keepCounted(ctx context.Context) {
+	for {
+		pause(ctx, keepEvery)
+		if ctx.Err() != nil {
+			return
+		}
+		if err := a.keepOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("what rules have counted was not kept", "err", err)
+		}
+	}
+}
+
+func (a *Agent) keepOnce(ctx context.Context) error {
+	st, err := a.store.read()
+	if err != nil {
+		return err
+	}
+	all := make(map[string]json.RawMessage)
+	for i := range st.namespaces {
+		name := st.namespaces[i].Name
+		if st.namespaces[i].NFT == nil {
+			continue
+		}
+		saved, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) { return c.SaveRules(ctx, name) })
+		if err != nil {
+			return nil //nolint:nilerr // it is being replaced; what it had is kept
+		}
+		all[name] = saved
+	}
+	return a.plane.counted.keep(all)
+}

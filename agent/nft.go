@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"sluice/api"
+	"sluice/dataplane"
+	"sluice/netstack"
+	"sluice/policy/journal"
+	"sluice/policy/nft"
+)
+
+// Theory of operation.
+//
+// The state file has the ruleset of a namespace as a journal: a listing, and the
+// transactions since. A request is one transaction: it is done to the ruleset as the
+// agent has it, written down, and then told to the dataplane with the snapshot, where
+// the same transaction is done again. What was counted only the dataplane knows, and so
+// it answers what asks.
+
+// rulesets are those of namespaces as they were read last.
+type rulesets struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	states map[string]*journal.State
+}
+
+// of is the ruleset of a record.
+func (r *rulesets) of(space string, j *journal.Journal) (*journal.State, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if j == nil {
+		return journal.Empty(), nil
+	}
+	s, _, err := j.Follow(r.states[space])
+	if err != nil {
+		return nil, err
+	}
+	if r.states == nil {
+		r.states = make(map[string]*journal.State)
+	}
+	r.states[space] = s
+	return s, nil
+}
+
+// nftErr is what a request is told that is wrong, in the words of nft(8).
+func nftErr(err error) error {
+	if _, ours := errors.AsType[*api.Error](err); ours {
+		return err
+	}
+	return &api.Error{Code: api.CodeInvalid, Field: "nft", Message: api.Printable(err.Error())}
+}
+
+// nft is what nft(8) does.
+func (a *Agent) nft(ctx context.Context, r *api.NFTRequest) (*api.NFTReply, error) {
+	ctx = context.WithoutCancel(ctx)
+	step := &journal.Step{File: r.File, Text: r.Text, JSON: r.JSON, Included: r.Included}
+	cmds, err := step.Parse()
+	if err != nil {
+		return nil, nftErr(err)
+	}
+	asks, changes := purpose(cmds)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := ""
+	if !changes {
+		out, err = a.askRules(ctx, r, nil)
+	} else {
+		out, err = a.changeRules(ctx, r, step, asks)
+	}
+	if err != nil {
+		return nil, nftErr(err)
+	}
+	return &api.NFTReply{Output: out}, nil
+}
+
+// purpose says whether commands ask, and whether they change something.
+func purpose(cmds []*nft.Command) (asks, changes bool) {
+	for _, c := range cmds {
+		switch c.Op {
+		case nft.OpList, nft.OpGet, nft.OpMonitor:
+			asks = true
+		case nft.OpReset:
+			asks, changes = true, true
+		default:
+			changes = true
+		}
+	}
+	return asks, changes
+}
+
+// askRules has the dataplane answer.
+func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdOp) (string, error) {
+	st, err := a.store.read()
+	if err != nil {
+		return "", err
+	}
+	space, err := st.onlySpace(r.Namespace)
+	if err != nil {
+		return "", err
+	}
+	s := &r.Show
+	q := &netstack.RuleQuery{
+		Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
+		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	c := a.plane.client.Load()
+	if c == nil {
+		return "", unavailable(errPlaneDown)
+	}
+	out, err := c.RuleList(ctx, space, q)
+	if no, refused := errors.AsType[*dataplane.RefusedError](err); refused {
+		return "", nftErr(errors.New(no.Message))
+	}
+	if err != nil {
+		return "", unavailable(err)
+	}
+	return api.Printable(out), nil
+}
+
+// changeRules carries out a transaction. What reset shows is asked for before.
+func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journal.Step, asks bool) (out string, err error) {
+	if asks {
+		if out, err = a.askRules(ctx, r, []nft.CmdOp{nft.OpReset}); err != nil {
+			return "", err
+		}
+	}
+	var res *nft.Result
+	space := ""
+	undo, err := a.store.attempt(func(t *txn) error {
+		e, err := newEditor(t, r.Namespace, &a.sets)
+		if err != nil {
+			return err
+		}
+		space = e.space
+		if res, err = a.editRules(ctx, e, step); err != nil || r.Check {
+			return errors.Join(err, errCheckedOnly)
+		}
+		return e.finish()
+	})
+	if r.Check && res != nil {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := a.tell(ctx, undo); err != nil {
+		return "", err
+	}
+	a.log.Info("ruleset changed", "namespace", space, "changes", len(res.Changes))
+	if r.Echo {
+		out += echo(res.Changes)
+	}
+	if !asks {
+		return out, nil
+	}
+	rest, err := a.askRules(ctx, r, []nft.CmdOp{nft.OpList, nft.OpGet})
+	return out + rest, err
+}
+
+// errCheckedOnly ends a transaction that is not to be committed.
+var errCheckedOnly = errors.New("checked only")
+
+func echo(changes []nft.Change) string {
+	var b strings.Builder
+	for i := range changes {
+		b.WriteString(strings.TrimRight(changes[i].Text(&nft.ListOptions{Handles: true}), "\n") + "\n")
+	}
+	return b.String()
+}
+
+// editRules changes the ruleset in the namespace's record.
+func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*nft.Result, error) {
+	if c := &e.own().Connections; c.Track != nil && !*c.Track {
+		return nil, refuse(api.CodeInvalid, "nft", "the namespace tracks no connections (conntrack.track: false), which a ruleset needs")
+	}
+	spec := e.st.namespaceSpec(e.space, "")
+	devices := spec.RuleDevices()
+	rec := e.record(e.space)
+	from, err := a.rulesets.of(e.space, rec.NFT)
+	if err != nil {
+		return nil, err
+	}
+	res, err := step.Try(from.Ruleset, journal.World{
+		Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok },
+		Live: func(t *nft.Table, s *nft.Set, key string) bool {
+			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
+				return c.RulesLive(ctx, e.space, t.Handle, s.Name, key)
+			})
+			return err == nil && there
+		},
+	})
+	if err == nil {
+		err = netstack.CheckRules(res.Ruleset)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rec.setRules(from, step, res.Ruleset)
+	e.records[e.space] = true
+	return res, e.t.zone(&rec.Connections)
+}
+
+// setRules notes a transaction. A ruleset without tables is none.
+func (n *namespaceRecord) setRules(from *journal.State, step *journal.Step, to *nft.Ruleset) {
+	if n.NFT == nil {
+		n.NFT = new(journal.Journal)
+	}
+	n.NFT, _ = n.NFT.With(from, *step, to)
+	if len(to.Tables) == 0 {
+		n.NFT = nil
+	}
+	n.Connections.Filtered = n.NFT != nil
+}
+
+// ruleset makes the ruleset of a namespace what the file says. One that says what is
+// there already changes nothing: what was counted stays.
+func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
+	text := d.c.Namespaces[i].NFT
+	if text == nil {
+		return nil
+	}
+	step := &journal.Step{File: "nft", Text: *text}
+	spec := d.is.namespaceSpec(n.Name, "")
+	devices := spec.RuleDevices()
+	for _, l := range n.Links {
+		devices[l.Name] = uint32(l.Index)
+	}
+	res, err := step.Try(new(nft.Ruleset), journal.World{Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok }})
+	if err == nil {
+		err = netstack.CheckRules(res.Ruleset)
+	}
+	if err != nil {
+		return d.fault(fmt.Sprintf("namespaces[%d].nft", i), err)
+	}
+	was := journal.Empty()
+	if old.NFT != nil {
+		if was, _, err = old.NFT.Follow(nil); err != nil {
+			return err
+		}
+	}
+	n.NFT = old.NFT
+	if stateless(was.Ruleset) == stateless(res.Ruleset) {
+		n.Connections.Filtered = n.NFT != nil
+		return nil
+	}
+	if n.NFT == nil {
+		n.NFT = new(journal.Journal)
+	}
+	flush := &journal.Step{Text: "flush ruleset"}
+	none, err := flush.Apply(was.Ruleset)
+	if err != nil {
+		return err
+	}
+	next, at := n.NFT.With(was, *flush, none.Ruleset)
+	if res, err = step.Apply(none.Ruleset); err != nil {
+		return err
+	}
+	n.NFT = next
+	n.setRules(at, step, res.Ruleset)
+	return nil
+}
+
+// stateless is a listing without what is counted.
+func stateless(r *nft.Ruleset) string {
+	var b strings.Builder
+	_ = r.List(&b, &nft.ListOptions{Stateless: true}) // a Builder takes everything
+	return b.String()
+}
+
+// ruleLines are the lines of the ruleset, as changes are listed.
+func (n *namespaceRecord) ruleLines() []string {
+	if n.NFT == nil {
+		return nil
+	}
+	s, _, err := n.NFT.Follow(nil)
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimRight(stateless(s.Ruleset), "\n"), "\n")
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"context"
+	"encoding/json"
+
+	"sluice/netstack"
+	"sluice/policy"
+)
+
+// RuleList answers what nft(8) is asked about the ruleset of a namespace.
+func (c *Client) RuleList(ctx context.Context, namespace string, q *netstack.RuleQuery) (string, error) {
+	return table[string](ctx, c, query{What: queryRules, Namespace: namespace, Rules: q})
+}
+
+// RulesLive reports whether a set has an element that packets have added: of the table
+// with that handle, the set of that name, by its key in the tree.
+func (c *Client) RulesLive(ctx context.Context, namespace string, tableHandle uint64, set, key string) (bool, error) {
+	return table[bool](ctx, c, query{What: queryRulesLive, Namespace: namespace, Table: tableHandle, Words: set, Key: []byte(key)})
+}
+
+// SaveRules is what the rules and sets of a namespace remember, in JSON; null if it has
+// none.
+func (c *Client) SaveRules(ctx context.Context, namespace string) (json.RawMessage, error) {
+	return table[json.RawMessage](ctx, c, query{What: queryRulesSave, Namespace: namespace})
+}
+
+// RestoreRules is the opposite of SaveRules.
+func (c *Client) RestoreRules(ctx context.Context, namespace string, saved json.RawMessage) error {
+	_, err := table[int](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Saved: saved})
+	return err
+}
+
+// ruleQuery answers the questions about a namespace's ruleset.
+func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err error) {
+	switch q.What {
+	case queryRules:
+		var out string
+		if q.Rules == nil {
+			q.Rules = new(netstack.RuleQuery)
+		}
+		if out, err = ns.RuleList(q.Rules); err != nil {
+			return m, true, refuse("nft", err)
+		}
+		m, err = whole(out)
+	case queryRulesLive:
+		m.body = encode(ns.RulesLive(q.Table, q.Words, string(q.Key)))
+	case queryRulesSave:
+		m, err = whole(ns.SaveRules())
+	case queryRulesRestore:
+		var saved policy.Saved
+		if err = json.Unmarshal(q.Saved, &saved); err != nil {
+			return m, true, refuse("saved", err)
+		}
+		ns.RestoreRules(&saved)
+		m.body = encode(0)
+	default:
+		return m, false, nil
+	}
+	return m, true, err
+}
