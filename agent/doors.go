@@ -258,8 +258,8 @@ func (d *door) accept() (fd int, from netip.AddrPort, err error) {
 		fd, sa, err = unix.Accept4(int(l), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		return !errors.Is(err, unix.EAGAIN)
 	})
-	if waited != nil {
-		return -1, from, waited
+	if waited != nil { // the file is closed
+		return -1, from, os.ErrClosed
 	}
 	return fd, addrPortOf(sa), err
 }

@@ -23,5 +23,6 @@
 //
 // Nothing. What it dials for whom, a Policy says: a dataplane that was taken over
 // reaches what its containers reach, by the protocols that they have. It has the
-// descriptor of each connection, and can do with it what that connection may do.
+// descriptor of each connection, and can do with it what that connection may do. Of
+// published datagrams it has none of the host's (Accepted).
 package dial

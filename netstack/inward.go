@@ -146,23 +146,25 @@ func (e *endpoint) carry(client *net.UnixConn) {
 	if err != nil {
 		return
 	}
+	defer container.Close()
+	idle := time.AfterFunc(gatewayIdle, func() { client.Close() })
+	defer idle.Stop()
 	go func() {
 		defer client.Close()
-		copyDatagrams(client, container, client)
+		copyDatagrams(client, container, idle)
 	}()
-	defer container.Close()
-	copyDatagrams(container, client, client)
+	copyDatagrams(container, client, idle)
 }
 
-// copyDatagrams copies until one side ends, or nothing comes by the idle one for long.
-func copyDatagrams(to, from net.Conn, idle net.Conn) {
+// copyDatagrams copies until one side ends. What is not idle lives on.
+func copyDatagrams(to, from net.Conn, idle *time.Timer) {
 	b := make([]byte, 1<<16)
 	for {
-		_ = idle.SetReadDeadline(time.Now().Add(gatewayIdle))
 		n, err := from.Read(b)
 		if err != nil {
 			return
 		}
+		idle.Reset(gatewayIdle)
 		_, _ = to.Write(b[:n]) // what does not fit is lost, as in any network
 	}
 }

@@ -52,7 +52,7 @@ type flow struct {
 	// relayed: whoever came from outside began it. The socket leads to who relays, see
 	// inward.go.
 	relayed bool
-	route *stack.Route // back to the container
+	route   *stack.Route // back to the container
 
 	mu sync.Mutex
 	// fd is -1 until the socket is there, and after the end.
