@@ -229,6 +229,13 @@ func (p *passing) mark() uint32 {
 	return p.packet.Mark
 }
 
+// label tells the queues what the rules said of the packet.
+func (p *passing) label(f *packet.Frame) {
+	if p.eval != nil {
+		f.Mark, f.Priority = p.packet.Mark, p.packet.Priority
+	}
+}
+
 // keeps reports whether the rules have nothing against remembering the flow, and notes
 // what is to be done for each packet of it.
 func (p *passing) keeps() bool {
@@ -259,7 +266,9 @@ func wholeLen(f *packet.Frame) uint64 { return uint64(f.View.End - f.View.L3) }
 
 // afterwards does the rest of it.
 func (t *turn) afterwards(k *tracked, f *packet.Frame) {
-	if len(k.acts) > k.routed {
-		policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
+	if len(k.acts) == 0 {
+		return
 	}
+	policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
+	f.Mark, f.Priority = t.replayed.Mark, t.replayed.Priority
 }

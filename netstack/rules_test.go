@@ -12,6 +12,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy/journal"
+	"sluice/qdisc"
 	"sluice/routing"
 	"sluice/trace"
 )
@@ -40,6 +41,56 @@ func (l *lab) wantListed(lines ...string) {
 		if !strings.Contains(out, line+"\n") {
 			l.t.Errorf("no line %q in\n%s", line, out)
 		}
+	}
+}
+
+// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
+// of a flow and those that are remembered, choose the class of a queueing discipline.
+func TestRulesChooseClasses(t *testing.T) {
+	s := ruledSites(`table inet classes {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		udp dport 2000 meta mark set 7
+		udp dport 2001 meta priority set 1:20
+	}
+}
+`)
+	const h = qdisc.Handle(1 << 16)
+	spec := qdisc.Spec{
+		Qdiscs:  []qdisc.Qdisc{{Kind: "htb", Handle: h, Parent: qdisc.Root, HTB: &qdisc.HTB{Default: 0x30}}},
+		Filters: []qdisc.Filter{{Parent: h, Prio: 1, Kind: "fw", Mark: 7, Class: h + 0x10}},
+	}
+	for _, minor := range []qdisc.Handle{0x10, 0x20, 0x30} {
+		spec.Classes = append(spec.Classes, qdisc.Class{
+			Kind: "htb", Handle: h + minor, Parent: h, HTB: &qdisc.HTBClass{Rate: qdisc.Rate{Bytes: 1 << 27}, Burst: 1 << 20, CBurst: 1 << 20},
+		})
+	}
+	for i := range s.Networks {
+		for j := range s.Networks[i].Ports {
+			if s.Networks[i].Ports[j].Index == bob.port() {
+				s.Networks[i].Ports[j].Egress = &spec
+			}
+		}
+	}
+	l := stillSites(t, s)
+	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
+		p := alice.to(bob)
+		p.DstPort = port
+		for range times {
+			l.send(alice.port(), pt.UDP4(p))
+			l.arrived(bob, pt.UDP(pt.DstPort(port)))
+		}
+	}
+	reports, _, err := l.n.Queue(bob.port(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]uint64)
+	for _, c := range reports[0].Classes {
+		got[c.Handle.String()] = c.Stats.Packets
+	}
+	if got["1:10"] != 3 || got["1:20"] != 4 || got["1:30"] != 5 {
+		t.Errorf("packets by class are %v", got)
 	}
 }
 

@@ -338,7 +338,9 @@ func (p *passing) end(f *packet.Frame, at nft.Hook, hook nat.Hook) trace.Reason 
 	if !p.apply(f, nat.Source) {
 		return trace.NATUntranslatable
 	}
-	return p.ask(f, at, atSrcNAT, last)
+	reason := p.ask(f, at, atSrcNAT, last)
+	p.label(f)
+	return reason
 }
 
 // leaves lets the namespace that frame i has passed see it once more; false if it has

@@ -25,6 +25,10 @@ type Frame struct {
 	InPort uint16 // the port that it came from; 0 is nobody
 	View   View   // set by View.Parse, kept right by PushVLAN and PopVLAN
 
+	// Mark and Priority are what rules said of the packet: the kernel's skb->mark and
+	// skb->priority. 0: nothing.
+	Mark, Priority uint32
+
 	start, end int // the frame is buf[start:end]; VnetLen <= start <= end
 	buf        []byte
 }
@@ -44,6 +48,7 @@ func (f *Frame) Reset(start, n int) {
 	f.start, f.end = start, start+n
 	f.Vnet = Vnet{}
 	f.View = View{}
+	f.Mark, f.Priority = 0, 0
 }
 
 // Received takes up what recvmsg wrote into buf[Headroom-VnetLen:], n bytes of
@@ -58,6 +63,7 @@ func (f *Frame) Received(n int) {
 	f.start, f.end = Headroom, Headroom-VnetLen+n
 	f.Vnet.Decode(f.buf[Headroom-VnetLen : Headroom])
 	f.View = View{}
+	f.Mark, f.Priority = 0, 0
 }
 
 // Bytes is the Ethernet frame. The slice shares the buffer.

@@ -18,7 +18,7 @@ const wholeTime = 1_000_000
 // Preconditions: f.View was parsed without fault.
 func MetaOf(f *packet.Frame, seed uint64) Meta {
 	n, wire := f.Segments()
-	m := Meta{Len: uint32(f.Len()), Wire: uint32(wire), Segs: uint32(n)}
+	m := Meta{Len: uint32(f.Len()), Wire: uint32(wire), Segs: uint32(n), Mark: f.Mark}
 	b, v := f.Bytes(), &f.View
 	m.Hash = flowHash(b, v, seed)
 	if tos, ok := tosOf(b, v); ok {
@@ -26,6 +26,9 @@ func MetaOf(f *packet.Frame, seed uint64) Meta {
 		if v.Is(packet.ViewIPv4) {
 			m.Priority = tosPriorityTable[tos>>1&0xf]
 		}
+	}
+	if f.Priority != 0 {
+		m.Priority = f.Priority
 	}
 	return m
 }
