@@ -3,14 +3,17 @@
 package netstack
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"sluice/conntrack"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy/journal"
 	"sluice/qdisc"
+	"sluice/routing"
 	"sluice/trace"
 )
 
@@ -243,4 +246,80 @@ func TestRulesChange(t *testing.T) {
 	l.apply()
 	l.send(alice.port(), pt.UDP4(alice.to(bob)))
 	l.arrived(bob, pt.UDP())
+}
+
+// TestRulesCountOnce: a packet for which the rules are asked again, since its connection
+// has another state now, is seen by the connection once.
+func TestRulesCountOnce(t *testing.T) {
+	l := stillSites(t, ruledSites("table ip t { chain f { type filter hook forward priority 0; ct state established accept; ct state new accept; drop; }; }"))
+	there := alice.to(bob)
+	for range 3 {
+		l.send(alice.port(), pt.UDP4(there))
+		l.arrived(bob, pt.UDP())
+		l.send(bob.port(), pt.UDP4(bob.back(there, gate(2).addr4(), 1000)))
+		l.arrived(alice, pt.UDP())
+	}
+	c := l.n.Connections()
+	c.Table().Entries(nil, c.Now(), func(e *conntrack.Entry) bool {
+		if e.Packets != [2]uint64{3, 3} {
+			t.Errorf("packets %v", e.Packets)
+		}
+		return true
+	})
+}
+
+// TestRulesRejectTranslated: a reset, and an ICMP error, are about the segment that the
+// client has sent, though its destination was translated.
+func TestRulesRejectTranslated(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain f { type filter hook forward priority 0; tcp dport 80 reject with tcp reset; udp dport 80 reject with icmp port-unreachable; }
+}
+`))
+	syn := bob.to(alice)
+	syn.Dst, syn.DstPort, syn.Flags = gate(2).addr4(), 8080, pt.SYN
+	l.send(bob.port(), pt.TCP4(syn))
+	l.round()
+	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(gate(2).addr4()), pt.Dst(bob.addr4())), pt.TCP(pt.SrcPort(8080), pt.DstPort(1000)))
+	u := bob.to(alice)
+	u.Dst, u.DstPort = gate(2).addr4(), 8080
+	l.send(bob.port(), pt.UDP4(u))
+	l.round()
+	f := l.got(bob.port())
+	quoted := f.Bytes()[f.View.L4+8:]
+	if !bytes.Equal(quoted[16:20], gate(2).addr4().AsSlice()) || quoted[22] != 8080>>8 || quoted[23] != 8080&0xff || quoted[8] != 63 {
+		t.Errorf("quoted %x", quoted)
+	}
+	if n := l.drops(bob.port(), trace.NFTReject); n != 2 {
+		t.Errorf("%d refused", n)
+	}
+}
+
+// TestRulesRoute: a mark that is set before routing chooses the table; so it does for
+// the packets of the remembered flow.
+func TestRulesRoute(t *testing.T) {
+	s := ruledSites("table ip t { chain p { type filter hook prerouting priority mangle; udp dport 7 meta mark set 9 ct mark set 3; }; }")
+	names, err := routing.NewNames(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"add pref 0 lookup local", "add pref 9 fwmark 9 prohibit", "add pref 32766 lookup main"} {
+		c, err := names.ParseRule(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Routing.Rules = append(s.Routing.Rules, *c.Rule)
+	}
+	l := stillSites(t, s)
+	p := alice.to(bob)
+	for range 2 {
+		p.DstPort = 7
+		l.send(alice.port(), pt.UDP4(p))
+		l.silent(bob.port())
+		p.DstPort = 8
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP())
+	}
+	if n := l.drops(alice.port(), trace.Prohibit); n != 2 {
+		t.Errorf("%d prohibited", n)
+	}
 }

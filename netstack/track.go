@@ -125,14 +125,14 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
-	p.local = asked.Local
+	p.local, p.to, p.back, p.out = asked.Local, tracked{}, nat.Rewrite{}, conntrack.Tuple{}
 	t.beginRules(c, asked)
 	f := asked.Frame
 	if reason := p.ask(f, p.first(), first, atTrack); reason != trace.None {
 		return reason
 	}
 	v := t.look()
-	p.to, p.back, p.out = tracked{conn: v.Conn}, nat.Rewrite{}, conntrack.Tuple{}
+	p.to.conn = v.Conn
 	p.tracked(&v)
 	if reason := p.ask(f, p.first(), atTrack, atDstNAT); reason != trace.None {
 		return reason
