@@ -322,6 +322,11 @@ func (c *conf) validate() error {
 			return refuse(types.ErrInvalidNetworkConfig, check.field, check.reason)
 		}
 	}
+	return c.validatePort()
+}
+
+// validatePort checks what is said of the port alone.
+func (c *conf) validatePort() error {
 	if err := c.validateBandwidth(); err != nil {
 		return err
 	}

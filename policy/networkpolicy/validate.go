@@ -73,7 +73,7 @@ func fits(pattern, text string) bool {
 
 func isLabel(what, name string) error {
 	if !fits(labelPattern, name) {
-		return fmt.Errorf("%s: name %q: must be at most 63 small letters, digits and -", what, name)
+		return fmt.Errorf("%s: name %q: must be at most 63 small letters, digits and dashes", what, name)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func areLabels(what string, labels map[string]string) error {
 
 func isKey(what, key string) error {
 	if !fits(keyPattern, key) {
-		return fmt.Errorf("%s: key %q: must be at most 63 letters, digits, -, _ and ., with a domain and / in front if need be", what, key)
+		return fmt.Errorf("%s: key %q: must be at most 63 letters, digits, dashes, underlines and dots, with a domain and / in front if need be", what, key)
 	}
 	return nil
 }
