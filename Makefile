@@ -71,6 +71,8 @@ lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
 	go vet -vettool="$(CURDIR)/$(TOOLS)/checklocks" -inferred=false ./...
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/golangci-lint run ./...
+	cd test/containerd && go mod tidy -diff && go vet ./... && "$(CURDIR)/$(TOOLS)/staticcheck" ./... && \
+		"$(CURDIR)/$(TOOLS)/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...
 
 .PHONY: demo
 demo: setup build ## containers on two networks, beside a kernel bridge (as root)
@@ -97,6 +99,11 @@ microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares tw
 .PHONY: oracle-nft
 oracle-nft: ## random rulesets and packets beside the kernel's nf_tables, and beside the interpreter (as root; NFT_RULESETS)
 	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m -run 'TheKernel|TheInterpreter|ReplayIs|AnyFrame' ./policy/interp
+
+.PHONY: oracle-netpol
+oracle-netpol: ## NetworkPolicies of random clusters and of cyclonus, beside what the API says (as root; NETPOL_CLUSTERS)
+	NETPOL_CLUSTERS=$${NETPOL_CLUSTERS:-1000} go test -count=1 -v -timeout 60m -run 'APISays|CompilingDoes|KernelTakes' ./policy/networkpolicy
+	cd test/networkpolicy && go test -count=1 -v -timeout 30m .
 
 .PHONY: oracle
 oracle: ## 10,000 prefixes of each family and 100,000 look-ups beside the kernel's (as root)

@@ -251,6 +251,13 @@ func layers() map[string]edges {
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 		"test/containerd":         {}, // a module of its own, that sees programs only
+		"test/networkpolicy": { // a module of its own, since cyclonus needs the client of Kubernetes
+			"policy/networkpolicy": "what is compared",
+			"policy/nft":           "its ruleset",
+			"policy":               "the engine that evaluates it",
+			"conntrack":            "a packet has a connection",
+			"packet/packettest":    "frames in words",
+		},
 	}
 }
 

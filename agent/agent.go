@@ -216,7 +216,7 @@ func open(o Options) (_ *Agent, err error) {
 	if a.hostNS, err = openHostNS(a.dir); err != nil {
 		return nil, err
 	}
-	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare}
+	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare, doors: newDoors(o.Log)}
 	a.plane.counted.path = a.dir.counted()
 	a.plane.counted.load()
 	a.plane.start = dataplane.StartConfig{
@@ -230,6 +230,7 @@ func open(o Options) (_ *Agent, err error) {
 func (a *Agent) close() {
 	closeHeld(a.held)
 	if a.plane != nil {
+		a.plane.doors.close()
 		a.plane.Close()
 	}
 	if a.counters != nil {

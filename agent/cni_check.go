@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/api"
+	"sluice/natspec"
 )
 
 // cniCheck compares what the runtime remembers with the record, and the record with the
@@ -35,6 +36,7 @@ func (a *Agent) cniCheck(_ context.Context, r *api.CNICheckRequest) (*api.CNIChe
 	if !a.plane.numbers()[rec.Port] {
 		c.say("the dataplane does not have port %d", rec.Port)
 	}
+	c.published(st, rec)
 	ns, same, err := sameNamespace(rec.Netns, rec.NS)
 	switch {
 	case err != nil:
@@ -68,6 +70,24 @@ func (c *comparison) remembered(r *api.CNICheckRequest, rec *attachmentRecord) {
 	for _, p := range r.Addresses {
 		if !slices.Contains(rec.Addresses, p) {
 			c.say("it has no address %s", p)
+		}
+	}
+}
+
+// published looks for the ports of the host that the attachment was made with.
+func (c *comparison) published(st *state, rec *attachmentRecord) {
+	want, err := rec.CNI.published(rec.Name)
+	n := st.network(rec.Network)
+	if err != nil || n == nil {
+		return
+	}
+	var have []natspec.Publish
+	if space := st.namespace(n.space()); space != nil {
+		have = space.Connections.Published
+	}
+	for _, p := range want {
+		if !slices.Contains(have, p) {
+			c.say("port %s is not published", p.Outside())
 		}
 	}
 }

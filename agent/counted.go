@@ -108,7 +108,7 @@ func (a *Agent) keepOnce(ctx context.Context) error {
 		}
 		saved, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) { return c.SaveRules(ctx, name) })
 		if err != nil {
-			return nil // it is being replaced; what it had is kept
+			return nil //nolint:nilerr // it is being replaced; what it had is kept
 		}
 		all[name] = saved
 	}

@@ -50,7 +50,7 @@ func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, e
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.onHost, d.holds} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.apart, d.onHost, d.holds} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -103,18 +103,13 @@ func (d *declaration) mine(of string) bool { return of == d.by.config }
 
 // refuseOther refuses a network, or a namespace, that another origin has.
 func (d *declaration) refuseOther(field, network, space string) error {
-	of, there := d.was.spaceOrigin(space)
-	if n := d.was.network(network); n != nil {
-		of, there = n.Origin, true
+	if n := d.was.network(network); n != nil && !d.mine(n.Origin) {
+		return d.fault(field, fmt.Errorf("network %s is declared by %s", network, origin{config: n.Origin}))
 	}
-	if !there || d.mine(of) {
-		return nil
+	if of, there := d.was.spaceOrigin(space); there && !d.mine(of) {
+		return d.fault(field, fmt.Errorf("namespace %s is declared by %s", space, origin{config: of}))
 	}
-	what := "network " + network
-	if network == "" {
-		what = "namespace " + space
-	}
-	return d.fault(field, fmt.Errorf("%s is declared by %s", what, origin{config: of}))
+	return nil
 }
 
 // spaceOrigin is who declares a namespace; false if there is no such.

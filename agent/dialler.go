@@ -64,6 +64,8 @@ func (p *plane) dialFor(c *dataplane.Client) {
 		return
 	}
 	server := dial.NewServer(conn, p.dialler.may)
+	server.Over = func(id uint64) { p.doors.over(server, id) }
+	p.doors.use(server)
 	go func() {
 		defer theirs.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
@@ -76,5 +78,6 @@ func (p *plane) dialFor(c *dataplane.Client) {
 		if err := server.Serve(); !errors.Is(err, io.EOF) && alive(c) {
 			p.log.Warn("the dataplane asks for no more sockets", "err", err)
 		}
+		p.doors.lose(server)
 	}()
 }

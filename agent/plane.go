@@ -58,6 +58,7 @@ type plane struct {
 	dialler dialler
 	// counted is what rulesets remember, for a dataplane that begins.
 	counted counted
+	doors   *doors
 
 	mu sync.Mutex
 	// +checklocks:mu

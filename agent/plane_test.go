@@ -138,7 +138,7 @@ func TestDataplaneThatDoesNotStart(t *testing.T) {
 		t.Skip("needs root: makes namespaces")
 	}
 	var log safeBuffer
-	p := &plane{log: testLog(&log), sockets: newSockets(), events: func(*dataplane.Client) {}}
+	p := &plane{log: testLog(&log), sockets: newSockets(), doors: newDoors(testLog(&log)), events: func(*dataplane.Client) {}}
 	p.start.Exe, p.start.Workers = "/bin/false", 1
 	snapshot := oneNetwork().snapshot("")
 	snapshot.Namespaces[0].Networks[0].Ports = nil

@@ -12,6 +12,7 @@ import (
 
 	"sluice/api"
 	"sluice/natspec"
+	"sluice/packet"
 	"sluice/uplink"
 )
 
@@ -23,6 +24,9 @@ import (
 // (uplink.Published), for containers that are there, and a socket that holds each port,
 // so that no program of the host listens in vain. That nobody has a port is seen by
 // binding that socket, before anything is written.
+//
+// If it has an uplink of type socket instead, the host's addresses lead to the containers
+// by sockets that listen, see doors.go.
 
 // maxHeld bounds the ports of the host that are held, a file each.
 const maxHeld = 1024
@@ -32,6 +36,8 @@ type holding struct {
 	port  uplink.Port
 	space string
 	index int // in the namespace's list
+	// socket says that it is a door, see doors.go.
+	socket bool
 }
 
 // hostUplink is the uplink by which the host reaches the networks of a VRF of a
@@ -122,8 +128,9 @@ type hostPublish struct {
 func (s *state) onHost() (out []hostPublish) {
 	for _, space := range s.spaces() {
 		for i, p := range s.namespace(space).Connections.Published {
-			if s.ofHost(space, p) {
-				out = append(out, hostPublish{p, holding{space: space, index: i}})
+			socket := p.Proto != packet.ProtoSCTP && s.bySocketOf(space, p)
+			if socket || s.ofHost(space, p) {
+				out = append(out, hostPublish{p, holding{space: space, index: i, socket: socket}})
 			}
 		}
 	}
@@ -146,31 +153,52 @@ func (a *Agent) hold(s *state) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	if err := uplink.Program(); err != nil {
-		return &publishFault{all[0], err}
+	if i := slices.IndexFunc(all, func(h holding) bool { return !h.socket }); i >= 0 {
+		if err := uplink.Program(); err != nil {
+			return &publishFault{all[i], err}
+		}
 	}
 	var fresh []uplink.Port
 	for _, h := range all {
-		if a.held[h.port] != nil {
+		if a.holds(h.port) {
 			continue
 		}
-		f, err := a.host.Hold(h.port)
-		if err != nil {
+		if err := a.occupy(h); err != nil {
 			a.release(fresh)
 			return &publishFault{h, err}
 		}
-		if f != nil {
-			a.held[h.port], fresh = f, append(fresh, h.port)
-		}
+		fresh = append(fresh, h.port)
 	}
 	return nil
 }
 
+// holds reports whether the agent has a port of the host, in whatever way.
+func (a *Agent) holds(p uplink.Port) bool { return a.held[p] != nil || a.plane.doors.has(p) }
+
+// occupy holds one port: by a socket of nobody's, or one that listens.
+func (a *Agent) occupy(h holding) error {
+	if h.socket {
+		f, err := a.host.Listen(h.port)
+		if err != nil {
+			return err
+		}
+		return a.plane.doors.add(h.port, f)
+	}
+	f, err := a.host.Hold(h.port)
+	if f != nil {
+		a.held[h.port] = f
+	}
+	return err
+}
+
 func (a *Agent) release(ports []uplink.Port) {
 	for _, p := range ports {
-		_ = a.held[p].Close()
-		delete(a.held, p)
+		if f := a.held[p]; f != nil {
+			_ = f.Close()
+			delete(a.held, p)
+		}
 	}
+	a.plane.doors.shut(ports)
 }
 
 // holdCommitted holds what the committed state wants, as far as it can, and no more.
@@ -180,31 +208,41 @@ func (a *Agent) holdCommitted() {
 		return
 	}
 	all, err := st.holdings()
-	wanted, faults := make(map[uplink.Port]bool), make(map[string]string)
-	for _, h := range all {
-		wanted[h.port] = true
-		if a.held[h.port] != nil {
-			continue
-		}
-		f, err := a.host.Hold(h.port)
-		if err != nil {
-			faults[h.space] = "published " + err.Error()
-			a.log.Warn("a published port is not held", "namespace", h.space, "err", err)
-		} else if f != nil {
-			a.held[h.port] = f
-		}
-	}
 	if err != nil {
 		a.log.Error("published ports", "err", err)
 	}
-	var over []uplink.Port
-	for p := range a.held {
-		if !wanted[p] {
-			over = append(over, p)
+	a.release(a.unwanted(all))
+	faults := make(map[string]string)
+	for _, h := range all {
+		if a.holds(h.port) {
+			continue
+		}
+		if err := a.occupy(h); err != nil {
+			faults[h.space] = "published " + err.Error()
+			a.log.Warn("a published port is not held", "namespace", h.space, "err", err)
 		}
 	}
-	a.release(over)
 	a.unheld.Store(&faults)
+	a.aim(st)
+}
+
+// unwanted are ports that are held and should not be, or not in this way.
+func (a *Agent) unwanted(all []holding) (out []uplink.Port) {
+	wanted := make(map[uplink.Port]bool) // by whether they are doors
+	for _, h := range all {
+		wanted[h.port] = h.socket
+	}
+	for p := range a.held {
+		if door, ok := wanted[p]; !ok || door {
+			out = append(out, p)
+		}
+	}
+	for _, p := range a.plane.doors.ports() {
+		if !wanted[p] {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // republish dresses the host after attachments came or went, if any of them has a
@@ -214,6 +252,7 @@ func (a *Agent) republish(ctx context.Context, recs ...*attachmentRecord) {
 	if err != nil {
 		return
 	}
+	a.aim(st)
 	for _, rec := range recs {
 		n := st.network(rec.Network)
 		if n == nil || rec.Uplink || st.hostUplink(n.space(), n.VRF) == nil {

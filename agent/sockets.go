@@ -37,16 +37,23 @@ func (s *sockets) add(files map[uint16]*os.File) {
 	}
 }
 
-// keep closes all files but those of the given ports.
+// keep closes all files but those of the given ports. The kernel lets all processors pass
+// before such a socket is closed: nobody waits for that.
 func (s *sockets) keep(ports map[uint16]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var over []*os.File
 	for port, f := range s.byPort {
 		if !ports[port] {
-			f.Close()
+			over = append(over, f)
 			delete(s.byPort, port)
 		}
 	}
+	go func() {
+		for _, f := range over {
+			_ = f.Close()
+		}
+	}()
 }
 
 // of returns the files of the given ports, which stay owned by s.

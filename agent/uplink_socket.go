@@ -68,6 +68,9 @@ func (a *Agent) publicSocket(n *networkRecord, stats bool) api.Uplink {
 		Addresses: []netip.Prefix{}, Peers: []netip.Addr{}, HostRoutes: []netip.Prefix{},
 		DefaultRoute: n.Uplink.DefaultRoute, State: api.StateReady,
 	}
+	if faults := a.unheld.Load(); faults != nil {
+		up.Fault = (*faults)[n.space()]
+	}
 	if stats {
 		up.Stats = a.stats(n.Port)
 	}
@@ -77,6 +80,9 @@ func (a *Agent) publicSocket(n *networkRecord, stats bool) api.Uplink {
 		fmt.Fprintf(&b, " master %s", up.VRF)
 	}
 	fmt.Fprintf(&b, " state %s\n    type %s default_route %s", strings.ToUpper(string(up.State)), up.Type, onOff(up.DefaultRoute))
+	if up.Fault != "" {
+		fmt.Fprintf(&b, "\n    fault %q", up.Fault)
+	}
 	up.Line = b.String()
 	return up
 }

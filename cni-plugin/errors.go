@@ -34,10 +34,14 @@ func codeOf(err error) uint {
 	case errors.Is(err, api.ErrPermission):
 		return errPermission
 	}
-	e, ok := errors.AsType[*api.Error](err)
-	if !ok {
-		return types.ErrIOFailure
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return codeOfRefusal(e)
 	}
+	return types.ErrIOFailure
+}
+
+// codeOfRefusal is the code for a request that the daemon refused.
+func codeOfRefusal(e *api.Error) uint {
 	switch e.Code {
 	case api.CodeInvalid, api.CodeOutOfRange:
 		if e.Field == "netns" || e.Field == "ifname" || e.Field == "container" {
@@ -45,13 +49,7 @@ func codeOf(err error) uint {
 		}
 		return types.ErrInvalidNetworkConfig
 	case api.CodeNotFound:
-		switch e.Field {
-		case "netns":
-			return types.ErrInvalidNetNS
-		case "container":
-			return types.ErrUnknownContainer
-		}
-		return types.ErrInvalidNetworkConfig
+		return codeOfMissing(e.Field)
 	case api.CodeExists:
 		return errExists
 	case api.CodeInUse:
@@ -63,6 +61,17 @@ func codeOf(err error) uint {
 	case api.CodeInternal:
 	}
 	return types.ErrInternal
+}
+
+// codeOfMissing is the code for something that does not exist.
+func codeOfMissing(field string) uint {
+	switch field {
+	case "netns":
+		return types.ErrInvalidNetNS
+	case "container":
+		return types.ErrUnknownContainer
+	}
+	return types.ErrInvalidNetworkConfig
 }
 
 // daemonError is what the daemon said, as CNI has it.

@@ -58,7 +58,8 @@ func byHand(args []string) int {
 	case "version", "--version":
 		fmt.Println("Sluice CNI plugin " + release)
 	default:
-		err = errors.New(usage)
+		fmt.Fprint(os.Stderr, usage)
+		return 1
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -45,6 +45,7 @@ type daemon struct {
 
 // newDaemon starts one. Its answer to an ADD is of both families.
 func newDaemon(t *testing.T) *daemon {
+	t.Helper()
 	d := &daemon{t: t, dir: t.TempDir(), status: api.CNIStatus{Dataplane: true, Network: true, Free: true}}
 	d.reply = api.CNIAddReply{
 		Attachment: api.Attachment{

@@ -21,7 +21,7 @@ func (c *conf) result(r *api.CNIAddRequest, a *api.CNIAddReply, l *lease) types.
 		DNS:        c.DNS,
 	}
 	for i, p := range a.Addresses {
-		ip := &current.IPConfig{Interface: current.Int(0), Address: *ipNet(p)}
+		ip := &current.IPConfig{Interface: new(0), Address: *ipNet(p)}
 		if i < len(a.Gateways) {
 			ip.Gateway = a.Gateways[i].AsSlice()
 		}

@@ -171,7 +171,7 @@ func (t *Table) sacrifice(u *portUse, now uint32) *lost {
 		case !t.mayGiveWay(r) && !r.over(now):
 			continue
 		}
-		if l := t.end(i, life, now); l != nil {
+		if l := t.end(i, life, now, nil); l != nil {
 			t.stats.earlyDrop.Add(1)
 			return l
 		}

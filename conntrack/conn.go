@@ -185,7 +185,7 @@ func (c Conn) kill(now uint32) bool {
 	if !c.record().die(c.want) {
 		return false
 	}
-	l := t.lastWords(c.i, now)
+	l := t.lastWords(c.i, now, nil)
 	t.unlink(c.i)
 	t.giveBack(c.i)
 	t.mourn(l)

@@ -17,7 +17,8 @@
 // both tuples, state, windows, counters, timeouts as absolute seconds. There is no
 // pointer in it. All that leads to the records, as chains, wheel, lists of ports
 // and free records, is in memory of the process, and made anew when a process
-// opens the file.
+// opens the file; or before, by one that stands by and follows the one that works
+// (mapped.go).
 //
 // A process may be killed at any store. Each record has a life word, which says
 // that it is live only while its tuples are whole: what was being made or ended

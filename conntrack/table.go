@@ -30,6 +30,10 @@ type Config struct {
 	// whoever did it, without any lock: of one that goes at once, Removed may be the
 	// first. The Entry is good during the call.
 	Confirmed, Removed func(*Entry)
+
+	// Rest is called by Expire now and then, without any lock, while it has much to
+	// do. Nil: it does all in one go.
+	Rest func()
 }
 
 // Table tracks connections. All its methods may be called from any goroutine.
@@ -65,7 +69,10 @@ type Table struct {
 	moved    []atomic.Uint32 // the stack of wheel.go, for each record the one below
 	movedTop atomic.Uint32
 
-	turning sync.Mutex // one turn of the wheel at a time
+	rest func()
+
+	turning sync.Mutex  // one turn of the wheel at a time
+	last    [batch]lost // of who is ended in one batch, under turning
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -138,7 +145,7 @@ func newTable(mem []byte, n int, secret hashKey, cfg Config) (*Table, error) {
 		heads: words[:buckets], next: words[buckets:],
 		chain: cfg.Chain, otherZone: Kernel(),
 		endpoints: make([]atomic.Uint32, maxPorts), backends: make([]atomic.Uint32, maxPorts),
-		confirmed: cfg.Confirmed, removed: cfg.Removed, nobody: new(lost),
+		confirmed: cfg.Confirmed, removed: cfg.Removed, rest: cfg.Rest, nobody: new(lost),
 		moved: make([]atomic.Uint32, n),
 		wheel: newLinks(n, slots+1), young: newLinks(n, maxPorts),
 		ports: map[uint16]*portUse{}, portLimits: PortLimits{Quota: cfg.Quota},

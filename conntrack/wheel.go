@@ -51,20 +51,27 @@ const onStack = 1 << 31
 // batch is how many records are looked at while the table's lock is held.
 const batch = 64
 
+// restAfter is how many such batches it takes for a rest: less than a millisecond.
+const restAfter = 16
+
 // Expire ends the connections that are over, and returns how many. It is to be
 // called about once a second, by one goroutine at a time. It looks at few records
-// at a time while it holds the lock, so that no packet waits for long.
+// at a time while it holds the lock, so that no packet waits for long, and rests now
+// and then, so that who forwards packets gets its processor.
 func (t *Table) Expire(now uint32) int {
 	t.turning.Lock()
 	defer t.turning.Unlock()
 	t.clock.Store(now)
 	t.settle()
 	n := 0
-	for {
+	for turns := 1; ; turns++ {
 		ended, done := t.turnSome(now)
 		n += ended
 		if done {
 			return n
+		}
+		if t.rest != nil && turns%restAfter == 0 {
+			t.rest()
 		}
 	}
 }
@@ -101,7 +108,7 @@ func (t *Table) settleOne(i uint32) {
 // turnSome looks at some records of the second whose turn it is. done: all up to
 // now have been looked at.
 func (t *Table) turnSome(now uint32) (ended int, done bool) {
-	var gone []*lost
+	var gone [batch]*lost
 	t.mu.Lock()
 	if int32(now-t.turned) > slots {
 		t.turned = now - slots // each list once is enough
@@ -118,13 +125,13 @@ func (t *Table) turnSome(now uint32) (ended int, done bool) {
 			continue
 		}
 		n++
-		if l := t.lookAt(i, now); l != nil {
+		if l := t.lookAt(i, now, &t.last[ended]); l != nil {
+			gone[ended] = l
 			ended++
-			gone = append(gone, l)
 		}
 	}
 	t.mu.Unlock()
-	for _, l := range gone {
+	for _, l := range gone[:ended] {
 		t.mourn(l)
 	}
 	return ended, done
@@ -134,11 +141,11 @@ func (t *Table) turnSome(now uint32) (ended int, done bool) {
 // is is that of turned+1, to which nothing can be added meanwhile.
 //
 // +checklocks:t.mu
-func (t *Table) lookAt(i, now uint32) *lost {
+func (t *Table) lookAt(i, now uint32, words *lost) *lost {
 	r := &t.recs[i]
 	life := r.life.Load()
 	if life&phaseMask == phaseLive && r.over(now) {
-		if l := t.end(i, life, now); l != nil {
+		if l := t.end(i, life, now, words); l != nil {
 			return l
 		}
 	}
@@ -152,25 +159,30 @@ func (t *Table) lookAt(i, now uint32) *lost {
 // lost is a connection that is being mourned: told to whoever wants to know.
 type lost struct{ entry Entry }
 
-// end ends a live connection under the table's lock. Nil if somebody else did.
+// end ends a live connection under the table's lock. Nil if somebody else did. words
+// are room for its last ones; nil: none yet.
 //
 // +checklocks:t.mu
-func (t *Table) end(i, life, now uint32) *lost {
+func (t *Table) end(i, life, now uint32, words *lost) *lost {
 	if !t.recs[i].die(life) {
 		return nil
 	}
-	l := t.lastWords(i, now)
+	l := t.lastWords(i, now, words)
 	t.unlink(i)
 	t.free(i)
 	return l
 }
 
 // lastWords describes a connection that is dying, if anybody wants to hear of it.
-func (t *Table) lastWords(i, now uint32) *lost {
+func (t *Table) lastWords(i, now uint32, words *lost) *lost {
 	if !t.mourned() {
 		return t.nobody
 	}
-	l := new(lost)
+	l := words
+	if l == nil {
+		l = new(lost)
+	}
+	*l = lost{}
 	t.recs[i].describe(i, &l.entry, uint32(len(t.recs)), now)
 	l.entry.Status |= Dying
 	return l

@@ -48,13 +48,14 @@
 // the agent, which keeps dups of all. What containers sent meanwhile waits in the
 // sockets. From kill -9 to the first forwarded frame it takes about 14 ms on two
 // cores (TestKilledAndStartedAgain measures it), most of that to load the program
-// twice. Connections are in a file that the next process opens. While two live, in
+// twice; or 4 ms, if the next process is a spare that has been started already
+// (spare.go, TestSpareTakesOver). Connections are in a file that the next process opens. While two live, in
 // a hand-over, each has a file of its own: the new one a copy (takeover.configure).
 //
 // # Files
 //
 // In the order of a process's life: start.go and stage.go (agent's and process's
-// half of a start), program.go, emptyroot.go, seccomp.go, server.go, session.go, queries.go,
+// half of a start), spare.go, program.go, emptyroot.go, seccomp.go, server.go, session.go, queries.go,
 // events.go; the agent's half of a connection is client.go, call.go and
 // adopt.go; both halves use message.go and conn.go. What there is to ask about
 // connections, and how they get from process to process, is in connections.go.

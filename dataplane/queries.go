@@ -28,9 +28,6 @@ func (s *session) query(body []byte) (message, error) {
 	if ns == nil {
 		return message{}, refuse("namespace", fmt.Errorf("there is no %q", clip(q.Namespace)))
 	}
-	if m, known, err := ruleQuery(ns, &q); known {
-		return m, err
-	}
 	switch q.What {
 	case queryFDB:
 		return list(fdb(ns, q.Network))
@@ -60,6 +57,9 @@ func dnsQuery(ns *netstack.Namespace, q *query) (message, error) {
 	case queryFlushDNS:
 		return message{body: encode(ns.FlushDNS(q.Words))}, nil
 	default:
+		if m, known, err := ruleQuery(ns, q); known {
+			return m, err
+		}
 		return message{}, refuse("query", fmt.Errorf("unknown table %q", clip(q.What)))
 	}
 }

@@ -186,8 +186,11 @@ func (s *server) openStack() (err error) {
 			return fmt.Errorf("counters: %w", err)
 		}
 	}
-	s.stack, err = netstack.New(o)
-	return err
+	if s.stack, err = netstack.New(o); err != nil {
+		return err
+	}
+	s.dialler.Accepted = s.stack.Accept
+	return nil
 }
 
 func (s *server) portDown(index uint16) {

@@ -38,6 +38,11 @@ type Accepted struct {
 // Pass gives what was accepted to the client, which tells Over that it has ended by id.
 // The descriptor stays the caller's. It waits while the other side does not read.
 func (s *Server) Pass(a *Accepted, id uint64) error {
+	if a.Proto == TCP {
+		if err := stream(a.FD); err != nil {
+			return err
+		}
+	}
 	return send(s.conn, &wire{
 		kind: kindAccepted, proto: a.Proto, device: a.Device, member: a.Member, id: id, to: a.To, from: a.From,
 	}, a.FD)

@@ -91,7 +91,9 @@ func mapConnections(f *os.File) (*Connections, error) {
 		return nil, err
 	}
 	c.nat = nat.New(nat.Config{Seed: seed})
-	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed}
+	// The workers may have no processor but this one.
+	rest := func() { time.Sleep(200 * time.Microsecond) }
+	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed, Rest: rest}
 	if f == nil {
 		c.table, err = conntrack.NewTable(conf)
 	} else {

@@ -5,6 +5,7 @@ package netstack
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"sluice/policy"
 	"sluice/policy/journal"
@@ -58,7 +59,7 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 		State: r.engine.States(int64(ns.net.elapsed())),
 		Env:   &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }},
 	}
-	out := ""
+	var out strings.Builder
 	for _, c := range cmds {
 		if c.Op != nft.OpList && c.Op != nft.OpGet && c.Op != nft.OpReset || len(q.Only) > 0 && !slices.Contains(q.Only, c.Op) {
 			continue
@@ -67,9 +68,9 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		out += text
+		out.WriteString(text)
 	}
-	return out, nil
+	return out.String(), nil
 }
 
 // RulesLive reports whether a set has an element that packets have added.

@@ -160,7 +160,7 @@ func (t *turn) look() conntrack.Verdict {
 	p := &t.passing
 	switch {
 	case t.isKnown:
-		p.pending = conntrack.Pending{}
+		t.isKnown, p.pending = false, conntrack.Pending{}
 		return t.known
 	case p.eval != nil && p.packet.NoTrack:
 		p.pending = conntrack.Pending{}

@@ -64,6 +64,7 @@ func (a *answers) mux() *http.ServeMux {
 	serveList(mux, api.PathUplinks, a, uplinks, func(api.Uplink) string { return "" })
 	a.routing(mux)
 	a.connections(mux)
+	a.rulesets(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
 	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
 	return mux

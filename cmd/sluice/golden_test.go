@@ -65,6 +65,15 @@ func TestOutput(t *testing.T) {
 		"dns":     {lines: []string{"dns", "dns show", "dns stats", "-j dns", "-j dns st", "dns flush", "dns flush www.example.com", "dns show x", "dns help"}},
 		"service": {lines: []string{"service", "ser list", "service add web tcp 10.96.0.10:80 real 10.44.0.3:8080", "service add taken", "service set web real 10.44.0.3:8080 state draining", "service del web", "-j service", "service show x", "service help"}},
 		"ss":      {lines: []string{"ss", "-6 ss", "ss -n shop", "ss sh"}},
+		"policy": {lines: []string{
+			with("policy check %s --from shop/web --to shop/db --port 5432"), with("policy check %s --from shop/web --to shop/db --port 80"),
+			with("policy check %s --from other --to shop/db --port 5432"), with("-j policy check %s --from other --to shop/db --port 5432"),
+			with("policy check %s --from shop/web --to 198.51.100.1 --port 8005 --proto udp"), with("policy check %s --from shop/web --to 10.0.0.9 --proto icmp"),
+			with("policy check %s --from 192.0.2.2 --to shop/db --port 5432"), with("policy check %s --from shop/web --to nobody --port 1"),
+			with("policy check %s --from shop/web --to shop/db"), with("policy check %s --to shop/db"), "policy check --from a --to b --port 1",
+			"policy compile -f testdata/policy/wrong.yaml --pods testdata/policy/pods.yaml", "policy compile -f testdata/policy/unknown.yaml --pods testdata/policy/pods.yaml",
+			with("policy compile %s --node one"), with("-j policy compile %s --node three"), "policy frob", "policy", "policy check --help",
+		}},
 		"network": {lines: []string{"network", "-s network show blue", "network show nosuch", "network del pods", "net delete blue", "network del", "network help"}},
 		"status":  {answers: answers{status: statusRunning()}, lines: []string{"status"}},
 		"down":    {answers: answers{status: statusDown()}, lines: []string{"status", "-j status"}},
@@ -96,6 +105,11 @@ func TestOutput(t *testing.T) {
 			compare(t, filepath.Join("testdata", name+".txt"), got.String())
 		})
 	}
+}
+
+// with puts the files of testdata/policy into a command line.
+func with(line string) string {
+	return fmt.Sprintf(line, "-f testdata/policy/policies.yaml --pods testdata/policy/pods.yaml")
 }
 
 // compare checks got against a file, or writes the file with -update.

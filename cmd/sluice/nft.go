@@ -81,50 +81,59 @@ func (c *cli) nftRun(cmd *cobra.Command, args []string) error {
 }
 
 // read takes the options out of the words.
-func (l *nftLine) read(args []string) error {
-	for len(args) > 0 {
+func (l *nftLine) read(args []string) (err error) {
+	for len(args) > 0 && err == nil {
 		arg := args[0]
 		args = args[1:]
-		name, isLong := strings.CutPrefix(arg, "--")
 		switch {
 		case len(arg) < 2 || arg[0] != '-' || len(l.words) > 0 && !isLetters(arg):
 			l.words = append(l.words, arg)
-			continue
-		case isLong:
-			name, value, given := strings.Cut(name, "=")
-			if name == "file" || name == "namespace" {
-				if !given {
-					if len(args) == 0 {
-						return usagef("option --%s needs an argument", name)
-					}
-					value, args = args[0], args[1:]
-				}
-				l.set(name, value)
-				continue
-			}
-			if !l.flag(name) {
-				return usagef("nft: option --%s is unknown", name)
-			}
-			continue
-		}
-		for i, letter := range arg[1:] {
-			if letter == 'f' {
-				value := arg[i+2:]
-				if value == "" {
-					if len(args) == 0 {
-						return usagef("option -f needs an argument")
-					}
-					value, args = args[0], args[1:]
-				}
-				l.set("file", value)
-				break
-			}
-			if !l.flag(string(letter)) {
-				return usagef("nft: option -%c is unknown", letter)
-			}
+		case strings.HasPrefix(arg, "--"):
+			args, err = l.long(arg[2:], args)
+		default:
+			args, err = l.letters(arg[1:], args)
 		}
 	}
-	return nil
+	return err
+}
+
+// long takes an option of a word, and its argument.
+func (l *nftLine) long(name string, args []string) (rest []string, err error) {
+	name, value, given := strings.Cut(name, "=")
+	switch {
+	case l.flag(name):
+		return args, nil
+	case name != "file" && name != "namespace":
+		return nil, usagef("nft: option --%s is unknown", name)
+	case !given && len(args) == 0:
+		return nil, usagef("option --%s needs an argument", name)
+	case !given:
+		value, args = args[0], args[1:]
+	}
+	l.set(name, value)
+	return args, nil
+}
+
+// letters takes options of one letter, -f with its argument.
+func (l *nftLine) letters(letters string, args []string) (rest []string, err error) {
+	for i, letter := range letters {
+		if letter != 'f' {
+			if !l.flag(string(letter)) {
+				return nil, usagef("nft: option -%c is unknown", letter)
+			}
+			continue
+		}
+		value := letters[i+1:]
+		if value == "" && len(args) == 0 {
+			return nil, usagef("option -f needs an argument")
+		}
+		if value == "" {
+			value, args = args[0], args[1:]
+		}
+		l.set("file", value)
+		break
+	}
+	return args, nil
 }
 
 // isLetters tells an option behind the first word from a word of the language, as -150.
@@ -200,24 +209,29 @@ func (l *nftLine) include(from, text string, depth int) error {
 		}
 		slices.Sort(found)
 		for _, name := range found {
-			if info, err := os.Stat(name); err != nil || info.IsDir() {
-				continue
-			}
-			if _, seen := l.Included[name]; seen {
-				continue
-			}
-			inner, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			if l.Included == nil {
-				l.Included = make(map[string]string)
-			}
-			l.Included[name] = string(inner)
-			if err := l.include(name, string(inner), depth+1); err != nil {
+			if err := l.includeFile(name, depth); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// includeFile reads one of them, and what it includes itself.
+func (l *nftLine) includeFile(name string, depth int) error {
+	if info, err := os.Stat(name); err != nil || info.IsDir() {
+		return nil //nolint:nilerr // the daemon says that it isn't there, and where it is wanted
+	}
+	if _, seen := l.Included[name]; seen {
+		return nil
+	}
+	inner, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if l.Included == nil {
+		l.Included = make(map[string]string)
+	}
+	l.Included[name] = string(inner)
+	return l.include(name, string(inner), depth+1)
 }

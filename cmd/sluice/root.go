@@ -98,7 +98,7 @@ func (c *cli) root() *cobra.Command {
 	for _, n := range nouns() {
 		root.AddCommand(c.nounCommand(n))
 	}
-	root.AddCommand(c.conntrackCommand(), c.nftCommand(), c.ssCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
+	root.AddCommand(c.conntrackCommand(), c.nftCommand(), c.ssCommand(), c.policyCommand(), c.statusCommand(), c.shutdownCommand(), c.versionCommand())
 	return root
 }
 

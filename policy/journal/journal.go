@@ -82,11 +82,8 @@ func (s *Step) sum(before string) string {
 // Follow goes on from a state, or from the beginning if the state is nil or isn't one
 // of this journal. With changes it went on: they are those of all transactions since.
 func (j *Journal) Follow(from *State) (to *State, changes []nft.Change, err error) {
-	if from == nil {
-		from = Empty()
-	}
 	at, sum := j.Serial, j.Sum
-	for i := 0; ; i++ {
+	for i := 0; from != nil; i++ {
 		if at == from.Serial && sum == from.Sum {
 			return follow(from, j.Steps[i:])
 		}

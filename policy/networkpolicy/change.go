@@ -15,14 +15,6 @@ type dirt struct {
 	namespaces map[string]bool // all pods in them
 }
 
-// check refuses a change that can't be.
-func (c *Compiler) check(ch *Change) error {
-	if err := ch.Validate(); err != nil {
-		return err
-	}
-	return c.checkAddrs(ch)
-}
-
 // checkAddrs refuses an address that two pods would have: which of them a packet
 // is of, nobody could say.
 func (c *Compiler) checkAddrs(ch *Change) error {

@@ -3,7 +3,9 @@
 package networkpolicy_test
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -106,4 +108,81 @@ func replaced[T any](have, come []T, gone []string, name func(T) string) []T {
 		return slices.Contains(gone, name(t)) || slices.ContainsFunc(come, func(c T) bool { return name(c) == name(t) })
 	})
 	return append(have, come...)
+}
+
+// TestCostIsThatOfTheChange counts commands: in a namespace with a thousand pods and
+// fifty policies, one pod, or one policy, costs what it itself has.
+func TestCostIsThatOfTheChange(t *testing.T) {
+	g := gen{rand.New(rand.NewPCG(1, 3))}
+	cl := &networkpolicy.Cluster{}
+	for i := range 1000 {
+		cl.Pods = append(cl.Pods, simplePod(i))
+	}
+	all := networkpolicy.Selector{}
+	for i := range 50 {
+		p := networkpolicy.Policy{Namespace: "x", Name: fmt.Sprintf("p%d", i)}
+		p.Spec.Ingress = []networkpolicy.IngressRule{{From: []networkpolicy.Peer{{PodSelector: &all}}, Ports: g.ports()}}
+		cl.Policies = append(cl.Policies, p)
+	}
+	c := networkpolicy.New(networkpolicy.Options{})
+	commands, err := c.Change(&networkpolicy.Change{Cluster: *cl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d commands for 1,000 pods and 50 policies", len(commands))
+	if len(commands) > 1000 {
+		t.Errorf("%d commands at first: the pods don't share their rules", len(commands))
+	}
+	pod, policy := simplePod(1000), cl.Policies[7]
+	policy.Spec.Ingress = append(slices.Clone(policy.Spec.Ingress), networkpolicy.IngressRule{})
+	for name, tc := range map[string]struct {
+		change   networkpolicy.Change
+		commands int
+	}{
+		"a pod comes":             {networkpolicy.Change{Cluster: networkpolicy.Cluster{Pods: []networkpolicy.Pod{pod}}}, 3},
+		"a pod is as it was":      {networkpolicy.Change{Cluster: networkpolicy.Cluster{Pods: cl.Pods[:1]}}, 0},
+		"a policy is as it was":   {networkpolicy.Change{Cluster: networkpolicy.Cluster{Policies: cl.Policies[:1]}}, 0},
+		"a policy has a new rule": {networkpolicy.Change{Cluster: networkpolicy.Cluster{Policies: []networkpolicy.Policy{policy}}}, 12},
+	} {
+		commands, err := c.Change(&tc.change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, line := range commands {
+			size += len(line)
+		}
+		if len(commands) > tc.commands || size > 200*tc.commands {
+			t.Errorf("%s: %d commands of %d bytes, want %d\n%.3000q", name, len(commands), size, tc.commands, commands)
+		}
+	}
+}
+
+func simplePod(i int) networkpolicy.Pod {
+	return networkpolicy.Pod{
+		Namespace: "x", Name: fmt.Sprintf("pod%d", i), Labels: map[string]string{"app": "web"},
+		Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)})},
+	}
+}
+
+func TestRefusedChangeChangesNothing(t *testing.T) {
+	c := networkpolicy.New(networkpolicy.Options{})
+	rs := change(t, c, new(nft.Ruleset), &networkpolicy.Change{Cluster: networkpolicy.Cluster{Pods: []networkpolicy.Pod{simplePod(1)}}})
+	twin := simplePod(1)
+	twin.Name = "twin"
+	bad := &networkpolicy.Change{Cluster: networkpolicy.Cluster{Pods: []networkpolicy.Pod{simplePod(2), twin}}}
+	if _, err := c.Change(bad); err == nil || err.Error() != "pod x/twin: address 10.0.0.1 is that of pod x/pod1, too" {
+		t.Fatalf("two pods with one address: %v", err)
+	}
+	if diff := cmp.Diff(listing(rs), listing(ruleset(t, c))); diff != "" {
+		t.Error(diff)
+	}
+	bad.Gone.Pods = []string{"x/pod1"} // then it is free, also for exchanging
+	rs = change(t, c, rs, bad)
+	a, b := simplePod(2), twin
+	a.Addrs, b.Addrs = b.Addrs, a.Addrs
+	rs = change(t, c, rs, &networkpolicy.Change{Cluster: networkpolicy.Cluster{Pods: []networkpolicy.Pod{a, b}}})
+	if diff := cmp.Diff(inOrder(rs), inOrder(ruleset(t, c))); diff != "" {
+		t.Error(diff)
+	}
 }

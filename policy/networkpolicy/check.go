@@ -200,17 +200,65 @@ func (v *Verdict) String() string {
 	word := map[bool]string{true: "allowed", false: "denied"}
 	var b strings.Builder
 	fmt.Fprintln(&b, word[v.Allowed])
-	for _, d := range directions() {
-		s := [...]*Side{&v.Egress, &v.Ingress}[d]
-		name := [...]string{"egress", "ingress"}[d]
-		switch {
-		case len(s.Policies) == 0:
-			fmt.Fprintf(&b, "    %s allowed: not isolated\n", name)
-		case s.Allowed:
-			fmt.Fprintf(&b, "    %s allowed by %s\n", name, s.Rule)
-		default:
-			fmt.Fprintf(&b, "    %s denied: isolated by %s\n", name, strings.Join(s.Policies, ", "))
+	v.Egress.print(&b, "egress")
+	v.Ingress.print(&b, "ingress")
+	return b.String()
+}
+
+func (s *Side) print(b *strings.Builder, name string) {
+	switch {
+	case len(s.Policies) == 0:
+		fmt.Fprintf(b, "    %s allowed: not isolated\n", name)
+	case s.Allowed:
+		fmt.Fprintf(b, "    %s allowed by %s\n", name, s.Rule)
+	default:
+		fmt.Fprintf(b, "    %s denied: isolated by %s\n", name, strings.Join(s.Policies, ", "))
+	}
+}
+
+// Probes are the questions for two ends that are named: pods, as NAMESPACE/POD or
+// POD in the namespace default, or addresses. There is one for each pair of
+// addresses of a family.
+func (cl *Cluster) Probes(from, to string, proto Protocol, port uint16) ([]Probe, error) {
+	if slices.Contains(protocols(), proto) != (port != 0) {
+		return nil, fmt.Errorf("%s, port %d: TCP, UDP and SCTP have a port, from 1 to 65535, and others none", proto, port)
+	}
+	sources, err := cl.addrsOf(from)
+	if err != nil {
+		return nil, err
+	}
+	destinations, err := cl.addrsOf(to)
+	if err != nil {
+		return nil, err
+	}
+	var out []Probe
+	for _, a := range sources {
+		for _, b := range destinations {
+			if a.Is4() == b.Is4() {
+				out = append(out, Probe{a, b, proto, port})
+			}
 		}
 	}
-	return b.String()
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s and %s have no addresses of the same family", from, to)
+	}
+	return out, nil
+}
+
+func (cl *Cluster) addrsOf(name string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{a}, areAddrs("address", []netip.Addr{a})
+	}
+	id := name
+	if !strings.Contains(name, "/") {
+		id = "default/" + name
+	}
+	i := slices.IndexFunc(cl.Pods, func(p Pod) bool { return p.id() == id })
+	if i < 0 {
+		return nil, fmt.Errorf("%s: neither an address nor a pod that runs", name)
+	}
+	if len(cl.Pods[i].Addrs) == 0 {
+		return nil, fmt.Errorf("pod %s has no address", id)
+	}
+	return cl.Pods[i].Addrs, nil
 }

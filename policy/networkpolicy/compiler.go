@@ -4,6 +4,7 @@ package networkpolicy
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -99,6 +100,25 @@ func (c *Compiler) Ruleset() (*nft.Ruleset, error) {
 	return Apply(new(nft.Ruleset), c.whole())
 }
 
+// List writes the ruleset as nft(8) lists it.
+func (c *Compiler) List(w io.Writer) error {
+	rs, err := c.Ruleset()
+	if err == nil {
+		rs.List(w, &nft.ListOptions{})
+	}
+	return err
+}
+
+// ListJSON writes it as libnftables-json(5).
+func (c *Compiler) ListJSON(w io.Writer) error {
+	rs, err := c.Ruleset()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(rs.ListJSON(&nft.ListOptions{}))
+	return err
+}
+
 // Apply applies commands to a ruleset, in one transaction.
 func Apply(rs *nft.Ruleset, commands []string) (*nft.Ruleset, error) {
 	parsed, err := nft.Parse("networkpolicy", strings.Join(commands, "\n")+"\n", nil)
@@ -173,7 +193,7 @@ func (c *Compiler) start() []string {
 // commands of nft that do the same to the ruleset, to be applied in one
 // transaction. If it is refused, nothing has changed.
 func (c *Compiler) Change(ch *Change) ([]string, error) {
-	if err := c.check(ch); err != nil {
+	if err := first(ch.Validate(), c.checkAddrs(ch)); err != nil {
 		return nil, err
 	}
 	var out []string

@@ -44,7 +44,7 @@ func (cl *Cluster) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return New(Options{}).checkAddrs(&Change{Cluster: *cl})
 }
 
 // first returns the first error.

@@ -229,6 +229,7 @@ func TestPortsOfOneAddress(t *testing.T) {
 	mapping := `CAP_ARGS={"portMappings":[{"hostPort":5300,"containerPort":53,"protocol":"udp","hostIP":"127.0.0.1"},{"hostPort":5300,"containerPort":80,"protocol":"tcp"}]}`
 	n.add("ported", "a", mapping)
 	n.echo("a", "53")
+	n.cni("check", "ported", "a", mapping)
 	n.eventually("an echo", func() bool { _, err := n.ask("127.0.0.1:5300"); return err == nil })
 	if answer, err := n.ask(net.JoinHostPort(hostAddr(t, n), "5300")); err == nil {
 		t.Errorf("it is answered on all addresses: %s", answer)
@@ -237,6 +238,9 @@ func TestPortsOfOneAddress(t *testing.T) {
 	if wants(t, out, "is published for cnitool-"); err == nil {
 		t.Error("a port was given twice")
 	}
+	n.sluice("-n", "ported", "publish", "del", "tcp", "5300")
+	out, _ = n.tryCNI("check", "ported", "a", mapping)
+	wants(t, out, "port tcp 5300 is not published")
 	n.cni("del", "ported", "a", mapping)
 	n.empty()
 	n.add("ported", "b", mapping)
@@ -284,5 +288,30 @@ func TestKilledBetween(t *testing.T) {
 		}
 	}
 	n.cni("gc", "killed", "first")
+	n.empty()
+}
+
+// TestKilledPlugin: the plugin is killed at some moment of an ADD, by which another plugin
+// has leased the address or not; a DEL then leaves nothing.
+func TestKilledPlugin(t *testing.T) {
+	n := startBareNode(t)
+	n.list("1.0.0", "torn", `"capabilities":{"portMappings":true},"ipam":{"type":"host-local","ranges":[[{"subnet":"10.98.0.0/24"}]]}`)
+	tool, err := cnitool()
+	n.check(err)
+	mapping := `CAP_ARGS={"portMappings":[{"hostPort":5400,"containerPort":80,"protocol":"tcp"}]}`
+	n.space("a")
+	for i := range 10 {
+		after := fmt.Sprintf("0.%03d", 3+4*i)
+		_, _ = n.try("env", "CNI_PATH=/opt/cni/bin", "NETCONFPATH=/etc/cni/net.d", "CNI_IFNAME=eth0", mapping,
+			"timeout", "-s", "KILL", after, tool, "add", "torn", "/run/netns/a")
+		n.eventually("a DEL", func() bool { _, err := n.tryCNI("del", "torn", "a", mapping); return err == nil })
+		n.eventually("nothing left", func() bool {
+			leases, _ := n.try("sh", "-c", "ls /var/lib/cni/networks/torn | grep '^10'")
+			return strings.TrimSpace(leases+n.sluice("link")+n.sluice("publish")+n.run("ip", "-n", "a", "-br", "link", "show", "type", "veth")) == ""
+		})
+	}
+	n.add("torn", "a", mapping)
+	n.pings("a", "10.98.0.1")
+	n.cni("del", "torn", "a", mapping)
 	n.empty()
 }

@@ -85,7 +85,8 @@ func (n *node) status() (s struct {
 		PID   int    `json:"pid"`
 		State string `json:"state"`
 	} `json:"dataplane"`
-}) {
+},
+) {
 	if out, err := n.try(filepath.Join(n.bin(), "sluice"), "-o", "json", "status"); err == nil {
 		n.check(json.Unmarshal([]byte(out), &s))
 	}

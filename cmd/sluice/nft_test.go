@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sluice/api"
+)
+
+// rulesets serves what is said and asked of rulesets.
+func (a *answers) rulesets(mux *http.ServeMux) {
+	mux.HandleFunc(api.PathNFT, func(w http.ResponseWriter, r *http.Request) {
+		var req api.NFTRequest
+		if err := api.ReadRequest(r.Body, &req); err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		text, _ := json.Marshal(&req)
+		a.asked.add("%s", text)
+		if strings.Contains(req.Text, "frob") {
+			api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "nft", Message: "x.nft:1:1-4: Error: syntax error, unexpected string\nfrob\n^^^^"})
+			return
+		}
+		api.WriteReply(w, api.NFTReply{Output: "table ip t {\n}\n"})
+	})
+}
+
+// TestNFTAsks sees the options of nft(8) go to the daemon, and its words as one text.
+func TestNFTAsks(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"main.nft": "include \"./part/*.nft\"\ntable ip t\n", "part/a.nft": "# a\n", "part/b.nft": "include \"./c\"\n", "part/c": "# c\n"} {
+		_ = os.MkdirAll(filepath.Join(dir, "part"), 0o700)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line, want := range map[string]string{
+		"nft list ruleset":                              `{"text":"list ruleset"}`,
+		"-n shop nft -a list ruleset -s":                `{"namespace":"shop","text":"list ruleset","show":{"handles":true,"stateless":true}}`,
+		"nft --namespace shop -nat list ruleset":        `{"namespace":"shop","text":"list ruleset","show":{"handles":true,"terse":true,"numeric":true}}`,
+		"-j nft list tables":                            `{"text":"list tables","show":{"json":true}}`,
+		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
+		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
+		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
+		"nft -f " + dir + "/main.nft": `{"file":"DIR/main.nft","text":"include \"./part/*.nft\"\ntable ip t\n",` +
+			`"included":{"DIR/part/a.nft":"# a\n","DIR/part/b.nft":"include \"./c\"\n","DIR/part/c":"# c\n"}}`,
+	} {
+		a := answers{asked: new(log)}
+		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, "table ip t {") {
+			t.Errorf("%s: %s", line, out)
+		}
+		if got := strings.ReplaceAll(strings.Join(a.asked.take(), "\n"), dir, "DIR"); got != want {
+			t.Errorf("%s asks\n%s\nnot\n%s", line, got, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"nft": "want commands", "nft -f": "needs an argument", "nft -x list ruleset": "-x is unknown", "nft -f a list": "want commands",
+		"nft --frob list": "--frob is unknown", "nft frob": "x.nft:1:1-4: Error: syntax error",
+	} {
+		a := answers{asked: new(log)}
+		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, want) {
+			t.Errorf("%s: %s, want %q", line, out, want)
+		}
+	}
+}
