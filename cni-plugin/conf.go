@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,10 +323,7 @@ func (c *conf) validate() error {
 			return refuse(types.ErrInvalidNetworkConfig, check.field, check.reason)
 		}
 	}
-	if err := c.validateBandwidth(); err != nil {
-		return err
-	}
-	return c.validateVLAN()
+	return cmp.Or(c.validateBandwidth(), c.validateVLAN())
 }
 
 // declares says whether there are subnets.

@@ -191,15 +191,8 @@ func removeClass(s *qdisc.Spec, i int) error {
 
 func (c *Command) editFilter(s *qdisc.Spec) error {
 	f := c.Filter
-	if f.Parent == qdisc.Root || f.Parent == qdisc.Ingress {
-		root := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Parent == f.Parent || c.from && q.Parent == qdisc.Ingress })
-		if root < 0 {
-			return fmt.Errorf("parent: there is no %v qdisc", f.Parent)
-		}
-		f.Parent = s.Qdiscs[root].Handle
-	}
-	if !slices.ContainsFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Handle == f.Parent.Qdisc() }) {
-		return fmt.Errorf("parent: there is no qdisc %v", f.Parent.Qdisc())
+	if err := c.placeFilter(s, &f); err != nil {
+		return err
 	}
 	if c.Verb == "delete" {
 		return c.removeFilters(s, f)
@@ -219,6 +212,21 @@ func (c *Command) editFilter(s *qdisc.Spec) error {
 	}
 	enumerate(s, &f, c.hasPrio)
 	s.Filters = append(s.Filters, f)
+	return nil
+}
+
+// placeFilter makes the parent of a filter the handle of a discipline that is there.
+func (c *Command) placeFilter(s *qdisc.Spec, f *qdisc.Filter) error {
+	if f.Parent == qdisc.Root || f.Parent == qdisc.Ingress {
+		root := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Parent == f.Parent || c.from && q.Parent == qdisc.Ingress })
+		if root < 0 {
+			return fmt.Errorf("parent: there is no %v qdisc", f.Parent)
+		}
+		f.Parent = s.Qdiscs[root].Handle
+	}
+	if !slices.ContainsFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Handle == f.Parent.Qdisc() }) {
+		return fmt.Errorf("parent: there is no qdisc %v", f.Parent.Qdisc())
+	}
 	return nil
 }
 

@@ -76,7 +76,7 @@ func ours(l *lab.Lab) *shaper {
 	d.Connect(s.green)
 	s.red.Ping(s.green.IP(lab.V4))
 	s.add = func(text string) bool {
-		for _, line := range strings.Split(text, "; ") {
+		for line := range strings.SplitSeq(text, "; ") {
 			object, rest, _ := strings.Cut(line, " ")
 			verb, rest, _ := strings.Cut(rest, " ")
 			d.CLI(append([]string{object, verb, "dev", s.green.Name()}, strings.Fields(rest)...)...).Expect(0)
@@ -110,7 +110,7 @@ func kernels(l *lab.Lab) *shaper {
 	s.green.Run("ip", "route", "add", "10.61.0.0/24", "via", "10.62.0.2")
 	s.red.Ping(s.green.IP(lab.V4))
 	s.add = func(text string) bool {
-		for _, line := range strings.Split(text, "; ") {
+		for line := range strings.SplitSeq(text, "; ") {
 			object, rest, _ := strings.Cut(line, " ")
 			verb, rest, _ := strings.Cut(rest, " ")
 			if router.Try(append([]string{"tc", object, verb, "dev", "right"}, strings.Fields(rest)...)...).Code != 0 {
@@ -131,7 +131,7 @@ const wirePart = 1448.0 / 1514
 func ratesTable(all []*shaper, rates string, seconds float64, burst time.Duration) {
 	fmt.Printf("Error of the rate, TCP, over %g s, and over the first second:\n\n| discipline | rate |%s\n|---|---:|%s\n", seconds, heads(all, ""), strings.Repeat("---:|", len(all)))
 	for _, kind := range []string{"tbf", "htb"} {
-		for _, text := range strings.Split(rates, ",") {
+		for text := range strings.SplitSeq(rates, ",") {
 			mbit, err := strconv.ParseFloat(text, 64)
 			if err != nil {
 				continue
