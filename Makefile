@@ -87,6 +87,10 @@ bench-socket: setup build ## the socket uplink beside slirp4netns and pasta (as 
 	command -v slirp4netns pasta >/dev/null || apt-get install -y slirp4netns passt
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench -way out $(BENCHFLAGS)
 
+.PHONY: bench-qdisc
+bench-qdisc: setup build ## rates that queueing disciplines hold, and what they cost, beside the kernel's (as root; BENCHFLAGS)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench qdisc $(BENCHFLAGS)
+
 .PHONY: microbench
 microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares two runs
 	go test -run '^$$' -benchmem $(MICROBENCH) \

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,15 +323,7 @@ func (c *conf) validate() error {
 			return refuse(types.ErrInvalidNetworkConfig, check.field, check.reason)
 		}
 	}
-	return c.validatePort()
-}
-
-// validatePort checks what is said of the port alone.
-func (c *conf) validatePort() error {
-	if err := c.validateBandwidth(); err != nil {
-		return err
-	}
-	return c.validateVLAN()
+	return cmp.Or(c.validateBandwidth(), c.validateVLAN())
 }
 
 // declares says whether there are subnets.

@@ -21,8 +21,10 @@ type LineError struct {
 	Err  error
 }
 
+// Error implements error.
 func (e *LineError) Error() string { return fmt.Sprintf("%q: %v", e.Text, e.Err) }
 
+// Unwrap is what is wrong with the line.
 func (e *LineError) Unwrap() error { return e.Err }
 
 // Declare makes the disciplines of a port of lines, each what stands behind

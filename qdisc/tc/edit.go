@@ -191,7 +191,7 @@ func removeClass(s *qdisc.Spec, i int) error {
 
 func (c *Command) editFilter(s *qdisc.Spec) error {
 	f := c.Filter
-	if err := c.filterParent(s, &f); err != nil {
+	if err := c.placeFilter(s, &f); err != nil {
 		return err
 	}
 	if c.Verb == "delete" {
@@ -215,8 +215,8 @@ func (c *Command) editFilter(s *qdisc.Spec) error {
 	return nil
 }
 
-// filterParent finds the qdisc that a filter is of, and says so in the filter.
-func (c *Command) filterParent(s *qdisc.Spec, f *qdisc.Filter) error {
+// placeFilter makes the parent of a filter the handle of a discipline that is there.
+func (c *Command) placeFilter(s *qdisc.Spec, f *qdisc.Filter) error {
 	if f.Parent == qdisc.Root || f.Parent == qdisc.Ingress {
 		root := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Parent == f.Parent || c.from && q.Parent == qdisc.Ingress })
 		if root < 0 {

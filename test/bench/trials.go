@@ -19,7 +19,7 @@ import (
 
 // trials are the words that make the bench run a trial instead of its comparison.
 func trials() map[string]func(*console, []string) error {
-	return map[string]func(*console, []string) error{"cni": cni, "kills": kills, "scale": scale, "scan": scan, "soak": soak}
+	return map[string]func(*console, []string) error{"cni": cni, "kills": kills, "qdisc": queues, "scale": scale, "scan": scan, "soak": soak}
 }
 
 // runTrial runs one; it returns the exit code of the program.
