@@ -78,7 +78,7 @@ func (c *Client) Close() {
 
 // read takes answers until the channel ends.
 func (c *Client) read(conn *net.UnixConn) {
-	r := &reader{c: conn}
+	r := &reader{from: conn}
 	for {
 		var w wire
 		fd, err := r.next(&w)
