@@ -94,8 +94,8 @@ func (w waiting) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixA
 // reader receives messages. It is one goroutine's.
 type reader struct {
 	from source
-	in  [messageLen + 1]byte // one more shows what is too long
-	oob [64]byte
+	in   [messageLen + 1]byte // one more shows what is too long
+	oob  [64]byte
 }
 
 // next waits for a message and its descriptor, which is the caller's; -1: none.
