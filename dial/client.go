@@ -82,7 +82,7 @@ func (c *Client) Close() {
 
 // read takes answers until the channel ends.
 func (c *Client) read(conn *net.UnixConn) {
-	r, back := &reader{c: conn}, newReturns(conn)
+	r, back := &reader{from: conn}, newReturns(conn)
 	defer back.close()
 	for {
 		var w wire

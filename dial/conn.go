@@ -3,7 +3,9 @@
 package dial
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 
@@ -68,16 +70,37 @@ func trySend(c *net.UnixConn, w *wire) error {
 	return errno
 }
 
+// source is what a reader receives from, as net.UnixConn.
+type source interface {
+	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixAddr, err error)
+}
+
+// waiting is a descriptor that is read by system calls which wait.
+type waiting int
+
+// ReadMsgUnix implements source.
+func (w waiting) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixAddr, err error) {
+	for {
+		n, oobn, flags, _, err = unix.Recvmsg(int(w), b, oob, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case err == nil && n == 0:
+			return 0, oobn, flags, nil, io.EOF
+		case !errors.Is(err, unix.EINTR):
+			return n, oobn, flags, nil, err
+		}
+	}
+}
+
 // reader receives messages. It is one goroutine's.
 type reader struct {
-	c   *net.UnixConn
-	in  [messageLen + 1]byte // one more shows what is too long
-	oob [64]byte
+	from source
+	in   [messageLen + 1]byte // one more shows what is too long
+	oob  [64]byte
 }
 
 // next waits for a message and its descriptor, which is the caller's; -1: none.
 func (r *reader) next(w *wire) (fd int, err error) {
-	n, oobn, flags, _, err := r.c.ReadMsgUnix(r.in[:], r.oob[:])
+	n, oobn, flags, _, err := r.from.ReadMsgUnix(r.in[:], r.oob[:])
 	fd, rights := takeFD(r.oob[:max(oobn, 0)])
 	if err == nil {
 		err = rights

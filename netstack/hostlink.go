@@ -87,7 +87,11 @@ type hostLink struct {
 	attached atomic.Bool
 	proxy    *proxy.Proxy // of an uplink's stack: host is nil
 	asking   atomic.Bool  // the worker is to send queries, see ask
-	released bucket       // of a link, its worker's: what host stacks take of what the router sends by it
+	behind   atomic.Bool  // a goroutine of an uplink's stack was woken, see worker.run
+	// near is the mailbox of the worker that had to do with an uplink's stack last. What
+	// comes of that is for it, and wakes no other.
+	near     atomic.Pointer[mailbox]
+	released bucket // of a link, its worker's: what host stacks take of what the router sends by it
 
 	// The stack's entrances, set before the first frame and never changed.
 	arp  stack.NetworkEndpoint
@@ -223,7 +227,24 @@ func (l *hostLink) unlockAndPost() {
 	l.posted = l.posted || post
 	l.mu.Unlock()
 	if post {
-		l.mail.post(l)
+		l.post()
+	}
+}
+
+// post puts the link into a mailbox. Preconditions: it is in none, and its caller has
+// noted that it is.
+func (l *hostLink) post() {
+	if m := l.near.Load(); m != nil {
+		m.post(l)
+		return
+	}
+	l.mail.post(l)
+}
+
+// approach says that the worker with that mailbox has to do with an uplink's stack.
+func (l *hostLink) approach(m *mailbox) {
+	if l.near.Load() != m {
+		l.near.Store(m)
 	}
 }
 
@@ -283,7 +304,7 @@ func (l *hostLink) rest() {
 	post := l.posted
 	l.mu.Unlock()
 	if post {
-		l.mail.post(l)
+		l.post()
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"sluice/bridge"
 	"sluice/packet"
-	"sluice/proxy"
 	"sluice/trace"
 )
 
@@ -74,9 +73,10 @@ func (l *hostLink) deliver(f *packet.Frame, tag bridge.Tag) trace.Reason {
 	pkt.PktType = l.packetType(f.DstMAC())
 	pkt.RXChecksumValidated = summed
 	if l.proxy != nil {
-		pkt.Hash = proxy.Mark(f.InPort, trainOf(f))
+		l.enter(ep, pkt, f)
+	} else {
+		ep.HandlePacket(pkt)
 	}
-	ep.HandlePacket(pkt)
 	pkt.DecRef()
 	return trace.None
 }

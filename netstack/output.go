@@ -333,8 +333,9 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
 		case p.outside != nil:
-			o.segments = o.segments || f.View.Proto == packet.ProtoTCP
+			p.link.approach(&o.worker.mail)
 			o.hand(p, f, tag, &sum)
+			o.segments = p.link.behind.Swap(false) || o.segments
 		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:

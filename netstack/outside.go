@@ -18,6 +18,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"sluice/packet"
 	"sluice/proxy"
 	"sluice/trace"
 )
@@ -84,7 +85,7 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
 		Partial: true,
 		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
-		Watch:   func(fd int, key int32) error { return c.net.worker(s.Index).watch(fd, s.Index, key) },
+		Watch:   func(port uint16, fd int, key int32) error { return c.net.worker(port).watch(fd, s.Index, key) },
 		Wake:    o.link.ask,
 	})
 	o.link.proxy = o.proxy
@@ -232,8 +233,42 @@ const outsideIndex = 1 << 16
 // outsideReady serves an event of an uplink's socket.
 func (t *turn) outsideReady(ev *unix.EpollEvent) {
 	if p := t.view.port(uint16(ev.Fd)); p != nil && p.outside != nil {
+		p.link.approach(t.mail)
 		p.outside.proxy.Ready(ev.Pad, ev.Events)
 	}
+}
+
+// enter gives a packet to an uplink stack: the frame's, as it came.
+func (l *hostLink) enter(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, f *packet.Frame) {
+	pkt.Hash = proxy.Mark(f.InPort, trainOf(f))
+	v := &f.View
+	if v.Proto != packet.ProtoTCP {
+		to.HandlePacket(pkt)
+		return
+	}
+	var id stack.TransportEndpointID
+	if !segmentOf(f, &id) {
+		l.behind.Store(true)
+		to.HandlePacket(pkt)
+		return
+	}
+	if !l.proxy.Deliver(to, pkt, &id) {
+		l.behind.Store(true)
+	}
+}
+
+// segmentOf gives the endpoint that a segment is for; false: it may be for none.
+func segmentOf(f *packet.Frame, id *stack.TransportEndpointID) bool {
+	const flags, syn = 13, 1 << 1 // RFC 9293 §3.1
+	v, b := &f.View, f.Bytes()
+	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) || v.L4+flags >= len(b) || b[v.L4+flags]&syn != 0 {
+		return false
+	}
+	*id = stack.TransportEndpointID{
+		LocalAddress: tcpip.AddrFromSlice(v.DstAddr(b).AsSlice()), LocalPort: v.DstPort,
+		RemoteAddress: tcpip.AddrFromSlice(v.SrcAddr(b).AsSlice()), RemotePort: v.SrcPort,
+	}
+	return true
 }
 
 // exit delivers frame i, which is routed to a socket uplink, to its stack.

@@ -20,7 +20,7 @@ func (l *hostLink) ask() {
 	l.posted = l.posted || post
 	l.mu.Unlock()
 	if post {
-		l.mail.post(l)
+		l.post()
 	}
 }
 

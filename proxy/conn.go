@@ -49,7 +49,10 @@ type conn struct {
 
 	wq    waiter.Queue
 	entry waiter.Entry
-	news  chan unix.Errno // of the dial, one place
+
+	told  atomic.Uint32       // when the dial ended, in ticks, and one more; 0: it has not
+	errno unix.Errno          // of the dial: set by who sets told, then read by serve
+	syn   *stack.PacketBuffer // until then
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -78,35 +81,39 @@ func (p *Proxy) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	if len(h) < header.TCPMinimumSize || h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
 		return false // the stack sends a reset
 	}
-	if reason := p.admit(id, pkt); reason != trace.None {
+	c, reason := p.admit(id, pkt)
+	switch {
+	case reason != trace.None:
 		p.Drop(portOf(pkt), reason)
-		return true
+	case c != nil:
+		p.Dialer.Dial(target(p.Device, dial.TCP, &c.id), c.opened)
 	}
-	return p.forwarder.HandlePacket(id, pkt)
+	return true
 }
 
-// admit gives a SYN its place, or says why it has none.
-func (p *Proxy) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer) trace.Reason {
+// admit gives a SYN its place, or says why it has none. One that comes again has no
+// second: nil.
+func (p *Proxy) admit(id stack.TransportEndpointID, pkt *stack.PacketBuffer) (*conn, trace.Reason) {
 	port := portOf(pkt)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if was := p.conns[id]; was != nil {
 		if !was.closed.Load() {
-			return trace.None
+			return nil, trace.None
 		}
 		p.forget(was) // its endpoint is gone, but was not missed yet
 	}
 	switch {
 	case p.closed.Load() || !p.connQuota.take(port):
-		return trace.UplinkConns
+		return nil, trace.UplinkConns
 	case !p.dialQuota.take(port):
 		p.connQuota.put(port)
-		return trace.UplinkDials
+		return nil, trace.UplinkDials
 	}
-	c := &conn{proxy: p, id: id, port: port, since: p.now.Load(), dials: true, fd: -1, news: make(chan unix.Errno, 1)}
+	c := &conn{proxy: p, id: id, port: port, since: p.now.Load(), dials: true, fd: -1, syn: pkt.IncRef()}
 	c.quote.take(pkt)
 	p.conns[id] = c
-	return trace.None
+	return c, trace.None
 }
 
 // forget gives up the places of a connection.
@@ -149,7 +156,7 @@ func (p *Proxy) claim(id stack.TransportEndpointID) *conn {
 	return c
 }
 
-// serve is the beginning of a connection, in a goroutine of the forwarder's.
+// serve answers a connection whose dial has ended, in a goroutine of the forwarder's.
 func (p *Proxy) serve(r *tcp.ForwarderRequest) {
 	c := p.claim(r.ID())
 	if c == nil {
@@ -157,10 +164,8 @@ func (p *Proxy) serve(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer p.running.Done()
-	p.Dialer.Dial(target(p.Device, dial.TCP, &c.id), c.opened)
-	errno := <-c.news
-	if errno != 0 {
-		c.decline(r, errno)
+	if c.errno != 0 {
+		c.decline(r, c.errno)
 		return
 	}
 	ep, err := r.CreateEndpoint(&c.wq)
@@ -190,12 +195,16 @@ func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
 	}
 }
 
-// tell says how the dial ended. Only the first word counts.
+// tell says how the dial ended: the SYN goes on to the forwarder. Only the first word
+// counts. It may be called with any lock of the package.
 func (c *conn) tell(errno unix.Errno) {
-	select {
-	case c.news <- errno:
-	default:
+	if !c.told.CompareAndSwap(0, c.proxy.now.Load()+1) {
+		return
 	}
+	c.errno = errno
+	c.proxy.forwarder.HandlePacket(c.id, c.syn)
+	c.syn.DecRef()
+	c.syn = nil
 }
 
 // opened takes the socket, which is connected or about to be.
@@ -211,7 +220,7 @@ func (c *conn) opened(s dial.Socket) {
 		return
 	}
 	c.fd, c.out.fd, c.in.fd = s.FD, s.FD, s.FD
-	key, err := c.proxy.watch(s.FD, c)
+	key, err := c.proxy.watch(c.port, s.FD, c)
 	if err != nil {
 		c.shut()
 		c.tell(unix.ENOMEM)
@@ -310,6 +319,8 @@ func (c *conn) abort() {
 		c.unanswered()
 	case c.ep != nil:
 		c.finish()
+	default:
+		c.shut()
 	}
 }
 
@@ -383,17 +394,23 @@ func (c *conn) shut() {
 func (p *Proxy) expire() {
 	const grace = 2 // the forwarder's goroutine has it by then, or never
 	now := p.now.Load()
+	var lost []*conn
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, c := range p.conns {
+		told := c.told.Load()
 		switch {
-		case !c.served && now-c.since > grace:
+		case !c.served && told != 0 && now+1-told > grace:
 			p.forget(c)
+			lost = append(lost, c)
 		case c.dials && now-c.since > dialLimit:
 			c.tell(unix.ETIMEDOUT)
 		case c.closed.Load():
 			p.linger(c)
 		}
+	}
+	p.mu.Unlock()
+	for _, c := range lost {
+		c.abort()
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -113,7 +112,7 @@ func (f *flow) opened(s dial.Socket) {
 	}
 	f.fd, f.isRaw, f.route = s.FD, s.Raw, route
 	var err error
-	if f.token, err = f.proxy.watch(s.FD, f); err != nil {
+	if f.token, err = f.proxy.watch(f.port, s.FD, f); err != nil {
 		f.mu.Unlock()
 		f.end()
 		return
@@ -196,8 +195,9 @@ func (f *flow) write(b []byte, train uint16) unix.Errno {
 			return errno
 		}
 	}
-	for d := range slices.Chunk(b, int(train)) {
-		if errno := f.writeOne(d); errno != 0 {
+	for n := int(train); len(b) > 0; b = b[n:] {
+		n = min(n, len(b))
+		if errno := f.writeOne(b[:n]); errno != 0 {
 			return errno
 		}
 	}

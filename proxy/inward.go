@@ -44,8 +44,8 @@ func (p *Proxy) Connect(call *Call) {
 	}
 	c := &conn{
 		proxy: p, port: call.Member, since: p.now.Load(), served: true, ended: call.Over, fd: -1,
-		news: make(chan unix.Errno, 1), // nobody reads it
 	}
+	c.told.Store(1) // there is no SYN that waits
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fd, c.out.fd, c.in.fd = call.FD, call.FD, call.FD
@@ -82,7 +82,7 @@ func (c *conn) call(call *Call) error {
 		err = c.enter(ep)
 	}
 	if err == nil {
-		c.key, err = c.proxy.watch(c.fd, c)
+		c.key, err = c.proxy.watch(c.port, c.fd, c)
 		if err != nil {
 			c.proxy.mu.Lock()
 			delete(c.proxy.conns, c.id) // its place is the caller's to give up

@@ -29,6 +29,7 @@ type lab struct {
 	*testing.T
 	container *stack.Stack
 	proxy     *Proxy
+	entrance  *entrance
 	errno     unix.Errno // of all dials, if not 0
 	mute      bool       // nobody answers dials
 
@@ -75,7 +76,8 @@ func newLab(t *testing.T) *lab {
 			t.Fatal(err)
 		}
 	}
-	up := newStack(t, far)
+	l.entrance = &entrance{LinkEndpoint: far, lab: l}
+	up := newStack(t, l.entrance)
 	if up.SetPromiscuousMode(1, true) != nil || up.SetSpoofing(1, true) != nil {
 		t.Fatal("promiscuous, spoofing")
 	}
@@ -98,7 +100,7 @@ func (l *lab) watch(up *stack.Stack) {
 			defer l.mu.Unlock()
 			l.drops[r]++
 		},
-		Watch: func(fd int, key int32) error {
+		Watch: func(_ uint16, fd int, key int32) error {
 			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: key})
 		},
 		Wake: func() {

@@ -52,8 +52,8 @@ type Config struct {
 	Drop func(port uint16, r trace.Reason)
 	// Watch adds a socket to an epoll set, edge-triggered, for reading and writing. Its
 	// events are told to Ready, with the key. The set must let go of a socket that is
-	// closed, as epoll does.
-	Watch func(fd int, key int32) error
+	// closed, as epoll does. The port is that of the container which the socket is for.
+	Watch func(port uint16, fd int, key int32) error
 	// Wake asks for a call of Run. It may be called by any goroutine, with any lock.
 	Wake func()
 }

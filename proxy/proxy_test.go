@@ -72,6 +72,9 @@ func TestBytesBothWays(t *testing.T) {
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+	if l.entrance.inline.Load() == 0 {
+		t.Error("no segment was handled by who brought it")
+	}
 	c.Close()
 	l.eventually("nothing is left", func() bool {
 		l.proxy.expire()

@@ -34,7 +34,7 @@ type runs struct {
 }
 
 // watch lets a socket's events come to w.
-func (p *Proxy) watch(fd int, w watched) (key int32, err error) {
+func (p *Proxy) watch(port uint16, fd int, w watched) (key int32, err error) {
 	r := &p.runs
 	r.mu.Lock()
 	for r.last++; r.socks[r.last] != nil || r.last <= 0; {
@@ -45,7 +45,7 @@ func (p *Proxy) watch(fd int, w watched) (key int32, err error) {
 	key = r.last
 	r.socks[key] = w
 	r.mu.Unlock()
-	if err := p.Watch(fd, key); err != nil {
+	if err := p.Watch(port, fd, key); err != nil {
 		p.unwatch(key)
 		return 0, err
 	}

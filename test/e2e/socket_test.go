@@ -343,6 +343,11 @@ func TestSocketUplinkScanned(t *testing.T) {
 			}
 		})
 	}
+	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7106).String()
+	serve(t, w.world, at, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	if _, err := dial(t, w.green, at); err != nil { // the daemon dials, from now on
+		t.Fatal(err)
+	}
 	scan()
 	pid := w.d.Status().Dataplane.PID
 	if n := files(t, pid); n > 600 {
@@ -353,8 +358,6 @@ func TestSocketUplinkScanned(t *testing.T) {
 	if len(links) != 1 || links[0].Stats.Drops["uplink_dials"] == 0 {
 		t.Errorf("drops: %+v", links)
 	}
-	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7106).String()
-	serve(t, w.world, at, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	if _, err := dial(t, w.green, at); err != nil {
 		t.Errorf("its neighbour: %v", err)
 	}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"sluice/packet"
+)
+
+// entrance is the uplink stack's interface. It brings segments in by Deliver, as a
+// worker does.
+type entrance struct {
+	stack.LinkEndpoint
+	stack.NetworkDispatcher
+
+	lab    *lab
+	inline atomic.Int64 // segments that were handled by who brought them
+}
+
+// Attach puts the entrance before the stack.
+func (e *entrance) Attach(d stack.NetworkDispatcher) {
+	e.NetworkDispatcher = d
+	if d == nil {
+		e.LinkEndpoint.Attach(nil)
+		return
+	}
+	e.LinkEndpoint.Attach(e)
+}
+
+// DeliverNetworkPacket takes what the container has sent.
+func (e *entrance) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
+	id := segmentOf(pkt)
+	to, err := e.lab.proxy.Stack.GetNetworkEndpoint(1, proto)
+	if id == nil || err != nil {
+		e.NetworkDispatcher.DeliverNetworkPacket(proto, pkt)
+		return
+	}
+	if e.lab.proxy.Deliver(to, pkt, id) {
+		e.inline.Add(1)
+	}
+}
+
+func segmentOf(pkt *stack.PacketBuffer) *stack.TransportEndpointID {
+	b := pkt.Data().AsRange().ToSlice()
+	var tcp header.TCP
+	var src, dst tcpip.Address
+	switch {
+	case header.IPVersion(b) == 4 && header.IPv4(b).Protocol() == packet.ProtoTCP:
+		tcp, src, dst = header.IPv4(b).Payload(), header.IPv4(b).SourceAddress(), header.IPv4(b).DestinationAddress()
+	case header.IPVersion(b) == 6 && header.IPv6(b).NextHeader() == packet.ProtoTCP:
+		tcp, src, dst = header.IPv6(b).Payload(), header.IPv6(b).SourceAddress(), header.IPv6(b).DestinationAddress()
+	default:
+		return nil
+	}
+	if tcp.Flags().Contains(header.TCPFlagSyn) {
+		return nil
+	}
+	return &stack.TransportEndpointID{LocalAddress: dst, LocalPort: tcp.DestinationPort(), RemoteAddress: src, RemotePort: tcp.SourcePort()}
+}
