@@ -200,6 +200,9 @@ func (d *declaration) namespaces() error {
 			return err
 		}
 		n.Connections.declare(&c.Connections)
+		if err := d.keepPorts(fmt.Sprintf("namespaces[%d].publish", i), &n); err != nil {
+			return err
+		}
 		n.Connections.Masquerades = len(d.is.masquerades(c.Name)) > 0
 		if err := d.ruleset(i, &n, old); err != nil {
 			return err
@@ -362,10 +365,12 @@ func (d *declaration) forget() error {
 		}
 		if !slices.Contains(d.is.spaces(), old.Name) {
 			d.change("remove", "namespace", old.Name, "")
-		} else {
-			d.changes = append(d.changes, d.lost(old)...)
+			if err := d.t.dropNamespace(old.Name); err != nil {
+				return err
+			}
+			continue
 		}
-		if err := d.t.dropNamespace(old.Name); err != nil {
+		if err := d.bare(old); err != nil {
 			return err
 		}
 	}
@@ -385,8 +390,43 @@ func (d *declaration) forget() error {
 	return nil
 }
 
-// lost are the changes of a namespace that stays and is declared no more.
-func (d *declaration) lost(old *namespaceRecord) []api.Change {
+// bare leaves of a namespace that stays, and is declared no more, what its attachments
+// were made with.
+func (d *declaration) bare(old *namespaceRecord) error {
+	n := namespaceRecord{Name: old.Name, Origin: old.Origin}
+	if err := d.keepPorts("namespaces", &n); err != nil {
+		return err
+	}
+	d.changes = append(d.changes, d.lost(old, &n)...)
+	if len(n.Connections.Published) == 0 {
+		return d.t.dropNamespace(old.Name)
+	}
+	n.Connections.Zone = old.Connections.Zone
+	d.is.namespaces = append(d.is.namespaces, n)
+	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
+	return d.t.putNamespace(&n)
+}
+
+// keepPorts keeps published the ports of attachments that were made with them.
+func (d *declaration) keepPorts(field string, n *namespaceRecord) error {
+	for _, rec := range d.was.attachedIn(n.Name) {
+		ports, err := rec.CNI.published(rec.Name)
+		if err != nil {
+			return err
+		}
+		for _, p := range ports {
+			if slices.ContainsFunc(n.Connections.Published, p.Overlaps) {
+				return d.fault(field, fmt.Errorf("port %s is published for %s already", p.Outside(), rec.Name))
+			}
+			n.Connections.Published = append(slices.Clip(n.Connections.Published), p)
+		}
+	}
+	return nil
+}
+
+// lost are the changes of a namespace that stays and is declared no more, but for what
+// is left of it.
+func (d *declaration) lost(old, left *namespaceRecord) []api.Change {
 	e := declaration{}
 	first := firstRules(d.was.inVRF(old))
 	e.compare("table", old.Name, tableLines(old.Tables), nil)
@@ -394,7 +434,7 @@ func (d *declaration) lost(old *namespaceRecord) []api.Change {
 	e.compare("vrf", old.Name, lines(old.VRFs), nil)
 	e.compare("link", old.Name, lines(old.Links), nil)
 	e.compare("rule", old.Name, ruleLines(nil, d.was.statedRules(old)), ruleLines(nil, first))
-	e.compareConnections(old.Name, &old.Connections, new(connectionsRecord))
+	e.compareConnections(old.Name, &old.Connections, &left.Connections)
 	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
 	e.compare("nft", old.Name, old.ruleLines(), nil)
 	return e.changes
