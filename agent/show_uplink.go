@@ -62,7 +62,9 @@ func (a *Agent) uplinksWithPort(st *state, wanted func(*networkRecord, *attachme
 		if stats {
 			up.Stats = a.stats(rec.Port)
 		}
-		if up.Line = uplinkText(&up); up.NIC != nil {
+		if up.NIC == nil {
+			up.Line = uplinkText(&up)
+		} else {
 			up.Line = nicText(&up)
 		}
 		out = append(out, up)
