@@ -56,7 +56,7 @@ unit: $(STAMP) ## unit tests with the race detector (as root: some make namespac
 .PHONY: e2e
 e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
 	@if [ "$$(id -u)" != 0 ]; then echo 'make e2e: must be root: it makes network namespaces and veth pairs' >&2; exit 1; fi
-	SLUICE_BIN="$(CURDIR)/$(BIN)" $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 12m $(E2E)
+	SLUICE_BIN="$(CURDIR)/$(BIN)" $(TOOLS)/gotestsum --format pkgname-and-test-fails -- -count=1 -timeout 15m $(E2E)
 
 .PHONY: e2e-containerd
 e2e-containerd: build ## pods in a real containerd, with the CNI plugin (as root)
