@@ -43,7 +43,7 @@ func TestTapIsDecided(t *testing.T) {
 // there is none, whenever the agent was killed.
 func TestTapIsWholeAfterAnyKill(t *testing.T) {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		t.Skip("no tap devices here")
+		t.Skipf("no tap devices here: %v", err)
 	}
 	l := newLab(t)
 	agent := l.process()
