@@ -129,6 +129,7 @@ func TestFilter(t *testing.T) {
 		{"own thread", "tgkill", []uint64{testPID, 7, uint64(unix.SIGURG)}, allow},
 		{"other's thread", "tgkill", []uint64{testPID + 1, 7, uint64(unix.SIGURG)}, eperm},
 		{"name memory", "prctl", []uint64{unix.PR_SET_VMA}, allow},
+		{"exact timers", "prctl", []uint64{unix.PR_SET_TIMERSLACK, 1}, allow},
 		{"be dumpable", "prctl", []uint64{unix.PR_SET_DUMPABLE, 1}, eperm},
 		{"flags", "fcntl", []uint64{3, unix.F_GETFL}, allow},
 		{"mode of a socket", "fcntl", []uint64{6, unix.F_SETFL}, allow},

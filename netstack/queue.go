@@ -222,10 +222,13 @@ func (s *queues) count(q *queue) {
 	}
 }
 
+// mostSlack is how far apart a worker is woken for a queue that can wait.
+const mostSlack = 250_000 // ns
+
 // schedule says to the wheel when the queue is to be served next.
 func (s *queues) schedule(q *queue, now int64) {
 	if q.tree.Len() > 0 {
-		s.wheel.Set(q.id(), q.tree.NextTime(now))
+		s.wheel.Set(q.id(), max(q.tree.NextTime(now), now+min(q.tree.Slack(), mostSlack)))
 	} else {
 		s.wheel.Clear(q.id())
 	}

@@ -141,6 +141,7 @@ func (w *worker) free() {
 // the thread ends with the goroutine.
 func (w *worker) run() {
 	runtime.LockOSThread()
+	punctual()
 	for locked := true; !w.mail.stopped.Load(); {
 		w.round(w.wait())
 		if !w.handed {

@@ -5,6 +5,8 @@ package qdisc
 import (
 	"errors"
 	"fmt"
+
+	"sluice/trace"
 )
 
 // Trees across ports.
@@ -38,12 +40,18 @@ func (p *portal) dequeue(now int64) Ref {
 	if p.tree.root == nil {
 		return 0
 	}
-	r := take(p.tree.root, now)
-	if r != 0 {
+	for {
+		r := take(p.tree.root, now)
+		if r == 0 {
+			return 0
+		}
 		p.sent(r)
-		p.tree.release(r)
+		if !p.t.pool.at(r).lost {
+			p.tree.release(r)
+			return r
+		}
+		p.tree.drop(r, trace.QdiscMemory)
 	}
-	return r
 }
 
 // release ends the tree's account of a packet that the group has now.
@@ -101,6 +109,7 @@ func (t *Tree) Under(group *Tree, class Handle, now int64) error {
 	}
 	h.requeue(now, old, func(r Ref, now int64) bool { return h.offer(p, r, now) })
 	h.grafted(class)
+	group.slack = min(group.slack, t.slack)
 	return nil
 }
 

@@ -23,6 +23,7 @@ type Tree struct {
 	group *htb
 	class Handle
 
+	slack       int64
 	mem, maxMem int64
 	drops       [trace.NumReasons]uint64
 	anyDrop     bool
