@@ -45,13 +45,23 @@ const (
 	mostHanded = 256
 )
 
-// queue is one direction of one port, at the worker whose port it is.
+// queue is one direction of one port, at the worker whose port it is; or a tree across
+// ports, see sharing.
 type queue struct {
-	port uint16
-	dir  int
-	sock *socket
-	spec *qdisc.Spec
-	tree *qdisc.Tree
+	port  uint16
+	dir   int
+	sock  *socket // nil of a tree across ports
+	spec  *qdisc.Spec
+	tree  *qdisc.Tree
+	group *queue // the tree across ports that it is a part of; nil: none
+}
+
+// top is the queue that frames come out of.
+func (q *queue) top() *queue {
+	if q.group != nil {
+		return q.group
+	}
+	return q
 }
 
 func (q *queue) id() uint32 { return queueID(q.port, q.dir) }
@@ -142,23 +152,23 @@ func (o *output) now() int64 { return int64(o.clock.time()) }
 
 // serve lets the frames of a queue go whose time has come.
 func (t *turn) serve(q *queue) {
-	p := t.view.port(q.port)
-	if p == nil || p.sock != q.sock {
-		return
-	}
 	if q.dir == egress {
-		t.out.drain(p, q)
+		t.out.drain(t.view, q)
 		return
 	}
-	t.carryOn(p, q)
+	t.carryOn(q)
 }
 
 // reconcile makes the queues those of the view. Allocates: once for each snapshot.
 func (t *turn) reconcile() {
 	s := t.out.queues
 	s.gen = t.view.gen
+	t.part()
 	for _, q := range s.all {
 		p := t.view.port(q.port)
+		if q.sock == nil {
+			continue
+		}
 		if p == nil || p.sock != q.sock || p.queues[q.dir] == nil {
 			t.dissolve(p, q)
 		}
@@ -173,6 +183,7 @@ func (t *turn) reconcile() {
 			}
 		}
 	}
+	t.regroup()
 }
 
 // adopt gives a port a queue, or its queue another spec.
@@ -193,13 +204,15 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	if err := q.tree.Apply(spec, t.out.now()); err != nil {
 		return // Snapshot.Validate has seen that it is possible
 	}
-	t.serve(q)
+	t.serve(q.top())
 }
 
-// dissolve ends a queue. What waits in it leaves at once if its port is still there.
+// dissolve ends a queue. What waits in it leaves at once if its port is still there; but
+// not what came from a port that is another worker's now.
 func (t *turn) dissolve(p *port, q *queue) {
 	s := t.out.queues
-	if p != nil && p.sock == q.sock {
+	q.leave()
+	if p != nil && p.sock.line == q.sock.line && (p.sock == q.sock || q.dir == egress) {
 		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
 		if q.tree.Apply(free, t.out.now()) == nil {
 			t.serve(q)
@@ -213,6 +226,9 @@ func (t *turn) dissolve(p *port, q *queue) {
 
 // count adds what the queue dropped to its port's counters.
 func (s *queues) count(q *queue) {
+	if q.sock == nil {
+		return // what it drops the ports' have dropped
+	}
 	q.tree.TakeDrops(&s.drops)
 	for r, n := range s.drops {
 		if n > 0 {
@@ -237,7 +253,7 @@ func (s *queues) schedule(q *queue, now int64) {
 
 // toQueue puts the list that begins at record r into the port's queue, or hands it
 // over to the worker whose port it is.
-func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
+func (o *output) toQueue(v *view, p *port, frames []packet.Frame, r uint16) {
 	s := o.queues
 	q := s.all[queueID(p.index, egress)]
 	own := p.sock.worker == o.worker
@@ -255,7 +271,8 @@ func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
 		}
 	}
 	if q != nil && own {
-		o.drain(p, q)
+		s.count(q)
+		o.drain(v, q.top())
 	}
 }
 
@@ -290,9 +307,10 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 		switch {
 		case q != nil && p != nil && p.sock == q.sock:
 			q.tree.Enqueue(f, m, o.now())
-			s.wheel.Set(q.id(), 0) // served in this round
-		case p != nil:
-			drop(p, trace.QdiscRemoved, int(m.Segs))
+			s.count(q)
+			s.wheel.Set(q.top().id(), 0) // served in this round
+		case p != nil && p.sock != nil:
+			o.passOn(p, f, m)
 		}
 	}
 	s.pool.Keep()
@@ -302,25 +320,47 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 	}
 }
 
-// drain sends what the queue lets go.
-func (o *output) drain(p *port, q *queue) {
+// passOn is for what was on its way to a queue that has gone: the port's is another
+// worker's now, or it has none.
+func (o *output) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
+	if p.queues[egress] != nil && p.sock.worker != o.worker {
+		o.handOver(p, f, m)
+		return
+	}
+	o.depart(p, f, unpackTag(m.User))
+	o.push(p)
+}
+
+// drain sends what the queue lets go, which may be frames of several ports.
+func (o *output) drain(v *view, q *queue) {
 	s, now := o.queues, o.now()
 	for {
-		n := 0
+		n, at := 0, (*port)(nil)
 		for n < budget {
 			r := q.tree.Dequeue(now)
 			if r == 0 {
 				break
 			}
-			f := &s.frames[n]
+			f, m := &s.frames[n], s.pool.Meta(r)
+			s.refs[n] = r
+			n++
+			p := v.port(m.Port)
+			if p == nil || p.sock == nil {
+				continue // never: what waits for a port goes with it
+			}
+			if p != at && at != nil {
+				o.push(at)
+			}
+			tag := unpackTag(m.User)
 			if !s.pool.Load(r, f) {
 				f = s.pool.Frame(r)
 			}
-			o.depart(p, f, unpackTag(s.pool.Meta(r).User))
-			s.refs[n] = r
-			n++
+			at = p
+			o.depart(p, f, tag)
 		}
-		o.push(p)
+		if at != nil {
+			o.push(at)
+		}
 		for _, r := range s.refs[:n] {
 			q.tree.Done(r)
 		}
@@ -341,6 +381,7 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 	}
 	if q == nil { // a port that this round's view has only now: next round
 		t.carry(p, frames)
+		p.sock.debt += t.tally.work
 		return
 	}
 	for i := range frames {
@@ -354,12 +395,14 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 		m.Port = p.index
 		q.tree.Enqueue(f, m, t.out.now())
 	}
-	t.carryOn(p, q)
+	s.count(q)
+	t.carryOn(q.top())
 	s.pool.Keep()
 }
 
-// carryOn carries what the ingress queue of port p lets go.
-func (t *turn) carryOn(p *port, q *queue) {
+// carryOn carries what the ingress queue lets go, each frame as of the port that it came
+// by, which has the work on its account.
+func (t *turn) carryOn(q *queue) {
 	s, now := t.out.queues, t.out.now()
 	in := &s.in
 	for {
@@ -374,8 +417,14 @@ func (t *turn) carryOn(p *port, q *queue) {
 				kept++
 			}
 		}
-		if n > 0 {
-			t.carry(p, in.frames[:n])
+		for i := 0; i < n; {
+			index, first := in.frames[i].InPort, i
+			for i++; i < n && in.frames[i].InPort == index; i++ {
+			}
+			if p := t.view.port(index); p != nil && p.sock != nil {
+				t.carry(p, in.frames[first:i])
+				p.sock.debt += t.tally.work
+			}
 		}
 		for _, r := range in.refs[:kept] {
 			q.tree.Done(r)

@@ -18,6 +18,7 @@ type view struct {
 	ports      []*port // by index; nil where there is none
 	spaces     map[string]*space
 	queued     bool // a port has queueing disciplines
+	trees      []*sharing
 }
 
 // network is one network as one snapshot wants it. The bridge and the link live
@@ -55,6 +56,7 @@ type port struct {
 	client *autoconf.Client  // of a container's port: who is behind it; nil: many
 
 	queues [2]*qdisc.Spec // of a container's port, by direction; nil: none
+	trees  [2]*sharing    // of which the queues are a part; nil: of none
 }
 
 // port returns the port of this index, nil if there is none.

@@ -15,7 +15,7 @@ import (
 // Bounds of a Spec.
 const (
 	maxQdiscs  = 4096
-	maxClasses = 4096
+	maxClasses = 1 << 16
 	maxFilters = 4096
 )
 

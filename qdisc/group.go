@@ -54,6 +54,31 @@ func (p *portal) dequeue(now int64) Ref {
 	}
 }
 
+// pass puts a packet of a port below the group's class. A super-frame is cut that is
+// beyond the class's quantum, or slow at its ceiling: else whoever sends large ones
+// would get more at each turn.
+func (t *Tree) pass(r Ref, now int64) bool {
+	c := t.group.classes[t.class]
+	if !t.group.long(r, uint64(c.quantum), &c.ceil) {
+		return t.group.put(c, r, now)
+	}
+	n := t.root.base()
+	segs, lost := t.split(r)
+	n.stats.Drops += uint64(lost)
+	t.dropped(trace.QdiscMemory, lost)
+	taken := false
+	for s := t.pool.pop(&segs); s != 0; {
+		following := t.pool.pop(&segs)
+		if !t.charge(s) {
+			n.refuse(s, trace.QdiscMemory)
+		} else if t.group.put(c, s, now) {
+			taken = true
+		}
+		s = following
+	}
+	return taken
+}
+
 // release ends the tree's account of a packet that the group has now.
 func (t *Tree) release(r Ref) {
 	it := t.pool.at(r)

@@ -96,7 +96,7 @@ func (t *Tree) admit(r Ref, m Meta, now int64) bool {
 	}
 	t.charge(r)
 	if t.under != nil {
-		return t.group.put(t.group.classes[t.class], r, now)
+		return t.pass(r, now)
 	}
 	return t.root.enqueue(r, now)
 }
