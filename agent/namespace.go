@@ -13,6 +13,7 @@ import (
 	"sluice/config"
 	"sluice/iproute"
 	"sluice/policy/journal"
+	"sluice/qdisc"
 	"sluice/routing"
 )
 
@@ -34,6 +35,9 @@ type namespaceRecord struct {
 
 	// NFT is the ruleset; nil: there is none.
 	NFT *journal.Journal `json:"nft,omitempty"`
+
+	// Shares are what its ports have together, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

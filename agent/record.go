@@ -62,6 +62,8 @@ type networkRecord struct {
 	Qdisc   []string    `json:"qdisc,omitempty"`
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Shares are those of its ports that have none of their own, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 
 	// Uplink makes it that of an uplink, see uplink.go.
 	Uplink *uplinkRecord `json:"uplink,omitempty"`
@@ -139,6 +141,8 @@ type attachmentRecord struct {
 	// the container sends. Nil: the network's. What they point to does not change.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Shares are the port's of what its namespace has, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.
@@ -208,6 +212,7 @@ type state struct {
 	generation  uint64
 	now         time.Time          // when it was read
 	seed        uint64             // of the node, for what must not be guessed
+	node        nodeRecord
 	namespaces  []namespaceRecord  // by name; a network's own need not be among them
 	networks    []networkRecord    // by name
 	attachments []attachmentRecord // by name

@@ -11,9 +11,14 @@ import (
 // from a zero that somebody wrote.
 
 type rawFile struct {
+	Node       rawNode        `yaml:"node"`
 	Namespaces []rawNamespace `yaml:"namespaces"`
 	Networks   *[]rawNetwork  `yaml:"networks"`
 	Uplinks    []rawUplink    `yaml:"uplinks"`
+}
+
+type rawNode struct {
+	Shares []string `yaml:"shares"`
 }
 
 type rawNamespace struct {
@@ -33,6 +38,7 @@ type rawNamespace struct {
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
 	NFT          *string        `yaml:"nft"`
+	Shares       []string       `yaml:"shares"`
 }
 
 type rawNAT64 struct {
@@ -151,6 +157,7 @@ type rawPorts struct {
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
 	Qdisc       []string  `yaml:"qdisc"`
+	Shares      []string  `yaml:"shares"`
 }
 
 type rawStorm struct {

@@ -29,8 +29,8 @@ import (
 // and of a namespace the least of its bridges.
 const nodeIndex = 0
 
-// nodeClass is the minor number of the node's class, no index.
-const nodeClass = 0xffff
+// NodeClass is the minor number of the node's class in a tree, no index.
+const NodeClass = 0xffff
 
 // sharing is one direction of a tree across ports.
 type sharing struct {
@@ -45,7 +45,7 @@ func (s *sharing) id() uint32 { return queueID(s.root, s.dir) }
 // shareClass is the class of a member.
 func shareClass(index uint16) qdisc.Handle {
 	if index == nodeIndex {
-		index = nodeClass
+		index = NodeClass
 	}
 	return qdisc.MakeHandle(1, index)
 }
@@ -264,6 +264,19 @@ func (t *turn) group(want *sharing) {
 	t.serve(g)
 }
 
+// reportTree is the state of a tree. What ports' disciplines dropped while it waited is
+// the ports' classes' too.
+func (s *queues) reportTree(t *sharing, now int64) []qdisc.Report {
+	all := s.all[t.id()].tree.Report(now)
+	for i := range all[0].Classes {
+		c := &all[0].Classes[i]
+		if q := s.all[queueID(c.Handle.Minor(), t.dir)]; q != nil && q.sock != nil {
+			c.Stats.Drops = q.tree.Dropped()
+		}
+	}
+	return all
+}
+
 // errNoTree is for a tree that isn't there.
 var errNoTree = errors.New("no such tree")
 
@@ -281,7 +294,7 @@ func (n *Netstack) Tree(root uint16, in bool) ([]qdisc.Report, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if s := w.turn.out.queues; s != nil && s.all[t.id()] != nil {
-			return s.all[t.id()].tree.Report(w.turn.out.now()), nil
+			return s.reportTree(t, w.turn.out.now()), nil
 		}
 	}
 	return nil, fmt.Errorf("%d: %w", root, errNoTree)

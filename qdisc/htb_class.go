@@ -215,7 +215,7 @@ func (h *htb) wake(now int64) {
 // no longer: its packets go to that child.
 func (h *htb) setClass(s *Class, now int64) error {
 	p := s.HTB
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	c := h.classes[s.Handle]
@@ -265,7 +265,8 @@ func (c *htbClass) settle(now int64) {
 	c.schedule(now, wait)
 }
 
-func (p *HTBClass) check() error {
+// Check reports what is wrong with the parameters.
+func (p *HTBClass) Check() error {
 	switch {
 	case p == nil || p.Rate.Bytes == 0:
 		return errors.New("rate: missing")

@@ -19,3 +19,11 @@ func (s Shares) Of(ingress bool) *HTBClass {
 
 // None reports whether there is nothing.
 func (s Shares) None() bool { return s.Egress == nil && s.Ingress == nil }
+
+// Dropped is how many frames the tree's disciplines dropped.
+func (t *Tree) Dropped() uint64 {
+	if t.root == nil {
+		return 0
+	}
+	return t.root.base().stats.Drops
+}
