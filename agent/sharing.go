@@ -115,7 +115,7 @@ func (d *declaration) shares() error {
 		}
 	}
 	if err := d.is.oversold(); err != nil {
-		return d.fault("node.shares", err)
+		return d.fault("node.tree", err)
 	}
 	return nil
 }
@@ -123,12 +123,12 @@ func (d *declaration) shares() error {
 // decideShares takes what an attach says of the port's part.
 func (s *state) decideShares(r *api.AttachRequest, rec *attachmentRecord) (err error) {
 	if rec.Shares, err = tc.Shares(r.Shares); err != nil {
-		return refuse(api.CodeInvalid, "shares", "%s", err)
+		return refuse(api.CodeInvalid, "tree", "%s", err)
 	}
 	n := s.network(rec.Network)
 	for _, in := range []bool{false, true} {
 		if rec.Shares.Of(in) != nil && s.spaceShare(s.namespace(n.space()), in) == nil {
-			return refuse(api.CodeInvalid, "shares", "%s", errNoShares)
+			return refuse(api.CodeInvalid, "tree", "%s", errNoShares)
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ type rawFile struct {
 }
 
 type rawNode struct {
-	Shares []string `yaml:"shares"`
+	Shares []string `yaml:"tree"`
 }
 
 type rawNamespace struct {
@@ -38,7 +38,7 @@ type rawNamespace struct {
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
 	NFT          *string        `yaml:"nft"`
-	Shares       []string       `yaml:"shares"`
+	Shares       []string       `yaml:"tree"`
 }
 
 type rawNAT64 struct {
@@ -157,7 +157,7 @@ type rawPorts struct {
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
 	Qdisc       []string  `yaml:"qdisc"`
-	Shares      []string  `yaml:"shares"`
+	Shares      []string  `yaml:"tree"`
 }
 
 type rawStorm struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"sluice/bridge"
 	"sluice/packet"
@@ -474,7 +475,8 @@ var errNoQueue = errors.New("no queueing discipline")
 // Queue is the state of the disciplines and of the filters of one direction of a
 // port.
 func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterReport, error) {
-	sock := n.view.Load().socket(port)
+	v := n.view.Load()
+	sock := v.socket(port)
 	if sock == nil {
 		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
 	}
@@ -483,6 +485,7 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 		dir = ingress
 	}
 	w := sock.worker
+	w.catchUp(v)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.turn.out.queues
@@ -491,4 +494,19 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 	}
 	q := s.all[queueID(port, dir)]
 	return q.tree.Report(w.turn.out.now()), q.tree.Filters(), nil
+}
+
+// catchUp waits until the worker's queues are those of a view, but not for ever: who
+// asks after a change is to see it.
+func (w *worker) catchUp(v *view) {
+	for range 100 {
+		w.mu.Lock()
+		behind := v.queued && (w.turn.out.queues == nil || w.turn.out.queues.gen < v.gen)
+		w.mu.Unlock()
+		if !behind {
+			return
+		}
+		w.mail.poke()
+		time.Sleep(200 * time.Microsecond)
+	}
 }

@@ -37,7 +37,13 @@ type sharing struct {
 	dir   int
 	root  uint16 // nodeIndex, or that of a namespace
 	spec  *qdisc.Spec
-	ports []uint16
+	ports []sharer
+}
+
+// sharer is a port of a tree.
+type sharer struct {
+	index uint16
+	class *qdisc.HTBClass
 }
 
 func (s *sharing) id() uint32 { return queueID(s.root, s.dir) }
@@ -117,7 +123,7 @@ func (s *NamespaceSpec) join(t *sharing, parent qdisc.Handle, share *qdisc.HTBCl
 				first = false
 			}
 			t.add(p.Index, shareClass(s.home()), c)
-			t.ports = append(t.ports, p.Index)
+			t.ports = append(t.ports, sharer{p.Index, c})
 		}
 	}
 	return !first
@@ -160,16 +166,27 @@ func (s *Snapshot) owners(trees []*sharing) map[uint16]uint16 {
 			root = nodeIndex
 		}
 		for _, p := range t.ports {
-			owner[p] = root
+			owner[p.index] = root
 		}
 	}
 	return owner
 }
 
+// The bytes that may wait by default for a port in a tree: what its ceiling lets through
+// in 50 ms, but within bounds.
+const (
+	leafPart  = 20 // of a second
+	leastLeaf = 256 << 10
+	mostLeaf  = 16 << 20
+)
+
 // defaultLeaf is the discipline of a port in a tree that has none of its own: with it no
 // flow of a container keeps out the others.
-func defaultLeaf() *qdisc.Spec {
-	return &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "fq_codel", Handle: qdisc.MakeHandle(1, 0), Parent: qdisc.Root}}}
+func defaultLeaf(c *qdisc.HTBClass) *qdisc.Spec {
+	bytes := min(max(max(c.Ceil.Bytes, c.Rate.Bytes)/leafPart, leastLeaf), mostLeaf)
+	return &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{
+		Kind: "fq_codel", Handle: qdisc.MakeHandle(1, 0), Parent: qdisc.Root, FQCodel: &qdisc.FQCodel{MemoryLimit: int64(bytes)},
+	}}}
 }
 
 // share notes in the view which ports are in which tree. Preconditions: all namespaces
@@ -179,20 +196,19 @@ func (v *view) share(trees []*sharing) {
 		return
 	}
 	v.queued = true
-	leaf := defaultLeaf()
 	for _, t := range trees {
-		for _, index := range t.ports {
-			p := v.port(index)
+		for _, member := range t.ports {
+			p := v.port(member.index)
 			p.trees[t.dir] = t
 			if p.queues[t.dir] == nil {
-				p.queues[t.dir] = leaf
+				p.queues[t.dir] = defaultLeaf(member.class)
 			}
 		}
 	}
 }
 
 // worker is whose the tree is.
-func (v *view) worker(t *sharing) *worker { return v.port(t.ports[0]).sock.worker }
+func (v *view) worker(t *sharing) *worker { return v.port(t.ports[0].index).sock.worker }
 
 // part takes those queues out of their trees that are in another one now, or in none.
 func (t *turn) part() {
@@ -251,12 +267,12 @@ func (t *turn) group(want *sharing) {
 		}
 		g.spec = want.spec
 	}
-	for _, index := range want.ports {
-		q := s.all[queueID(index, want.dir)]
+	for _, p := range want.ports {
+		q := s.all[queueID(p.index, want.dir)]
 		if q == nil || q.group == g && q.tree.Grouped() {
 			continue
 		}
-		if q.tree.Under(g.tree, shareClass(index), now) == nil {
+		if q.tree.Under(g.tree, shareClass(p.index), now) == nil {
 			q.group = g
 			s.wheel.Clear(q.id())
 		}
@@ -291,6 +307,7 @@ func (n *Netstack) Tree(root uint16, in bool) ([]qdisc.Report, error) {
 			continue
 		}
 		w := v.worker(t)
+		w.catchUp(v)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if s := w.turn.out.queues; s != nil && s.all[t.id()] != nil {

@@ -82,7 +82,7 @@ func (t *Tree) pass(r Ref, now int64) bool {
 // release ends the tree's account of a packet that the group has now.
 func (t *Tree) release(r Ref) {
 	it := t.pool.at(r)
-	t.mem -= int64(it.mem)
+	t.account(-int64(it.mem))
 	it.mem = 0
 }
 

@@ -73,7 +73,7 @@ func (f *attachFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.fdb, "fdb", nil, "a station behind the port, in the words of fdb add; may be repeated")
 	flags.StringArrayVar(&f.mdb, "mdb", nil, "a multicast group of the port, in the words of mdb add; may be repeated")
 	flags.StringArrayVar(&f.qdisc, "qdisc", nil, "a queueing discipline of the port, in the words of qdisc add; may be repeated")
-	flags.StringArrayVar(&f.shares, "share", nil, "what the container gets of what its namespace has, in the words of tree set; may be repeated")
+	flags.StringArrayVar(&f.shares, "tree", nil, "what the container gets of what its namespace has, in the words of tree set; may be repeated")
 	flags.StringVar(&f.table, "table", "", "routing table for what the container sends (default: by the rules)")
 	flags.Uint32Var(&f.routeTable, "route-table", 0, "table in the container for the interface's routes (default: main)")
 	flags.StringVar(&f.tap, "tap", "", "make a persistent tap device of this name, for a virtual machine")
