@@ -12,6 +12,13 @@ const patience = 4
 // paces; ns.
 func (t *Tree) Slack() int64 { return t.slack }
 
+// roomOf is what still fits into a bucket of tbf that has tokens for any packet: so full
+// it may be at NextTime. Super-frames that take long have been cut.
+func roomOf(rate *pace, depth int64) int64 {
+	most := min(rate.ticks(70_000), max(wholeTime<<tickShift, rate.ticks(defaultMTU)))
+	return max(0, min(depth/patience, depth-most)) >> tickShift
+}
+
 // slackOf is that of a discipline and of all below it; never if it makes nobody wait.
 func slackOf(d discipline) int64 {
 	least := int64(never)
@@ -19,11 +26,10 @@ func slackOf(d discipline) int64 {
 	case *netem, *fq:
 		return 0
 	case *tbf:
-		least = q.depth
+		least = min(roomOf(&q.rate, q.depth), slackOf(q.child))
 		if q.peak.on() {
-			least = min(least, q.pdepth)
+			least = min(least, roomOf(&q.peak, q.pdepth))
 		}
-		return min(least>>tickShift/patience, slackOf(q.child))
 	case *htb:
 		for _, c := range q.order {
 			least = min(least, c.burst>>tickShift/patience, c.cburst>>tickShift/patience)
