@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -317,26 +316,6 @@ func (a *Agent) deleteNetwork(ctx context.Context, r *api.DeleteNetworkRequest) 
 		return nil, err
 	}
 	return &api.ApplyReply{Changes: changes}, nil
-}
-
-// cniDel takes an attachment away. That there is none is well.
-func (a *Agent) cniDel(ctx context.Context, r *api.CNIDelRequest) (*struct{}, error) {
-	ctx = context.WithoutCancel(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st, err := a.store.read()
-	if err != nil {
-		return nil, err
-	}
-	rec := st.byKey(r.CNIKey)
-	if rec == nil {
-		return new(struct{}), nil
-	}
-	if err := a.remove(ctx, rec); err != nil {
-		return nil, fmt.Errorf("detach %s: %w", rec.Name, err)
-	}
-	a.log.Info("detached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "container", r.Container)
-	return new(struct{}), nil
 }
 
 // cniGC removes the attachments of a configuration that are not valid any more, but for
