@@ -42,7 +42,8 @@ type cniRecord struct {
 	// Bandwidth is what the runtime said, see cni_bandwidth.go.
 	Bandwidth *api.CNIBandwidth `json:"bandwidth,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
-	Publish []api.CNIPort `json:"publish,omitempty"`
+	Publish   []api.CNIPort `json:"publish,omitempty"`
+	PortsHeld bool          `json:"ports_held,omitempty"`
 }
 
 // The bounds of what a runtime may say.
@@ -234,7 +235,7 @@ func cniName(r *api.CNIAddRequest) string {
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Made: api.Now(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
-		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
+		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish, PortsHeld: r.PortsHeld,
 		Bandwidth: r.Bandwidth,
 	}
 }
