@@ -210,8 +210,8 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 type state struct {
 	// generation grows with every committed transaction, and is kept by the file.
 	generation  uint64
-	now         time.Time          // when it was read
-	seed        uint64             // of the node, for what must not be guessed
+	now         time.Time // when it was read
+	seed        uint64    // of the node, for what must not be guessed
 	node        nodeRecord
 	namespaces  []namespaceRecord  // by name; a network's own need not be among them
 	networks    []networkRecord    // by name

@@ -11,17 +11,15 @@ import (
 
 // Trees across ports.
 //
-// A worker has one tree more, of htb, whose classes are the node, its namespaces
-// and their containers. The trees of its ports hang below the containers' classes:
+// A group is one tree more, of htb, whose classes are the node, its namespaces
+// and their containers. The trees of ports hang below the containers' classes:
 // what is enqueued at a port is judged and held by the port's own disciplines, and
 // leaves when the classes above have tokens for it. Guarantees and ceilings hold for
 // all ports below a class, wherever their packets come from.
 //
 //	1:1 node ── 1:10 namespace ── 1:11 container ── [portal] ── tree of a port
 //
-// A port's tree belongs to the worker that owns the port, so the classes of
-// containers are in one worker's tree only. Those above are in several, and have
-// their rate in common by a Share.
+// All of it belongs to one worker.
 
 // portal is a leaf of a group's class that stands for the tree of a port.
 type portal struct {
@@ -164,14 +162,3 @@ func (t *Tree) detach() {
 
 // Grouped reports whether t's packets come out of a group.
 func (t *Tree) Grouped() bool { return t.under != nil }
-
-// Join gives a class of t, which is a group, a seat of a Share instead of its own
-// time: its rate and its ceiling are then those of all seats together.
-func (t *Tree) Join(class Handle, seat *ShareSeat) error {
-	h, ok := t.root.(*htb)
-	if !ok || h.classes[class] == nil {
-		return fmt.Errorf("class %v: no such class of htb", class)
-	}
-	h.classes[class].share = seat
-	return nil
-}

@@ -16,19 +16,7 @@ func (c *htbClass) activate() {
 		h.rests.remove(c)
 	}
 	c.active = 1 << c.prio
-	c.weigh(int64(c.quantum))
 	c.link()
-}
-
-// weigh says to the shares of c and above how much it is in need of.
-func (c *htbClass) weigh(weight int64) {
-	more := weight - c.joined
-	c.joined = weight
-	for p := c; p != nil && more != 0; p = p.above {
-		if p.share != nil {
-			p.share.weight.Add(more)
-		}
-	}
 }
 
 // rest is for a class whose discipline gives no packet now: it is as one that has
@@ -44,7 +32,6 @@ func (c *htbClass) rest(now int64) {
 func (c *htbClass) deactivate() {
 	c.unlink()
 	c.active = 0
-	c.weigh(0)
 }
 
 // link puts c, which is active, into the rows and feeds of its mode: borrowing
@@ -142,16 +129,8 @@ func (c *htbClass) remode(passed int64) (wait int64) {
 	return wait
 }
 
-// passed is the ticks by which c's buckets are to be filled. If its rate is
-// shared, they are filled at once with its part.
-func (c *htbClass) passed(now int64) int64 {
-	if c.share == nil {
-		return min(elapsed(now, c.seen), mostIdle)
-	}
-	part := c.share.claim(now)
-	c.tokens, c.ctoken = min(c.tokens+part, c.burst), min(c.ctoken+part, c.cburst)
-	return 0
-}
+// passed is the ticks by which c's buckets are to be filled.
+func (c *htbClass) passed(now int64) int64 { return min(elapsed(now, c.seen), mostIdle) }
 
 // charge takes tokens for bytes that c, a leaf, sent with what a class of level
 // lent, from c and all above it.
@@ -189,9 +168,6 @@ func (c *htbClass) schedule(now, wait int64) {
 			c.h.waits.remove(c)
 		}
 		return
-	}
-	if c.share != nil {
-		wait = c.share.whole(wait)
 	}
 	c.h.waits.set(c, now+max(ceilNS(wait), 1))
 }
@@ -398,10 +374,7 @@ func (h *htb) xstats(rep *Report, now int64) {
 }
 
 func (c *htbClass) report(now int64) ClassReport {
-	passed := int64(0)
-	if c.share == nil {
-		passed = c.passed(now)
-	}
+	passed := c.passed(now)
 	r := ClassReport{
 		Kind: "htb", Handle: c.handle, Parent: c.spec.Parent, Stats: c.stats, Spec: &c.spec,
 		HTB: &HTBClassReport{

@@ -54,3 +54,69 @@ func TestThreeLevels(t *testing.T) {
 	s.run(4 * second)
 	near(t, "alone", sum(0, 3*second, 4*second), 80*mbit, .01)
 }
+
+// Trees of ports below the classes of a group keep their own disciplines, and the
+// group's rates hold for all of them.
+func TestGroup(t *testing.T) {
+	group := newSim(t, tenants(100*mbit, 2))
+	ports := make([]*Tree, 4)
+	for i := range ports {
+		ports[i] = NewTree(group.tree.pool, uint64(i))
+		spec := root("fq_codel")
+		if i == 0 {
+			spec = tbfSpec(5*mbit, 5000, 1<<20)
+		}
+		if err := ports[i].Apply(spec, 0); err != nil {
+			t.Fatal(err)
+		}
+		ports[i].Offer(meta(1000, uint32(i)), 0)
+		if err := ports[i].Under(group.tree, h1+0x100+Handle(i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(until int64) {
+		for now := group.now; now < until; now += 100_000 {
+			for i, p := range ports {
+				for p.Len() < 40 && p.Grouped() {
+					p.Offer(meta(1000, uint32(i)), now)
+				}
+			}
+			group.run(now)
+		}
+	}
+	fill(3 * second)
+	near(t, "by its tbf", float64(group.bytes(0, second, 3*second)), 2*5*mbit, .01)
+	near(t, "the tenant's other", float64(group.bytes(1, second, 3*second)), 2*25*mbit, .01)
+	near(t, "the other tenant", float64(group.bytes(2, second, 3*second)+group.bytes(3, second, 3*second)), 2*70*mbit, .01)
+
+	// One takes another discipline, one leaves, one loses its class.
+	if err := ports[0].Apply(root("pfifo"), group.now); err != nil {
+		t.Fatal(err)
+	}
+	ports[2].Leave(group.now)
+	for r := ports[2].Dequeue(group.now); r != 0; r = ports[2].Dequeue(group.now) {
+		ports[2].Done(r)
+	}
+	spec := *group.tree.spec
+	spec.Classes = spec.Classes[:len(spec.Classes)-1]
+	if err := group.tree.Apply(&spec, group.now); err != nil {
+		t.Fatal(err)
+	}
+	if ports[3].Grouped() {
+		t.Error("a tree hangs below a class that is gone")
+	}
+	for r := ports[3].Dequeue(group.now); r != 0; r = ports[3].Dequeue(group.now) {
+		ports[3].Done(r)
+	}
+	fill(4 * second)
+	for _, p := range ports {
+		p.Close()
+	}
+	group.run(10 * second)
+	group.drained()
+	for i, p := range ports {
+		if p.mem != 0 || p.Len() != 0 {
+			t.Errorf("port %d: %d bytes, %d frames are left", i, p.mem, p.Len())
+		}
+	}
+}

@@ -22,7 +22,7 @@ func treeNoun() noun {
 	return noun{
 		name: "tree", short: "show and change what namespaces and containers get of the node, as classes of htb", usage: treeUsage,
 		example: "  sluice tree set node rate 10gbit\n  sluice -n shop tree set rate 3gbit ceil 10gbit\n  sluice -s tree",
-		verbs: inOrder(one(verb{name: "set", does: change, also: []string{"change"}}), one(showVerb()), changes("del"), one(helpVerb())),
+		verbs:   inOrder(one(verb{name: "set", does: change, also: []string{"change"}}), one(showVerb()), changes("del"), one(helpVerb())),
 		show:    (*cli).showTrees,
 	}
 }
