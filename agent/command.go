@@ -28,10 +28,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 	}
 	var e *editor
 	undo, err := a.store.attempt(func(t *txn) (err error) {
-		if r.Namespace == "" && ofNode(r.Commands) && len(t.state.spaces()) > 0 {
-			r.Namespace = t.state.spaces()[0]
-		}
-		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
+		if e, err = newEditor(t, t.state.meant(r), &a.sets); err != nil {
 			return err
 		}
 		t.hold, e.learned = a.hold, a.listener(ctx, e.space)

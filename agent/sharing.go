@@ -138,8 +138,8 @@ var errNoShares = errors.New("neither the namespace nor the node has shares in t
 
 // tree carries out `tree set` and `tree del`.
 func (e *editor) tree(words []string) error {
-	if len(words) == 0 {
-		return badQueueing(errors.New("want set or del"))
+	if len(words) == 0 || words[0] != "set" && words[0] != "del" {
+		return badQueueing(fmt.Errorf("%q: want set or del", strings.Join(words, " ")))
 	}
 	verb, words := words[0], words[1:]
 	shares, changed, what, err := e.sharer(&words)
@@ -151,26 +151,30 @@ func (e *editor) tree(words []string) error {
 	if in {
 		to = &shares.Ingress
 	}
-	switch {
-	case verb == "set":
-		var c *qdisc.HTBClass
-		if _, c, err = tc.Share(words); err != nil {
-			return badQueueing(err)
-		}
-		*to = c
-	case verb != "del":
-		return badQueueing(fmt.Errorf("%q: want set or del", verb))
-	case in && len(words) > 1 || !in && len(words) > 0:
-		return badQueueing(fmt.Errorf("what is %q?", words[len(words)-1]))
-	case *to == nil:
-		return badQueueing(fmt.Errorf("%s has no shares in that direction", what))
-	default:
-		*to = nil
+	if verb == "set" {
+		_, *to, err = tc.Share(words)
+	} else {
+		err = dropShare(to, words, in, what)
 	}
-	if err := e.st.oversold(); err != nil {
+	if err == nil {
+		err = e.st.oversold()
+	}
+	if err != nil {
 		return badQueueing(err)
 	}
 	changed()
+	return nil
+}
+
+// dropShare is `tree del`.
+func dropShare(to **qdisc.HTBClass, words []string, in bool, what string) error {
+	switch {
+	case in && len(words) > 1 || !in && len(words) > 0:
+		return fmt.Errorf("what is %q?", words[len(words)-1])
+	case *to == nil:
+		return fmt.Errorf("%s has no shares in that direction", what)
+	}
+	*to = nil
 	return nil
 }
 
@@ -196,11 +200,19 @@ func (e *editor) sharer(words *[]string) (of *qdisc.Shares, changed func(), what
 	return &e.record(e.space).Shares, func() { e.records[e.space] = true }, "namespace " + e.space, nil
 }
 
-// ofNode reports whether commands are about the node only: they need no namespace.
-func ofNode(all []api.Command) bool {
-	return len(all) > 0 && !slices.ContainsFunc(all, func(c api.Command) bool {
-		return c.Object != "tree" || len(c.Words) < 2 || c.Words[1] != "node"
-	})
+// meant is the namespace of a request: any will do if all its commands are about the
+// node.
+func (s *state) meant(r *api.CommandRequest) string {
+	all := s.spaces()
+	if r.Namespace != "" || len(all) == 0 || len(r.Commands) == 0 {
+		return r.Namespace
+	}
+	for _, c := range r.Commands {
+		if c.Object != "tree" || len(c.Words) < 2 || c.Words[1] != "node" {
+			return ""
+		}
+	}
+	return all[0]
 }
 
 // trees lists the classes of all trees, with what they have let go.

@@ -97,7 +97,7 @@ func (l *lab) faults(one string) {
 		"set node rate 1mbit":             "promised 4000000 bit/s in all, and the node has 1000000",
 		"del from":                        "amespace shop has no shares in that direction",
 		"del dev " + one + " more":        `hat is "more"?`,
-		"frob":                            `"frob": want set or del`,
+		"frob":                            "want set or del",
 		"set rate 1mbit ceil 5kbit":       "is below the rate",
 		"set dev " + one + " rate x":      `rate: "x"`,
 		"set dev " + one + " from rate x": `rate: "x"`,

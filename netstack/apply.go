@@ -187,17 +187,7 @@ func (c *change) commit() {
 // leave notes what only the old view uses.
 func (c *change) leave() {
 	for _, k := range c.old.sockets() {
-		next := c.next.socket(k.index)
-		if next != nil && next.line == k.line {
-			if next != k {
-				c.retired = append(c.retired, k.unwatch)
-			}
-			continue
-		}
-		if next != k {
-			c.retired = append(c.retired, k.unwatch, k.close)
-			c.forget(c.old.ports[k.index])
-		}
+		c.leaveSocket(k)
 	}
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
@@ -214,6 +204,19 @@ func (c *change) leave() {
 				c.forget(l.port)
 			}
 		}
+	}
+}
+
+// leaveSocket notes that a socket is closed, or another worker's from now on.
+func (c *change) leaveSocket(k *socket) {
+	next := c.next.socket(k.index)
+	if next == k {
+		return
+	}
+	c.retired = append(c.retired, k.unwatch)
+	if next == nil || next.line != k.line {
+		c.retired = append(c.retired, k.close)
+		c.forget(c.old.ports[k.index])
 	}
 }
 

@@ -335,29 +335,15 @@ func (o *output) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
 // drain sends what the queue lets go, which may be frames of several ports.
 func (o *output) drain(v *view, q *queue) {
 	s, now := o.queues, o.now()
-	for {
-		n, at := 0, (*port)(nil)
-		for n < budget {
+	for n := budget; n == budget; {
+		var at *port
+		for n = 0; n < budget; n++ {
 			r := q.tree.Dequeue(now)
 			if r == 0 {
 				break
 			}
-			f, m := &s.frames[n], s.pool.Meta(r)
 			s.refs[n] = r
-			n++
-			p := v.port(m.Port)
-			if p == nil || p.sock == nil {
-				continue // never: what waits for a port goes with it
-			}
-			if p != at && at != nil {
-				o.push(at)
-			}
-			tag := unpackTag(m.User)
-			if !s.pool.Load(r, f) {
-				f = s.pool.Frame(r)
-			}
-			at = p
-			o.depart(p, f, tag)
+			at = o.leave(v, r, &s.frames[n], at)
 		}
 		if at != nil {
 			o.push(at)
@@ -365,11 +351,28 @@ func (o *output) drain(v *view, q *queue) {
 		for _, r := range s.refs[:n] {
 			q.tree.Done(r)
 		}
-		if n < budget {
-			break
-		}
 	}
 	s.schedule(q, now)
+}
+
+// leave puts a packet on the send list, which is sent first if it is another port's, and
+// returns whose it is then.
+func (o *output) leave(v *view, r qdisc.Ref, f *packet.Frame, at *port) *port {
+	pool := o.queues.pool
+	m := pool.Meta(r)
+	p := v.port(m.Port)
+	if p == nil || p.sock == nil {
+		return at // never: what waits for a port goes with it
+	}
+	if p != at && at != nil {
+		o.push(at)
+	}
+	tag := unpackTag(m.User)
+	if !pool.Load(r, f) {
+		f = pool.Frame(r)
+	}
+	o.depart(p, f, tag)
+	return p
 }
 
 // enqueue puts what came from port p into its ingress queue, and carries on what that
@@ -401,40 +404,44 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 	s.pool.Keep()
 }
 
-// carryOn carries what the ingress queue lets go, each frame as of the port that it came
-// by, which has the work on its account.
+// carryOn carries what the ingress queue lets go.
 func (t *turn) carryOn(q *queue) {
 	s, now := t.out.queues, t.out.now()
 	in := &s.in
-	for {
-		n, kept := 0, 0
-		for n < budget {
+	for n := budget; n == budget; {
+		kept := 0
+		for n = 0; n < budget; n++ {
 			r, ok := q.tree.Take(now, &in.frames[n])
 			if !ok {
 				break
 			}
-			if n++; r != 0 {
+			if r != 0 {
 				in.refs[kept] = r
 				kept++
 			}
 		}
-		for i := 0; i < n; {
-			index, first := in.frames[i].InPort, i
-			for i++; i < n && in.frames[i].InPort == index; i++ {
-			}
-			if p := t.view.port(index); p != nil && p.sock != nil {
-				t.carry(p, in.frames[first:i])
-				p.sock.debt += t.tally.work
-			}
-		}
+		t.carryEach(in.frames[:n])
 		for _, r := range in.refs[:kept] {
 			q.tree.Done(r)
 		}
-		if n < budget {
-			break
-		}
 	}
 	s.schedule(q, now)
+}
+
+// carryEach carries frames of several ports, each as of the port that it came by, which
+// has the work on its account.
+func (t *turn) carryEach(frames []packet.Frame) {
+	for len(frames) > 0 {
+		index, n := frames[0].InPort, 1
+		for n < len(frames) && frames[n].InPort == index {
+			n++
+		}
+		if p := t.view.port(index); p != nil && p.sock != nil {
+			t.carry(p, frames[:n])
+			p.sock.debt += t.tally.work
+		}
+		frames = frames[n:]
+	}
 }
 
 // held is frames that come out of an ingress queue.

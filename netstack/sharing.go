@@ -129,27 +129,28 @@ func (s *NamespaceSpec) join(t *sharing, parent qdisc.Handle, share *qdisc.HTBCl
 	return !first
 }
 
-// validateShares checks the trees. Ports that have no part in one, and namespaces beside
-// a node's, were a mistake.
+// validateShares checks the trees. Ports that have no part in one were a mistake.
 func (s *Snapshot) validateShares() error {
 	for i := range s.Namespaces {
-		n := &s.Namespaces[i]
-		for _, in := range []bool{false, true} {
-			if n.Shares.Of(in) != nil {
-				continue
-			}
-			for j := range n.Networks {
-				for k := range n.Networks[j].Ports {
-					if p := &n.Networks[j].Ports[k]; p.Shares.Of(in) != nil {
-						return invalid("namespace %q: port %d (%s): shares of a namespace that has none", n.Name, p.Index, p.Name)
-					}
-				}
-			}
+		if err := s.Namespaces[i].validateShares(); err != nil {
+			return fmt.Errorf("%w: namespace %q: %w", ErrInvalid, s.Namespaces[i].Name, err)
 		}
 	}
 	for _, t := range s.sharings() {
 		if err := qdisc.Check(t.spec); err != nil {
 			return fmt.Errorf("%w: shares: %w", ErrInvalid, err)
+		}
+	}
+	return nil
+}
+
+func (s *NamespaceSpec) validateShares() error {
+	for i := range s.Networks {
+		for j := range s.Networks[i].Ports {
+			p := &s.Networks[i].Ports[j]
+			if p.Shares.Egress != nil && s.Shares.Egress == nil || p.Shares.Ingress != nil && s.Shares.Ingress == nil {
+				return fmt.Errorf("port %d (%s): shares of a namespace that has none", p.Index, p.Name)
+			}
 		}
 	}
 	return nil

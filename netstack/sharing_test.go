@@ -115,7 +115,7 @@ func TestSharesHold(t *testing.T) {
 // Shares come, change and go while frames wait, ports change their worker with them:
 // none is lost.
 func TestSharesChangeUnderTraffic(t *testing.T) {
-	const frames = 150
+	const frames = 75 // a wire holds 90
 	for _, workers := range []int{1, 3} {
 		l := newLab(t, Options{Workers: workers, FlowEntries: 64}, blue(3))
 		n := &l.snap.Namespaces[0]
@@ -156,7 +156,8 @@ func TestSharesOfAPortThatGoes(t *testing.T) {
 	l := newLab(t, Options{Workers: 2, FlowEntries: 64}, blue(3))
 	n := &l.snap.Namespaces[0]
 	shareOut(n, egress)
-	n.Shares.Egress = share(20_000, 20_000)
+	n.Shares.Egress = share(2000, 2000)
+	n.Networks[0].Ports[1].Shares.Egress, n.Networks[0].Ports[2].Shares.Egress = share(500, 2000), share(1500, 2000)
 	l.apply()
 	l.fill(egress, 20)
 	eventually(t, "frames wait", func() bool {
@@ -164,7 +165,7 @@ func TestSharesOfAPortThatGoes(t *testing.T) {
 		return err == nil && r[0].Stats.Qlen > 20
 	})
 	n.Networks[0].Ports = n.Networks[0].Ports[:2:2]
-	n.Shares.Egress = share(1_000_000, 1_000_000)
+	n.Shares.Egress, n.Networks[0].Ports[1].Shares.Egress = share(1_000_000, 1_000_000), share(300_000, 1_000_000)
 	l.apply()
 	eventually(t, "the frames that waited are counted", func() bool { return l.drops(3, trace.QdiscRemoved) > 0 })
 	for i := range 20 {
