@@ -81,7 +81,7 @@ func (f *flow) hear() (outside bool) {
 			return outside
 		}
 		var r report
-		if !r.decode(b[roomOfControl:roomOfControl+oobn]) || f.ofAnother(b[:n]) {
+		if !r.decode(b[roomOfControl:roomOfControl+oobn]) || f.ofAnother(&r, b[:n]) {
 			continue
 		}
 		outside = outside || r.origin != unix.SO_EE_ORIGIN_LOCAL
@@ -139,8 +139,8 @@ func (r *report) extended(b []byte) {
 // socket hears of all.
 //
 // +checklocks:f.mu
-func (f *flow) ofAnother(about []byte) bool {
-	return f.isRaw && (len(about) < echoHeader || binary.BigEndian.Uint16(about[4:]) != f.id.RemotePort)
+func (f *flow) ofAnother(r *report, about []byte) bool {
+	return f.isRaw && r.origin != unix.SO_EE_ORIGIN_LOCAL && (len(about) < echoHeader || binary.BigEndian.Uint16(about[4:]) != f.id.RemotePort)
 }
 
 // readable makes of an entry what a router would have sent: destination unreachable, with
