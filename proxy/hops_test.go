@@ -259,8 +259,8 @@ func TestHops(t *testing.T) {
 			}
 			h.errorsWait()
 			h.othersErrors()
-			h.pathMTU()
 			h.headersArrive()
+			h.pathMTU()
 			h.fragmentsArrive()
 		})
 	}
@@ -332,7 +332,7 @@ func (h *hops) failed(f *flow, p *probe) {
 // sent.
 func (h *hops) errorsWait() {
 	h.Helper()
-	for _, p := range []*probe{{echo: true, size: 40}, {echo: true, six: true, size: 40}} {
+	for _, p := range []*probe{{echo: true, seq: 500, size: 40}, {echo: true, six: true, seq: 500, size: 40}} {
 		f := h.flow(p)
 		f.mu.Lock()
 		f.agree(terms{hops: 1, whole: true})
@@ -340,8 +340,9 @@ func (h *hops) errorsWait() {
 			h.Error(errno)
 		}
 		h.failed(f, p)
+		ip := f.quote.ip
 		f.mu.Unlock()
-		if e := h.hear(); e.kind != byte(header.ICMPv4TimeExceeded) && e.kind != byte(header.ICMPv6TimeExceeded) {
+		if e := h.hear(); e.kind != byte(header.ICMPv4TimeExceeded) && e.kind != byte(header.ICMPv6TimeExceeded) || !bytes.Equal(e.quoted[ip:], p.packet()[ip:]) {
 			h.Errorf("%+v", e)
 		}
 		h.answered()

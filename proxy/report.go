@@ -208,11 +208,27 @@ func (f *flow) quoteWith(dst, about []byte) []byte {
 		about = about[echoHeader:]
 	}
 	dst = append(dst, about...)
+	if f.key.proto != dial.UDP {
+		f.sum(dst[q.ip:])
+	}
 	f.lengthen(dst)
 	if f.ipv6() {
 		return dst[:min(len(dst), maxQuoted6)]
 	}
 	return dst[:min(len(dst), maxQuoted4)]
+}
+
+// sum gives a quoted echo request the checksum that it had, if it is quoted whole. If not,
+// nobody can tell.
+//
+// +checklocks:f.mu
+func (f *flow) sum(b []byte) {
+	binary.BigEndian.PutUint16(b[2:], 0)
+	var sum uint16
+	if f.ipv6() {
+		sum = header.PseudoHeaderChecksum(icmp.ProtocolNumber6, f.id.RemoteAddress, f.id.LocalAddress, uint16(len(b)))
+	}
+	binary.BigEndian.PutUint16(b[2:], ^checksum.Checksum(b, sum))
 }
 
 // lengthen corrects the lengths in what is quoted, if the error is about a datagram that
