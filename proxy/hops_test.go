@@ -241,7 +241,7 @@ func (h *hops) want(p *probe, from string, left uint8, kind, code byte, mtu uint
 	}
 	sent := p.packet()
 	if n := len(e.quoted); n < 28 || n > len(sent) || !bytes.Equal(e.quoted, sent[:n]) {
-		h.Errorf("%+v: quoted\n%x of\n%x", *p, e.quoted, sent)
+		h.Errorf("%+v: quoted %d bytes, %x of\n%x", *p, n, e.quoted[:min(n, 80)], sent[:min(n, 80)])
 	}
 }
 

@@ -208,18 +208,27 @@ func (f *flow) quoteWith(dst, about []byte) []byte {
 		about = about[echoHeader:]
 	}
 	dst = append(dst, about...)
-	if f.key.proto != dial.UDP {
+	f.lengthen(dst)
+	if f.key.proto != dial.UDP && f.isWhole(dst) {
 		f.sum(dst[q.ip:])
 	}
-	f.lengthen(dst)
 	if f.ipv6() {
 		return dst[:min(len(dst), maxQuoted6)]
 	}
 	return dst[:min(len(dst), maxQuoted4)]
 }
 
-// sum gives a quoted echo request the checksum that it had, if it is quoted whole. If not,
-// nobody can tell.
+// isWhole reports whether a packet is quoted to its end.
+//
+// +checklocks:f.mu
+func (f *flow) isWhole(b []byte) bool {
+	if f.ipv6() {
+		return int(header.IPv6(b).PayloadLength())+header.IPv6MinimumSize == len(b)
+	}
+	return int(header.IPv4(b).TotalLength()) == len(b)
+}
+
+// sum gives a quoted echo request the checksum that it had.
 //
 // +checklocks:f.mu
 func (f *flow) sum(b []byte) {
