@@ -549,7 +549,9 @@ func TestDatagramsAllocateNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.proxy.mu.Lock()
 	f := l.proxy.flows[flowKey{dial.UDP, addrPort(src, probeIdent), addrPort(dst, id.LocalPort)}]
+	l.proxy.mu.Unlock()
 	f.mu.Lock()
 	same := f.terms
 	_ = unix.SetsockoptInt(f.fd, unix.IPPROTO_IP, unix.IP_TTL, 99)
