@@ -80,14 +80,16 @@ func (c *Client) standsByFor(ctx context.Context, want StartConfig) error {
 		return errOtherSpare
 	}
 	s, files, counters, err := c.inventory(ctx)
-	closeAll(files, nil)
-	if c.counters = counters; err != nil {
+	defer closeAll(files, counters)
+	if err != nil {
 		return err
 	}
-	if c.conns, err = c.connFile(ctx); err != nil {
+	conns, err := c.connFile(ctx)
+	if err != nil {
 		return err
 	}
-	if s != nil || !isFile(c.counters, want.Counters) || !isFile(c.conns, want.Connections) {
+	defer closeAll(nil, conns)
+	if s != nil || !isFile(counters, want.Counters) || !isFile(conns, want.Connections) {
 		return errOtherSpare
 	}
 	return nil

@@ -269,7 +269,7 @@ func (c *Client) greet(ctx context.Context) error {
 	if err := decode(a.body, &h); err != nil {
 		return err
 	}
-	h.Build = clip(h.Build)
+	h.Build, h.Settings = clip(h.Build), clip(h.Settings)
 	c.other = h
 	return nil
 }

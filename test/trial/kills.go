@@ -71,7 +71,7 @@ func (k Kills) trial(t lab.T, w *Way, f *filler, victim string, red, green *lab.
 	port := 7003 + slices.Index(Victims(), victim)
 	meter := w.World.Traffic("meter", "-port", strconv.Itoa(port)).Ready()
 	pace := green.Traffic("pace", "-to", fmt.Sprintf("%v:%d", w.World.IP(lab.V4), port)).Ready()
-	long := time.Duration(k.Kills+1) * (k.period(victim) + slack)
+	long := time.Duration(k.Kills+1) * (k.period(victim) + k.slack())
 	seconds := strconv.FormatFloat(long.Seconds(), 'f', 1, 64)
 	var tcp []*lab.Proc
 	for _, fam := range []lab.Family{lab.V4, lab.V6} {
@@ -79,7 +79,7 @@ func (k Kills) trial(t lab.T, w *Way, f *filler, victim string, red, green *lab.
 	}
 	w.Eventually("all connections", 20*time.Second, func() bool { return len(w.flows("tcp", lab.Port)) == 10 && len(w.flows("udp", port)) == 1 })
 	end := time.Now().Add(long)
-	all := k.series(t, w, f, victim, end.Add(-slack))
+	all := k.series(t, w, f, victim, end.Add(-k.slack()))
 	for _, p := range tcp {
 		s := lab.Report[report.Stream](p, time.Until(end)+2*time.Minute)
 		if !s.OK || s.Sent == 0 || s.Received == 0 {
@@ -112,14 +112,23 @@ func (k Kills) series(t lab.T, w *Way, f *filler, victim string, end time.Time) 
 			break
 		}
 	}
+	if len(all) == 0 {
+		t.Errorf("%s: there was no time for a kill", victim)
+	}
 	if n := w.Connections(); n < k.Entries {
 		t.Errorf("%s: %d connections in the table, want %d", victim, n, k.Entries)
 	}
 	return all
 }
 
-// slack is what a kill may take beside the time to the next one.
-const slack = time.Second
+// slack is what a kill may take beside the time to the next one: of a few all the more,
+// since the transfers end with the last one that there is time for.
+func (k Kills) slack() time.Duration {
+	if k.Kills <= 2 {
+		return 1500 * time.Millisecond
+	}
+	return 600 * time.Millisecond
+}
 
 // period is how long it is from kill to kill.
 func (k Kills) period(victim string) time.Duration {
