@@ -14,11 +14,16 @@ import (
 )
 
 // World is what people use: a web server, iperf3 and a name server behind a NAT, called
-// by many containers at the same time, by both families.
+// by many containers at the same time, by both families; and by others that have no IPv4
+// and call the servers' IPv4 by NAT64.
 type World struct {
 	Kind       Kind
-	Containers int
+	Containers int // with both families
+	SixOnly    int
 }
+
+// servers64 is the world's IPv4 address in the prefix of NAT64.
+const servers64 = "64:ff9b::c000:202"
 
 // iperfPort is that of the first container's server of iperf3, which has one client.
 const iperfPort = 5201
@@ -26,8 +31,8 @@ const iperfPort = 5201
 // Run calls everything from all containers.
 func (x World) Run(t lab.T) {
 	t.Helper()
-	w := NewWay(t, x.Kind, 0)
-	page := w.serveWorld(x.Containers)
+	w := newWay64(t, x.Kind)
+	page := w.serveWorld(x.Containers + x.SixOnly)
 	for _, n := range []*lab.NS{w.World, w.Host} { // one address asks for all of them
 		n.Run("sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 		n.Try("sysctl", "-q", "-w", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=100000") // where it is the namespace's
@@ -37,11 +42,15 @@ func (x World) Run(t lab.T) {
 		name string
 		r    lab.Result
 	}
-	ends := make([]end, x.Containers)
+	ends := make([]end, x.Containers+x.SixOnly)
 	var wg sync.WaitGroup
-	for i := range x.Containers {
-		n := w.Container(fmt.Sprintf("box%d", i))
-		p := n.Start("bash", script, page, strconv.Itoa(iperfPort+i), w.World.IP(lab.V4).String(), w.World.IP(lab.V6).String())
+	for i := range ends {
+		name, network, whom := fmt.Sprintf("box%d", i), "web", []string{w.World.IP(lab.V4).String(), w.World.IP(lab.V6).String()}
+		if i >= x.Containers {
+			network, whom = sixOnly, []string{servers64}
+		}
+		n := w.NS(name).Attach("--network", network, "--name", name)
+		p := n.Start(append([]string{"bash", script, page, strconv.Itoa(iperfPort + i)}, whom...)...)
 		wg.Go(func() { ends[i] = end{n.Name(), p.Wait(2 * time.Minute)} })
 	}
 	wg.Wait()
