@@ -130,8 +130,9 @@ func (o *outside) tune() error {
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
 	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
 	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(outsideTimeWait)
+	control := tcpip.CongestionControlOption("reno")
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait,
+		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait, &control,
 	} {
 		if err := o.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("set %T: %w", opt, tcpipError(err))

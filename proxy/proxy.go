@@ -66,6 +66,7 @@ type Proxy struct {
 	closed    atomic.Bool
 	running   sync.WaitGroup // goroutines of connections
 	buffers   sync.Pool      // of *message
+	pieces    sync.Pool      // of *pieces
 	runs      runs
 	held      atomic.Int64 // bytes that wait for sockets of flows
 
@@ -96,6 +97,7 @@ func New(c Config) *Proxy {
 	}
 	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
+	p.pieces.New = func() any { return new(pieces) }
 	// The forwarder's own bound is not to be met: one that it ignores would keep its place.
 	p.forwarder = tcp.NewForwarder(c.Stack, 0, l.Conns+1, p.serve)
 	c.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, p.handleTCP)
