@@ -37,6 +37,7 @@ type flowKey struct {
 type held struct {
 	b     []byte
 	train uint16
+	terms terms
 }
 
 // flow is one of UDP, or of pings: a connected socket.
@@ -67,6 +68,12 @@ type flow struct {
 	// quote is of the last packet that was sent, for errors about it.
 	// +checklocks:mu
 	quote quote
+	// terms are those on which the socket sends.
+	// +checklocks:mu
+	terms terms
+	// failing: there is more in the socket's error queue.
+	// +checklocks:mu
+	failing bool
 }
 
 // flowOf returns the flow of a packet, which it begins if need be; nil if there is no
@@ -84,7 +91,7 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 		p.Drop(port, trace.UplinkFlows)
 		return nil
 	}
-	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1}
+	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1, terms: opening()}
 	f.used.Store(p.now.Load())
 	p.flows[k] = f
 	p.mu.Unlock()
@@ -117,11 +124,13 @@ func (f *flow) opened(s dial.Socket) {
 		f.end()
 		return
 	}
+	var errno unix.Errno
 	for _, b := range f.held {
-		f.write(b.b, b.train)
+		errno = f.write(b.b, b.train, b.terms)
 	}
 	f.release()
 	f.mu.Unlock()
+	f.unsent(errno)
 }
 
 // release forgets what waits.
@@ -160,48 +169,87 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	switch {
 	case f.ended:
 	case f.fd >= 0:
-		errno = f.write(b, trainOf(pkt))
+		errno = f.write(b, trainOf(pkt), termsOf(pkt))
 	case len(f.held) < maxHeld && f.proxy.held.Load() < maxHeldBytes:
-		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt)})
+		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt), termsOf(pkt)})
 		f.proxy.held.Add(int64(len(b)))
 	default:
 		errno = unix.EAGAIN
 	}
 	f.mu.Unlock()
+	f.unsent(errno)
+}
+
+// unsent counts a message that the socket did not take, or tells the container why.
+func (f *flow) unsent(errno unix.Errno) {
 	switch errno {
 	case 0:
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE:
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
 		f.proxy.Drop(f.port, trace.UplinkFull)
+	case unix.EMSGSIZE: // of which the error queue told, with the MTU
+		f.proxy.Drop(f.port, trace.FragNeeded)
 	default:
 		f.refused(errno)
 	}
 }
 
-// write puts a message, or a train of them, into the socket. An error may be that of an
-// earlier one.
+// write puts a message, or a train of them, into the socket.
 //
 // +checklocks:f.mu
-func (f *flow) write(b []byte, train uint16) unix.Errno {
+func (f *flow) write(b []byte, train uint16, t terms) unix.Errno {
+	f.agree(t)
 	if train == 0 || len(b) <= int(train) {
-		return f.writeOne(b)
+		return f.put(b, 0)
 	}
 	// What the device can't cut, or would have to fragment, goes one by one.
 	if !f.relayed {
-		_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
-		if err == nil {
-			return 0
-		}
-		if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+		if errno := f.put(b, train); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
 			return errno
 		}
 	}
 	for n := int(train); len(b) > 0; b = b[n:] {
 		n = min(n, len(b))
-		if errno := f.writeOne(b[:n]); errno != 0 {
+		if errno := f.put(b[:n], 0); errno != 0 {
 			return errno
 		}
 	}
 	return 0
+}
+
+// put is write to the socket. An error that is that of an earlier message is heard, and
+// this one put again.
+//
+// +checklocks:f.mu
+func (f *flow) put(b []byte, train uint16) unix.Errno {
+	errno := f.putOnce(b, train)
+	switch errno {
+	case 0, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+		return errno
+	}
+	if f.hear() {
+		if errno = f.putOnce(b, train); errno != 0 {
+			f.hear()
+		}
+	}
+	return errno
+}
+
+// +checklocks:f.mu
+func (f *flow) putOnce(b []byte, train uint16) unix.Errno {
+	for {
+		var err error
+		if train == 0 {
+			_, err = unix.Write(f.fd, b)
+		} else {
+			_, err = unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
+		}
+		if err == nil {
+			return 0
+		}
+		if errno := errnoOf(err); errno != unix.EINTR {
+			return errno
+		}
+	}
 }
 
 // segmentBy is the control message that has a train cut (UDP_SEGMENT of udp(7)).
@@ -214,30 +262,32 @@ func segmentBy(train uint16) []byte {
 	return b
 }
 
-// writeOne puts one message into the socket.
-//
-// +checklocks:f.mu
-func (f *flow) writeOne(b []byte) unix.Errno {
-	for {
-		_, err := unix.Write(f.fd, b)
-		if err == nil {
-			return 0
-		}
-		if errno := errnoOf(err); errno != unix.EINTR {
-			return errno
-		}
-	}
-}
-
 // maxMessages is how many messages of one flow are passed on at once: others have
 // their turn then.
 const maxMessages = 64
 
 // ready implements watched.
-func (f *flow) ready(uint32) { f.run() }
+func (f *flow) ready(events uint32) {
+	if events&unix.EPOLLERR != 0 {
+		f.mu.Lock()
+		f.hear()
+		f.mu.Unlock()
+	}
+	f.take()
+}
 
-// run passes on what the socket has.
+// run implements runnable.
 func (f *flow) run() {
+	f.mu.Lock()
+	if f.failing {
+		f.hear()
+	}
+	f.mu.Unlock()
+	f.take()
+}
+
+// take passes on what the socket has.
+func (f *flow) take() {
 	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
 	defer f.proxy.buffers.Put(b)
 	for range maxMessages {
@@ -248,11 +298,22 @@ func (f *flow) run() {
 		case unix.EPIPE:
 			f.end()
 			return
-		default:
-			f.refused(errno) // of what was sent; the socket goes on
+		default: // of what was sent; the socket goes on
+			f.wrong(errno)
 		}
 	}
 	f.proxy.push(f)
+}
+
+// wrong is told of an error that a socket has instead of a message.
+func (f *flow) wrong(errno unix.Errno) {
+	if f.relayed {
+		f.refused(errno)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hear()
 }
 
 // receive passes one message on.

@@ -83,6 +83,9 @@ type Proxy struct {
 	flows map[flowKey]*flow
 	// +checklocks:mu
 	flowQuota quota
+	// reportQuota is of one second.
+	// +checklocks:mu
+	reportQuota quota
 }
 
 // New takes the stack's interface, which must be promiscuous and spoofing, and its
@@ -93,7 +96,7 @@ func New(c Config) *Proxy {
 	p := &Proxy{
 		Config: c, conns: make(map[stack.TransportEndpointID]*conn), flows: make(map[flowKey]*flow),
 		connQuota: newQuota(l.Conns, l.ConnsPerPort), lingerQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
-		flowQuota: newQuota(l.Flows, l.FlowsPerPort),
+		flowQuota: newQuota(l.Flows, l.FlowsPerPort), reportQuota: newQuota(reportsPerSecond, reportsPerSecondAndPort),
 	}
 	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
@@ -110,6 +113,9 @@ func New(c Config) *Proxy {
 // Tick is called once a second, with seconds that only grow.
 func (p *Proxy) Tick(now uint32) {
 	p.now.Store(now)
+	p.mu.Lock()
+	p.reportQuota.reset()
+	p.mu.Unlock()
 	for _, f := range p.idle(now) {
 		f.end()
 	}
