@@ -329,7 +329,7 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		f, tag := o.frame(r, frames)
 		o.handed++
 		switch {
-		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
+		case o.from.sock != nil && !o.from.sock.local.take(priceAt(p, f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
 		case p.outside != nil:
