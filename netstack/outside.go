@@ -52,6 +52,12 @@ const (
 	outsideBufferMax = 1 << 20
 )
 
+// outsideControl is the congestion control towards containers. CUBIC would leave slow
+// start at the first train of acknowledgements, which is the first one that a container
+// sends, and then open its window by the clock, not by the round trips, of which there
+// are thousands in a second.
+const outsideControl = "reno"
+
 // outsideTimeWait is shorter than that of host stacks: a container that begins
 // thousands of connections a second has its ports again soon.
 const outsideTimeWait = time.Second
@@ -130,7 +136,7 @@ func (o *outside) tune() error {
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
 	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
 	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(outsideTimeWait)
-	control := tcpip.CongestionControlOption("reno")
+	control := tcpip.CongestionControlOption(outsideControl)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait, &control,
 	} {
