@@ -114,7 +114,7 @@ func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity, cni *cniRecord) (rec
 		if err := t.putAttachment(rec); err != nil {
 			return err
 		}
-		t.hold = a.hold
+		t.hold = func(s *state) error { return a.hold(s.with(rec)) }
 		return t.publish(rec, &a.sets)
 	})
 	if rec != nil && len(rec.CNI.ports()) > 0 {

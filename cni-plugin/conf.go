@@ -49,7 +49,7 @@ type conf struct {
 	Guard   string `json:"guard"`
 	Offload *bool  `json:"offload"`
 	// HoldPorts: published ports are held by sockets of the daemon; false for runtimes that
-	// hold them themselves, as podman does. Absent is true.
+	// hold them themselves, as podman and nerdctl do. Absent is true.
 	HoldPorts *bool `json:"holdPorts"`
 
 	// Of the reference plugin bridge.

@@ -18,13 +18,19 @@ func podman(args ...string) []string {
 	}, args...)
 }
 
+// holdsPorts gives the node a list for a runtime that holds published ports itself.
+func (n *node) holdsPorts() {
+	n.t.Helper()
+	text := strings.Replace(conflist, `"type": "sluice",`, `"type": "sluice", "holdPorts": false,`, 1)
+	n.check(os.WriteFile(filepath.Join(n.dir, "etc/cni/net.d/10-sluice.conflist"), []byte(text), 0o644))
+}
+
 // TestPodman: podman with its CNI backend runs containers in a network of ours: they reach
 // each other, their names and addresses are known, a published port is theirs, and nothing
 // is left when they go.
 func TestPodman(t *testing.T) {
 	n := startBareNode(t)
-	text := strings.Replace(conflist, `"type": "sluice",`, `"type": "sluice", "holdPorts": false,`, 1)
-	n.check(os.WriteFile(filepath.Join(n.dir, "etc/cni/net.d/10-sluice.conflist"), []byte(text), 0o644))
+	n.holdsPorts()
 	tar := filepath.Join(n.dir, "image.tar")
 	n.check(writeImage(tar))
 	n.run(podman("load", "-q", "-i", tar)...)
