@@ -196,12 +196,12 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 
 // unsent counts a message that the socket did not take, or tells the container why.
 func (f *flow) unsent(errno unix.Errno) {
-	switch errno {
-	case 0:
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
-		f.proxy.Drop(f.port, trace.UplinkFull)
-	case unix.EMSGSIZE: // of which the error queue told, with the MTU
+	switch {
+	case errno == 0:
+	case errno == unix.EMSGSIZE && !f.relayed: // the error queue had the MTU
 		f.proxy.Drop(f.port, trace.FragNeeded)
+	case transient(errno), errno == unix.EMSGSIZE:
+		f.proxy.Drop(f.port, trace.UplinkFull)
 	default:
 		f.refused(errno)
 	}
@@ -230,24 +230,31 @@ func (f *flow) write(b []byte, train uint16, t terms) unix.Errno {
 	return 0
 }
 
-// put is write to the socket. An error that is that of an earlier message is heard, and
-// this one put again.
+// transient reports whether an error says that there is no room just now.
+func transient(errno unix.Errno) bool {
+	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM
+}
+
+// maxTries is how often a message is put into a socket that has errors of earlier ones,
+// which may come as fast as they are read.
+const maxTries = 4
+
+// put puts a message into the socket. If there is an error, it may be that of an earlier
+// one: then that is heard, and this one put again.
 //
 // +checklocks:f.mu
 func (f *flow) put(b []byte, train uint16) unix.Errno {
-	errno := f.putOnce(b, train)
-	switch errno {
-	case 0, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
-		return errno
-	}
-	if f.hear() {
-		if errno = f.putOnce(b, train); errno != 0 {
-			f.hear()
+	for range maxTries {
+		errno := f.putOnce(b, train)
+		if errno == 0 || transient(errno) || train != 0 && (errno == unix.EIO || errno == unix.EINVAL) || !f.hear() {
+			return errno
 		}
 	}
-	return errno
+	return unix.EAGAIN
 }
 
+// putOnce is write(2), of a train sendmsg(2).
+//
 // +checklocks:f.mu
 func (f *flow) putOnce(b []byte, train uint16) unix.Errno {
 	if train != 0 {

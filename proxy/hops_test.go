@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -73,7 +74,7 @@ func newHops(t *testing.T, group string) *hops {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	h.lab.open = func(d *dial.Target) (s dial.Socket) {
+	h.open = func(d *dial.Target) (s dial.Socket) {
 		h.within("host", func() { s = dial.Open(d) })
 		return s
 	}
@@ -107,7 +108,8 @@ type probe struct {
 	echo     bool
 	hops     uint8
 	class    uint8
-	fragment bool // it may be fragmented (IPv4)
+	fragment bool   // it may be fragmented (IPv4)
+	ident    uint16 // of echo; 0: probeIdent
 	seq      uint16
 	size     int // of the payload
 }
@@ -136,7 +138,7 @@ func (p *probe) packet() []byte {
 		if p.six {
 			proto, body[0] = header.ICMPv6ProtocolNumber, byte(header.ICMPv6EchoRequest)
 		}
-		binary.BigEndian.PutUint16(body[4:], probeIdent)
+		binary.BigEndian.PutUint16(body[4:], cmp.Or(p.ident, probeIdent))
 		binary.BigEndian.PutUint16(body[6:], p.seq)
 	} else {
 		header.UDP(body).Encode(&header.UDPFields{SrcPort: probeIdent, DstPort: probePort, Length: uint16(len(body))})
@@ -165,10 +167,12 @@ func (p *probe) packet() []byte {
 }
 
 // send gives the uplink's stack a packet, as the container's.
-func (h *hops) send(b []byte) {
+func (h *hops) send(b []byte) { h.sendBy(7, b) }
+
+func (h *hops) sendBy(port uint16, b []byte) {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
 	defer pkt.DecRef()
-	pkt.Hash = Mark(7, 0)
+	pkt.Hash = Mark(port, 0)
 	proto := header.IPv4ProtocolNumber
 	if b[0]>>4 == 6 {
 		proto = header.IPv6ProtocolNumber
@@ -237,7 +241,7 @@ func (h *hops) want(p *probe, from string, left uint8, kind, code byte, mtu uint
 	}
 	sent := p.packet()
 	if n := len(e.quoted); n < 28 || n > len(sent) || !bytes.Equal(e.quoted, sent[:n]) {
-		h.Errorf("%+v: quoted\n%x of\n%x", *p, e.quoted, sent)
+		h.Errorf("%+v: quoted %d bytes, %x of\n%x", *p, n, e.quoted[:min(n, 80)], sent[:min(n, 80)])
 	}
 }
 
@@ -253,8 +257,10 @@ func TestHops(t *testing.T) {
 			if n := len(h.proxy.Entries()); n != 4 {
 				t.Errorf("%d flows", n)
 			}
-			h.pathMTU()
+			h.errorsWait()
+			h.othersErrors()
 			h.headersArrive()
+			h.pathMTU()
 			h.fragmentsArrive()
 		})
 	}
@@ -284,6 +290,110 @@ func (h *hops) trace(six, echo bool) {
 	p := &probe{six: six, hops: 63, size: 40}
 	h.send(p.packet())
 	h.want(p, far, 62, refused[0], refused[1], 0)
+}
+
+// flow is that of a probe.
+func (h *hops) flow(p *probe) *flow {
+	h.Helper()
+	src, dst := p.addrs()
+	k := flowKey{dial.UDP, addrPort(src, probeIdent), addrPort(dst, probePort)}
+	if p.echo {
+		k = flowKey{map[bool]uint8{false: dial.Echo4, true: dial.Echo6}[p.six], addrPort(src, cmp.Or(p.ident, probeIdent)), addrPort(dst, 0)}
+	}
+	h.proxy.mu.Lock()
+	defer h.proxy.mu.Unlock()
+	f := h.proxy.flows[k]
+	if f == nil {
+		h.Fatalf("%+v has no flow", *p)
+	}
+	return f
+}
+
+// failed waits until a socket has an error, and then puts a probe into it.
+//
+// +checklocks:f.mu
+func (h *hops) failed(f *flow, p *probe) {
+	h.Helper()
+	poll := []unix.PollFd{{Fd: int32(f.fd)}}
+	if n, err := unix.Poll(poll, 5000); n != 1 || poll[0].Revents&unix.POLLERR == 0 {
+		h.Errorf("%+v: no error: %v", *p, err)
+	}
+	f.agree(terms{hops: 63, whole: true})
+	b := p.packet()[f.quote.ip:]
+	if f.key.proto == dial.UDP {
+		b = b[8:]
+	}
+	if errno := f.put(b, 0); errno != 0 {
+		h.Errorf("%+v: %v", *p, errno)
+	}
+}
+
+// errorsWait: an error that waits in the socket is not that of the next message, which is
+// sent.
+func (h *hops) errorsWait() {
+	h.Helper()
+	for _, p := range []*probe{{echo: true, seq: 500, size: 40}, {echo: true, six: true, seq: 500, size: 40}} {
+		f := h.flow(p)
+		f.mu.Lock()
+		f.agree(terms{hops: 1, whole: true})
+		if errno := f.putOnce(p.packet()[f.quote.ip:], 0); errno != 0 {
+			h.Error(errno)
+		}
+		h.failed(f, p)
+		ip := f.quote.ip
+		f.mu.Unlock()
+		if e := h.hear(); e.kind != byte(header.ICMPv4TimeExceeded) && e.kind != byte(header.ICMPv6TimeExceeded) || !bytes.Equal(e.quoted[ip:], p.packet()[ip:]) {
+			h.Errorf("%+v", e)
+		}
+		h.answered()
+	}
+}
+
+// othersErrors: what one flow of pings hears of is not told to another's sender, whose
+// raw socket has heard of it, too.
+func (h *hops) othersErrors() {
+	h.Helper()
+	for _, six := range []bool{false, true} {
+		bystander, p := &probe{six: six, echo: true, hops: 63, ident: 99, size: 40}, &probe{six: six, echo: true, hops: 1, size: 40}
+		h.sendBy(8, bystander.packet())
+		h.answered()
+		f := h.flow(bystander)
+		if !f.isRaw {
+			return
+		}
+		f.mu.Lock()
+		h.send(p.packet())
+		h.failed(f, bystander)
+		f.mu.Unlock()
+		seen := [2]int{} // the error, and the answer
+		for range seen {
+			select {
+			case b := <-h.entrance.sent:
+				e, isError := h.parse(b)
+				if isError && !bytes.Equal(e.quoted, p.packet()) {
+					h.Errorf("an error about %x", e.quoted)
+				}
+				seen[map[bool]int{true: 0, false: 1}[isError]]++
+			case <-time.After(5 * time.Second):
+			}
+		}
+		if seen != [2]int{1, 1} {
+			h.Errorf("%d errors, %d answers", seen[0], seen[1])
+		}
+	}
+}
+
+// answered waits for an echo reply, before which there may be no error.
+func (h *hops) answered() {
+	h.Helper()
+	select {
+	case b := <-h.entrance.sent:
+		if e, ok := h.parse(b); ok {
+			h.Errorf("%+v", e)
+		}
+	case <-time.After(5 * time.Second):
+		h.Fatal("no answer")
+	}
 }
 
 // pathMTU: who forbids to fragment hears of the narrow router's MTU, and of the host's
@@ -439,7 +549,9 @@ func TestDatagramsAllocateNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.proxy.mu.Lock()
 	f := l.proxy.flows[flowKey{dial.UDP, addrPort(src, probeIdent), addrPort(dst, id.LocalPort)}]
+	l.proxy.mu.Unlock()
 	f.mu.Lock()
 	same := f.terms
 	_ = unix.SetsockoptInt(f.fd, unix.IPPROTO_IP, unix.IP_TTL, 99)

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 
 	"sluice/dial"
+	"sluice/trace"
 )
 
 // Theory of operation.
@@ -81,11 +82,9 @@ func (f *flow) hear() (outside bool) {
 			return outside
 		}
 		var r report
-		if !r.decode(b[roomOfControl:roomOfControl+oobn]) || f.ofAnother(&r, b[:n]) {
-			continue
-		}
+		ok := r.decode(b[roomOfControl : roomOfControl+oobn])
 		outside = outside || r.origin != unix.SO_EE_ORIGIN_LOCAL
-		if f.readable(&r) {
+		if ok && !f.ofAnother(&r, b[:n]) && f.readable(&r) {
 			f.tell(&r, f.quoteWith(b[roomOfQuote:roomOfQuote], b[:n]))
 		}
 	}
@@ -143,34 +142,36 @@ func (f *flow) ofAnother(r *report, about []byte) bool {
 	return f.isRaw && r.origin != unix.SO_EE_ORIGIN_LOCAL && (len(about) < echoHeader || binary.BigEndian.Uint16(about[4:]) != f.id.RemotePort)
 }
 
-// readable makes of an entry what a router would have sent: destination unreachable, with
-// the MTU if it is about that, and time exceeded. It reports false if it is none of that.
+// readable makes of an entry what a router would have sent. It reports false if that is
+// nothing that is passed on.
 //
 // +checklocks:f.mu
 func (f *flow) readable(r *report) bool {
-	six := f.ipv6()
 	switch {
 	case r.origin == unix.SO_EE_ORIGIN_LOCAL && r.errno == unix.EMSGSIZE:
 		r.kind, r.code, r.from = uint8(header.ICMPv4DstUnreachable), uint8(header.ICMPv4FragmentationNeeded), f.own()
-		if six {
+		if f.ipv6() {
 			r.kind, r.code = uint8(header.ICMPv6PacketTooBig), 0
 		}
-	case r.origin == unix.SO_EE_ORIGIN_ICMP && !six:
-		if k := header.ICMPv4Type(r.kind); k != header.ICMPv4DstUnreachable && k != header.ICMPv4TimeExceeded {
-			return false
-		}
-	case r.origin == unix.SO_EE_ORIGIN_ICMP6 && six:
-		k := header.ICMPv6Type(r.kind)
-		if k != header.ICMPv6DstUnreachable && k != header.ICMPv6PacketTooBig && k != header.ICMPv6TimeExceeded {
-			return false
-		}
-	default:
+	case !r.passes(f.ipv6()):
 		return false
 	}
 	if r.from.IsLoopback() { // where the host is that the container asked
 		r.from = f.key.dst.Addr()
 	}
-	return r.from.IsValid() && r.from.Is6() == six
+	return r.from.IsValid() && r.from.Is6() == f.ipv6()
+}
+
+// passes reports whether an error of ICMP says something about the way. A parameter that
+// is a problem is one of the host's header.
+func (r *report) passes(six bool) bool {
+	if six {
+		k := header.ICMPv6Type(r.kind)
+		return r.origin == unix.SO_EE_ORIGIN_ICMP6 &&
+			(k == header.ICMPv6DstUnreachable || k == header.ICMPv6PacketTooBig || k == header.ICMPv6TimeExceeded)
+	}
+	k := header.ICMPv4Type(r.kind)
+	return r.origin == unix.SO_EE_ORIGIN_ICMP && (k == header.ICMPv4DstUnreachable || k == header.ICMPv4TimeExceeded)
 }
 
 // own is the host's address on the flow's way.
@@ -208,10 +209,35 @@ func (f *flow) quoteWith(dst, about []byte) []byte {
 	}
 	dst = append(dst, about...)
 	f.lengthen(dst)
+	if f.key.proto != dial.UDP && f.isWhole(dst) {
+		f.sum(dst[q.ip:])
+	}
 	if f.ipv6() {
 		return dst[:min(len(dst), maxQuoted6)]
 	}
 	return dst[:min(len(dst), maxQuoted4)]
+}
+
+// isWhole reports whether a packet is quoted to its end.
+//
+// +checklocks:f.mu
+func (f *flow) isWhole(b []byte) bool {
+	if f.ipv6() {
+		return int(header.IPv6(b).PayloadLength())+header.IPv6MinimumSize == len(b)
+	}
+	return int(header.IPv4(b).TotalLength()) == len(b)
+}
+
+// sum gives a quoted echo request the checksum that it had.
+//
+// +checklocks:f.mu
+func (f *flow) sum(b []byte) {
+	binary.BigEndian.PutUint16(b[2:], 0)
+	var sum uint16
+	if f.ipv6() {
+		sum = header.PseudoHeaderChecksum(icmp.ProtocolNumber6, f.id.RemoteAddress, f.id.LocalAddress, uint16(len(b)))
+	}
+	binary.BigEndian.PutUint16(b[2:], ^checksum.Checksum(b, sum))
 }
 
 // lengthen corrects the lengths in what is quoted, if the error is about a datagram that
@@ -238,7 +264,11 @@ func (f *flow) lengthen(b []byte) {
 //
 // +checklocks:f.mu
 func (f *flow) tell(r *report, quoted []byte) {
-	if len(quoted) == 0 || !f.proxy.mayReport(f.port) {
+	if len(quoted) == 0 {
+		return
+	}
+	if !f.proxy.mayReport(f.port) {
+		f.proxy.Drop(f.port, trace.UplinkFull)
 		return
 	}
 	route, noRoute := f.proxy.Stack.FindRoute(f.proxy.NIC, tcpip.AddrFromSlice(r.from.AsSlice()), f.id.RemoteAddress, netProto(f.id.RemoteAddress), false)

@@ -77,9 +77,18 @@ func TestSocketUplinkHops(t *testing.T) {
 		b.found(lab.V4)
 		b.found(lab.V6)
 	}
-	b.d.Apply(strings.Replace(shopYAML(socketUplink), "{name: shop}", "{name: shop, nat: [postrouting oifname out snat to 100.64.0.1]}", 1))
+	translated := func(how string) {
+		b.d.Apply(strings.Replace(shopYAML(socketUplink), "{name: shop}", "{name: shop, "+how+"}", 1))
+	}
+	translated("nat: [postrouting oifname out snat to 100.64.0.1]")
 	b.found(lab.V4)
 	b.red.Try("tracepath", "-n", b.far.IP(lab.V4).String()).Expect(0, "reached", "hops 4 back 4")
+	translated("nat64: {masquerade: out}")
+	for _, how := range []string{"-U", "-I"} {
+		b.red.Try("traceroute", "-6", "-n", "-q", "1", "-w", "3", how, "64:ff9b::198.51.100.2").Expect(0,
+			" 1  fd44::1 ", " 2  64:ff9b::c000:202 ", " 3  64:ff9b::cb00:7102 ", " 4  64:ff9b::c633:6402 ")
+	}
+	b.red.Try("tracepath", "-6", "-n", "64:ff9b::198.51.100.2").Expect(0, "pmtu 1340", "reached")
 }
 
 // TestSocketUplinkNarrow: the host's own link is narrower than the uplink says.
