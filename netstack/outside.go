@@ -45,8 +45,9 @@ type SocketSpec struct {
 // outsideNIC is the number of an uplink stack's one interface.
 const outsideNIC = 1
 
-// Buffers of the uplink stack's connections. A container is microseconds away, so that
-// a megabyte is a window for more than it can send; and there may be many.
+// Receive buffers of the uplink stack's connections. A container is microseconds away, so
+// that a megabyte is a window for more than it can send; and there may be many. Send
+// buffers are proxy.SendBuffer.
 const (
 	outsideBufferDef = 512 << 10
 	outsideBufferMax = 1 << 20
@@ -132,7 +133,7 @@ func (o *outside) open() error {
 // tune is host.tune with other buffers.
 func (o *outside) tune() error {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferMax, Max: outsideBufferMax}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: proxy.SendBuffer, Max: proxy.SendBuffer}
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
 	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
 	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(outsideTimeWait)

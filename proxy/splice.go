@@ -31,6 +31,10 @@ const (
 	maxSlices = 16
 )
 
+// SendBuffer is the size that the send buffers of the stack's connections should have:
+// whole frames, and what one step may carry.
+const SendBuffer = maxSlices * maxRead
+
 // errFull says that the socket takes no more, or that others have their turn.
 var (
 	errFull = errors.New("socket is full")
