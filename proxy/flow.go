@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"sync"
@@ -86,7 +85,7 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 		return f
 	}
 	port := portOf(pkt)
-	if p.closed.Load() || !p.flowQuota.take(port) {
+	if p.closed.Load() || !p.begin(port) {
 		p.mu.Unlock()
 		p.Drop(port, trace.UplinkFlows)
 		return nil
@@ -97,6 +96,21 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 	p.mu.Unlock()
 	p.Dialer.Dial(target(p.Device, k.proto, id), f.opened)
 	return f
+}
+
+// begin gives a port a place for one more flow. In a second it may begin no more than it
+// may have: flows that fail at once cost a dial each.
+//
+// +checklocks:p.mu
+func (p *Proxy) begin(port uint16) bool {
+	if !p.flowQuota.take(port) {
+		return false
+	}
+	if !p.beginQuota.take(port) {
+		p.flowQuota.put(port)
+		return false
+	}
+	return true
 }
 
 // opened takes the flow's socket, or ends the flow.
@@ -243,13 +257,11 @@ func (f *flow) put(b []byte, train uint16) unix.Errno {
 //
 // +checklocks:f.mu
 func (f *flow) putOnce(b []byte, train uint16) unix.Errno {
+	if train != 0 {
+		return sendTrain(f.fd, b, train)
+	}
 	for {
-		var err error
-		if train == 0 {
-			_, err = unix.Write(f.fd, b)
-		} else {
-			_, err = unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
-		}
+		_, err := unix.Write(f.fd, b)
 		if err == nil {
 			return 0
 		}
@@ -257,16 +269,6 @@ func (f *flow) putOnce(b []byte, train uint16) unix.Errno {
 			return errno
 		}
 	}
-}
-
-// segmentBy is the control message that has a train cut (UDP_SEGMENT of udp(7)).
-func segmentBy(train uint16) []byte {
-	b := make([]byte, unix.CmsgSpace(2))
-	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
-	binary.NativeEndian.PutUint32(b[8:], unix.SOL_UDP)
-	binary.NativeEndian.PutUint32(b[12:], unix.UDP_SEGMENT)
-	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], train)
-	return b
 }
 
 // maxMessages is how many messages of one flow are passed on at once: others have
@@ -330,10 +332,10 @@ func (f *flow) receive(b *message) unix.Errno {
 	if f.fd < 0 {
 		return unix.EAGAIN
 	}
-	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_DONTWAIT)
+	n, errno := receive(f.fd, b[:])
 	switch {
-	case err != nil:
-		return errnoOf(err)
+	case errno != 0:
+		return errno
 	case n == 0 && f.relayed && hungUp(f.fd):
 		return unix.EPIPE
 	}

@@ -206,7 +206,7 @@ var reasonTable = [NumReasons]reasonText{
 	NATUntranslatable:  {"nat_untranslatable", "packet of a translated connection that can't be translated, or an ICMP error with a wrong checksum"},
 	UplinkConns:        {"uplink_conns", "the input port has as many TCP connections by a socket uplink as it may"},
 	UplinkDials:        {"uplink_dials", "the input port has as many connections by a socket uplink that are still being made as it may"},
-	UplinkFlows:        {"uplink_flows", "the input port has as many flows of UDP and pings by a socket uplink as it may"},
+	UplinkFlows:        {"uplink_flows", "the input port has, or has begun in this second, as many flows of UDP and pings by a socket uplink as it may"},
 	UplinkFull:         {"uplink_full", "datagram that the host's socket of its flow did not take, or an ICMP error about one, beyond what is due in a second"},
 	UplinkDown:         {"uplink_down", "the agent could not make a socket for it, or there was none"},
 	QdiscFull:          {"qdisc_full", "the queueing discipline's limit of frames or bytes is reached"},
