@@ -205,7 +205,7 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	if err := q.tree.Apply(spec, t.out.now()); err != nil {
 		return // Snapshot.Validate has seen that it is possible
 	}
-	t.serve(q.top())
+	s.wheel.Set(q.top().id(), 0) // served in this round, and not before it is in its tree
 }
 
 // dissolve ends a queue. What waits in it leaves at once if its port is still there; but

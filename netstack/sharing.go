@@ -211,7 +211,8 @@ func (v *view) share(trees []*sharing) {
 // worker is whose the tree is.
 func (v *view) worker(t *sharing) *worker { return v.port(t.ports[0].index).sock.worker }
 
-// part takes those queues out of their trees that are in another one now, or in none.
+// part takes those queues out of their trees that are in another one now, or in none. What
+// waits in one is due at once: nobody asked its own discipline so far.
 func (t *turn) part() {
 	for _, q := range t.out.queues.all {
 		if q.group == nil {
@@ -220,6 +221,7 @@ func (t *turn) part() {
 		p := t.view.port(q.port)
 		if p == nil || p.sock != q.sock || p.trees[q.dir] == nil || p.trees[q.dir].id() != q.group.id() {
 			q.leave()
+			t.out.queues.wheel.Set(q.id(), 0)
 		}
 	}
 }

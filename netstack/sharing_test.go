@@ -24,6 +24,11 @@ func long() *qdisc.Spec {
 	return &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: 1000}}}}
 }
 
+// deep is another such.
+func deep() *qdisc.Spec {
+	return &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "bfifo", Handle: 2 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: 10_000_000}}}}
+}
+
 // shareOut gives containers 2 and 3 of a namespace shares of 30 and 70 of 100.
 func shareOut(n *NamespaceSpec, dir int) {
 	ports := n.Networks[0].Ports
@@ -113,35 +118,44 @@ func TestSharesHold(t *testing.T) {
 }
 
 // Shares come, change and go while frames wait, ports change their worker with them:
-// none is lost.
+// none is lost, and none is forgotten in a discipline that stays the same.
 func TestSharesChangeUnderTraffic(t *testing.T) {
-	const frames = 75 // a wire holds 90
+	const frames, more = 150, 50
 	for _, workers := range []int{1, 3} {
 		l := newLab(t, Options{Workers: workers, FlowEntries: 64}, blue(3))
 		n := &l.snap.Namespaces[0]
-		n.Networks[0].Ports[1].Egress, n.Networks[0].Ports[2].Egress = shaped(100_000), long()
+		ports := n.Networks[0].Ports
+		ports[1].Egress, ports[2].Egress = shaped(100_000), shaped(200_000)
 		l.apply()
 		l.fill(egress, frames)
 		shareOut(n, egress)
 		for _, change := range []func(){
 			func() {},
-			func() { n.Networks[0].Ports[1].Shares.Egress = share(100_000, 400_000) },
+			func() { ports[1].Shares.Egress = share(100_000, 400_000) },
 			func() { l.snap.Shares = n.Shares },
-			func() { n.Networks[0].Ports[1].Egress = nil },
-			func() { n.Networks[0].Ports[2].Shares = qdisc.Shares{} },
+			func() { ports[1].Egress = deep() },
 			func() { l.snap.Shares = qdisc.Shares{} },
-			func() { n.Networks[0].Ports[2].Shares.Egress = share(2_000_000, 0) },
+			func() {
+				n.Shares.Egress, ports[1].Shares.Egress, ports[2].Shares.Egress = share(20_000, 0), share(10_000, 0), share(10_000, 0)
+			},
 		} {
 			change()
 			l.apply()
 			time.Sleep(20 * time.Millisecond)
 		}
-		n.Shares, n.Networks[0].Ports[1].Shares, n.Networks[0].Ports[2].Shares = qdisc.Shares{}, qdisc.Shares{}, qdisc.Shares{}
+		l.fill(egress, more)
+		for _, i := range []uint16{2, 3} {
+			eventually(t, "frames wait", func() bool {
+				r, _, err := l.n.Queue(i, false)
+				return err == nil && r[0].Stats.Qlen >= more/2
+			})
+		}
+		n.Shares, ports[1].Shares, ports[2].Shares, ports[1].Egress = qdisc.Shares{}, qdisc.Shares{}, qdisc.Shares{}, nil
 		l.apply()
 		for _, i := range []uint16{2, 3} {
-			for k := range frames {
+			for k := range frames + more {
 				if l.await(i, time.Second) == nil {
-					t.Fatalf("%d workers: container %d: frame %d of %d did not come", workers, i, k, frames)
+					t.Fatalf("%d workers: container %d: frame %d of %d did not come", workers, i, k, frames+more)
 				}
 			}
 		}

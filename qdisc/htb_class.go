@@ -211,9 +211,16 @@ func (h *htb) setClass(s *Class, now int64) error {
 	}
 	c.purge()
 	c.spec = *s
+	rate, ceil := c.rate, c.ceil
 	c.rate, c.ceil = pace{p.Rate}, pace{p.Ceil}
 	if !c.ceil.on() {
 		c.ceil = c.rate
+	}
+	if !fresh {
+		passed := c.passed(now)
+		c.tokens = convert(min(c.tokens+passed, c.burst), &rate, &c.rate)
+		c.ctoken = convert(min(c.ctoken+passed, c.cburst), &ceil, &c.ceil)
+		c.seen = now
 	}
 	c.burst, c.cburst = span(p.Burst, c.rate.Bytes), span(p.CBurst, c.ceil.Bytes)
 	c.quantum = h.quantum(p)
@@ -232,11 +239,22 @@ func (h *htb) setClass(s *Class, now int64) error {
 	return nil
 }
 
+// convert makes tokens of one rate those of another. They stand for bytes: who owes some
+// doesn't wait for them as long as it would have at a rate that is no more.
+func convert(tokens int64, from, to *pace) int64 {
+	bytes := volume(max(tokens, -tokens), from.Bytes)
+	ticks := min(span(bytes, to.Bytes), mostIdle-1)
+	if tokens < 0 {
+		return -ticks
+	}
+	return ticks
+}
+
 // settle gives c the mode of its tokens after its parameters have changed.
 // Preconditions: c isn't linked.
 func (c *htbClass) settle(now int64) {
 	c.tokens, c.ctoken = min(c.tokens, c.burst), min(c.ctoken, c.cburst)
-	mode, wait := c.modeAt(c.passed(now))
+	mode, wait := c.modeAt(0)
 	c.mode = mode
 	c.schedule(now, wait)
 }
