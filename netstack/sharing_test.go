@@ -144,6 +144,8 @@ func TestSharesChangeUnderTraffic(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		l.fill(egress, more)
+		// Frames that came later would have a port's discipline asked anyway.
+		eventually(t, "all was read", func() bool { return l.stats(1).RxPackets == 2*(frames+more) })
 		for _, i := range []uint16{2, 3} {
 			eventually(t, "frames wait", func() bool {
 				r, _, err := l.n.Queue(i, false)
