@@ -82,7 +82,7 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	}
 	counters := c.net.opts.Counters
 	o.proxy = proxy.New(proxy.Config{
-		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
+		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: asking{c.net}, Limits: s.Limits,
 		Partial: true,
 		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
 		Watch:   func(port uint16, fd int, key int32) error { return c.net.worker(port).watch(fd, s.Index, key) },
@@ -248,7 +248,9 @@ func (l *hostLink) enter(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, f *p
 	}
 	var id stack.TransportEndpointID
 	if !segmentOf(f, &id) {
-		l.behind.Store(true)
+		if !opens(f) { // that is handled by who brings it
+			l.behind.Store(true)
+		}
 		to.HandlePacket(pkt)
 		return
 	}

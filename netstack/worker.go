@@ -13,6 +13,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/conntrack"
+	"sluice/dial"
 	"sluice/flow"
 	"sluice/neigh"
 	"sluice/packet"
@@ -48,6 +49,7 @@ type worker struct {
 	poll poller
 	idle idle
 	mail mailbox
+	dial dial.Polled // of its containers' connections
 	due  int64 // ns since the start: when a queue may let a frame go
 
 	handed bool // the last round gave TCP to an uplink stack; the worker's goroutine's
@@ -133,6 +135,7 @@ func (w *worker) free() {
 			_ = b.Close()
 		}
 	}
+	w.dial.Close()
 	w.poll.close()
 	w.mail.close()
 }
@@ -195,6 +198,10 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 	if ev.Fd == wakeIndex {
 		t.mail.drain()
 		t.stats.Wakes++
+		return
+	}
+	if ev.Fd == diallerIndex {
+		t.out.worker.dial.Ready()
 		return
 	}
 	if ev.Fd >= outsideIndex {

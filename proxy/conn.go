@@ -35,26 +35,25 @@ type conn struct {
 	quote quote
 
 	// Of Proxy.mu:
-	served bool // a goroutine has it
-	dials  bool // it has a place among those that are dialled
-	age    int  // since it ended, in ticks
+	dials bool // it has a place among those that are dialled, or shake hands
+	kept  bool // its ends are kept alive
+	age   int  // since it ended, in ticks
 
 	lingers bool // it has a place among those that the stack is to finish; of Proxy.mu, too
 
-	shown  atomic.Pointer[tcpip.Endpoint] // ep, for who has not mu
-	queued atomic.Bool                    // it waits for Proxy.Run
-	closed atomic.Bool                    // there is no socket any more: the stack is to finish
+	shown   atomic.Pointer[tcpip.Endpoint] // ep or calling, for who has not mu
+	shaking atomic.Pointer[handshake]      // calling's, of what the container began
+	queued  atomic.Bool                    // it waits for Proxy.Run
+	closed  atomic.Bool                    // there is no socket any more: the stack is to finish
 
 	ended func() // the socket is closed; may be nil
 
 	wq    waiter.Queue
 	entry waiter.Entry
 
-	told  atomic.Uint32       // when the dial ended, in ticks, and one more; 0: it has not
-	errno unix.Errno          // of the dial: set by who sets told, then read by serve
-	syn   *stack.PacketBuffer // until then
-
 	mu sync.Mutex
+	// +checklocks:mu
+	syn *stack.PacketBuffer // until the dial has ended
 	// +checklocks:mu
 	fd int // -1: none
 	// +checklocks:mu
@@ -62,7 +61,7 @@ type conn struct {
 	// +checklocks:mu
 	ep tcpip.Endpoint // nil before the handshake
 	// +checklocks:mu
-	calling tcpip.Endpoint // of what came from outside, before the handshake, see inward.go
+	calling tcpip.Endpoint // before the handshake is done
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
@@ -81,12 +80,19 @@ func (p *Proxy) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	if len(h) < header.TCPMinimumSize || h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
 		return false // the stack sends a reset
 	}
+	sum := func() uint16 { return pkt.Data().Checksum() }
+	_, valid, ok := header.TCPValid(h, sum, uint16(pkt.Data().Size()), id.RemoteAddress, id.LocalAddress, pkt.RXChecksumValidated)
+	if !ok || !valid {
+		return true
+	}
 	c, reason := p.admit(id, pkt)
 	switch {
 	case reason != trace.None:
 		p.Drop(portOf(pkt), reason)
 	case c != nil:
-		p.Dialer.Dial(target(p.Device, dial.TCP, &c.id), c.opened)
+		to := target(p.Device, dial.TCP, &c.id)
+		to.Port = c.port
+		p.Dialer.Dial(to, c.opened)
 	}
 	return true
 }
@@ -142,52 +148,54 @@ func (p *Proxy) undial(c *conn) {
 	}
 }
 
-// claim is the connection of a request, which is the caller's from now on; nil if
-// it has no place any more.
-func (p *Proxy) claim(id stack.TransportEndpointID) *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.conns[id]
-	if c == nil || c.served || p.closed.Load() {
-		return nil
+// tell says how the dial ended: the container is answered, or told why not. Only the
+// first word counts.
+//
+// +checklocks:c.mu
+func (c *conn) tell(errno unix.Errno) {
+	syn := c.syn
+	if syn == nil {
+		return
 	}
-	c.served = true
-	p.running.Add(1)
-	return c
+	c.syn = nil
+	defer syn.DecRef()
+	if errno == 0 {
+		errno = c.answer(syn)
+	}
+	if errno != 0 {
+		c.decline(errno, syn)
+	}
 }
 
-// serve answers a connection whose dial has ended, in a goroutine of the forwarder's.
-func (p *Proxy) serve(r *tcp.ForwarderRequest) {
-	c := p.claim(r.ID())
-	if c == nil {
-		r.Complete(false)
-		return
+// answer begins the handshake. It goes on in Deliver, and ends in called.
+//
+// +checklocks:c.mu
+func (c *conn) answer(syn *stack.PacketBuffer) unix.Errno {
+	c.watchStack()
+	ep, h, err := c.proxy.listener.answer(c.id, syn, &c.wq)
+	if err != nil {
+		c.wq.EventUnregister(&c.entry)
+		return unix.ETIMEDOUT
 	}
-	defer p.running.Done()
-	if c.errno != 0 {
-		c.decline(r, c.errno)
-		return
-	}
-	ep, err := r.CreateEndpoint(&c.wq)
-	if err != nil { // the container has changed its mind
-		c.decline(r, unix.ETIMEDOUT)
-		return
-	}
-	r.Complete(false)
-	c.begin(ep)
+	c.shaking.Store(h)
+	c.calling = ep
+	shown := c.calling
+	c.shown.Store(&shown)
+	return 0
 }
 
-// decline ends a request whose connection did not come about.
-func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
-	c.mu.Lock()
+// decline ends a connection that did not come about.
+//
+// +checklocks:c.mu
+func (c *conn) decline(errno unix.Errno, syn *stack.PacketBuffer) {
 	c.shut()
-	c.mu.Unlock()
+	c.gone = true
 	c.proxy.mu.Lock()
 	c.proxy.forget(c)
 	c.proxy.mu.Unlock()
-	r.Complete(errno == unix.ECONNREFUSED)
-	switch errno {
+	switch errno { //nolint:exhaustive // all others are the outside's
 	case unix.ECONNREFUSED:
+		c.proxy.listener.refuse(c.id, syn)
 	case dial.NoAgent, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
 		c.proxy.Drop(c.port, trace.UplinkDown)
 	default:
@@ -195,34 +203,21 @@ func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
 	}
 }
 
-// tell says how the dial ended: the SYN goes on to the forwarder. Only the first word
-// counts. It may be called with any lock of the package.
-func (c *conn) tell(errno unix.Errno) {
-	if !c.told.CompareAndSwap(0, c.proxy.now.Load()+1) {
-		return
-	}
-	c.errno = errno
-	c.proxy.forwarder.HandlePacket(c.id, c.syn)
-	c.syn.DecRef()
-	c.syn = nil
-}
-
 // opened takes the socket, which is connected or about to be.
 func (c *conn) opened(s dial.Socket) {
-	if s.FD < 0 {
-		c.tell(s.Errno)
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	switch {
+	case s.FD < 0:
+		c.tell(s.Errno)
+		return
+	case c.gone:
 		_ = unix.Close(s.FD)
 		return
 	}
 	c.fd, c.out.fd, c.in.fd = s.FD, s.FD, s.FD
 	key, err := c.proxy.watch(c.port, s.FD, c)
 	if err != nil {
-		c.shut()
 		c.tell(unix.ENOMEM)
 		return
 	}
@@ -235,6 +230,9 @@ func (c *conn) opened(s dial.Socket) {
 //
 // +checklocks:c.mu
 func (c *conn) connected() {
+	if c.syn == nil {
+		return
+	}
 	if _, err := unix.Getpeername(c.fd); err == nil {
 		c.tell(0)
 		return
@@ -249,33 +247,33 @@ func (c *conn) connected() {
 }
 
 // begin starts to carry bytes.
-func (c *conn) begin(ep tcpip.Endpoint) {
-	c.listen(ep)
+//
+// +checklocks:c.mu
+func (c *conn) begin() {
+	c.ep, c.calling = c.calling, nil
+	c.shaking.Store(nil)
+	c.readable, c.writable = true, true
 	c.proxy.mu.Lock()
+	defer c.proxy.mu.Unlock()
 	c.proxy.undial(c)
-	c.proxy.mu.Unlock()
-	c.mu.Lock()
-	c.ep, c.readable, c.writable = ep, true, true
-	c.shown.Store(&ep)
-	if c.gone {
-		c.finish()
-	}
-	c.mu.Unlock()
-	c.proxy.enqueue(c)
 }
 
-// listen has the inner end watched, and kept alive.
-func (c *conn) listen(ep tcpip.Endpoint) {
-	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
-	ep.SocketOptions().SetKeepAlive(true)
-	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
-	_ = ep.SetSockOpt(&interval)
-	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+// watchStack has the inner end watched.
+func (c *conn) watchStack() {
 	c.entry = waiter.NewFunctionEntry(
 		waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr,
 		func(waiter.EventMask) { c.proxy.enqueue(c) },
 	)
 	c.wq.EventRegister(&c.entry)
+}
+
+// keep has the inner end kept alive.
+func keep(ep tcpip.Endpoint) {
+	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
+	ep.SocketOptions().SetKeepAlive(true)
+	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
+	_ = ep.SetSockOpt(&interval)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 }
 
 // ready implements watched.
@@ -308,11 +306,14 @@ func (c *conn) run() {
 	}
 }
 
-// abort ends the connection at once, on both sides.
+// abort ends the connection at once, on both sides. What was not answered yet never is.
 func (c *conn) abort() {
-	c.tell(unix.ECANCELED)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.syn != nil {
+		c.syn.DecRef()
+		c.syn = nil
+	}
 	c.gone = true
 	switch {
 	case c.calling != nil:
@@ -321,6 +322,9 @@ func (c *conn) abort() {
 		c.finish()
 	default:
 		c.shut()
+		c.proxy.mu.Lock()
+		c.proxy.forget(c)
+		c.proxy.mu.Unlock()
 	}
 }
 
@@ -389,28 +393,30 @@ func (c *conn) shut() {
 	}
 }
 
-// expire gives up dials that take too long, forgets connections whose endpoint is gone,
-// and aborts those that take too long to end.
+// expire gives up dials and handshakes that take too long, has what lasts kept alive,
+// forgets connections whose endpoint is gone, and aborts those that take too long to end.
 func (p *Proxy) expire() {
-	const grace = 2 // the forwarder's goroutine has it by then, or never
-	now := p.now.Load()
 	var lost []*conn
+	var lasting []tcpip.Endpoint
+	now := p.now.Load()
 	p.mu.Lock()
 	for _, c := range p.conns {
-		told := c.told.Load()
 		switch {
-		case !c.served && told != 0 && now+1-told > grace:
-			p.forget(c)
-			lost = append(lost, c)
 		case c.dials && now-c.since > dialLimit:
-			c.tell(unix.ETIMEDOUT)
+			lost = append(lost, c)
 		case c.closed.Load():
 			p.linger(c)
+		case !c.kept && !c.dials && c.shown.Load() != nil && now-c.since > 1:
+			c.kept = true
+			lasting = append(lasting, *c.shown.Load())
 		}
 	}
 	p.mu.Unlock()
 	for _, c := range lost {
 		c.abort()
+	}
+	for _, ep := range lasting {
+		keep(ep)
 	}
 }
 

@@ -61,13 +61,12 @@ type Config struct {
 // Proxy serves one uplink stack. It is safe for concurrent use.
 type Proxy struct {
 	Config
-	forwarder *tcp.Forwarder
-	now       atomic.Uint32 // seconds, of Tick
-	closed    atomic.Bool
-	running   sync.WaitGroup // goroutines of connections
-	buffers   sync.Pool      // of *message
-	runs      runs
-	held      atomic.Int64 // bytes that wait for sockets of flows
+	listener listener
+	now      atomic.Uint32 // seconds, of Tick
+	closed   atomic.Bool
+	buffers  sync.Pool // of *message
+	runs     runs
+	held     atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -96,8 +95,7 @@ func New(c Config) *Proxy {
 	}
 	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
-	// The forwarder's own bound is not to be met: one that it ignores would keep its place.
-	p.forwarder = tcp.NewForwarder(c.Stack, 0, l.Conns+1, p.serve)
+	p.listener = newListener(c.Stack)
 	c.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, p.handleTCP)
 	c.Stack.SetTransportProtocolHandler(udp.ProtocolNumber, p.handleUDP)
 	c.Stack.SetTransportProtocolHandler(icmp.ProtocolNumber4, p.handleEcho4)
@@ -114,8 +112,7 @@ func (p *Proxy) Tick(now uint32) {
 	p.expire()
 }
 
-// Close ends all connections and flows, and waits for their goroutines. The stack is
-// closed by its owner, before or after.
+// Close ends all connections and flows. The stack is closed by its owner, before or after.
 func (p *Proxy) Close() {
 	p.closed.Store(true)
 	p.mu.Lock()
@@ -134,7 +131,6 @@ func (p *Proxy) Close() {
 	for _, f := range flows {
 		f.end()
 	}
-	p.running.Wait()
 }
 
 // Mark is what the Hash field of a packet must be: the port by which it came and, if it
