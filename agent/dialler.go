@@ -97,13 +97,13 @@ func (p *plane) dialForWorkers(ctx context.Context, c *dataplane.Client) (theirs
 		return nil
 	}
 	for range s.Workers {
-		conn, f, err := dial.Pair()
+		counter, f, err := dial.NewCounter(p.dialler.may)
 		if err != nil {
 			p.log.Warn("workers of the dataplane dial slowly", "err", err)
 			break
 		}
 		theirs = append(theirs, f)
-		go func() { _ = dial.NewServer(conn, p.dialler.may).Serve() }() // its end is told of by the dataplane's own
+		go func() { _ = counter.Serve() }() // its end is told of by the dataplane's own
 	}
 	return theirs
 }

@@ -4,8 +4,6 @@ package dial
 
 import (
 	"errors"
-	"io"
-	"net"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -105,20 +103,4 @@ func (p *Polled) Ready() {
 	delete(p.pending, w.id)
 	p.mu.Unlock()
 	w.give(fd, done)
-}
-
-// polling is a descriptor that is read without waiting.
-type polling int
-
-// ReadMsgUnix implements source.
-func (p polling) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixAddr, err error) {
-	for {
-		n, oobn, flags, _, err = unix.Recvmsg(int(p), b, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-		switch {
-		case err == nil && n == 0:
-			return 0, oobn, flags, nil, io.EOF
-		case !errors.Is(err, unix.EINTR):
-			return n, oobn, flags, nil, err
-		}
-	}
 }

@@ -248,15 +248,10 @@ func (l *hostLink) enter(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, f *p
 	}
 	var id stack.TransportEndpointID
 	if !segmentOf(f, &id) {
-		if !opens(f) { // that is handled by who brings it
-			l.behind.Store(true)
-		}
 		to.HandlePacket(pkt)
 		return
 	}
-	if !l.proxy.Deliver(to, pkt, &id) {
-		l.behind.Store(true)
-	}
+	l.proxy.Deliver(to, pkt, &id)
 }
 
 // segmentOf gives the endpoint that a segment is for; false: it may be for none.
