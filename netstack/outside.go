@@ -52,9 +52,8 @@ const (
 	outsideBufferMax = 1 << 20
 )
 
-// outsideTimeWait is shorter than that of host stacks: a container that begins
-// thousands of connections a second has its ports again soon.
-const outsideTimeWait = time.Second
+// outsideTimeWait is longer than that of package proxy, which ends it.
+const outsideTimeWait = 10 * time.Second
 
 // outside is the uplink stack of one socket uplink. It lives from snapshot to snapshot.
 type outside struct {

@@ -90,6 +90,7 @@ func (p *Proxy) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	case reason != trace.None:
 		p.Drop(portOf(pkt), reason)
 	case c != nil:
+		p.waits.end(2, p.now.Load(), 0)
 		to := target(p.Device, dial.TCP, &c.id)
 		to.Port = c.port
 		p.Dialer.Dial(to, c.opened)
@@ -355,7 +356,7 @@ func (p *Proxy) retire(c *conn) {
 	}
 	switch {
 	case c.over():
-		p.forget(c)
+		p.leave(c)
 		return
 	case !p.lingerQuota.take(c.port):
 		p.forget(c)
@@ -364,6 +365,16 @@ func (p *Proxy) retire(c *conn) {
 	}
 	c.lingers = true
 	p.connQuota.put(c.port)
+}
+
+// leave forgets a connection that the stack has finished with, or will soon.
+//
+// +checklocks:p.mu
+func (p *Proxy) leave(c *conn) {
+	p.forget(c)
+	if ep, ok := (*c.shown.Load()).(*tcp.Endpoint); ok {
+		p.waits.add(ep, p.now.Load())
+	}
 }
 
 // over reports whether the stack has finished with a connection.
@@ -425,7 +436,7 @@ func (p *Proxy) expire() {
 // +checklocks:p.mu
 func (p *Proxy) linger(c *conn) {
 	if c.over() {
-		p.forget(c)
+		p.leave(c)
 		return
 	}
 	if c.age++; c.age == lingerTicks {

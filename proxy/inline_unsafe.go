@@ -37,6 +37,9 @@ func resetConnection(ep *tcp.Endpoint, err tcpip.Error)
 //go:linkname drainSegments gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).drainClosingSegmentQueue
 func drainSegments(ep *tcp.Endpoint)
 
+//go:linkname endTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).timeWaitTimerExpired
+func endTimeWait(ep *tcp.Endpoint)
+
 //go:linkname startTimeWait gvisor.dev/gvisor/pkg/tcpip/transport/tcp.startTimeWait
 func startTimeWait(ep *tcp.Endpoint)
 

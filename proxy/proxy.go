@@ -66,6 +66,7 @@ type Proxy struct {
 	closed   atomic.Bool
 	buffers  sync.Pool // of *message
 	runs     runs
+	waits    timeWaits
 	held     atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex
@@ -110,6 +111,7 @@ func (p *Proxy) Tick(now uint32) {
 		f.end()
 	}
 	p.expire()
+	p.waits.end(p.Limits.Conns, now, 1)
 }
 
 // Close ends all connections and flows. The stack is closed by its owner, before or after.
