@@ -246,18 +246,21 @@ func (l *hostLink) enter(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, f *p
 		return
 	}
 	var id stack.TransportEndpointID
-	if !segmentOf(f, &id) {
+	switch ok := segmentOf(f, &id); {
+	case !ok:
 		to.HandlePacket(pkt)
-		return
+	case opens(f):
+		l.proxy.Renew(&id)
+		to.HandlePacket(pkt)
+	default:
+		l.proxy.Deliver(to, pkt, &id)
 	}
-	l.proxy.Deliver(to, pkt, &id)
 }
 
 // segmentOf gives the endpoint that a segment is for; false: it may be for none.
 func segmentOf(f *packet.Frame, id *stack.TransportEndpointID) bool {
-	const flags, syn = 13, 1 << 1 // RFC 9293 §3.1
 	v, b := &f.View, f.Bytes()
-	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) || v.L4+flags >= len(b) || b[v.L4+flags]&syn != 0 {
+	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) {
 		return false
 	}
 	*id = stack.TransportEndpointID{

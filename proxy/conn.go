@@ -373,7 +373,7 @@ func (p *Proxy) retire(c *conn) {
 func (p *Proxy) leave(c *conn) {
 	p.forget(c)
 	if ep, ok := (*c.shown.Load()).(*tcp.Endpoint); ok {
-		p.waits.add(ep, p.now.Load())
+		p.waits.add(c.id, ep, p.now.Load())
 	}
 }
 

@@ -117,8 +117,8 @@ func (l *listener) refuse(id stack.TransportEndpointID, syn *stack.PacketBuffer)
 	_ = replyWithReset(l.stack, s, stack.DefaultTOS, tcpip.UseDefaultIPv4TTL, tcpip.UseDefaultIPv6HopLimit)
 }
 
-// Deliver gives a packet to the stack, by the entrance of its protocol. id is that of a
-// segment of TCP; nil: it is none, or a SYN. It reports whether all is done that there
+// Deliver gives a segment of TCP, and no SYN of a container, to the stack, by the entrance
+// of its protocol. It reports whether all is done that there
 // is to do; else a goroutine of the stack's was woken.
 func (p *Proxy) Deliver(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *stack.TransportEndpointID) (done bool) {
 	c := p.established(id)
@@ -144,9 +144,6 @@ func (p *Proxy) Deliver(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *s
 
 // established is the connection of a segment, if its endpoint has begun its work.
 func (p *Proxy) established(id *stack.TransportEndpointID) *conn {
-	if id == nil {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.conns[*id]

@@ -111,7 +111,7 @@ func (p *Proxy) Tick(now uint32) {
 		f.end()
 	}
 	p.expire()
-	p.waits.end(p.Limits.Conns, now, 1)
+	p.waits.end(maxWaits, now, 1)
 }
 
 // Close ends all connections and flows. The stack is closed by its owner, before or after.
