@@ -65,6 +65,8 @@ type conn struct {
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
+	hungUp, failed bool // it has heard the other side's last word; an error
+	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu
 	gone bool // it is to be given up, or has been
@@ -222,28 +224,35 @@ func (c *conn) opened(s dial.Socket) {
 		c.tell(unix.ENOMEM)
 		return
 	}
-	c.key = key
-	c.connected() // near by it is already
+	c.key = key // it is told of what there is already, too
 }
 
-// connected sees what has become of the dial: getpeername(2) knows whether the socket
-// is connected, and SO_ERROR why it won't be.
+// note takes note of an event of the socket.
+//
+// +checklocks:c.mu
+func (c *conn) note(events uint32) {
+	const last = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	c.readable = c.readable || events&(unix.EPOLLIN|last) != 0
+	c.writable = c.writable || events&unix.EPOLLOUT != 0
+	c.hungUp = c.hungUp || events&last != 0
+	c.failed = c.failed || events&unix.EPOLLERR != 0
+}
+
+// connected sees what has become of the dial: a socket that can be written to is
+// connected, if there is no error.
 //
 // +checklocks:c.mu
 func (c *conn) connected() {
-	if c.syn == nil {
-		return
-	}
-	if _, err := unix.Getpeername(c.fd); err == nil {
-		c.tell(0)
-		return
-	}
-	v, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
-	case err != nil:
-		c.tell(unix.EIO)
-	case v != 0:
+	case c.syn == nil:
+	case c.failed:
+		v, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil || v == 0 {
+			v = int(unix.EIO)
+		}
 		c.tell(unix.Errno(v))
+	case c.writable:
+		c.tell(0)
 	}
 }
 
@@ -253,7 +262,6 @@ func (c *conn) connected() {
 func (c *conn) begin() {
 	c.ep, c.calling = c.calling, nil
 	c.shaking.Store(nil)
-	c.readable, c.writable = true, true
 	c.proxy.mu.Lock()
 	defer c.proxy.mu.Unlock()
 	c.proxy.undial(c)
@@ -281,15 +289,16 @@ func keep(ep tcpip.Endpoint) {
 func (c *conn) ready(events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return
+	}
+	c.note(events)
 	switch {
-	case c.fd < 0:
-	case c.key == 0: // opened looks itself
 	case c.calling != nil:
-		c.hangUp(events)
+		c.hangUp()
 	case c.ep == nil:
 		c.connected()
 	default:
-		c.readable, c.writable = true, true
 		c.step()
 	}
 }

@@ -145,8 +145,8 @@ func (c *conn) called() {
 // when it is connected.
 //
 // +checklocks:c.mu
-func (c *conn) hangUp(events uint32) {
-	if events&unix.EPOLLERR != 0 && c.shaking.Load() == nil {
+func (c *conn) hangUp() {
+	if c.failed && c.shaking.Load() == nil {
 		c.unanswered()
 	}
 }
