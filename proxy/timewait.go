@@ -24,8 +24,14 @@ import (
 // microseconds away. The stack's own time is to be longer.
 const timeWaitTicks = 1
 
-// maxWaits is how many the tick ends at once.
-const maxWaits = 1 << 16
+const (
+	// enoughWaits is how many are remembered for their whole time; beyond that the oldest
+	// go. A container that has so many at once gets through them before the other timers
+	// of the first expire, which are a fifth of a second long, and start goroutines, too.
+	enoughWaits = 512
+	// maxWaits is how many the tick ends at once.
+	maxWaits = 1 << 16
+)
 
 // timeWaits are the endpoints that have only to be forgotten. The lock is a leaf. The
 // zero value has none.
@@ -66,12 +72,12 @@ func (t *timeWaits) take(id *stack.TransportEndpointID) *tcp.Endpoint {
 	return ep
 }
 
-// next takes one out of the queue whose time is over by so many ticks; false: there is
-// none. The endpoint is nil if it has ended.
+// next takes one out of the queue whose time is over by so many ticks, or that
+// is one too many; false: there is none. The endpoint is nil if it has ended.
 func (t *timeWaits) next(now, by uint32) (ep *tcp.Endpoint, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == 0 || now-t.queue[0].since <= timeWaitTicks+by {
+	if len(t.queue) == 0 || len(t.queue) <= enoughWaits && now-t.queue[0].since <= timeWaitTicks+by {
 		return nil, false
 	}
 	w := t.queue[0]

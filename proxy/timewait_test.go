@@ -73,3 +73,17 @@ func TestTimeWaitEnds(t *testing.T) {
 		t.Errorf("%d endpoints are left", n)
 	}
 }
+
+// TestTimeWaitsBounded: of too many the oldest go.
+func TestTimeWaitsBounded(t *testing.T) {
+	var w timeWaits
+	w.mu.Lock()
+	w.queue = make([]timeWait, enoughWaits+1)
+	w.mu.Unlock()
+	if _, ok := w.next(0, 0); !ok {
+		t.Error("one too many stays")
+	}
+	if _, ok := w.next(0, 0); ok {
+		t.Error("one of enough goes")
+	}
+}
