@@ -196,7 +196,7 @@ func (c *conn) decline(errno unix.Errno, syn *stack.PacketBuffer) {
 	c.proxy.mu.Lock()
 	c.proxy.forget(c)
 	c.proxy.mu.Unlock()
-	switch errno { //nolint:exhaustive // all others are the outside's
+	switch errno {
 	case unix.ECONNREFUSED:
 		c.proxy.listener.refuse(c.id, syn)
 	case dial.NoAgent, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
