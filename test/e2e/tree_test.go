@@ -13,11 +13,12 @@ import (
 	"sluice/test/lab"
 )
 
-// twoTenants have 30 and 70 of 100 parts of what the node has, and a ceiling each.
-const twoTenants = `node: {tree: [rate 100mbit]}
+// twoTenants have 30 and 70 of 100 parts of what the node has, and a ceiling each. Their
+// bursts are what passes in some 15 ms, by which a worker may be late on a busy machine.
+const twoTenants = `node: {tree: [rate 100mbit burst 200kb cburst 200kb]}
 namespaces:
-  - {name: small, tree: [rate 30mbit ceil 80mbit]}
-  - {name: large, tree: [rate 70mbit ceil 90mbit]}
+  - {name: small, tree: [rate 30mbit ceil 80mbit burst 100kb cburst 100kb]}
+  - {name: large, tree: [rate 70mbit ceil 90mbit burst 150kb cburst 150kb]}
 networks:
   - {name: small, namespace: small, subnets: [10.71.0.0/24]}
   - {name: large, namespace: large, subnets: [10.72.0.0/24]}
