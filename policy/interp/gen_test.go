@@ -23,6 +23,7 @@ type gen struct {
 	// postrouting, too, so that there are none beside the kernel.
 	rejects bool
 	calm    bool // what becomes of a packet is what became of the one before of its flow
+	counts  bool // each rule counts what it decides about
 }
 
 func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
@@ -168,11 +169,15 @@ func (g *gen) base(i int) {
 	g.line("chain b%d {", i)
 	g.line("type filter hook %s priority %s; policy %s;", g.hook, g.pick(prio...), policy)
 	g.rules(1 + g.r.IntN(6))
+	if g.counts && policy == "drop" { // so that what comes after it is met
+		g.line("ct state established,related counter accept")
+		g.line("meta l4proto %s counter accept", g.pick("tcp", "udp", "{ tcp, icmp, ipv6-icmp }"))
+	}
 	g.line("}")
 }
 
 func (g *gen) rules(n int) {
-	for range n {
+	for i := range n {
 		g.six = g.family == "ip6" || g.family == "inet" && g.chance(40)
 		var words []string
 		if g.chance(40) {
@@ -189,6 +194,12 @@ func (g *gen) rules(n int) {
 		decides := 60
 		if matches == 0 { // what comes after is to be met, too
 			decides = 8
+		}
+		if g.counts {
+			words = append(words, "counter")
+			if matches == 0 && i < n-1 {
+				decides = 0
+			}
 		}
 		if g.chance(decides) || len(words) == 0 {
 			words = append(words, g.verdict(l4))
@@ -308,6 +319,9 @@ func (g *gen) transport(l4 string) string {
 func (g *gen) statement(l4 string) string {
 	key := g.ip(g.six) + " " + g.pick("saddr", "daddr")
 	n := g.r.IntN(12)
+	if g.counts && g.hook == "prerouting" && g.chance(10) {
+		return "notrack"
+	}
 	if n >= 8 && n <= 10 && !g.sets() || g.calm && (n >= 4 && n <= 6 || n == 11) {
 		n = 0
 	}

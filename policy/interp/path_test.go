@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"sluice/conntrack"
@@ -32,6 +33,7 @@ type router struct {
 	env   policy.Env
 	now   int64
 
+	frame  *packet.Frame
 	record *policy.Record // of the packet that is on its way; nil: nothing is
 	cache  map[flow.Key]remembered
 	hits   int
@@ -54,7 +56,7 @@ func newRouter(t testing.TB, j judge) *router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &router{judge: j, table: tab, now: 1e9}
+	r := &router{judge: j, table: tab, now: 1e9, frame: pt.NewFrame()}
 	for i := range r.devs {
 		r.devs[i] = policy.NewDevice(fmt.Sprintf("m%d", i), policy.Device{Index: uint32(10 + i), Type: 1})
 	}
@@ -93,7 +95,10 @@ const ctPrio = -200
 
 // pass sends a packet through: by what is remembered of its flow, or by the rules.
 func (r *router) pass(b []byte, in int) outcome {
-	f := pt.Frame(b)
+	f := r.frame
+	f.Reset(packet.Headroom, len(b))
+	copy(f.Bytes(), b)
+	f.View.Parse(f.Bytes())
 	f.InPort = uint16(in + 1)
 	r.now += 1_000_000
 	var key flow.Key
@@ -344,4 +349,15 @@ func newBoth(t testing.TB, rs *nft.Ruleset) *both {
 	})
 	b.plain = newRouter(t, b.world.Hook)
 	return b
+}
+
+// marks are the marks of all connections, by their tuples.
+func marks(r *router) string {
+	var all []string
+	r.table.Entries(nil, uint32(r.now/1e9), func(e *conntrack.Entry) bool {
+		all = append(all, fmt.Sprintf("%v mark %d", e.Original, e.Mark))
+		return true
+	})
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }
