@@ -324,7 +324,7 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 	case opSetOption:
 		return e.setOption(in)
 	case opNotrack:
-		if !e.p.Tracked {
+		if !connected(e.p) { // not yet, or it is invalid
 			e.p.NoTrack = true
 		}
 	default:
