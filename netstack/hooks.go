@@ -164,6 +164,9 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 		undo.Apply(f)
 	}
 	p.space.router.Reset(&q, sink)
+	if !p.fresh && !packet.IsReset(f) {
+		p.to.conn.CloseTCP(p.turn.seconds)
+	}
 }
 
 // original is the packet's tuple as its sender wrote it.

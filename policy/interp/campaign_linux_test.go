@@ -92,7 +92,7 @@ func tcpState(n uint8) string {
 // random is a ruleset with packets that are aimed at it, and some that are not.
 func randomTrials(seed uint64) (all []trial) {
 	r := rand.New(rand.NewPCG(seed, 5))
-	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true, counts: r.IntN(4) > 0}
+	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true, counts: r.IntN(4) > 0, long: r.IntN(12) == 0}
 	text := g.ruleset()
 	for _, shots := range aimed(newAimer(r, mustLoad(text)), 2, 150) {
 		c := newConversations(r, g.family, 2000)

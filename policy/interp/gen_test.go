@@ -23,6 +23,7 @@ type gen struct {
 	// postrouting, too, so that there are none beside the kernel.
 	rejects bool
 	calm    bool // what becomes of a packet is what became of the one before of its flow
+	long    bool // chains have many rules
 	counts  bool // each rule counts what it decides about
 }
 
@@ -97,7 +98,7 @@ func (g *gen) ruleset() string {
 	for g.me = g.chains - 1; g.me >= 0; g.me-- {
 		g.hook = ""
 		g.line("chain c%d {", g.me)
-		g.rules(1 + g.r.IntN(4))
+		g.rules(g.length(4))
 		g.line("}")
 	}
 	g.me = -1
@@ -168,7 +169,7 @@ func (g *gen) base(i int) {
 	}
 	g.line("chain b%d {", i)
 	g.line("type filter hook %s priority %s; policy %s;", g.hook, g.pick(prio...), policy)
-	g.rules(1 + g.r.IntN(6))
+	g.rules(g.length(6))
 	if g.counts && policy == "drop" { // so that what comes after it is met
 		g.line("ct state established,related counter accept")
 		g.line("meta l4proto %s counter accept", g.pick("tcp", "udp", "{ tcp, icmp, ipv6-icmp }"))
@@ -176,7 +177,30 @@ func (g *gen) base(i int) {
 	g.line("}")
 }
 
+// length is how many rules a chain has.
+func (g *gen) length(most int) int {
+	if g.long && g.r.IntN(2) == 0 {
+		return 10 + g.r.IntN(60) + g.r.IntN(2)*g.r.IntN(250)
+	}
+	return 1 + g.r.IntN(most)
+}
+
+// theme is what most rules of a long chain begin with.
+func (g *gen) theme(l4 string, kind int) string {
+	side := g.ip(g.six) + " " + []string{"saddr", "daddr"}[kind%2]
+	switch {
+	case kind < 2:
+		return side + " " + g.addrs(g.six)
+	case kind < 4 && l4 != "":
+		return l4 + " " + []string{"sport", "dport"}[kind%2] + " " + g.pick(g.ports(), fmt.Sprint(1+g.r.IntN(100)), "> "+g.port(), "< "+g.port(), "!= "+g.port())
+	case kind == 4:
+		return g.pick("iifname", "oifname") + " " + g.pick(`"m0"`, `"m1"`, `"m*"`, `"m2"`)
+	}
+	return side + " " + g.addr(g.six)
+}
+
 func (g *gen) rules(n int) {
+	kind := g.r.IntN(6)
 	for i := range n {
 		g.six = g.family == "ip6" || g.family == "inet" && g.chance(40)
 		var words []string
@@ -184,6 +208,9 @@ func (g *gen) rules(n int) {
 			words = append(words, "counter")
 		}
 		l4 := g.pick("tcp", "udp", "") // one rule speaks of one protocol
+		if n > 8 && g.chance(80) {
+			words = append(words, g.theme(l4, kind))
+		}
 		matches := []int{0, 1, 1, 1, 2, 2, 3}[g.r.IntN(7)]
 		for range matches {
 			words = append(words, g.match(l4))
@@ -194,6 +221,9 @@ func (g *gen) rules(n int) {
 		decides := 60
 		if matches == 0 { // what comes after is to be met, too
 			decides = 8
+		}
+		if n > 8 {
+			decides /= 6
 		}
 		if g.counts {
 			words = append(words, "counter")

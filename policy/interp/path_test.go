@@ -117,8 +117,12 @@ func (r *router) pass(b []byte, in int) outcome {
 	p := &policy.Packet{Frame: f, In: r.devs[in], Now: r.now, Pending: &pending, Env: &r.env}
 	routed := 0
 	o := r.evaluate(p, &routed)
-	if r.resets && o.what == resetSent && !mute(b) && p.Tracked && p.Conn == (conntrack.Conn{}) && !pending.Active() {
-		r.reset(f)
+	if o.what == resetSent && !mute(b) && p.Tracked && !pending.Active() && f.View.Proto == packet.ProtoTCP && packet.VerifyL4(f.Bytes(), &f.View) {
+		if p.Conn != (conntrack.Conn{}) {
+			p.Conn.CloseTCP(uint32(r.now / 1e9))
+		} else if r.resets {
+			r.reset(f)
+		}
 	}
 	if pending.Active() && o.what == "forward" {
 		p.Conn, _ = r.table.Confirm(&pending, uint32(r.now/1e9))
@@ -364,9 +368,6 @@ const resetSent = "reject 2 0/0"
 // be of the one that the segment is no good for.
 func (r *router) reset(f *packet.Frame) {
 	v, b := &f.View, f.Bytes()
-	if v.Proto != packet.ProtoTCP || !packet.VerifyL4(b, v) {
-		return
-	}
 	src, dst := v.SrcAddr(b), v.DstAddr(b)
 	h := b[v.L4:]
 	tcp := pt.TCPHdr{SrcPort: v.DstPort, DstPort: v.SrcPort, Seq: binary.BigEndian.Uint32(h[8:]), Flags: pt.RST}
