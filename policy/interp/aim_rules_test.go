@@ -26,8 +26,9 @@ func aimed(a *aimer, runs, n int) [][]shot {
 	var groups [][]shot
 	for _, c := range a.table.Chains {
 		for _, w := range a.some(a.ways(c, 0)) {
-			for i, r := range c.Rules {
-				groups = append(groups, a.rule(w, c, i, r)...)
+			order := a.r.Perm(len(c.Rules))
+			for _, i := range order[:min(len(order), 20)] {
+				groups = append(groups, a.rule(w, c, i, c.Rules[i])...)
 			}
 		}
 	}
@@ -222,7 +223,12 @@ func (a *aimer) marked(base *nft.Chain, r *nft.Rule) (asks []literal) {
 // field that it is about.
 func (a *aimer) rule(w way, c *nft.Chain, i int, r *nft.Rule) (groups [][]shot) {
 	own := a.asksOf(w.base, r)
-	led := slices.Concat(w.asks, a.past(w.base, c, i))
+	past := a.past(w.base, c, i)
+	if len(past) > 30 { // enough
+		a.r.Shuffle(len(past), func(i, j int) { past[i], past[j] = past[j], past[i] })
+		past = past[:15]
+	}
+	led := slices.Concat(w.asks, past)
 	about := []field{}
 	for _, l := range own {
 		about = append(about, l.fields()...)

@@ -90,11 +90,12 @@ type aimer struct {
 	added   map[string]bool // sets that packets add to
 	marks   [2]bool         // some rule sets marks of packets, of connections
 	notrack bool
+	effort  int // nodes of all searches that are left
 	nodes   int // that a search may still visit
 }
 
 func newAimer(r *rand.Rand, rs *nft.Ruleset) *aimer {
-	a := &aimer{r: r, rs: rs, table: rs.Tables[0], world: interp.New(rs), port: 20000, already: map[string]bool{}, frame: pt.NewFrame(), added: map[string]bool{}}
+	a := &aimer{r: r, rs: rs, table: rs.Tables[0], world: interp.New(rs), port: 20000, already: map[string]bool{}, frame: pt.NewFrame(), effort: 60_000, added: map[string]bool{}}
 	a.v4, a.v6 = a.table.Family != nft.FamilyIP6, a.table.Family != nft.FamilyIP
 	for i := range a.devs {
 		a.devs[i] = policy.NewDevice(fmt.Sprintf("m%d", i), policy.Device{Index: uint32(10 + i), Type: 1})
@@ -494,8 +495,10 @@ func (a *aimer) solve(all []literal) (c choice, ok, never bool) {
 	some := slices.DeleteFunc(slices.Clone(all), func(l literal) bool { return l.may && a.r.IntN(2) == 0 })
 	for _, asks := range [][]literal{all, some, needed} {
 		c = a.random()
-		a.nodes = 3000
-		if ok = a.search(&c, asks); ok {
+		most := min(3000, a.effort)
+		a.nodes = most
+		ok = a.search(&c, asks)
+		if a.effort -= most - max(a.nodes, 0); ok {
 			return c, true, false
 		}
 	}
