@@ -5,8 +5,12 @@ package policy
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	pt "sluice/packet/packettest"
 	"sluice/policy/nft"
@@ -101,5 +105,83 @@ func TestLogsOfIndexedRules(t *testing.T) {
 			t.Errorf("port %d: %+v", port, logs)
 		}
 		ev.Unpin()
+	}
+}
+
+// policies are n chains that a map leads to, between a rule that sets a mark and one
+// that counts what has another: both are of the same ruleset.
+func policies(n int, mark uint32) string {
+	var b strings.Builder
+	b.WriteString("flush ruleset\ntable ip t {\n")
+	for i := range n {
+		fmt.Fprintf(&b, "chain p%d { ip saddr 10.44.0.0/16 tcp dport { 80, %d } return; drop; }\n", i, mark%1000+1000)
+	}
+	b.WriteString("map m { type ipv4_addr : verdict; elements = { ")
+	for i := range n {
+		fmt.Fprintf(&b, "10.44.%d.%d : jump p%d,\n", i/256, i%256, i)
+	}
+	fmt.Fprintf(&b, "} }\nchain p { type filter hook prerouting priority 0; meta mark set %d; }\n", mark)
+	fmt.Fprintf(&b, "chain f { type filter hook forward priority 0; ip daddr vmap @m; meta mark != %d drop; }\n}\n", mark)
+	return b.String()
+}
+
+// TestReplaceUnderTraffic replaces 1,000 policies again and again while packets are
+// judged: each of them by one of the rulesets, whole.
+func TestReplaceUnderTraffic(t *testing.T) {
+	e := New([2]uint64{1, 2})
+	rs := commit(t, e, &nft.Ruleset{}, policies(1000, 1))
+	var wg sync.WaitGroup
+	var judged, mixed atomic.Int64
+	done := make(chan struct{})
+	for worker := range 2 {
+		wg.Go(func() {
+			ev := e.Evaluator()
+			defer ev.Close()
+			f := pt.Frame(pt.TCP4(pt.Packet{Dst: pt.IP(fmt.Sprintf("10.44.0.%d", 20+worker)), DstPort: 80}))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				p := Packet{Frame: f, Now: 1}
+				ev.Pin()
+				ev.Begin(nil)
+				ev.Hook(&p, nft.FamilyIP, nft.HookPrerouting, math.MinInt32, math.MaxInt32)
+				if v := ev.Hook(&p, nft.FamilyIP, nft.HookForward, math.MinInt32, math.MaxInt32); v.Code != Accept {
+					mixed.Add(1)
+				}
+				ev.Unpin()
+				judged.Add(1)
+			}
+		})
+	}
+	var took []time.Duration
+	for i := range 8 {
+		cmds, err := nft.Parse("policies", policies(1000, uint32(i+2)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := rs.Apply(cmds, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := judged.Load()
+		began := time.Now()
+		if err := e.Commit(res.Ruleset, res.Changes, 0); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+		rs = res.Ruleset
+		for judged.Load() == before { // some packet has passed meanwhile
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(done)
+	wg.Wait()
+	slices.Sort(took)
+	t.Logf("1,000 policies replaced in %v at the median, %v at most; %d packets", took[len(took)/2], took[len(took)-1], judged.Load())
+	if n := mixed.Load(); n != 0 {
+		t.Errorf("%d packets were judged by parts of two rulesets", n)
 	}
 }

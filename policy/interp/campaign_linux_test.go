@@ -191,3 +191,23 @@ func (k *kernel) shrink(seed uint64, tr trial, difference string) {
 	}
 	k.t.Fatalf("ruleset %d (NFT_SEED=%d), what is left of it:\n%s\n%s\n%s", seed, seed, tr.text, all.String(), difference)
 }
+
+// TestRealRulesetsAreTheKernel: so the kernel does with them, and with what is aimed at
+// their rules.
+func TestRealRulesetsAreTheKernel(t *testing.T) {
+	k := newKernel(t)
+	for name, r := range realRulesets() {
+		all := []trial{{text: r.text}}
+		for _, s := range r.steps {
+			all[0].shots = append(all[0].shots, s.shot())
+		}
+		for _, shots := range aimed(newAimer(rand.New(rand.NewPCG(3, 4)), load(t, r.text)), 3, 150) {
+			all = append(all, trial{r.text, shots})
+		}
+		for _, tr := range all {
+			if difference, _ := k.play(&tr); difference != "" {
+				t.Errorf("%s: %s", name, difference)
+			}
+		}
+	}
+}
