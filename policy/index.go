@@ -72,9 +72,8 @@ type span struct{ from, to value }
 
 // asked is what a rule asks before it does anything.
 type asked struct {
-	in     inst // with the field
-	span   span
-	guards bool // it is about the protocol alone
+	in   inst // with the field
+	span span
 }
 
 // place is what of an instruction says which field it reads.
@@ -153,7 +152,7 @@ func bitLen(v value) int {
 	return bits.Len64(v.lo)
 }
 
-// guards reports whether a packet of which the field is not in the flow's key can't be
+// guardOf reports whether a packet of which the field is not in the flow's key can't be
 // what the comparison wants: it is of another protocol.
 func (a *asked) guardOf(field *inst) bool {
 	if a.in.src != srcMeta || a.span.from != a.span.to {

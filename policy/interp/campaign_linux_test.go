@@ -94,7 +94,9 @@ func randomTrials(seed uint64) (all []trial) {
 	r := rand.New(rand.NewPCG(seed, 5))
 	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true, counts: r.IntN(4) > 0, long: r.IntN(12) == 0}
 	text := g.ruleset()
-	for _, shots := range aimed(newAimer(r, mustLoad(text)), 2, 150) {
+	a := newAimer(r, mustLoad(text))
+	a.effort = 8000 // long chains take long
+	for _, shots := range aimed(a, 2, 150) {
 		c := newConversations(r, g.family, 2000)
 		for range 30 {
 			frame, in := c.next()

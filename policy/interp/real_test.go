@@ -38,9 +38,14 @@ func realRulesets() map[string]realRuleset {
 	}
 }
 `, []step{
-			{1, 4, 3, tcp, 5000, 80, pt.SYN, "drop"}, {0, 3, 4, tcp, 80, 5000, pt.SYN | pt.ACK, "drop"},
-			{0, 3, 4, tcp, 6000, 80, pt.SYN, "forward"}, {1, 4, 3, tcp, 80, 6000, pt.SYN | pt.ACK, "forward"},
-			{1, 4, 3, tcp, 5001, 22, pt.SYN, "forward"}, {1, 4, 3, udp, 53, 6001, 0, "drop"}, {0, 3, 4, udp, 6001, 53, 0, "forward"}, {1, 4, 3, udp, 53, 6001, 0, "forward"},
+			{1, 4, 3, tcp, 5000, 80, pt.SYN, "drop"},
+			{0, 3, 4, tcp, 80, 5000, pt.SYN | pt.ACK, "drop"},
+			{0, 3, 4, tcp, 6000, 80, pt.SYN, "forward"},
+			{1, 4, 3, tcp, 80, 6000, pt.SYN | pt.ACK, "forward"},
+			{1, 4, 3, tcp, 5001, 22, pt.SYN, "forward"},
+			{1, 4, 3, udp, 53, 6001, 0, "drop"},
+			{0, 3, 4, udp, 6001, 53, 0, "forward"},
+			{1, 4, 3, udp, 53, 6001, 0, "forward"},
 		}},
 		"firewalld: zones": {`table inet firewalld {
 	chain filter_FORWARD {
@@ -63,9 +68,13 @@ func realRulesets() map[string]realRuleset {
 	}
 }
 `, []step{
-			{1, 4, 3, tcp, 5000, 22, pt.SYN, "forward"}, {0, 3, 4, tcp, 22, 5000, pt.SYN | pt.ACK, "forward"},
-			{1, 4, 3, tcp, 5000, 80, pt.SYN, "reject 1 3/13"}, {1, 4, 3, udp, 5000, 22, 0, "reject 1 3/13"},
-			{1, 4, 3, icmp, 9, 0, 0, "forward"}, {0, 3, 4, udp, 6000, 53, 0, "forward"}, {0, 3, 4, tcp, 6000, 1, pt.RST, "drop"},
+			{1, 4, 3, tcp, 5000, 22, pt.SYN, "forward"},
+			{0, 3, 4, tcp, 22, 5000, pt.SYN | pt.ACK, "forward"},
+			{1, 4, 3, tcp, 5000, 80, pt.SYN, "reject 1 3/13"},
+			{1, 4, 3, udp, 5000, 22, 0, "reject 1 3/13"},
+			{1, 4, 3, icmp, 9, 0, 0, "forward"},
+			{0, 3, 4, udp, 6000, 53, 0, "forward"},
+			{0, 3, 4, tcp, 6000, 1, pt.RST, "drop"},
 		}},
 		"kube-proxy: services without endpoints": {`table ip kube-proxy {
 	set cluster-ips { type ipv4_addr; elements = { 10.0.1.9, 10.0.1.10 }; }
@@ -82,8 +91,12 @@ func realRulesets() map[string]realRuleset {
 	}
 }
 `, []step{
-			{0, 3, 9, tcp, 5000, 80, pt.SYN, "reject 1 3/3"}, {0, 3, 9, tcp, 5000, 81, pt.SYN, "reject 1 3/3"}, {0, 3, 10, udp, 5000, 80, 0, "reject 1 3/3"},
-			{0, 3, 8, udp, 5000, 53, 0, "drop"}, {0, 3, 8, tcp, 5000, 53, pt.SYN, "forward"}, {0, 3, 4, tcp, 5001, 80, pt.SYN, "forward"},
+			{0, 3, 9, tcp, 5000, 80, pt.SYN, "reject 1 3/3"},
+			{0, 3, 9, tcp, 5000, 81, pt.SYN, "reject 1 3/3"},
+			{0, 3, 10, udp, 5000, 80, 0, "reject 1 3/3"},
+			{0, 3, 8, udp, 5000, 53, 0, "drop"},
+			{0, 3, 8, tcp, 5000, 53, pt.SYN, "forward"},
+			{0, 3, 4, tcp, 5001, 80, pt.SYN, "forward"},
 		}},
 		"Docker: published ports and isolation": {`table ip filter {
 	chain DOCKER-USER { return; }
@@ -109,9 +122,14 @@ func realRulesets() map[string]realRuleset {
 	}
 }
 `, []step{
-			{1, 4, 3, tcp, 5000, 80, pt.SYN, "forward"}, {0, 3, 4, tcp, 80, 5000, pt.SYN | pt.ACK, "forward"}, {1, 4, 3, tcp, 5000, 80, pt.ACK, "forward"},
-			{1, 4, 3, tcp, 5000, 81, pt.SYN, "drop"}, {1, 4, 5, tcp, 5000, 80, pt.SYN, "drop"}, {1, 4, 3, udp, 53, 6000, 0, "drop"},
-			{0, 3, 4, udp, 6000, 53, 0, "forward"}, {1, 4, 3, udp, 53, 6000, 0, "forward"},
+			{1, 4, 3, tcp, 5000, 80, pt.SYN, "forward"},
+			{0, 3, 4, tcp, 80, 5000, pt.SYN | pt.ACK, "forward"},
+			{1, 4, 3, tcp, 5000, 80, pt.ACK, "forward"},
+			{1, 4, 3, tcp, 5000, 81, pt.SYN, "drop"},
+			{1, 4, 5, tcp, 5000, 80, pt.SYN, "drop"},
+			{1, 4, 3, udp, 53, 6000, 0, "drop"},
+			{0, 3, 4, udp, 6000, 53, 0, "forward"},
+			{1, 4, 3, udp, 53, 6000, 0, "forward"},
 		}},
 	}
 }
