@@ -142,8 +142,12 @@ func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
 	}
 }
 
-// reject tells the sender of a packet why it goes no further.
+// reject tells the sender of a packet why it goes no further. Who sent one with a wrong
+// checksum isn't told, since it may be from another.
 func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+	if f.Vnet.Flags&(packet.FlagNeedsCsum|packet.FlagDataValid) == 0 && !packet.VerifyL4(f.Bytes(), &f.View) {
+		return
+	}
 	q := p.asked
 	q.Frame, q.Hooks = f, p
 	sink := p.turn.out.sink(p.space, p.from)
@@ -160,6 +164,9 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 		undo.Apply(f)
 	}
 	p.space.router.Reset(&q, sink)
+	if !p.fresh && !packet.IsReset(f) {
+		p.to.conn.CloseTCP(p.turn.seconds)
+	}
 }
 
 // original is the packet's tuple as its sender wrote it.

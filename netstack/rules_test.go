@@ -145,6 +145,16 @@ func TestRulesForward(t *testing.T) {
 	if n := l.drops(alice.port(), trace.NFTReject); n != 2 {
 		t.Errorf("%d refused", n)
 	}
+	// Of one with a wrong checksum nobody knows who sent it.
+	for _, frame := range [][]byte{pt.TCP4(syn), pt.UDP4(no)} {
+		f := pt.Frame(frame)
+		f.Bytes()[f.View.L4+map[uint8]int{packet.ProtoTCP: 16, packet.ProtoUDP: 6}[f.View.Proto]] ^= 0x55
+		l.send(alice.port(), f.Bytes())
+		l.silent(alice.port())
+	}
+	if n := l.drops(alice.port(), trace.NFTReject); n != 4 {
+		t.Errorf("%d refused", n)
+	}
 }
 
 // TestRulesHooks: all hooks are asked in netfilter's order, about the packet as it is

@@ -41,6 +41,8 @@ type Evaluator struct {
 	opaque  bool      // nothing is known of what is in it
 	l4      int       // where the transport header is
 	proto   uint8
+	indexed *index // for which row was computed, for the packet as it is
+	row     row
 	ports   [4]byte // what is known of the header of a later fragment
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
@@ -201,6 +203,8 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 			return e.obey(c, pc, el.verdict)
 		}
 		return c, pc + uint32(in.rest)
+	case opIndex:
+		return c, e.skip(c, in)
 	case opRuleEnd:
 		if e.p.Trace {
 			e.traceRule(c, pc, verdict{kind: nft.Continue})
@@ -324,7 +328,7 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 	case opSetOption:
 		return e.setOption(in)
 	case opNotrack:
-		if !e.p.Tracked {
+		if !connected(e.p) { // not yet, or it is invalid
 			e.p.NoTrack = true
 		}
 	default:

@@ -61,6 +61,7 @@ type header struct {
 // look finds the headers, of the packet as it now is. Of two VLAN tags the kernel takes
 // off one, and its rules don't see through the other.
 func (e *Evaluator) look() {
+	e.indexed = nil
 	v, b := &e.p.Frame.View, e.p.Frame.Bytes()[:e.end]
 	e.l3, e.l4, e.proto = v.L3, v.L4, v.Proto
 	if e.opaque = v.Tags > 1 && (e.family == nft.FamilyBridge || e.family == nft.FamilyNetdev); e.opaque {

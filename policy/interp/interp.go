@@ -23,6 +23,7 @@ type World struct {
 	memory map[any]*memory // by node of the tree
 	sets   map[*nft.Set][]*element
 	counts map[*nft.Numgen]uint32
+	met    func(*nft.Rule, nft.Stmt) // is told of each statement that a packet comes to; nil: nobody is
 }
 
 // element is one element of a set, live.
@@ -210,6 +211,9 @@ func (r *run) walk(c *nft.Chain) outcome {
 
 func (r *run) rule(c *nft.Chain, rule *nft.Rule) outcome {
 	for _, s := range rule.Stmts {
+		if r.w.met != nil {
+			r.w.met(rule, s)
+		}
 		if o := r.stmt(c, rule, s); o != goesOn {
 			return o
 		}

@@ -39,7 +39,7 @@ func (r *run) stmt(c *nft.Chain, rule *nft.Rule, s nft.Stmt) outcome {
 		r.p.Logs = true
 		return goesOn
 	case *nft.Notrack:
-		if !r.p.Tracked {
+		if _, ok := original(r.p); !ok {
 			r.p.NoTrack = true
 		}
 		return goesOn
