@@ -125,6 +125,9 @@ type Agent struct {
 	// learned tells that the dataplane may have learned something.
 	learned chan struct{}
 
+	// confirming tells that a ruleset waits to be confirmed.
+	confirming chan struct{}
+
 	// configErr is why the file of networks was not applied at the start. Nil: it
 	// was, or another has been applied since.
 	configErr atomic.Pointer[string]
@@ -186,7 +189,7 @@ func (a *Agent) configure(ctx context.Context) {
 func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
 		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
-		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1), confirming: make(chan struct{}, 1),
 		held: make(map[uplink.Port]*os.File),
 	}
 	defer func() {
@@ -272,6 +275,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.tend(ctx) })
 	wg.Go(func() { a.learn(ctx) })
 	wg.Go(func() { a.keepCounted(ctx) })
+	wg.Go(func() { a.unconfirmed(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

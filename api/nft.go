@@ -2,7 +2,10 @@
 
 package api
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // NFTRequest is a text in the language of nft(8): commands that change the ruleset of a
 // namespace, all of them or none, or that ask about it.
@@ -19,6 +22,9 @@ type NFTRequest struct {
 	// Check changes nothing. Echo asks for what was changed, with handles.
 	Check bool `json:"check,omitempty"`
 	Echo  bool `json:"echo,omitempty"`
+	// Confirm is for how many seconds the transaction holds unless it is confirmed; 0:
+	// for good.
+	Confirm uint32 `json:"confirm,omitempty"`
 	// Show are options of listings.
 	Show NFTShow `json:"show,omitzero"`
 }
@@ -36,12 +42,72 @@ type NFTShow struct {
 	Services        bool `json:"services,omitempty"`         // -S
 }
 
+// MaxConfirm bounds NFTRequest.Confirm.
+const MaxConfirm = 24 * 3600
+
 // NFTReply is what nft(8) would print.
 type NFTReply struct {
 	Output string `json:"output"`
+	// Commit is the number of the transaction, if one was made or confirmed.
+	Commit uint64 `json:"commit,omitempty"`
+}
+
+// NFTCommit is a transaction of a namespace's ruleset.
+type NFTCommit struct {
+	Namespace string `json:"namespace"`
+	Number    uint64 `json:"commit"`
+	// Time is zero of one that was made before there was a history.
+	Time time.Time `json:"time,omitzero"`
+	// By is how it was made: "nft", "apply", "undo 3", "commit 3 was not confirmed".
+	By   string `json:"by,omitempty"`
+	File string `json:"file,omitempty"`
+	// Summary is the first line of its text.
+	Summary string `json:"summary"`
+	// Unconfirmed says that it is taken back in so many seconds.
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
+	SecondsLeft int  `json:"seconds_left,omitempty"`
+}
+
+// NFTDiffRequest asks what became of a ruleset between two transactions, as each has
+// left it; 0 is the empty ruleset. Nil: the last one, and the one before it.
+type NFTDiffRequest struct {
+	Namespace string  `json:"namespace,omitempty"`
+	From      *uint64 `json:"from,omitempty"`
+	To        *uint64 `json:"to,omitempty"`
+}
+
+// NFTUndoRequest takes back a transaction, and all after it. 0: the last one.
+type NFTUndoRequest struct {
+	Namespace string `json:"namespace,omitempty"`
+	Commit    uint64 `json:"commit,omitempty"`
+}
+
+// NFTConfirmRequest confirms the transaction that waits for it.
+type NFTConfirmRequest struct {
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // NFT changes or shows the ruleset of a namespace.
 func (c *Client) NFT(ctx context.Context, r *NFTRequest) (*NFTReply, error) {
 	return post[NFTReply](ctx, c, PathNFT, r)
+}
+
+// NFTHistory returns the transactions of a namespace's ruleset, the oldest first.
+func (c *Client) NFTHistory(ctx context.Context, q ShowQuery) ([]NFTCommit, error) {
+	return list[NFTCommit](ctx, c, PathNFTHistory, q.values())
+}
+
+// NFTDiff shows what became of a ruleset.
+func (c *Client) NFTDiff(ctx context.Context, r *NFTDiffRequest) (*NFTReply, error) {
+	return post[NFTReply](ctx, c, PathNFTDiff, r)
+}
+
+// NFTUndo takes transactions back.
+func (c *Client) NFTUndo(ctx context.Context, r *NFTUndoRequest) (*NFTReply, error) {
+	return post[NFTReply](ctx, c, PathNFTUndo, r)
+}
+
+// NFTConfirm confirms a transaction.
+func (c *Client) NFTConfirm(ctx context.Context, r *NFTConfirmRequest) (*NFTReply, error) {
+	return post[NFTReply](ctx, c, PathNFTConfirm, r)
 }

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ import (
 
 const nftUsage = `Usage: sluice [-n NAMESPACE] nft [OPTION]... COMMAND
        sluice [-n NAMESPACE] nft [OPTION]... -f FILE
+       sluice [-n NAMESPACE] nft confirm | history | diff [FROM [TO]] | undo [COMMIT]
 COMMAND := words of nft(8): add, create, insert, replace, delete, destroy, flush, rename, reset, list, get
 OPTION :=
   -f, --file FILE          commands of a file, - for standard input: all or none
@@ -32,6 +34,7 @@ OPTION :=
   -t, --terse              without the elements of sets
   -n, --numeric            numbers for names: -y of priorities, -p of protocols, -T of times
   -S, --service            names of services
+      --confirm TIME       take the change back in TIME (as 60s, 10m) unless "nft confirm" comes before
       --namespace NAME     the namespace
 `
 
@@ -53,7 +56,7 @@ func (c *cli) nftCommand() *cobra.Command {
 // nftFlags are the long options.
 func nftFlags() []string {
 	return []string{
-		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service",
+		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "confirm",
 	}
 }
 
@@ -70,9 +73,15 @@ func (c *cli) nftRun(cmd *cobra.Command, args []string) error {
 	if err := line.read(args); err != nil {
 		return err
 	}
+	if len(line.words) > 0 && line.words[0] == "commit" {
+		line.words = line.words[1:] // -f says what
+	}
+	own := c.nftOwn(&line)
 	switch {
 	case line.help:
 		return cmd.Help()
+	case own != nil:
+		return action(func(ctx context.Context, _ []string) error { return own(ctx) })(cmd, nil)
 	case (line.file == "") == (len(line.words) == 0):
 		return usagef(`nft: want commands, or a file with -f; try "sluice help nft"`)
 	}
@@ -103,15 +112,14 @@ func (l *nftLine) long(name string, args []string) (rest []string, err error) {
 	switch {
 	case l.flag(name):
 		return args, nil
-	case name != "file" && name != "namespace":
+	case name != "file" && name != "namespace" && name != "confirm":
 		return nil, usagef("nft: option --%s is unknown", name)
 	case !given && len(args) == 0:
 		return nil, usagef("option --%s needs an argument", name)
 	case !given:
 		value, args = args[0], args[1:]
 	}
-	l.set(name, value)
-	return args, nil
+	return args, l.set(name, value)
 }
 
 // letters takes options of one letter, -f with its argument.
@@ -130,8 +138,7 @@ func (l *nftLine) letters(letters string, args []string) (rest []string, err err
 		if value == "" {
 			value, args = args[0], args[1:]
 		}
-		l.set("file", value)
-		break
+		return args, l.set("file", value)
 	}
 	return args, nil
 }
@@ -139,12 +146,20 @@ func (l *nftLine) letters(letters string, args []string) (rest []string, err err
 // isLetters tells an option behind the first word from a word of the language, as -150.
 func isLetters(arg string) bool { return strings.Trim(arg, "-acehjnpstySTf") == "" }
 
-func (l *nftLine) set(name, value string) {
-	if name == "file" {
+func (l *nftLine) set(name, value string) error {
+	switch name {
+	case "file":
 		l.file = value
-	} else {
+	case "namespace":
 		l.Namespace = value
+	case "confirm":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < time.Second || d > api.MaxConfirm*time.Second {
+			return usagef("--confirm %q: want a time from 1s to 24h", value)
+		}
+		l.Confirm = uint32((d + time.Second - 1) / time.Second)
 	}
+	return nil
 }
 
 // flag sets an option without an argument; false if there is none.
@@ -181,6 +196,9 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 	r, err := c.client().NFT(ctx, &l.NFTRequest)
 	if err != nil {
 		return err
+	}
+	if l.Confirm > 0 {
+		c.nftRemark("commit %d is taken back in %d seconds, unless \"sluice nft confirm\" comes before.", r.Commit, l.Confirm)
 	}
 	out := r.Output
 	if l.Show.JSON && out != "" && !strings.HasSuffix(out, "\n") {
