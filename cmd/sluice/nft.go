@@ -73,9 +73,6 @@ func (c *cli) nftRun(cmd *cobra.Command, args []string) error {
 	if err := line.read(args); err != nil {
 		return err
 	}
-	if len(line.words) > 0 && line.words[0] == "commit" {
-		line.words = line.words[1:] // -f says what
-	}
 	own := c.nftOwn(&line)
 	switch {
 	case line.help:
@@ -95,6 +92,7 @@ func (l *nftLine) read(args []string) (err error) {
 		arg := args[0]
 		args = args[1:]
 		switch {
+		case arg == "commit" && len(l.words) == 0: // -f says of what
 		case len(arg) < 2 || arg[0] != '-' || len(l.words) > 0 && !isLetters(arg):
 			l.words = append(l.words, arg)
 		case strings.HasPrefix(arg, "--"):

@@ -119,5 +119,5 @@ func (c *cli) nftUndo(ctx context.Context, l *nftLine, n []uint64) error {
 
 // nftRemark tells the user what isn't output.
 func (c *cli) nftRemark(format string, args ...any) {
-	fmt.Fprintf(c.err, "sluice nft: "+format+"\n", args...)
+	fmt.Fprintf(c.err, "sluice: "+format+"\n", args...)
 }

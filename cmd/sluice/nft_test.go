@@ -48,6 +48,8 @@ func TestNFTAsks(t *testing.T) {
 		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
 		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
 		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
+		"nft --confirm 90s add table ip t":              `{"text":"add table ip t","confirm":90}`,
+		"nft --confirm=2m commit -c add table ip t":     `{"text":"add table ip t","check":true,"confirm":120}`,
 		"nft -f " + dir + "/main.nft": `{"file":"DIR/main.nft","text":"include \"./part/*.nft\"\ntable ip t\n",` +
 			`"included":{"DIR/part/a.nft":"# a\n","DIR/part/b.nft":"include \"./c\"\n","DIR/part/c":"# c\n"}}`,
 	} {
@@ -61,7 +63,8 @@ func TestNFTAsks(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"nft": "want commands", "nft -f": "needs an argument", "nft -x list ruleset": "-x is unknown", "nft -f a list": "want commands",
-		"nft --frob list": "--frob is unknown", "nft frob": "x.nft:1:1-4: Error: syntax error",
+		"nft --frob list": "--frob is unknown", "nft --confirm 1x list": "want a time from 1s to 24h", "nft --confirm 25h list": "want a time from 1s to 24h",
+		"nft undo x": "numbers of commits", "nft undo 0": "begin at 1", "nft diff 1 2 3": "at most 2 numbers", "nft history 1": "at most 0", "nft frob": "x.nft:1:1-4: Error: syntax error",
 	} {
 		a := answers{asked: new(log)}
 		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, want) {
