@@ -55,8 +55,10 @@ func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryR
 	if err != nil {
 		return nil, err
 	}
+	var edits []*edit
 	undo, err := a.store.attempt(func(t *txn) (err error) {
 		t.host, t.hold = host, a.hold
+		defer func() { edits = t.edits }()
 		if changes, err = t.declare(c, by, &a.sets); err == nil && (dryRun || len(changes) == 0 && by.config == "") {
 			return errDryRun
 		}
@@ -70,6 +72,9 @@ func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryR
 	}
 	if err := a.carryOut(ctx, undo); err != nil {
 		return nil, err
+	}
+	for _, e := range edits {
+		a.committed(e)
 	}
 	for _, ch := range changes {
 		a.log.Info("declared", "change", ch)

@@ -141,13 +141,11 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		}
 	}
 	var done *edit
-	space := ""
 	undo, err := a.store.attempt(func(t *txn) error {
 		e, err := newEditor(t, r.Namespace, &a.sets)
 		if err != nil {
 			return err
 		}
-		space = e.space
 		if p := e.own().NFTConfirm; p != nil && !r.Check {
 			return refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
 		}
@@ -159,9 +157,6 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	})
 	if r.Check && done != nil {
 		reply.Output = ""
-		if r.Echo {
-			reply.Output = echo(done.Changes)
-		}
 		return nil
 	}
 	if err != nil {
@@ -170,11 +165,11 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	if err := a.tell(ctx, undo); err != nil {
 		return err
 	}
-	a.committed(space, done.Changes)
-	a.log.Info("ruleset changed", "namespace", space, "commit", done.number, "changes", len(done.Changes))
+	a.committed(done)
+	a.log.Info("ruleset changed", "namespace", done.space, "commit", done.number, "changes", len(done.Changes))
 	reply.Commit = done.number
 	if r.Echo {
-		reply.Output += echo(done.Changes)
+		reply.Output += echo(done.Changes, &r.Show)
 	}
 	if !asks {
 		return nil
@@ -193,29 +188,27 @@ func (e *editor) confirm(number uint64, seconds uint32) {
 	}
 }
 
-// committed tells who waits for it that a ruleset has changed.
-func (a *Agent) committed(space string, changes []nft.Change) {
-	select {
-	case a.confirming <- struct{}{}:
-	default:
-	}
-}
-
 // errCheckedOnly ends a transaction that is not to be committed.
 var errCheckedOnly = errors.New("checked only")
 
-func echo(changes []nft.Change) string {
+// echo is what nft -e shows: what is new.
+func echo(changes []nft.Change, s *api.NFTShow) string {
+	o := (&netstack.RuleQuery{
+		Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
+		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}).Options()
+	var all []nft.Event
 	var b strings.Builder
 	for i := range changes {
-		b.WriteString(strings.TrimRight(changes[i].Text(&nft.ListOptions{Handles: true}), "\n") + "\n")
+		for _, e := range changes[i].Echoed(o) {
+			all = append(all, e)
+			b.WriteString(api.Printable(e.Text) + "\n")
+		}
+	}
+	if s.JSON {
+		return api.Printable(nft.EchoJSON(all)) + "\n"
 	}
 	return b.String()
-}
-
-// edit is a transaction that was done to a record.
-type edit struct {
-	*nft.Result
-	number uint64
 }
 
 // editRules changes the ruleset in the namespace's record.
@@ -245,12 +238,12 @@ func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*
 	if err != nil {
 		return nil, err
 	}
-	number, err := e.t.commitRules(rec, from, step, res.Ruleset)
+	done, err := e.t.commitRules(rec, from, step, res)
 	if err != nil {
 		return nil, err
 	}
 	e.records[e.space] = true
-	return &edit{res, number}, e.t.zone(&rec.Connections)
+	return done, e.t.zone(&rec.Connections)
 }
 
 // ruleset makes the ruleset of a namespace what the file says. One that says what is
@@ -288,7 +281,7 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 		n.Connections.Filtered = n.NFT != nil
 		return nil
 	}
-	_, err = d.t.commitRules(n, was, step, res.Ruleset)
+	_, err = d.t.commitRules(n, was, step, res)
 	return err
 }
 

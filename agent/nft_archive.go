@@ -114,35 +114,43 @@ func committed(tx *bbolt.Tx, n *namespaceRecord) (uint64, error) {
 	return a.last(), err
 }
 
+// edit is a transaction that was done to a record.
+type edit struct {
+	*nft.Result
+	space  string
+	number uint64
+}
+
 // commitRules notes a transaction in the namespace's record. A ruleset without tables is
-// none. It returns the transaction's number.
-func (t *txn) commitRules(n *namespaceRecord, from *journal.State, step *journal.Step, to *nft.Ruleset) (number uint64, err error) {
+// none.
+func (t *txn) commitRules(n *namespaceRecord, from *journal.State, step *journal.Step, to *nft.Result) (*edit, error) {
 	before, err := committed(t.tx, n)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	was := n.NFT
 	if was == nil {
 		was = new(journal.Journal)
 	}
 	step.At = t.state.now
-	next, _ := was.With(from, *step, to)
+	next, _ := was.With(from, *step, to.Ruleset)
 	if len(next.Steps) <= len(was.Steps) { // a listing took the place of those before
 		if err := t.archive(n.Name, &archived{before, *was}); err != nil {
-			return 0, err
+			return nil, err
 		}
 		before += uint64(len(was.Steps))
 	}
 	n.NFT, n.NFTBefore, n.NFTConfirm = next, before, nil
-	number = before + uint64(len(next.Steps))
-	if len(to.Tables) == 0 {
+	done := &edit{to, n.Name, before + uint64(len(next.Steps))}
+	if len(to.Ruleset.Tables) == 0 {
 		if err := t.archive(n.Name, &archived{before, *next}); err != nil {
-			return 0, err
+			return nil, err
 		}
 		n.NFT, n.NFTBefore = nil, 0
 	}
 	n.Connections.Filtered = n.NFT != nil
-	return number, nil
+	t.edits = append(t.edits, done)
+	return done, nil
 }
 
 // endRules notes that the namespace has no ruleset any more.
@@ -155,7 +163,11 @@ func (t *txn) endRules(old *namespaceRecord, by string) error {
 		return err
 	}
 	gone := namespaceRecord{Name: old.Name, NFT: old.NFT, NFTBefore: old.NFTBefore}
-	_, err = t.commitRules(&gone, from, &journal.Step{Text: "flush ruleset", By: by}, &nft.Ruleset{})
+	step := &journal.Step{Text: "flush ruleset", By: by}
+	res, err := step.Apply(from.Ruleset)
+	if err == nil {
+		_, err = t.commitRules(&gone, from, step, res)
+	}
 	return err
 }
 

@@ -160,11 +160,11 @@ func (a *Agent) nftUndo(ctx context.Context, r *api.NFTUndoRequest) (*api.NFTRep
 	ctx = context.WithoutCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	number, changes, err := a.revert(ctx, r.Namespace, undone(r.Commit))
+	done, err := a.revert(ctx, r.Namespace, undone(r.Commit))
 	if err != nil {
 		return nil, nftErr(err)
 	}
-	return &api.NFTReply{Commit: number, Output: echo(changes)}, nil
+	return &api.NFTReply{Commit: done.number, Output: echo(done.Changes, &api.NFTShow{})}, nil
 }
 
 // chosen names a transaction that is to be taken back, with all after it, and says how
@@ -172,30 +172,26 @@ func (a *Agent) nftUndo(ctx context.Context, r *api.NFTUndoRequest) (*api.NFTRep
 type chosen func(n *namespaceRecord, last uint64) (number uint64, by string, err error)
 
 // revert commits a transaction that takes others back.
-func (a *Agent) revert(ctx context.Context, namespace string, choose chosen) (commit uint64, changes []nft.Change, err error) {
-	space := ""
+func (a *Agent) revert(ctx context.Context, namespace string, choose chosen) (done *edit, err error) {
 	undo, err := a.store.attempt(func(t *txn) error {
 		e, err := newEditor(t, namespace, &a.sets)
 		if err != nil {
 			return err
 		}
-		space = e.space
-		done, err := a.revertRules(ctx, e, choose)
-		if err != nil {
+		if done, err = a.revertRules(ctx, e, choose); err != nil {
 			return err
 		}
-		commit, changes = done.number, done.Changes
 		return e.finish()
 	})
+	if err == nil {
+		err = a.tell(ctx, undo)
+	}
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	if err := a.tell(ctx, undo); err != nil {
-		return 0, nil, err
-	}
-	a.committed(space, changes)
-	a.log.Info("ruleset reverted", "namespace", space, "commit", commit, "changes", len(changes))
-	return commit, changes, nil
+	a.committed(done)
+	a.log.Info("ruleset reverted", "namespace", done.space, "commit", done.number, "changes", len(done.Changes))
+	return done, nil
 }
 
 // revertRules changes the ruleset in the namespace's record.
@@ -304,7 +300,7 @@ func (a *Agent) rollBack(ctx context.Context) time.Duration {
 		case !p.over(api.Now()):
 			wait = min(wait, p.left(api.Now()))
 		default:
-			if _, _, err := a.revert(ctx, n.Name, notConfirmed); err != nil {
+			if _, err := a.revert(ctx, n.Name, notConfirmed); err != nil {
 				a.log.Error("a ruleset that was not confirmed can't be taken back", "namespace", n.Name, "err", err)
 				wait = min(wait, confirmRetry)
 			}

@@ -136,6 +136,8 @@ type txn struct {
 	// primed are the routes of namespaces as they are when the transaction is
 	// committed, for the cache.
 	primed map[string]*routeList
+	// edits are the transactions of rulesets.
+	edits []*edit
 	// host is what uplinks could collide with; nil if there are none.
 	host *uplink.Survey
 	// hold holds the ports of the host that a state publishes; nil: nothing is held.

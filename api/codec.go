@@ -47,6 +47,7 @@ const (
 
 	PathNFT         = "/v1/nft"
 	PathNFTHistory  = "/v1/nft/history"
+	PathNFTEvents   = "/v1/nft/events"
 	PathNFTDiff     = "/v1/nft/diff"
 	PathNFTUndo     = "/v1/nft/undo"
 	PathNFTConfirm  = "/v1/nft/confirm"

@@ -4,6 +4,8 @@ package api
 
 import (
 	"context"
+	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -90,6 +92,24 @@ type NFTConfirmRequest struct {
 // NFT changes or shows the ruleset of a namespace.
 func (c *Client) NFT(ctx context.Context, r *NFTRequest) (*NFTReply, error) {
 	return post[NFTReply](ctx, c, PathNFT, r)
+}
+
+// NFTEvents are lines of nft monitor since the last time that they were asked for.
+type NFTEvents struct {
+	// Next is what to ask with the next time.
+	Next  uint64   `json:"next"`
+	Lost  uint64   `json:"lost,omitempty"`
+	Lines []string `json:"lines"`
+}
+
+// NFTEvents waits about a second for lines after those that an earlier answer had, and
+// returns them: none is an answer too. After 0 they begin now. The words are those of
+// `nft monitor`, or log, and options as -a and -j.
+func (c *Client) NFTEvents(ctx context.Context, q ShowQuery, after uint64) (*NFTEvents, error) {
+	out, v := new(NFTEvents), q.values()
+	v.Set("after", strconv.FormatUint(after, 10))
+	err := c.do(ctx, http.MethodGet, PathNFTEvents+"?"+v.Encode(), nil, out)
+	return out, err
 }
 
 // NFTHistory returns the transactions of a namespace's ruleset, the oldest first.

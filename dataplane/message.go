@@ -198,6 +198,9 @@ const (
 	queryRulesLive    = "rules-live"
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
+	queryRuleTraces   = "rule-traces"
+	// queryRuleLogs is of all namespaces.
+	queryRuleLogs = "rule-logs"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

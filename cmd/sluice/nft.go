@@ -22,6 +22,9 @@ import (
 
 const nftUsage = `Usage: sluice [-n NAMESPACE] nft [OPTION]... COMMAND
        sluice [-n NAMESPACE] nft [OPTION]... -f FILE
+       sluice [-n NAMESPACE] nft [OPTION]... monitor [ new | destroy ] [ tables | chains | sets | rules | elements | objects | ruleset ]
+       sluice [-n NAMESPACE] nft [OPTION]... monitor trace
+       sluice [-n NAMESPACE] nft log
        sluice [-n NAMESPACE] nft confirm | history | diff [FROM [TO]] | undo [COMMIT]
 COMMAND := words of nft(8): add, create, insert, replace, delete, destroy, flush, rename, reset, list, get
 OPTION :=

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,10 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		return c.nftNumbers(words, 2, func(ctx context.Context, n []uint64) error { return c.nftDiff(ctx, l, n) })
 	case "undo":
 		return c.nftNumbers(words, 1, func(ctx context.Context, n []uint64) error { return c.nftUndo(ctx, l, n) })
+	case "monitor":
+		return func(ctx context.Context) error { return c.nftFollow(ctx, l, words) }
+	case "log":
+		return func(ctx context.Context) error { return c.nftFollow(ctx, l, l.words) }
 	case "confirm":
 		return c.nftNumbers(words, 0, func(ctx context.Context, _ []uint64) error {
 			r, err := c.client().NFTConfirm(ctx, &api.NFTConfirmRequest{Namespace: l.Namespace})
@@ -120,4 +125,57 @@ func (c *cli) nftUndo(ctx context.Context, l *nftLine, n []uint64) error {
 // nftRemark tells the user what isn't output.
 func (c *cli) nftRemark(format string, args ...any) {
 	fmt.Fprintf(c.err, "sluice: "+format+"\n", args...)
+}
+
+// nftFollow shows lines as they come, until it is interrupted.
+func (c *cli) nftFollow(ctx context.Context, l *nftLine, words []string) error {
+	s := &l.Show
+	asked := slices.Clone(words)
+	for option, on := range map[string]bool{
+		"-a": s.Handles, "-j": s.JSON, "-n": s.Numeric, "-y": s.NumericPriority, "-p": s.NumericProtocol, "-T": s.NumericTime,
+		"-S": s.Services, "-s": s.Stateless, "-t": s.Terse,
+	} {
+		if on {
+			asked = append(asked, option)
+		}
+	}
+	if s.JSON && len(words) == 1 && (words[0] == "trace" || words[0] == "log") {
+		return usagef("nft: %s has no JSON", words[0])
+	}
+	for after := uint64(0); ctx.Err() == nil; {
+		e, err := c.nextLines(ctx, l, asked, after)
+		switch {
+		case err == nil:
+		case passing(ctx, err):
+			continue
+		default:
+			return err
+		}
+		if e.Lost > 0 {
+			c.nftRemark("%d were lost.", e.Lost)
+		}
+		for _, line := range e.Lines {
+			if _, err := fmt.Fprintln(c.out, line); err != nil {
+				return err
+			}
+		}
+		after = e.Next
+	}
+	return nil
+}
+
+func (c *cli) nextLines(ctx context.Context, l *nftLine, words []string, after uint64) (*api.NFTEvents, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return c.client().NFTEvents(ctx, api.ShowQuery{Namespace: l.Namespace, Words: words}, after)
+}
+
+// nftEndless reports whether words behind nft ask for what goes on until it is
+// interrupted.
+func nftEndless(words []string) bool {
+	var l nftLine
+	if err := l.read(words); err != nil || len(l.words) == 0 || l.file != "" {
+		return false
+	}
+	return l.words[0] == "monitor" || l.words[0] == "log"
 }

@@ -72,3 +72,16 @@ func TestNFTAsks(t *testing.T) {
 		}
 	}
 }
+
+// TestNFTEndless: what goes on until it is interrupted has no time limit; a rule that
+// logs is none of it.
+func TestNFTEndless(t *testing.T) {
+	for line, want := range map[string]bool{
+		"nft monitor": true, "nft -j monitor new rules": true, "nft monitor trace": true, "nft log": true, "nft --namespace shop log": true,
+		"nft add rule ip t c log": false, "nft list ruleset": false, "nft -f log": false, "nft": false, "conntrack -E": true, "conntrack -L": false,
+	} {
+		if got := endless(strings.Fields(line)); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
