@@ -95,6 +95,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("POST "+api.PathNFT, command(a, a.nft))
 	mux.HandleFunc("GET "+api.PathNFTHistory, list(a, a.nftHistory))
 	mux.HandleFunc("GET "+api.PathNFTEvents, one(a, a.nftEvents))
+	mux.HandleFunc("POST "+api.PathNFTExplain, command(a, a.nftExplain))
 	mux.HandleFunc("POST "+api.PathNFTDiff, command(a, a.nftDiff))
 	mux.HandleFunc("POST "+api.PathNFTUndo, command(a, a.nftUndo))
 	mux.HandleFunc("POST "+api.PathNFTConfirm, command(a, a.nftConfirm))

@@ -47,7 +47,9 @@ func TestLogsOfRules(t *testing.T) {
 	group := 3
 	a.heardLogs(context.Background(), &dataplane.RuleLogs{Suppressed: 7, Lines: []netstack.RuleLog{
 		{Namespace: "shop", Level: "err", Text: "bad \x1b[31m IN=web", Table: "ip t", Chain: "f", Handle: 4},
-		{Namespace: "other", Level: "debug", Text: "theirs"}, {Namespace: "shop", Level: "warn", Group: &group, Text: "grouped"}, {Namespace: "shop", Level: "frob", Text: "odd"},
+		{Namespace: "other", Level: "debug", Text: "theirs"},
+		{Namespace: "shop", Level: "warn", Group: &group, Text: "grouped"},
+		{Namespace: "shop", Level: "frob", Text: "odd"},
 	}})
 	for _, want := range []string{"suppressed=7", "level=ERROR msg=\"a rule logs\" namespace=shop text=\"bad \uFFFD[31m IN=web\" chain=\"ip t f\" handle=4", "level=DEBUG", "level=WARN"} {
 		if !strings.Contains(log.String(), want) {

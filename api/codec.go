@@ -48,6 +48,7 @@ const (
 	PathNFT         = "/v1/nft"
 	PathNFTHistory  = "/v1/nft/history"
 	PathNFTEvents   = "/v1/nft/events"
+	PathNFTExplain  = "/v1/nft/explain"
 	PathNFTDiff     = "/v1/nft/diff"
 	PathNFTUndo     = "/v1/nft/undo"
 	PathNFTConfirm  = "/v1/nft/confirm"

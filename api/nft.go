@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -110,6 +111,63 @@ func (c *Client) NFTEvents(ctx context.Context, q ShowQuery, after uint64) (*NFT
 	v.Set("after", strconv.FormatUint(after, 10))
 	err := c.do(ctx, http.MethodGet, PathNFTEvents+"?"+v.Encode(), nil, out)
 	return out, err
+}
+
+// NFTExplainRequest asks what a ruleset does to a packet that nobody has sent.
+type NFTExplainRequest struct {
+	Namespace string `json:"namespace,omitempty"`
+	// From and To are attachments, or addresses; of attachments all of their addresses are
+	// tried. Without From, the namespace itself sends it.
+	From string `json:"from,omitempty"`
+	To   string `json:"to"`
+	// Device is by which it comes; empty: that of From.
+	Device string `json:"device,omitempty"`
+	// Proto is "tcp" (or empty), "udp", "sctp", "icmp", or a number.
+	Proto      string `json:"proto,omitempty"`
+	Port       uint16 `json:"port,omitempty"`
+	SourcePort uint16 `json:"source_port,omitempty"` // 0: some port
+	// Established says that its connection was answered.
+	Established bool `json:"established,omitempty"`
+}
+
+// NFTExplanation is what becomes of one packet.
+type NFTExplanation struct {
+	From   netip.Addr `json:"from"`
+	To     netip.Addr `json:"to"`
+	Device string     `json:"device,omitempty"`
+	Out    string     `json:"out,omitempty"` // by which it leaves; empty: it is for the namespace
+	Steps  []NFTStep  `json:"steps"`
+	// Verdict is "accept", "drop" or "reject"; By is the step that says so, Reason why it
+	// is dropped where none does: a drop reason.
+	Verdict string   `json:"verdict"`
+	By      *NFTStep `json:"by,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	// Destination and Source are what they are translated to.
+	Destination string `json:"destination,omitempty"`
+	Source      string `json:"source,omitempty"`
+	// Unseen says that what goes from one to the other passes no hook.
+	Unseen bool `json:"unseen,omitempty"`
+}
+
+// NFTStep is a rule that matches, or, without Rule, the end of a base chain.
+type NFTStep struct {
+	Hook    string `json:"hook"`
+	Table   string `json:"table"`
+	Chain   string `json:"chain"`
+	Rule    string `json:"rule,omitempty"`
+	Handle  uint64 `json:"handle,omitempty"`
+	Pos     string `json:"pos,omitempty"` // file:line, if it is known
+	Verdict string `json:"verdict"`
+}
+
+// NFTExplainReply has one explanation for each pair of addresses of one family.
+type NFTExplainReply struct {
+	Explanations []NFTExplanation `json:"explanations"`
+}
+
+// NFTExplain asks what a ruleset does to a packet.
+func (c *Client) NFTExplain(ctx context.Context, r *NFTExplainRequest) (*NFTExplainReply, error) {
+	return post[NFTExplainReply](ctx, c, PathNFTExplain, r)
 }
 
 // NFTHistory returns the transactions of a namespace's ruleset, the oldest first.

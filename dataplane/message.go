@@ -199,6 +199,7 @@ const (
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
 	queryRuleTraces   = "rule-traces"
+	queryRulesExplain = "rules-explain"
 	// queryRuleLogs is of all namespaces.
 	queryRuleLogs = "rule-logs"
 )
@@ -221,6 +222,8 @@ type query struct {
 	Table uint64              `json:"table,omitempty"`
 	Key   []byte              `json:"key,omitempty"`
 	Saved json.RawMessage     `json:"saved,omitempty"`
+	// Explain is a packet about which the ruleset is asked.
+	Explain *netstack.RuleQuestion `json:"explain,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -44,6 +44,11 @@ func (c *Client) RuleTraces(ctx context.Context, namespace string, q *netstack.R
 	return table[RuleTraces](ctx, c, query{What: queryRuleTraces, Namespace: namespace, Rules: q})
 }
 
+// ExplainRules says what the ruleset does to a packet that nobody has sent.
+func (c *Client) ExplainRules(ctx context.Context, namespace string, q *netstack.RuleQuestion) (*netstack.RuleAnswer, error) {
+	return table[*netstack.RuleAnswer](ctx, c, query{What: queryRulesExplain, Namespace: namespace, Explain: q})
+}
+
 // SaveRules is what the rules and sets of a namespace remember, in JSON; null if it has
 // none.
 func (c *Client) SaveRules(ctx context.Context, namespace string) (json.RawMessage, error) {
@@ -77,6 +82,15 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		}
 		l.Lines, l.Lost = ns.RuleTraces(q.Rules.Options())
 		m, err = whole(l)
+	case queryRulesExplain:
+		if q.Explain == nil {
+			q.Explain = new(netstack.RuleQuestion)
+		}
+		var a *netstack.RuleAnswer
+		if a, err = ns.ExplainRules(q.Explain); err != nil {
+			return m, true, refuse("nft", err)
+		}
+		m, err = whole(a)
 	case queryRulesSave:
 		m, err = whole(ns.SaveRules())
 	case queryRulesRestore:

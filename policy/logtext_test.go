@@ -27,27 +27,33 @@ func TestLogText(t *testing.T) {
 		want  string
 	}{
 		{
-			nft.Log{Prefix: "drop: "}, 0, pt.TCP4(four), false,
+			nft.Log{Prefix: "drop: "},
+			0, pt.TCP4(four), false,
 			"drop: IN=web OUT=out MAC=02:00:00:00:00:02:02:00:00:00:00:01:08:00 SRC=10.9.0.2 DST=10.8.0.2 LEN=40 TOS=0x00 PREC=0x00 TTL=63 ID=2721 PROTO=TCP SPT=44468 DPT=81 WINDOW=65535 RES=0x00 SYN URGP=0",
 		},
 		{
-			nft.Log{Flags: 31 | 32}, 5, pt.TCP4(four), false,
+			nft.Log{Flags: 31 | 32},
+			5, pt.TCP4(four), false,
 			"IN=web OUT=out MACSRC=02:00:00:00:00:01 MACDST=02:00:00:00:00:02 MACPROTO=0800 SRC=10.9.0.2 DST=10.8.0.2 LEN=40 TOS=0x00 PREC=0x00 TTL=63 ID=2721 PROTO=TCP SPT=44468 DPT=81 SEQ=7 ACK=0 WINDOW=65535 RES=0x00 SYN URGP=0 MARK=0x5",
 		},
 		{
-			nft.Log{}, 0, pt.UDP6(six), true,
+			nft.Log{},
+			0, pt.UDP6(six), true,
 			"IN= OUT=out SRC=fd09:0000:0000:0000:0000:0000:0000:0002 DST=fd08:0000:0000:0000:0000:0000:0000:0002 LEN=48 TC=0 HOPLIMIT=63 FLOWLBL=0 PROTO=UDP SPT=44468 DPT=81 LEN=8",
 		},
 		{
-			nft.Log{}, 0, pt.Ping4(four), true,
+			nft.Log{},
+			0, pt.Ping4(four), true,
 			"IN= OUT=out SRC=10.9.0.2 DST=10.8.0.2 LEN=28 TOS=0x00 PREC=0x00 TTL=63 ID=2721 PROTO=ICMP TYPE=8 CODE=0 ID=2721 SEQ=7",
 		},
 		{
-			nft.Log{}, 0, pt.Ping6(six), true,
+			nft.Log{},
+			0, pt.Ping6(six), true,
 			"IN= OUT=out SRC=fd09:0000:0000:0000:0000:0000:0000:0002 DST=fd08:0000:0000:0000:0000:0000:0000:0002 LEN=48 TC=0 HOPLIMIT=63 FLOWLBL=0 PROTO=ICMPv6 TYPE=128 CODE=0 ID=2721 SEQ=7",
 		},
 		{
-			nft.Log{}, 0, pt.SCTP4(four), true,
+			nft.Log{},
+			0, pt.SCTP4(four), true,
 			"IN= OUT=out SRC=10.9.0.2 DST=10.8.0.2 LEN=32 TOS=0x00 PREC=0x00 TTL=63 ID=2721 PROTO=132",
 		},
 	} {

@@ -25,6 +25,7 @@ const nftUsage = `Usage: sluice [-n NAMESPACE] nft [OPTION]... COMMAND
        sluice [-n NAMESPACE] nft [OPTION]... monitor [ new | destroy ] [ tables | chains | sets | rules | elements | objects | ruleset ]
        sluice [-n NAMESPACE] nft [OPTION]... monitor trace
        sluice [-n NAMESPACE] nft log
+       sluice [-n NAMESPACE] nft explain [ --from WHO ] --to WHO [ --iif DEVICE ] [ --proto PROTO ] [ --port PORT ] [ --sport PORT ] [ --established ]
        sluice [-n NAMESPACE] nft confirm | history | diff [FROM [TO]] | undo [COMMIT]
 COMMAND := words of nft(8): add, create, insert, replace, delete, destroy, flush, rename, reset, list, get
 OPTION :=
@@ -60,6 +61,7 @@ func (c *cli) nftCommand() *cobra.Command {
 func nftFlags() []string {
 	return []string{
 		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "confirm",
+		"from", "to", "iif", "proto", "port", "sport", "established", // of explain
 	}
 }
 
@@ -96,6 +98,8 @@ func (l *nftLine) read(args []string) (err error) {
 		args = args[1:]
 		switch {
 		case arg == "commit" && len(l.words) == 0: // -f says of what
+		case len(l.words) > 0 && l.words[0] == "explain": // which has options of its own
+			l.words = append(l.words, arg)
 		case len(arg) < 2 || arg[0] != '-' || len(l.words) > 0 && !isLetters(arg):
 			l.words = append(l.words, arg)
 		case strings.HasPrefix(arg, "--"):

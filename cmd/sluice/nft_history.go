@@ -28,6 +28,8 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		return c.nftNumbers(words, 1, func(ctx context.Context, n []uint64) error { return c.nftUndo(ctx, l, n) })
 	case "monitor":
 		return func(ctx context.Context) error { return c.nftFollow(ctx, l, words) }
+	case "explain":
+		return func(ctx context.Context) error { return c.nftExplain(ctx, l, words) }
 	case "log":
 		return func(ctx context.Context) error { return c.nftFollow(ctx, l, l.words) }
 	case "confirm":
