@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +19,13 @@ import (
 
 // apply makes the networks what a text declares.
 func (a *Agent) apply(ctx context.Context, r *api.ApplyRequest) (*api.ApplyReply, error) {
-	c, err := config.Parse([]byte(r.YAML))
+	c, err := config.ParseWith([]byte(r.YAML), func(name string) (*config.Ruleset, error) {
+		f, there := r.Rulesets[name]
+		if !there {
+			return nil, fs.ErrNotExist
+		}
+		return &config.Ruleset{File: f.File, Text: f.Text, Included: f.Included}, nil
+	})
 	if err != nil {
 		e := &api.Error{Code: api.CodeInvalid, Message: err.Error()}
 		if fault, ok := errors.AsType[*config.Error](err); ok {

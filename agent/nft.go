@@ -256,7 +256,11 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	if text == nil {
 		return d.t.endRules(old, "apply")
 	}
+	c, field := &d.c.Namespaces[i], fmt.Sprintf("namespaces[%d].nft", i)
 	step := &journal.Step{File: "nft", Text: *text, By: "apply", Anew: true}
+	if c.NFTFile != "" {
+		field, step.File, step.Included = field+"File", c.NFTFile, c.NFTIncluded
+	}
 	spec := d.is.namespaceSpec(n.Name, "")
 	devices := spec.RuleDevices()
 	for _, l := range n.Links {
@@ -274,7 +278,7 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 		err = netstack.CheckRules(res.Ruleset)
 	}
 	if err != nil {
-		return d.fault(fmt.Sprintf("namespaces[%d].nft", i), err)
+		return d.fault(field, err)
 	}
 	n.NFT, n.NFTBefore = old.NFT, old.NFTBefore
 	if stateless(was.Ruleset) == stateless(res.Ruleset) {

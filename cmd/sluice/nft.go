@@ -8,16 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sluice/api"
+	"sluice/policy/nft"
 )
 
 const nftUsage = `Usage: sluice [-n NAMESPACE] nft [OPTION]... COMMAND
@@ -193,7 +191,7 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 		if l.file == "-" {
 			l.File = "/dev/stdin"
 		}
-		if err := l.include(l.file, l.Text, 0); err != nil {
+		if l.Included, err = disk().Included(l.file, l.Text); err != nil {
 			return err
 		}
 		l.JSON = l.Show.JSON && json.Valid(text)
@@ -213,48 +211,13 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 	return err
 }
 
-// maxNested is how deep files may include each other, as for nft(8).
-const maxNested = 16
-
-// include reads the files that a text includes: the daemon may see others.
-func (l *nftLine) include(from, text string, depth int) error {
-	if depth > maxNested {
-		return fmt.Errorf("%s: files include each other too deeply", from)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^\s*include\s+"([^"\n]+)"`).FindAllStringSubmatch(text, -1) {
-		pattern := m[1]
-		if strings.HasPrefix(pattern, "./") {
-			pattern = path.Join(path.Dir(from), pattern)
+// disk is what the user can read; the daemon may see other files.
+func disk() *nft.Disk {
+	return &nft.Disk{Glob: filepath.Glob, Read: func(name string) (string, bool, error) {
+		if info, err := os.Stat(name); err != nil || info.IsDir() {
+			return "", false, nil //nolint:nilerr // the daemon says that it isn't there, and where it is wanted
 		}
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return fmt.Errorf("%s: include %q: %w", from, m[1], err)
-		}
-		slices.Sort(found)
-		for _, name := range found {
-			if err := l.includeFile(name, depth); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// includeFile reads one of them, and what it includes itself.
-func (l *nftLine) includeFile(name string, depth int) error {
-	if info, err := os.Stat(name); err != nil || info.IsDir() {
-		return nil //nolint:nilerr // the daemon says that it isn't there, and where it is wanted
-	}
-	if _, seen := l.Included[name]; seen {
-		return nil
-	}
-	inner, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	if l.Included == nil {
-		l.Included = make(map[string]string)
-	}
-	l.Included[name] = string(inner)
-	return l.include(name, string(inner), depth+1)
+		text, err := os.ReadFile(name)
+		return string(text), true, err
+	}}
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -53,4 +54,26 @@ func TestNFTConfirm(t *testing.T) {
 	d.CLI("nft", "undo", "3").Expect(0) // and so the first change that was not confirmed is back
 	red.NoPing(to)
 	d.CLI("-j", "nft", "history").Expect(0, `"commit":6`)
+}
+
+// TestNFTFile: the ruleset of a namespace is in a file of its own, with what that
+// includes; an error has its place there, and changes nothing.
+func TestNFTFile(t *testing.T) {
+	d, red, blue := apart(t, "")
+	l := d.Lab()
+	l.File("policy.nft", "define policy = drop\n")
+	l.File("shut.nft", "include \"./policy.nft\"\n"+strings.ReplaceAll(shut, "policy drop", "policy $policy"))
+	yaml := fmt.Sprintf(filtered, "    nftFile: shut.nft\n")
+	file := l.File("sluice.yaml", yaml)
+	d.CLI("apply", "-f", file).Expect(0, "add nft")
+	red.NoPing(blue.IP(lab.V4))
+	d.CLI("apply", "-f", file).Expect(0, "no change")
+	l.File("policy.nft", "define policy = accept\n")
+	d.CLI("apply", "-f", file).Expect(0)
+	red.Ping(blue.IP(lab.V4))
+	l.File("shut.nft", "table inet shut {\n\tchain forward {\n\t\ttcp dport frob drop\n\t}\n}\n")
+	d.CLI("apply", "-f", file).Expect(1, "namespaces[0].nftFile", "shut.nft:3:13-16: Error")
+	d.CLI("apply", "-f", l.File("gone.yaml", fmt.Sprintf(filtered, "    nftFile: gone.nft\n"))).Expect(1, "namespaces[0].nftFile: gone.nft: file does not exist")
+	red.Ping(blue.IP(lab.V4))
+	d.CLI("nft", "diff").Expect(0, "policy accept")
 }
