@@ -129,16 +129,16 @@ func (c *change) rules(next, was *space) error {
 }
 
 func (c *change) newEngine(r *rules, space string) error {
-	var b [16]byte
+	var b [20]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return err
 	}
-	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])})
+	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:16])})
 	r.evals, r.told = make([]evaluator, len(c.net.workers)), &told{space: space}
 	for i := range r.evals {
 		e := r.engine.Evaluator()
 		e.SetTracer(r.told.take)
-		e.LimitTraces(binary.LittleEndian.Uint32(b[:])^uint32(i)<<24, r.told.admit) // numbers that look as the kernel's
+		e.LimitTraces(binary.LittleEndian.Uint32(b[16:])^uint32(i)<<24, r.told.admit) // numbers that look as the kernel's
 		r.evals[i].Evaluator = e
 	}
 	return nil

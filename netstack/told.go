@@ -27,6 +27,8 @@ const (
 	maxTraces   = 1024 // events of one namespace that wait
 	traceRate   = 50   // packets a second of one namespace
 	traceBurst  = 50
+	// maxTraceLine is how much of a line is told: a rule may have a set of any length.
+	maxTraceLine = 8192
 	// listening is how long a namespace's traces are made after they were asked for.
 	listening = 5 * time.Second
 )
@@ -215,7 +217,11 @@ func (ns *Namespace) RuleTraces(o *nft.ListOptions) (lines []string, lost uint64
 	t.traces, lost, t.lost = nil, t.lost, 0
 	t.mu.Unlock()
 	for _, e := range events {
-		lines = append(lines, policy.TraceText(e, o))
+		line := policy.TraceText(e, o)
+		if len(line) > maxTraceLine {
+			line = line[:maxTraceLine] + "…"
+		}
+		lines = append(lines, line)
 	}
 	return lines, lost
 }
