@@ -261,7 +261,10 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	if c.NFTFile != "" {
 		field, step.File, step.Included = field+"File", c.NFTFile, c.NFTIncluded
 	}
-	spec := d.is.namespaceSpec(n.Name, "")
+	var spec netstack.NamespaceSpec
+	if d.is.namespace(n.Name) != nil { // by its networks; one with links alone isn't there yet
+		spec = d.is.namespaceSpec(n.Name, "")
+	}
 	devices := spec.RuleDevices()
 	for _, l := range n.Links {
 		devices[l.Name] = uint32(l.Index)

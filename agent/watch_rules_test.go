@@ -34,7 +34,7 @@ func TestRing(t *testing.T) {
 		t.Errorf("%v %d %d", all, lost, next)
 	}
 	r.skip(10)
-	if all, lost, next := r.since(6); all != nil && len(all) > 0 || lost != 10 || next != 16 {
+	if all, lost, next := r.since(6); len(all) > 0 || lost != 10 || next != 16 {
 		t.Errorf("%v %d %d", all, lost, next)
 	}
 }
