@@ -118,6 +118,15 @@ oracle-nat: ## 100,000 random conversations through the kernel's NAT and ours (a
 	ORACLE_CASES=$${ORACLE_CASES:-100000} ORACLE_SEED=$${ORACLE_SEED:-$$RANDOM} \
 		go test -count=1 -v -timeout 60m -run TestTranslationAgreesWithKernel ./netstack
 
+.PHONY: oracle-qdisc
+oracle-qdisc: ## what a kernel with all disciplines says, by Debian's user-mode-linux (as root)
+	command -v linux.uml >/dev/null || apt-get install -y --no-install-recommends user-mode-linux
+	CGO_ENABLED=0 go test -c -o $(BIN)/tc.test ./qdisc/tc
+	test/uml/run $(CURDIR)/$(BIN)/tc.test -test.run TestRecord > $(BIN)/uml.out
+	sed -n 's/^REC //p' $(BIN)/uml.out > qdisc/tc/testdata/tc.jsonl
+	sed -n 's/^ORD //p' $(BIN)/uml.out > qdisc/tc/testdata/order.jsonl
+	go test -count=1 -run AsRecorded ./qdisc/tc
+
 .PHONY: kill-test
 kill-test: setup build ## 100 kills of each process in the middle of connections, with 500,000 beside too (as root; TRIALFLAGS)
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench kills $(TRIALFLAGS)
@@ -125,7 +134,9 @@ kill-test: setup build ## 100 kills of each process in the middle of connections
 
 .PHONY: scale
 scale: setup build ## a million connections, and a scan of ports beside a neighbour (as root)
-	go test -run '^$$' -bench 'Find|Confirm|Open' -benchtime 1s ./conntrack
+	go test -run '^$$' -bench 'Find|Confirm|Open' -benchtime 1s ./conntrack | awk ' \
+		BEGIN { print "| look-up (Find), insertion (Confirm), takeover (Open) | ns |\n|---|---:|" } \
+		/^Benchmark/ { printf "| %s | %.0f |\n", substr($$1, 10), $$3 } /FAIL/ { bad = 1; print } END { print ""; exit bad }'
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench scale
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench scan
 

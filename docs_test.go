@@ -271,3 +271,67 @@ func TestBadLinksAreFound(t *testing.T) {
 		}
 	}
 }
+
+// requirement is how docs and tests name what an RFC asks for.
+var requirement = regexp.MustCompile(`RFC (\d+)|REQ-(\d+[a-z]?)|(?:§|section )(\d+(?:\.\d+)*)|(?:,|and) (\d+[a-z]?)\b`)
+
+// requirements are those that a text names: "4787 REQ-12a", "7857 §2.2".
+func requirements(text string) (all []string) {
+	rfc, kind := "", ""
+	for _, m := range requirement.FindAllStringSubmatch(text, -1) {
+		switch {
+		case m[1] != "":
+			rfc, kind = m[1], ""
+		case rfc == "":
+		case m[2] != "":
+			kind = "REQ-"
+			all = append(all, rfc+" REQ-"+m[2])
+		case m[3] != "":
+			kind = ""
+			all = append(all, rfc+" §"+m[3])
+		case kind != "":
+			all = append(all, rfc+" "+kind+m[4])
+		}
+	}
+	return all
+}
+
+// TestRequirementsAreTested: what the table of requirements on NAT says is shown by a test
+// that names the requirement.
+func TestRequirementsAreTested(t *testing.T) {
+	tested := map[string]bool{}
+	for _, name := range treeFiles(t, "_test.go") {
+		if name == "docs_test.go" {
+			continue
+		}
+		for line := range strings.Lines(readText(t, name)) {
+			for _, r := range requirements(line) {
+				tested[r] = true
+			}
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(readText(t, "docs/decisions/0013-two-profiles-of-nat.md")) {
+		name, _, row := strings.Cut(strings.TrimPrefix(line, "| "), ":")
+		if !row || !strings.HasPrefix(line, "| RFC ") {
+			continue
+		}
+		rows++
+		for _, r := range requirements(name) {
+			if !tested[r] {
+				t.Errorf("no test names RFC %s", r)
+			}
+		}
+	}
+	if rows < 30 {
+		t.Errorf("%d requirements", rows)
+	}
+}
+
+func TestRequirementsAreRead(t *testing.T) {
+	got := requirements("RFC 4787 REQ-12, 12a and 13, RFC 5508 REQ-4, 6 and RFC 7857 section 2.2, 14: of 3, and 15")
+	want := []string{"4787 REQ-12", "4787 REQ-12a", "4787 REQ-13", "5508 REQ-4", "5508 REQ-6", "7857 §2.2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -66,7 +66,9 @@ type plane struct {
 	// +checklocks:mu
 	crash crashLoop
 	// +checklocks:mu
-	spare *dataplane.Spare // nil: there is none
+	spare *dataplane.Spare // nil: there is none; by setSpare
+	// sparePID is for Status.
+	sparePID atomic.Int64
 
 	noSpare   bool
 	starting  atomic.Bool    // a spare
@@ -232,7 +234,7 @@ func unavailable(err error) error {
 }
 
 // ensure makes sure that a dataplane runs and forwards by want. In a crash loop
-// it waits, at most backoffMost, before it tries; it tries once.
+// it waits, at most backoffMost, before it tries, unless one stands by; it tries once.
 //
 // +checklocks:p.mu
 func (p *plane) ensure(ctx context.Context) error {
@@ -241,7 +243,9 @@ func (p *plane) ensure(ctx context.Context) error {
 	}
 	p.crash.died(time.Now())
 	p.bury()
-	pause(ctx, p.crash.ready(time.Now()))
+	if p.spare == nil { // else what a pause is to spare the machine has been done before
+		pause(ctx, p.crash.ready(time.Now()))
+	}
 	if ctx.Err() != nil {
 		return unavailable(errPlaneDown)
 	}
@@ -294,10 +298,15 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 		_ = c.Close()
 		return nil, err
 	}
+	p.recount(ctx, c)
+	return c, nil
+}
+
+// recount gives a dataplane that begins what rulesets remember.
+func (p *plane) recount(ctx context.Context, c *dataplane.Client) {
 	if err := p.counted.restore(ctx, c); err != nil {
 		p.log.Warn("what rules have counted was not restored", "err", err)
 	}
-	return c, nil
 }
 
 // load copies the program: once, not for each replacement.

@@ -219,7 +219,7 @@ func (a *Agent) status(ctx context.Context) (*api.Status, error) {
 }
 
 func (p *plane) status(ctx context.Context) api.DataplaneStatus {
-	out := api.DataplaneStatus{State: "down"}
+	out := api.DataplaneStatus{State: "down", Spare: int(p.sparePID.Load())}
 	if info := p.info.Load(); info != nil {
 		out.Adopted, out.Restarts, out.LastGapMicros = info.adopted, info.restarts, info.gap.Microseconds()
 		if info.backoff {

@@ -41,6 +41,7 @@ func (a *Agent) restore(ctx context.Context) error {
 		return err
 	}
 	found := a.findDataplane(ctx)
+	a.plane.findSpare(ctx)
 	own, err := identify(a.ownNS)
 	if err != nil {
 		return err
@@ -99,7 +100,9 @@ func (a *Agent) findDataplane(ctx context.Context) *dataplane.Client {
 		return nil
 	}
 	if err != nil {
-		a.log.Warn("the dataplane found running is of no use, killing it", "err", err)
+		if !errors.Is(err, dataplane.ErrExited) { // it was ending, and the kernel is slow
+			a.log.Warn("the dataplane found running is of no use, killing it", "err", err)
+		}
 		if err := dataplane.Evict(path); err != nil {
 			a.log.Warn("dataplane not killed", "err", err)
 		}
@@ -134,9 +137,7 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 		_ = old.Close()
 		return nil
 	}
-	if err := a.plane.counted.restore(ctx, c); err != nil {
-		a.log.Warn("what rules have counted was not restored", "err", err)
-	}
+	a.plane.recount(ctx, c)
 	return c
 }
 
@@ -390,8 +391,9 @@ func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack
 		return p.Apply(ctx, s, opened)
 	}
 	was, _ := found.Adopted()
-	if was == nil {
+	if was == nil { // its agent was killed before it was told anything
 		was = new(netstack.Snapshot)
+		defer func() { p.recount(ctx, found) }()
 	}
 	stale := make(map[uint16]bool)
 	for port := range portsOf(was) {

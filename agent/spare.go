@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sluice/dataplane"
@@ -41,7 +42,7 @@ func (p *plane) needsSpare() (dataplane.StartConfig, bool) {
 		case <-p.spare.Done():
 			p.log.Warn("the spare dataplane ended", "pid", p.spare.PID())
 			p.spare.Close()
-			p.spare = nil
+			p.setSpare(nil)
 			p.putOffSpare()
 		default:
 		}
@@ -67,20 +68,41 @@ func (p *plane) startSpare(ctx context.Context, start dataplane.StartConfig) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spare = s
+	p.setSpare(s)
 	p.log.Info("spare dataplane stands by", "pid", s.PID())
 }
 
 func (p *plane) putOffSpare() { p.nextSpare.Store(time.Now().Add(spareAgain).UnixNano()) }
+
+// findSpare goes on with the spare of an agent before this one, which was killed. What it
+// has prepared is worth most if its dataplane was killed too.
+func (p *plane) findSpare(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	defer cancel()
+	s, err := dataplane.FindSpare(ctx, p.start)
+	switch {
+	case errors.Is(err, dataplane.ErrNotRunning):
+	case err != nil:
+		p.log.Info("the spare dataplane found is of no use", "err", err)
+	case p.noSpare:
+		s.Close()
+	default:
+		p.setSpare(s)
+		p.log.Info("spare dataplane found", "pid", s.PID())
+	}
+}
 
 // promote makes the spare the dataplane; nil if there is none that can be.
 //
 // +checklocks:p.mu
 func (p *plane) promote(ctx context.Context) *dataplane.Client {
 	s := p.spare
-	if p.spare = nil; s == nil {
+	if s == nil {
 		return nil
 	}
+	p.setSpare(nil)
 	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
 	defer cancel()
 	c, err := s.Promote(ctx)
@@ -97,6 +119,16 @@ func (p *plane) closeSpare() {
 	defer p.mu.Unlock()
 	if p.spare != nil {
 		p.spare.Close()
-		p.spare = nil
+		p.setSpare(nil)
+	}
+}
+
+// +checklocks:p.mu
+func (p *plane) setSpare(s *dataplane.Spare) {
+	p.spare = s
+	if s == nil {
+		p.sparePID.Store(0)
+	} else {
+		p.sparePID.Store(int64(s.PID()))
 	}
 }

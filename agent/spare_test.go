@@ -34,10 +34,10 @@ func (l *lab) spares() (pids []int) {
 	return pids
 }
 
-// lives reports whether a process is there and named as a dataplane.
+// lives reports whether a process runs and is named as a dataplane.
 func lives(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	return err == nil && string(b) == "sluice-data\n"
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(b), "(sluice-data) ") && !strings.Contains(string(b), "(sluice-data) Z")
 }
 
 // aSpare waits for one that stands by.
@@ -111,4 +111,53 @@ func TestSpareDiesFirst(t *testing.T) {
 	}
 	l.pings(red, "10.77.0.1")
 	l.eventually("the frozen one is gone", func() bool { return !lives(spare) })
+}
+
+// spareOf waits until a spare stands by, and returns its process.
+func (l *lab) spareOf() (pid int) {
+	l.t.Helper()
+	l.eventually("a spare", func() bool {
+		pid = l.status().Dataplane.Spare
+		return pid != 0
+	})
+	return pid
+}
+
+// TestSpareOutlivesAKill: whoever is killed, the next agent goes on with the spare that is
+// there, and `sluiced stop` leaves none.
+func TestSpareOutlivesAKill(t *testing.T) {
+	l := newLab(t)
+	agent := l.process()
+	l.apply(blue)
+	red, tan := l.netns(), l.netns()
+	l.attach(api.AttachRequest{Netns: red})
+	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+
+	spare, pid := l.spareOf(), l.status().Dataplane.PID
+	kill(agent)
+	agent = l.process()
+	if s := l.status().Dataplane; s.PID != pid || s.Spare != spare {
+		t.Errorf("agent killed: processes %d and %d go on, want %d and %d", s.PID, s.Spare, pid, spare)
+	}
+	l.pings(red, peer)
+
+	kill(agent)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	agent = l.process()
+	if s := l.status().Dataplane; s.PID != spare || s.Adopted {
+		t.Errorf("both killed: process %d took over, adopted %t, the spare was %d", s.PID, s.Adopted, spare)
+	}
+	l.pings(red, peer, "10.77.0.1", "fd77::1")
+	l.consistent()
+
+	spare, pid = l.spareOf(), l.status().Dataplane.PID
+	kill(agent)
+	if err := Stop(t.Context(), optionsIn(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	if lives(pid) || lives(spare) {
+		t.Error("a dataplane outlives all that is to be stopped")
+	}
 }

@@ -86,8 +86,11 @@ func waitLock(ctx context.Context, dir runDir) (*os.File, error) {
 	}
 }
 
-// stopOrphan ends a dataplane that has no agent.
+// stopOrphan ends a dataplane that has no agent, and its spare.
 func stopOrphan(ctx context.Context, dir runDir) error {
+	if err := dataplane.Evict(dataplane.SparePath(dir.dataplaneSocket())); err != nil {
+		return err
+	}
 	c, err := dataplane.Connect(dir.dataplaneSocket())
 	if errors.Is(err, dataplane.ErrNotRunning) {
 		return nil

@@ -185,6 +185,8 @@ type DataplaneStatus struct {
 	// nothing was forwarded at the last one, in microseconds, as the daemon saw it.
 	Restarts      int   `json:"restarts"`
 	LastGapMicros int64 `json:"last_gap_us"`
+	// Spare is the process that stands by to replace it; 0: none does.
+	Spare int `json:"spare,omitempty"`
 	// Goroutines is how many it has.
 	Goroutines int `json:"goroutines,omitempty"`
 }

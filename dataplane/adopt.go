@@ -45,6 +45,9 @@ func connect(path string) (*Client, error) {
 	}
 	c := newClient(cn, p)
 	err = c.greet(ctx)
+	if err == nil && c.other.StandsBy { // promoted, by an agent that was killed meanwhile
+		err = c.free(ctx)
+	}
 	if err == nil {
 		c.snapshot, c.files, c.counters, err = c.inventory(ctx)
 	}

@@ -49,7 +49,8 @@
 // sockets. From kill -9 to the first forwarded frame it takes about 14 ms on two
 // cores (TestKilledAndStartedAgain measures it), most of that to load the program
 // twice; or 4 ms, if the next process is a spare that has been started already
-// (spare.go, TestSpareTakesOver). Connections are in a file that the next process opens. While two live, in
+// (spare.go, TestSpareTakesOver). A spare waits some seconds for another agent if its own
+// is gone. Connections are in a file that the next process opens. While two live, in
 // a hand-over, each has a file of its own: the new one a copy (takeover.configure).
 //
 // # Files

@@ -158,6 +158,10 @@ type hello struct {
 	Build string `json:"build"`
 	// Generation is that of the applied snapshot; 0 from an agent.
 	Generation uint64 `json:"generation,omitempty"`
+	// StandsBy says that the process is a spare (spare.go), and Settings how it was
+	// started (options.settings).
+	StandsBy bool   `json:"standsBy,omitempty"`
+	Settings string `json:"settings,omitempty"`
 }
 
 // ports names the ports of the fds in the same message, in their order.

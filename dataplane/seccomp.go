@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"fmt"
+	"slices"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -85,6 +86,12 @@ func restrictions(pid int) []restriction {
 		}
 		return []seccomp.ArgumentConditions{all}
 	}
+	// noneOfLevel is for a level of setsockopt(2), and its options.
+	noneOfLevel := func(level uint64, options ...uint64) []seccomp.ArgumentConditions {
+		all := noneOf(2, options...)
+		all[0] = append(all[0], is(1, seccomp.Equal, level))
+		return all
+	}
 	stderr := []seccomp.ArgumentConditions{{is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd)}}
 	newCode := []seccomp.ArgumentConditions{{is(2, seccomp.BitsSet, unix.PROT_EXEC)}}
 	return []restriction{
@@ -108,9 +115,15 @@ func restrictions(pid int) []restriction {
 				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
 			})},
 		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
-		// How to close, and how much there is to read. Not stderr, see above.
+		// How to close, and how much there is to read. Not stderr, see above. Of the IP
+		// headers of datagrams, what their sender has a say in.
 		{"shutdown", stderr},
-		{"setsockopt", append(append(noneOf(1, unix.SOL_SOCKET), noneOf(2, unix.SO_LINGER)...), stderr...)},
+		{"setsockopt", slices.Concat(
+			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
+			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER),
+			noneOfLevel(unix.IPPROTO_IP, unix.IP_TTL, unix.IP_TOS, unix.IP_MTU_DISCOVER),
+			noneOfLevel(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_TCLASS, unix.IPV6_MTU_DISCOVER),
+			stderr)},
 		{"ioctl", noneOf(1, unix.TIOCINQ)},
 		// Limits are read, and only its own.
 		{"prlimit64", []seccomp.ArgumentConditions{

@@ -42,6 +42,7 @@ type server struct {
 	dialler  *dial.Client
 	relay    *relay
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
+	standsBy atomic.Bool          // as a spare
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
 
 	// snapshot is what was applied, word for word, and ports are its sockets.
@@ -212,24 +213,42 @@ func (s *server) run(first *conn) error {
 	}
 	// Tied: the process has no path yet at which another agent would find it.
 	cur := s.begin(first, true)
+	var alone <-chan time.Time // what stands by waits so long
 	for {
 		select {
 		case c := <-next:
 			cur.replace()
-			if cur.holds() {
+			if s.endsWith(cur) {
 				return nil
 			}
-			cur = s.begin(c, false)
+			// What stands by remains tied, to this one.
+			cur, alone = s.begin(c, s.standsBy.Load()), nil
 		case <-cur.closed():
-			if cur.holds() {
+			if s.endsWith(cur) {
 				return nil
 			}
 			cur = nil
+			if s.standsBy.Load() {
+				alone = time.After(s.opts.alone)
+			}
+		case <-alone:
+			return nil
 		case <-s.stopping:
 			return nil
 		case <-term:
 			return nil
 		}
+	}
+}
+
+// endsWith reports whether the process ends with a session.
+func (s *server) endsWith(n *session) bool { return n.holds() && !s.standsBy.Load() }
+
+// hello is what the process says of itself.
+func (s *server) hello() hello {
+	return hello{
+		Protocol: Protocol, Build: s.opts.build, Generation: s.stack.Generation(),
+		StandsBy: s.standsBy.Load(), Settings: s.opts.settings(),
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *session) say(m message) (message, error) {
 	}
 	switch m.kind {
 	case kindHello:
-		h := hello{Protocol: Protocol, Build: s.srv.opts.build, Generation: s.srv.stack.Generation()}
+		h := s.srv.hello()
 		return message{body: encode(h)}, nil
 	case kindApply:
 		return message{}, s.apply(m.body)
@@ -141,14 +141,17 @@ func (s *session) free() error {
 		return refuse("free", errors.New("no other agent could ever connect"))
 	}
 	s.tied.Store(false)
+	s.srv.standsBy.Store(false)
 	return nil
 }
 
-// standBy prepares what the first apply will need.
+// standBy prepares what the first apply will need. From now on the process waits for
+// another agent if this one goes, though it is tied.
 func (s *session) standBy() error {
 	if err := s.srv.stack.StandBy(); err != nil {
 		return refuse("stand by", err)
 	}
+	s.srv.standsBy.Store(s.srv.listener != nil)
 	return nil
 }
 
@@ -240,6 +243,7 @@ func (s *session) apply(body []byte) error {
 		s.unstage()
 		return refuse("snapshot", err)
 	}
+	s.srv.standsBy.Store(false)
 	s.srv.applied(&snap, body, s.staged)
 	s.staged = make(map[uint16]int)
 	return nil

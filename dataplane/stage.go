@@ -59,6 +59,7 @@ type options struct {
 	level    slog.Level
 	owner    int
 	uid      uint
+	alone    time.Duration
 	build    string
 }
 
@@ -75,8 +76,15 @@ func (o options) args() []string {
 		"-log=" + o.level.String(),
 		"-owner=" + strconv.Itoa(o.owner),
 		"-uid=" + strconv.FormatUint(uint64(o.uid), 10),
+		"-alone=" + o.alone.String(),
 		"-build=" + o.build,
 	}
+}
+
+// settings are what a process was told of how to work, whoever started it.
+func (o options) settings() string {
+	o.stage, o.owner, o.build = 0, 0, ""
+	return strings.Join(o.args(), " ")
 }
 
 // parseOptions is strict: nobody writes this command line by hand.
@@ -93,6 +101,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.TextVar(&o.level, "log", slog.LevelInfo, "")
 	f.IntVar(&o.owner, "owner", 0, "")
 	f.UintVar(&o.uid, "uid", 0, "")
+	f.DurationVar(&o.alone, "alone", 0, "")
 	f.StringVar(&o.build, "build", "", "")
 	if err := f.Parse(args); err != nil {
 		return options{}, err

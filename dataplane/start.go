@@ -87,9 +87,7 @@ func start(ctx context.Context, c StartConfig, suffix string) (*Client, *control
 		ctx, cancel = context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 	}
-	if c.UID == 0 {
-		c.UID = ownUser()
-	}
+	c.UID = uint32(c.options().uid)
 	l, err := bindControl(c.Listen, suffix, c.UID)
 	if err != nil {
 		return nil, nil, err
@@ -165,6 +163,25 @@ func spawn(c StartConfig, l *controlPath) (*conn, *process, error) {
 	return cn, p, nil
 }
 
+// options are what the first stage is told.
+func (c *StartConfig) options() options {
+	o := options{
+		stage: 1, listen: c.Listen != "", counters: c.Counters != nil, conns: c.Connections != nil,
+		workers: c.Workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
+		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID), alone: c.Alone,
+	}
+	if o.workers <= 0 {
+		o.workers = runtime.GOMAXPROCS(0)
+	}
+	if o.uid == 0 {
+		o.uid = uint(ownUser())
+	}
+	if o.alone == 0 {
+		o.alone = DefaultAlone
+	}
+	return o
+}
+
 // noFD is a hole in a new process's fds.
 const noFD = ^uintptr(0)
 
@@ -174,15 +191,7 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 	if stderr == nil {
 		stderr = os.Stderr
 	}
-	workers := c.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
-	o := options{
-		stage: 1, listen: listen >= 0, counters: c.Counters != nil, conns: c.Connections != nil,
-		workers: workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
-		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID),
-	}
+	o := c.options()
 	stdio, err := openStdio(stderr)
 	if err != nil {
 		return 0, -1, err
@@ -202,7 +211,7 @@ func clone(c StartConfig, control, listen int) (pid, pidfd int, err error) {
 	exe := fmt.Sprintf("/proc/self/fd/%d", fdProgram)
 	pidfd = -1
 	pid, err = syscall.ForkExec(exe, append([]string{"sluiced", "dataplane"}, o.args()...), &syscall.ProcAttr{
-		Dir: "/", Env: environment(workers), Files: files,
+		Dir: "/", Env: environment(o.workers), Files: files,
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID,
 			Setsid:     true, // no SIGHUP or SIGINT of the agent's terminal
@@ -260,7 +269,7 @@ func (c *Client) greet(ctx context.Context) error {
 	if err := decode(a.body, &h); err != nil {
 		return err
 	}
-	h.Build = clip(h.Build)
+	h.Build, h.Settings = clip(h.Build), clip(h.Settings)
 	c.other = h
 	return nil
 }

@@ -42,6 +42,9 @@ type StartConfig struct {
 	// BusyPoll is how long at most an idle worker polls before it sleeps; 0 is
 	// netstack's own, less than 0 not at all.
 	BusyPoll time.Duration
+	// Alone is how long a spare whose agent is gone waits for the next one (FindSpare); 0
+	// is DefaultAlone.
+	Alone time.Duration
 	// LogLevel is the lowest level of the log events that the process sends.
 	LogLevel slog.Level
 	// Stderr takes what the Go runtime prints when it dies of a panic; logs

@@ -123,14 +123,17 @@ func open(t *Target) (fd int, raw bool, err error) {
 	case UDP:
 		fd, err = unix.Socket(family, unix.SOCK_DGRAM|socketFlags, unix.IPPROTO_UDP)
 		if err == nil {
-			err = fragmenting(fd, family)
+			err = reporting(fd, family)
 		}
 	case Echo4, Echo6:
-		return openEcho(family, int(t.Proto))
+		fd, raw, err = openEcho(family, int(t.Proto))
+		if err == nil {
+			err = reporting(fd, family)
+		}
 	default:
 		return -1, false, unix.EPROTONOSUPPORT
 	}
-	return fd, false, err
+	return fd, raw, err
 }
 
 // openEcho makes a ping socket, which everybody may have whose group is in sysctl
@@ -176,15 +179,6 @@ func stream(fd int) error {
 		}
 	}
 	return nil
-}
-
-// fragmenting lets the kernel fragment what is longer than the MTU: the container's
-// own word on that, the bit DF, ends with its packet.
-func fragmenting(fd, family int) error {
-	if family == unix.AF_INET {
-		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
-	}
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
 }
 
 func connect(fd int, to netip.AddrPort) error {

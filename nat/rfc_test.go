@@ -80,6 +80,8 @@ func TestRequirements(t *testing.T) {
 			}
 			return true
 		}},
+		{"RFC 4787 REQ-9: hairpin, without a rule for it", false, true, func(w *world) bool { return hairpins(w, packet.ProtoUDP) }},
+		{"RFC 5382 REQ-8: hairpin of TCP", false, true, func(w *world) bool { return hairpins(w, packet.ProtoTCP) }},
 		{"RFC 4787 REQ-11: deterministic", false, true, func(w *world) bool {
 			before, _ := w.udp("10.1.0.2:5000", "192.0.2.1:53")
 			for i := range 40 { // clashes
@@ -104,6 +106,22 @@ func TestRequirements(t *testing.T) {
 			a, b := w.ping("10.1.0.2:7", "192.0.2.2:7"), w.ping("10.1.0.2:7", "192.0.2.1:7")
 			return a == b
 		}},
+		{"RFC 7857 §3: sources share a port if their destinations differ", true, false, func(w *world) bool {
+			a, _ := w.tcp("10.1.0.2:5000", "192.0.2.2:80")
+			b, _ := w.tcp("10.1.0.3:5000", "192.0.2.1:80")
+			return a == b
+		}},
+		{"RFC 7857 §9: a port that is chosen is not the next one", true, true, func(w *world) bool {
+			neighbours, last := 0, 0
+			for i := range 40 {
+				src, _ := w.udp(fmt.Sprintf("10.1.0.%d:5000", 2+i), "192.0.2.1:53")
+				if d := int(port(src)) - last; -3 < d && d < 3 {
+					neighbours++
+				}
+				last = int(port(src))
+			}
+			return neighbours < 10
+		}},
 		{"RFC 7857 §5: UDP and TCP have mappings of their own", true, true, func(w *world) bool {
 			w.tcp("10.1.0.3:5000", "192.0.2.1:80")
 			udp, _ := w.udp("10.1.0.2:5000", "192.0.2.1:80")
@@ -120,7 +138,7 @@ func TestRequirements(t *testing.T) {
 		}},
 	} {
 		for profile, want := range map[nat.Profile]bool{nat.Kernel: tc.kernel, nat.RFC: tc.rfc} {
-			z := nat.ZoneConfig{Profile: profile, Linger: 120}
+			z := nat.ZoneConfig{Profile: profile, Filtering: nat.Endpoint, Linger: 120}
 			pool := snat("203.0.113.1", "203.0.113.1", nat.PortRange{})
 			if tc.name == "RFC 4787 REQ-2: paired pooling" {
 				pool = snat("203.0.113.16", "203.0.113.17", nat.PortRange{})
@@ -132,14 +150,28 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
+// hairpins reports whether what A sends to the mapping of B gets there, from an outside
+// address.
+func hairpins(w *world, proto uint8) bool {
+	b, _ := w.must(proto, "10.1.0.3:6000", "192.0.2.1:53")
+	src, dst := w.must(proto, "10.1.0.2:5000", b)
+	return dst == "10.1.0.3:6000" && !isInside(netip.MustParseAddr(host(src)))
+}
+
 // TestFiltering: RFC 4787 REQ-8 and RFC 5382 REQ-3.
 func TestFiltering(t *testing.T) {
 	type filtered struct{ answer, otherPort, stranger bool }
-	for filtering, want := range map[nat.Filtering]filtered{
-		nat.Endpoint: {true, true, true}, nat.Address: {true, true, false}, nat.AddressAndPort: {true, false, false},
+	for name, tc := range map[string]struct {
+		zone nat.ZoneConfig
+		want filtered
+	}{
+		"rfc, endpoint":         {rfcZone(nat.Endpoint), filtered{true, true, true}},
+		"rfc, address":          {rfcZone(nat.Address), filtered{true, true, false}},
+		"rfc, address and port": {rfcZone(nat.AddressAndPort), filtered{true, false, false}},
+		"kernel":                {nat.ZoneConfig{}, filtered{true, false, false}},
 	} {
 		for _, proto := range []uint8{packet.ProtoUDP, packet.ProtoTCP} {
-			w := newWorld(t, rfcZone(filtering), masquerade())
+			w, want := newWorld(t, tc.zone, masquerade()), tc.want
 			w.must(proto, "10.1.0.9:5000", "192.0.2.1:53") // takes the port
 			src, _ := w.must(proto, "10.1.0.2:5000", "192.0.2.1:53")
 			passes := func(from string) bool {
@@ -150,7 +182,7 @@ func TestFiltering(t *testing.T) {
 			c, d := w.table.Find(zone, reply)
 			got := filtered{c.Valid() && d == conntrack.Reply, passes("192.0.2.1:54"), passes("192.0.2.2:53")}
 			if got != want {
-				t.Errorf("filtering %d, protocol %d: got %+v, want %+v", filtering, proto, got, want)
+				t.Errorf("%s, protocol %d: got %+v, want %+v", name, proto, got, want)
 			}
 		}
 	}

@@ -128,6 +128,7 @@ func (n *Netstack) StandBy() error {
 	c, err := mapConnections(n.opts.Connections)
 	if err == nil {
 		n.standby.Store(c)
+		n.wg.Go(n.follow) // and again every second
 	}
 	return err
 }

@@ -62,14 +62,14 @@ type ruled struct {
 func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	p := &t.passing
 	r := &p.ruled
+	r.asked, r.from, r.turn = *asked, c.in.index, t
 	rules := p.space.rules
 	if rules == nil {
 		r.eval = nil
 		return
 	}
 	f := asked.Frame
-	r.eval, r.family, r.routed, r.turn = t.evaluator(rules), familyOf(f), 0, t
-	r.asked, r.from = *asked, c.in.index
+	r.eval, r.family, r.routed = t.evaluator(rules), familyOf(f), 0
 	r.eval.Begin(&r.record)
 	r.packet = policy.Packet{
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),

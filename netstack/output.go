@@ -329,13 +329,11 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 		f, tag := o.frame(r, frames)
 		o.handed++
 		switch {
-		case o.from.sock != nil && !o.from.sock.local.take(price(f), &o.clock):
+		case o.from.sock != nil && !o.from.sock.local.take(priceAt(p, f), &o.clock):
 			n, _ := f.Segments()
 			drop(o.from, trace.LocalRate, n)
 		case p.outside != nil:
-			p.link.approach(&o.worker.mail)
-			o.hand(p, f, tag, &sum)
-			o.segments = p.link.behind.Swap(false) || o.segments
+			o.toOutside(p, f, tag, o.records[r].next, frames, &sum)
 		case f.Vnet.GSOType == packet.GSOUDPL4:
 			o.datagrams(p, f, tag, &sum)
 		default:
@@ -344,6 +342,19 @@ func (o *output) toHost(p *port, frames []packet.Frame, r uint16) {
 	}
 	p.counters.AddTx(sum.packets, sum.bytes)
 	p.counters.Add(trace.TxGSO, sum.gso)
+}
+
+// toOutside hands a frame to the stack of a socket uplink; next is the record behind it.
+func (o *output) toOutside(p *port, f *packet.Frame, tag bridge.Tag, next uint16, frames []packet.Frame, sum *tally) {
+	if next != 0 {
+		if later, _ := o.frame(next, frames); outdone(f, later) {
+			sum.frame(f)
+			return
+		}
+	}
+	p.link.approach(&o.worker.mail)
+	o.hand(p, f, tag, sum)
+	o.segments = p.link.behind.Swap(false) || o.segments
 }
 
 // hand gives a frame to those at local port p who have a use for it: the neighbour

@@ -45,12 +45,19 @@ type SocketSpec struct {
 // outsideNIC is the number of an uplink stack's one interface.
 const outsideNIC = 1
 
-// Buffers of the uplink stack's connections. A container is microseconds away, so that
-// a megabyte is a window for more than it can send; and there may be many.
+// Receive buffers of the uplink stack's connections. A container is microseconds away, so
+// that a megabyte is a window for more than it can send; and there may be many. Send
+// buffers are proxy.SendBuffer.
 const (
 	outsideBufferDef = 512 << 10
 	outsideBufferMax = 1 << 20
 )
+
+// outsideControl is the congestion control towards containers. CUBIC would leave slow
+// start at the first train of acknowledgements, which is the first one that a container
+// sends, and then open its window by the clock, not by the round trips, of which there
+// are thousands in a second.
+const outsideControl = "reno"
 
 // outsideTimeWait is shorter than that of host stacks: a container that begins
 // thousands of connections a second has its ports again soon.
@@ -126,12 +133,13 @@ func (o *outside) open() error {
 // tune is host.tune with other buffers.
 func (o *outside) tune() error {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferMax, Max: outsideBufferMax}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcpBufferMin, Default: proxy.SendBuffer, Max: proxy.SendBuffer}
 	recv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcpBufferMin, Default: outsideBufferDef, Max: outsideBufferMax}
 	retries, synRetries := tcpip.TCPMaxRetriesOption(tcpRetries), tcpip.TCPSynRetriesOption(tcpSynRetries)
 	finWait, timeWait := tcpip.TCPLingerTimeoutOption(tcpFinWait), tcpip.TCPTimeWaitTimeoutOption(outsideTimeWait)
+	control := tcpip.CongestionControlOption(outsideControl)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait,
+		&sack, &moderate, &send, &recv, &retries, &synRetries, &finWait, &timeWait, &control,
 	} {
 		if err := o.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("set %T: %w", opt, tcpipError(err))

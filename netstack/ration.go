@@ -79,6 +79,17 @@ func price(f *packet.Frame) int {
 	return costReply
 }
 
+// priceAt is price at a local port. At a socket uplink a datagram is free: it ends in a
+// socket of its flow's own, at the expense of its port's turn (work.go), and those that
+// begin flows have bounds of their own (package proxy). A fragment is not: the stack keeps
+// it until the datagram is whole.
+func priceAt(p *port, f *packet.Frame) int {
+	if v := &f.View; p.outside != nil && v.Proto == packet.ProtoUDP && v.Is(packet.ViewHasL4) && !v.Is(packet.ViewFrag|packet.ViewRouted) {
+		return 0
+	}
+	return price(f)
+}
+
 // opens reports whether a frame asks for a connection: TCP with SYN and without
 // ACK, also in the first of some fragments, which has the whole header.
 func opens(f *packet.Frame) bool {

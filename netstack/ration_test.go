@@ -61,6 +61,30 @@ func TestPriceOfAFrame(t *testing.T) {
 	}
 }
 
+// TestPriceAtASocketUplink: datagrams of flows are bounded by the work of a turn, and all
+// that the uplink stack keeps, answers or is asked to begin by the ration.
+func TestPriceAtASocketUplink(t *testing.T) {
+	to := pt.Packet{DstMAC: gatewayMAC(), Dst: pt.IP("192.0.2.2"), Payload: pt.Bytes(40)}
+	frame := func(layers ...pt.Layer) *packet.Frame { return pt.Frame(pt.Build(layers...)) }
+	uplink, gateway := &port{outside: &outside{}}, &port{}
+	for name, tc := range map[string]struct {
+		f       *packet.Frame
+		out, in int
+	}{
+		"datagram":       {pt.Frame(pt.UDP4(to)), 0, costDatagram},
+		"train of ten":   {pt.GSO(pt.UDP4(to), 4), 0, 10 * costDatagram},
+		"first fragment": {frame(pt.EtherHdr{}, pt.IPv4Hdr{MF: true}, pt.UDPHdr{}, pt.Bytes(40)), costDatagram, costDatagram},
+		"later fragment": {frame(pt.EtherHdr{}, pt.IPv4Hdr{Offset: 48}, pt.UDPHdr{}, pt.Bytes(40)), costDatagram, costDatagram},
+		"segment":        {pt.Frame(segment(1, 2, 100)), costSegment, costSegment},
+		"SYN":            {frame(pt.EtherHdr{}, pt.IPv4Hdr{}, pt.TCPHdr{Flags: pt.SYN}), costReply, costReply},
+		"ping":           {pt.Frame(pt.Ping4(to)), costReply, costReply},
+	} {
+		if out, in := priceAt(uplink, tc.f), priceAt(gateway, tc.f); out != tc.out || in != tc.in {
+			t.Errorf("%s costs %d at an uplink and %d at a gateway, want %d and %d", name, out, in, tc.out, tc.in)
+		}
+	}
+}
+
 // TestFloodToTheGatewayIsAtItsOwnExpense: what one container sends beyond its
 // ration is dropped and counted at its port, and the others get every answer.
 func TestFloodToTheGatewayIsAtItsOwnExpense(t *testing.T) {

@@ -73,6 +73,7 @@ type passing struct {
 	moved    bool // it has another destination now
 	local    bool // the host stack sends it
 	to       tracked
+	told     router.Packet // whose sender is told something; scratch
 	ruled
 	out  conntrack.Tuple // of the packet as it leaves
 	back nat.Rewrite     // of what goes the other way
@@ -212,7 +213,7 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 		v = p.hairpin(at)
 	}
 	if v.Reason != trace.None {
-		t.refuse(c, at, asked, v.Reject)
+		p.refuse(asked.Frame, v.Reject, nil)
 	}
 	return v.Reason
 }
@@ -226,8 +227,12 @@ func (p *passing) ways() {
 	p.back = nat.Of(n.Reply, answer)
 }
 
-// refuse tells the sender of a packet that is dropped as much as the NAT wants.
-func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Reject) {
+// refuse tells the sender of a packet that is dropped as much as the NAT wants. Hooks
+// turn back what was changed of it; nil: nothing was.
+func (p *passing) refuse(f *packet.Frame, how nat.Reject, hooks router.Hooks) {
+	q, sink := &p.told, p.turn.out.sink(p.space, p.from)
+	*q = p.asked
+	q.Frame, q.Hooks = f, hooks
 	e4, e6 := packet.ICMPError{Type: packet.ICMPUnreach}, packet.ICMPError{Type: packet.ICMP6Unreach}
 	switch how {
 	case nat.Silent:
@@ -235,13 +240,13 @@ func (t *turn) refuse(c *crossing, at *port, asked *router.Packet, how nat.Rejec
 	case nat.Prohibited:
 		e4.Code, e6.Code = packet.ICMPAdminProhib, packet.ICMP6Prohibited
 	case nat.PortUnreachable:
-		if asked.Frame.View.Proto == packet.ProtoTCP {
-			at.space.router.Reset(asked, t.out.sink(at.space, c.in.index))
+		if f.View.Proto == packet.ProtoTCP {
+			p.space.router.Reset(q, sink)
 			return
 		}
 		e4.Code, e6.Code = packet.ICMPPortUnreach, packet.ICMP6PortUnreach
 	}
-	at.space.router.Refuse(asked, e4, e6, t.out.sink(at.space, c.in.index))
+	p.space.router.Refuse(q, e4, e6, sink)
 }
 
 // apply rewrites a part of the packet.
@@ -322,6 +327,7 @@ func (p *passing) end(f *packet.Frame, at nft.Hook, hook nat.Hook) trace.Reason 
 			v = p.conns.nat.Translate(hook, &p.flow)
 		}
 		if v.Reason != trace.None {
+			p.refuse(f, v.Reject, p)
 			return v.Reason
 		}
 		conn, v := p.conns.nat.Confirm(&p.flow)

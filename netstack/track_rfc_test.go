@@ -11,18 +11,30 @@ import (
 	pt "sluice/packet/packettest"
 )
 
-// TestRequirementsOfARouter are those of RFC 4787, 5382 and 5508 that only a packet on
-// its whole way shows. Both profiles fulfil them.
+// TestRequirementsOfARouter are those of RFC 4787, 5382, 5508 and 7857 that only a packet on
+// its whole way shows. Both profiles fulfil them, unless the name says who does.
 func TestRequirementsOfARouter(t *testing.T) {
 	for _, profile := range []string{"kernel", "rfc"} {
 		for name, holds := range map[string]func(*testing.T, *lab){
-			"RFC 4787 REQ-6: outbound packets refresh":                        refreshed,
-			"RFC 4787 REQ-12, 12a, RFC 5508 REQ-4, 6: errors end nothing":     errorsEndNothing,
-			"RFC 4787 REQ-13a, 14: fragments in order and not":                fragmentsPass,
-			"RFC 5382 REQ-2: a handshake, and the simultaneous open of both":  bothOpen,
-			"RFC 5508 REQ-1: queries and their answers":                       queriesPass,
-			"RFC 5508 REQ-3: an error with a wrong checksum goes to nobody":   wrongErrorsDropped,
-			"RFC 4787 REQ-10, RFC 5382 REQ-6: nothing is read in the payload": payloadIsLeftAlone,
+			"RFC 4787 REQ-6: outbound packets refresh":                                      refreshed,
+			"RFC 4787 REQ-6a: inbound packets do, too":                                      answersRefresh,
+			"RFC 4787 REQ-10, RFC 5382 REQ-6: nothing is read in the payload":               payloadIsLeftAlone,
+			"RFC 4787 REQ-12, 12a, 12b, RFC 5508 REQ-4, 6: errors end nothing":              errorsEndNothing,
+			"RFC 4787 REQ-13: who sends more than fits is told":                             tooBig,
+			"RFC 4787 REQ-13a: or it is cut, in order":                                      cutInOrder,
+			"RFC 4787 REQ-14: fragments in order and not":                                   fragmentsPass,
+			"RFC 5382 REQ-2: a handshake, and the simultaneous open of both":                bothOpen,
+			"RFC 5382 REQ-9, 10: errors about TCP end nothing":                              errorsAboutTCP,
+			"RFC 5508 REQ-1: queries and their answers":                                     queriesPass,
+			"RFC 5508 REQ-3: an error with a wrong checksum goes to nobody":                 wrongErrorsDropped,
+			"RFC 5508 REQ-3a: nor one that quotes a wrong header checksum (rfc)":            quotedHeaderSum,
+			"RFC 5508 REQ-3b: quoted options are passed over":                               quotedOptions,
+			"RFC 5508 REQ-3c: quoted checksums of transport are not looked at":              quotedSums,
+			"RFC 5508 REQ-4: errors about no mapping go to nobody":                          errorsAboutNothing,
+			"RFC 5508 REQ-5, RFC 7857 section 7: errors from inside, which refresh nothing": errorsFromInside,
+			"RFC 5508 REQ-6: errors about queries change no timer":                          errorsAboutQueries,
+			"RFC 5508 REQ-10: unreachable, time exceeded, parameter problem":                kindsOfErrors,
+			"RFC 7857 section 10: the identification is not made unique (neither)":          identificationStays,
 		} {
 			t.Run(profile+"/"+name, func(t *testing.T) {
 				s := translating(1)

@@ -71,8 +71,6 @@ type conn struct {
 	gone bool // it is to be given up, or has been
 	// +checklocks:mu
 	out writer
-	// +checklocks:mu
-	in payload
 }
 
 // handleTCP is the stack's handler of segments that are for no connection.
@@ -219,7 +217,7 @@ func (c *conn) opened(s dial.Socket) {
 		_ = unix.Close(s.FD)
 		return
 	}
-	c.fd, c.out.fd, c.in.fd = s.FD, s.FD, s.FD
+	c.fd, c.out.fd = s.FD, s.FD
 	key, err := c.proxy.watch(c.port, s.FD, c)
 	if err != nil {
 		c.shut()

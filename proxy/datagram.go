@@ -73,7 +73,7 @@ func (f *flow) datagram(b []byte) {
 	} else {
 		h.SetChecksum(notZero(^h.CalculateChecksum(checksum.Checksum(b, sum))))
 	}
-	f.put(pkt)
+	f.deliver(pkt)
 }
 
 // notZero is what is written for a sum of 0, which means that there is none.
@@ -91,9 +91,9 @@ func (f *flow) ipHeader() uint16 {
 	return header.IPv4MinimumSize
 }
 
-// put sends a packet to the container. What there is no room for is lost, as in any
+// deliver sends a packet to the container. What there is no room for is lost, as in any
 // network.
-func (f *flow) put(pkt *stack.PacketBuffer) {
+func (f *flow) deliver(pkt *stack.PacketBuffer) {
 	_ = f.route.WritePacket(stack.NetworkHeaderParams{
 		Protocol: pkt.TransportProtocolNumber, TTL: f.route.DefaultTTL(), TOS: stack.DefaultTOS,
 	}, pkt)

@@ -24,6 +24,11 @@
 // requests to one address. It has a connected socket. What the container sends is
 // written by who delivers it to the stack, and never waits. A flow that is idle ends.
 //
+// The socket sends with the hop limit, the class and the bit DF of the container's packet
+// (terms.go), which are set when they change: most flows have the same for good. ICMP
+// errors about it, and what the host itself has to say, come to the container as a router
+// would have passed them on (report.go).
+//
 // # Whose time it is (run.go)
 //
 // Only connections that are being made have a goroutine, and only once they are dialled.

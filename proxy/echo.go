@@ -82,5 +82,5 @@ func (f *flow) echoReply(b []byte) {
 		sum = checksum.Combine(sum, f.route.PseudoHeaderChecksum(icmp.ProtocolNumber6, uint16(echoHeader+pkt.Data().Size())))
 	}
 	binary.BigEndian.PutUint16(h[2:], ^sum)
-	f.put(pkt)
+	f.deliver(pkt)
 }

@@ -20,6 +20,20 @@ type entrance struct {
 
 	lab    *lab
 	inline atomic.Int64 // segments that were handled by who brought them
+	// sent are copies of the packets that the stack sends, if it is not nil.
+	sent chan []byte
+}
+
+// WritePackets sends what the stack has for the container.
+func (e *entrance) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	if e.sent != nil {
+		for _, pkt := range pkts.AsSlice() {
+			v := pkt.ToView()
+			e.sent <- v.ToSlice()
+			v.Release()
+		}
+	}
+	return e.LinkEndpoint.WritePackets(pkts)
 }
 
 // Attach puts the entrance before the stack.

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"sync"
@@ -37,6 +36,7 @@ type flowKey struct {
 type held struct {
 	b     []byte
 	train uint16
+	terms terms
 }
 
 // flow is one of UDP, or of pings: a connected socket.
@@ -67,6 +67,12 @@ type flow struct {
 	// quote is of the last packet that was sent, for errors about it.
 	// +checklocks:mu
 	quote quote
+	// terms are those on which the socket sends.
+	// +checklocks:mu
+	terms terms
+	// failing: there is more in the socket's error queue.
+	// +checklocks:mu
+	failing bool
 }
 
 // flowOf returns the flow of a packet, which it begins if need be; nil if there is no
@@ -79,17 +85,32 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 		return f
 	}
 	port := portOf(pkt)
-	if p.closed.Load() || !p.flowQuota.take(port) {
+	if p.closed.Load() || !p.begin(port) {
 		p.mu.Unlock()
 		p.Drop(port, trace.UplinkFlows)
 		return nil
 	}
-	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1}
+	f = &flow{proxy: p, key: k, id: *id, port: port, fd: -1, terms: opening()}
 	f.used.Store(p.now.Load())
 	p.flows[k] = f
 	p.mu.Unlock()
 	p.Dialer.Dial(target(p.Device, k.proto, id), f.opened)
 	return f
+}
+
+// begin gives a port a place for one more flow. In a second it may begin no more than it
+// may have: flows that fail at once cost a dial each.
+//
+// +checklocks:p.mu
+func (p *Proxy) begin(port uint16) bool {
+	if !p.flowQuota.take(port) {
+		return false
+	}
+	if !p.beginQuota.take(port) {
+		p.flowQuota.put(port)
+		return false
+	}
+	return true
 }
 
 // opened takes the flow's socket, or ends the flow.
@@ -117,11 +138,13 @@ func (f *flow) opened(s dial.Socket) {
 		f.end()
 		return
 	}
+	var errno unix.Errno
 	for _, b := range f.held {
-		f.write(b.b, b.train)
+		errno = f.write(b.b, b.train, b.terms)
 	}
 	f.release()
 	f.mu.Unlock()
+	f.unsent(errno)
 }
 
 // release forgets what waits.
@@ -160,64 +183,83 @@ func (f *flow) send(pkt *stack.PacketBuffer, b []byte) {
 	switch {
 	case f.ended:
 	case f.fd >= 0:
-		errno = f.write(b, trainOf(pkt))
+		errno = f.write(b, trainOf(pkt), termsOf(pkt))
 	case len(f.held) < maxHeld && f.proxy.held.Load() < maxHeldBytes:
-		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt)})
+		f.held = append(f.held, held{append([]byte(nil), b...), trainOf(pkt), termsOf(pkt)})
 		f.proxy.held.Add(int64(len(b)))
 	default:
 		errno = unix.EAGAIN
 	}
 	f.mu.Unlock()
-	switch errno {
-	case 0:
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMSGSIZE:
+	f.unsent(errno)
+}
+
+// unsent counts a message that the socket did not take, or tells the container why.
+func (f *flow) unsent(errno unix.Errno) {
+	switch {
+	case errno == 0:
+	case errno == unix.EMSGSIZE && !f.relayed: // the error queue had the MTU
+		f.proxy.Drop(f.port, trace.FragNeeded)
+	case transient(errno), errno == unix.EMSGSIZE:
 		f.proxy.Drop(f.port, trace.UplinkFull)
 	default:
 		f.refused(errno)
 	}
 }
 
-// write puts a message, or a train of them, into the socket. An error may be that of an
-// earlier one.
+// write puts a message, or a train of them, into the socket.
 //
 // +checklocks:f.mu
-func (f *flow) write(b []byte, train uint16) unix.Errno {
+func (f *flow) write(b []byte, train uint16, t terms) unix.Errno {
+	f.agree(t)
 	if train == 0 || len(b) <= int(train) {
-		return f.writeOne(b)
+		return f.put(b, 0)
 	}
 	// What the device can't cut, or would have to fragment, goes one by one.
 	if !f.relayed {
-		_, err := unix.SendmsgN(f.fd, b, segmentBy(train), nil, 0)
-		if err == nil {
-			return 0
-		}
-		if errno := errnoOf(err); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+		if errno := f.put(b, train); errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
 			return errno
 		}
 	}
 	for n := int(train); len(b) > 0; b = b[n:] {
 		n = min(n, len(b))
-		if errno := f.writeOne(b[:n]); errno != 0 {
+		if errno := f.put(b[:n], 0); errno != 0 {
 			return errno
 		}
 	}
 	return 0
 }
 
-// segmentBy is the control message that has a train cut (UDP_SEGMENT of udp(7)).
-func segmentBy(train uint16) []byte {
-	b := make([]byte, unix.CmsgSpace(2))
-	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
-	binary.NativeEndian.PutUint32(b[8:], unix.SOL_UDP)
-	binary.NativeEndian.PutUint32(b[12:], unix.UDP_SEGMENT)
-	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], train)
-	return b
+// transient reports whether an error says that there is no room just now.
+func transient(errno unix.Errno) bool {
+	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM
 }
 
-// writeOne puts one message into the socket.
+// maxTries is how often a message is put into a socket that has errors of earlier ones,
+// which may come as fast as they are read.
+const maxTries = 4
+
+// put puts a message into the socket. If there is an error, it may be that of an earlier
+// one: then that is heard, and this one put again.
 //
 // +checklocks:f.mu
-func (f *flow) writeOne(b []byte) unix.Errno {
+func (f *flow) put(b []byte, train uint16) unix.Errno {
+	for range maxTries {
+		errno := f.putOnce(b, train)
+		if errno == 0 || transient(errno) || train != 0 && (errno == unix.EIO || errno == unix.EINVAL) || !f.hear() {
+			return errno
+		}
+	}
+	return unix.EAGAIN
+}
+
+// putOnce is write(2), of a train sendmsg(2).
+//
+// +checklocks:f.mu
+func (f *flow) putOnce(b []byte, train uint16) unix.Errno {
+	if train != 0 {
+		return sendTrain(f.fd, b, train)
+	}
 	for {
 		_, err := unix.Write(f.fd, b)
 		if err == nil {
@@ -234,10 +276,27 @@ func (f *flow) writeOne(b []byte) unix.Errno {
 const maxMessages = 64
 
 // ready implements watched.
-func (f *flow) ready(uint32) { f.run() }
+func (f *flow) ready(events uint32) {
+	if events&unix.EPOLLERR != 0 {
+		f.mu.Lock()
+		f.hear()
+		f.mu.Unlock()
+	}
+	f.take()
+}
 
-// run passes on what the socket has.
+// run implements runnable.
 func (f *flow) run() {
+	f.mu.Lock()
+	if f.failing {
+		f.hear()
+	}
+	f.mu.Unlock()
+	f.take()
+}
+
+// take passes on what the socket has.
+func (f *flow) take() {
 	b := f.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
 	defer f.proxy.buffers.Put(b)
 	for range maxMessages {
@@ -248,11 +307,22 @@ func (f *flow) run() {
 		case unix.EPIPE:
 			f.end()
 			return
-		default:
-			f.refused(errno) // of what was sent; the socket goes on
+		default: // of what was sent; the socket goes on
+			f.wrong(errno)
 		}
 	}
 	f.proxy.push(f)
+}
+
+// wrong is told of an error that a socket has instead of a message.
+func (f *flow) wrong(errno unix.Errno) {
+	if f.relayed {
+		f.refused(errno)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hear()
 }
 
 // receive passes one message on.
@@ -262,10 +332,10 @@ func (f *flow) receive(b *message) unix.Errno {
 	if f.fd < 0 {
 		return unix.EAGAIN
 	}
-	n, _, err := unix.Recvfrom(f.fd, b[:], unix.MSG_DONTWAIT)
+	n, errno := receive(f.fd, b[:])
 	switch {
-	case err != nil:
-		return errnoOf(err)
+	case errno != 0:
+		return errno
 	case n == 0 && f.relayed && hungUp(f.fd):
 		return unix.EPIPE
 	}

@@ -48,7 +48,7 @@ func (p *Proxy) Connect(call *Call) {
 	c.told.Store(1) // there is no SYN that waits
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fd, c.out.fd, c.in.fd = call.FD, call.FD, call.FD
+	c.fd, c.out.fd = call.FD, call.FD
 	if err := c.call(call); err != nil {
 		c.gone = true
 		c.shut()

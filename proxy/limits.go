@@ -68,3 +68,9 @@ func (q *quota) put(port uint16) {
 		delete(q.by, port)
 	}
 }
+
+// reset takes back all.
+func (q *quota) reset() {
+	q.used = 0
+	clear(q.by)
+}

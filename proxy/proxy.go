@@ -66,6 +66,7 @@ type Proxy struct {
 	closed    atomic.Bool
 	running   sync.WaitGroup // goroutines of connections
 	buffers   sync.Pool      // of *message
+	pieces    sync.Pool      // of *pieces
 	runs      runs
 	held      atomic.Int64 // bytes that wait for sockets of flows
 
@@ -82,6 +83,11 @@ type Proxy struct {
 	flows map[flowKey]*flow
 	// +checklocks:mu
 	flowQuota quota
+	// beginQuota and reportQuota are of one second.
+	// +checklocks:mu
+	beginQuota quota
+	// +checklocks:mu
+	reportQuota quota
 }
 
 // New takes the stack's interface, which must be promiscuous and spoofing, and its
@@ -92,10 +98,12 @@ func New(c Config) *Proxy {
 	p := &Proxy{
 		Config: c, conns: make(map[stack.TransportEndpointID]*conn), flows: make(map[flowKey]*flow),
 		connQuota: newQuota(l.Conns, l.ConnsPerPort), lingerQuota: newQuota(l.Conns, l.ConnsPerPort), dialQuota: newQuota(l.Dials, l.DialsPerPort),
-		flowQuota: newQuota(l.Flows, l.FlowsPerPort),
+		flowQuota: newQuota(l.Flows, l.FlowsPerPort), beginQuota: newQuota(l.Flows, l.FlowsPerPort),
+		reportQuota: newQuota(reportsPerSecond, reportsPerSecondAndPort),
 	}
 	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
+	p.pieces.New = func() any { return new(pieces) }
 	// The forwarder's own bound is not to be met: one that it ignores would keep its place.
 	p.forwarder = tcp.NewForwarder(c.Stack, 0, l.Conns+1, p.serve)
 	c.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, p.handleTCP)
@@ -108,6 +116,10 @@ func New(c Config) *Proxy {
 // Tick is called once a second, with seconds that only grow.
 func (p *Proxy) Tick(now uint32) {
 	p.now.Store(now)
+	p.mu.Lock()
+	p.beginQuota.reset()
+	p.reportQuota.reset()
+	p.mu.Unlock()
 	for _, f := range p.idle(now) {
 		f.end()
 	}

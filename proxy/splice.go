@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -17,9 +16,7 @@ import (
 // endpoint's lock held: the writer that it gets must not wait. It stops at what the
 // socket does not take, which then stays in the stack.
 //
-// The stack's Write reads from what it is given into buffers of its own, but asks
-// before how much there is, and an error on the way would lose what it has read. So it
-// is told what FIONREAD (TIOCINQ) says, which only grows meanwhile.
+// The other way the socket's bytes are read into the stack's buffers, see pull_unsafe.go.
 //
 // A step carries what there is in both directions, until the source is empty or the
 // sink is full; the next one comes when the socket or the stack has news. The socket's
@@ -33,6 +30,10 @@ const (
 	// turn then.
 	maxSlices = 16
 )
+
+// SendBuffer is the size that the send buffers of the stack's connections should have:
+// whole frames, and what one step may carry.
+const SendBuffer = maxSlices * maxRead
 
 // errFull says that the socket takes no more, or that others have their turn.
 var (
@@ -127,45 +128,11 @@ func isEnd(err tcpip.Error) bool {
 	return ok
 }
 
-// payload is what the stack reads from the socket.
-type payload struct {
-	fd  int
-	n   int
-	err error
-}
-
-var _ tcpip.Payloader = (*payload)(nil)
-
-// Len implements tcpip.Payloader.
-func (p *payload) Len() int { return p.n }
-
-// Read implements io.Reader. The stack asks with an empty slice whether there is an
-// end.
-func (p *payload) Read(b []byte) (int, error) {
-	if len(b) == 0 {
-		return 0, nil
-	}
-	for {
-		n, err := unix.Read(p.fd, b)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err == nil && n == 0:
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			p.err = err
-			return 0, err
-		}
-		return n, nil
-	}
-}
-
 // down carries what comes from outside. It reports whether there may be more.
 //
 // +checklocks:c.mu
 func (c *conn) down() (again bool) {
-	for range maxSlices {
+	for left := maxSlices * maxRead; left > 0; {
 		if c.downOver || c.gone || !c.readable {
 			return false
 		}
@@ -180,12 +147,12 @@ func (c *conn) down() (again bool) {
 			c.gone = c.ep.Shutdown(tcpip.ShutdownWrite) != nil
 			c.downOver = true
 		default:
-			c.in.n = min(n, maxRead)
-			_, err := c.ep.Write(&c.in, tcpip.WriteOptions{})
-			if isWouldBlock(err) && c.in.err == nil {
+			n = min(n, left)
+			done, err := c.pull(n)
+			if c.gone = err != nil && !isWouldBlock(err); !c.gone && done < n {
 				return false // the stack says when there is room
 			}
-			c.gone = err != nil
+			left -= n
 		}
 	}
 	return true

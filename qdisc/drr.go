@@ -197,7 +197,7 @@ func (d *drr) grafted(class Handle) {
 func (d *drr) xstats(rep *Report, _ int64) {
 	for _, c := range d.order {
 		b := c.leaf.base()
-		r := ClassReport{Kind: "drr", Handle: c.spec.Handle, Parent: c.spec.Parent, Leaf: b.handle, Stats: c.stats, Spec: &c.spec}
+		r := ClassReport{Kind: "drr", Handle: c.spec.Handle, Parent: c.spec.Parent, Leaf: b.handle, Stats: c.stats, Spec: &c.spec, Deficit: c.deficit}
 		r.Stats.Qlen, r.Stats.Backlog = b.qlen, b.bytes
 		rep.Classes = append(rep.Classes, r)
 	}

@@ -43,6 +43,8 @@ func (f *fifo) dequeue(int64) Ref {
 	return r
 }
 
+func (f *fifo) look(int64) (Ref, bool) { return f.q.head, true }
+
 func (f *fifo) next(now int64) int64 { return now }
 
 func (f *fifo) drain(out *list) { f.t.pool.move(&f.q, out) }
@@ -95,6 +97,15 @@ func (f *fast) dequeue(int64) Ref {
 		}
 	}
 	return 0
+}
+
+func (f *fast) look(int64) (Ref, bool) {
+	for b := range f.q {
+		if r := f.q[b].head; r != 0 {
+			return r, true
+		}
+	}
+	return 0, true
 }
 
 func (f *fast) next(now int64) int64 { return now }

@@ -18,6 +18,7 @@ const (
 	fqLowRate     = 550_000 / 8
 	fqRefillDelay = 40_000_000
 	fqHorizon     = 10 * second
+	prioControl   = 7 // TC_PRIO_CONTROL
 )
 
 // paced is one flow of fq.
@@ -41,6 +42,7 @@ type fq struct {
 	fresh     flowList
 	old       flowList
 	waits     []int32 // heap by due
+	urgent    list    // of priority control, before all flows
 	limit     int
 	flowLimit int
 	quantum   int64
@@ -67,6 +69,11 @@ func (f *fq) enqueue(r Ref, now int64) bool {
 
 func (f *fq) put(r Ref, now int64) bool {
 	it := f.t.pool.at(r)
+	if it.Priority&0xf == prioControl {
+		f.t.pool.push(&f.urgent, r)
+		f.added(r)
+		return true
+	}
 	i := int32(uint64(it.Hash) * uint64(len(f.flows)) >> 32)
 	w := &f.flows[i]
 	if it.due > now+f.horizon {
@@ -106,6 +113,10 @@ func (f *fq) wakeFlow(i int32, now int64) {
 }
 
 func (f *fq) dequeue(now int64) Ref {
+	if r := f.t.pool.pop(&f.urgent); r != 0 {
+		f.sent(r)
+		return r
+	}
 	for len(f.waits) > 0 && f.flows[f.waits[0]].due <= now {
 		i := f.waits[0]
 		f.unthrottle(0)
@@ -184,7 +195,10 @@ func (f *fq) pay(w *paced, r Ref, now int64) {
 	w.due = now + wait
 }
 
-func (f *fq) next(int64) int64 {
+func (f *fq) next(now int64) int64 {
+	if f.urgent.head != 0 {
+		return now
+	}
 	if len(f.waits) == 0 {
 		return never
 	}
@@ -249,6 +263,7 @@ func (f *fq) fall(k int) {
 }
 
 func (f *fq) drain(out *list) {
+	f.t.pool.move(&f.urgent, out)
 	for i := range f.flows {
 		f.t.pool.move(&f.flows[i].q, out)
 		f.flows[i] = paced{pos: none}

@@ -54,6 +54,9 @@ type fqCodel struct {
 }
 
 func (f *fqCodel) enqueue(r Ref, now int64) bool {
+	if f.qlen == 0 {
+		f.allIdle()
+	}
 	it := f.t.pool.at(r)
 	it.at = now
 	i := int32(uint64(it.Hash) * uint64(len(f.flows)) >> 32)
@@ -72,6 +75,16 @@ func (f *fqCodel) enqueue(r Ref, now int64) bool {
 		return f.overflow(r)
 	}
 	return true
+}
+
+// allIdle takes all flows out of the lists: they are empty, and new ones with their next
+// packet. The kernel finds out when it asks for a packet and there is none.
+func (f *fqCodel) allIdle() {
+	for _, l := range []*flowList{&f.fresh, &f.old} {
+		for ; l.head != none; f.shift(l) {
+			f.flows[l.head].queued = false
+		}
+	}
 }
 
 // overflow drops from the head of the fattest flow: half of it, but no more than

@@ -33,6 +33,9 @@ type discipline interface {
 	enqueue(r Ref, now int64) bool
 	// dequeue gives the next packet; 0 if there is none at this time.
 	dequeue(now int64) Ref
+	// look is the packet that dequeue would give, left where it is, so that one which
+	// comes later may still go first; ok is false if that can't be known without taking it.
+	look(now int64) (r Ref, ok bool)
 	// next is when dequeue may have a packet, after it had none though the queue
 	// isn't empty; never if it doesn't know.
 	next(now int64) int64
@@ -59,6 +62,9 @@ type node struct {
 }
 
 func (n *node) base() *node { return n }
+
+// look is that of disciplines which decide when they are asked.
+func (n *node) look(int64) (Ref, bool) { return 0, false }
 
 // added counts a packet that was queued.
 func (n *node) added(r Ref) {
@@ -157,6 +163,9 @@ func (n *node) long(r Ref, burst uint64, rate *pace) bool {
 func peek(d discipline, now int64) Ref {
 	n := d.base()
 	if n.ahead == 0 {
+		if r, ok := d.look(now); ok {
+			return r
+		}
 		if n.ahead = d.dequeue(now); n.ahead != 0 {
 			n.added(n.ahead)
 		}

@@ -290,6 +290,20 @@ func (p *Pool) pushHead(l *list, r Ref) {
 	l.head = r
 }
 
+// popTail takes the last one, which takes as long as the list is.
+func (p *Pool) popTail(l *list) Ref {
+	last, before := l.head, Ref(0)
+	for last != l.tail {
+		before, last = last, p.at(last).next
+	}
+	if before == 0 {
+		l.head, l.tail = 0, 0
+	} else {
+		p.at(before).next, l.tail = 0, before
+	}
+	return last
+}
+
 func (p *Pool) pop(l *list) Ref {
 	r := l.head
 	if r != 0 {

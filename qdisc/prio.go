@@ -56,6 +56,18 @@ func (p *prio) dequeue(now int64) Ref {
 	return 0
 }
 
+func (p *prio) look(now int64) (Ref, bool) {
+	for _, b := range p.bands {
+		if b.base().qlen == 0 {
+			continue
+		}
+		if r := peek(b, now); r != 0 {
+			return r, true
+		}
+	}
+	return 0, true
+}
+
 func (p *prio) next(now int64) int64 {
 	at := int64(never)
 	for _, b := range p.bands {

@@ -26,6 +26,8 @@ type ClassReport struct {
 	Stats  Stats           `json:"stats"`
 	Spec   *Class          `json:"spec,omitempty"`
 	HTB    *HTBClassReport `json:"htb,omitempty"`
+	// Deficit is a class of drr's: bytes that it may still send in this round.
+	Deficit int64 `json:"deficit,omitempty"`
 }
 
 // HTBReport is htb's own figures.

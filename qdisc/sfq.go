@@ -11,6 +11,7 @@ import (
 const (
 	sfqLimit   = 127
 	sfqDivisor = 1024
+	maxDepth   = 127 // SFQ_MAX_DEPTH
 )
 
 // sfq is stochastic fair queueing: flows that hash alike share a queue, queues
@@ -72,8 +73,8 @@ func (s *sfq) bucket(r Ref) int {
 	return int(uint64(h) * uint64(len(s.flows)) >> 32)
 }
 
-// overflow drops the head of the longest queue: the kernel's default drops the
-// tail, which a TCP sender learns of later.
+// overflow drops the tail of the longest queue. A queue is short (maxDepth), so it is
+// walked.
 func (s *sfq) overflow(r Ref) bool {
 	longest := 0
 	for i := range s.flows {
@@ -82,8 +83,10 @@ func (s *sfq) overflow(r Ref) bool {
 		}
 	}
 	w := &s.flows[longest]
-	x := s.t.pool.pop(&w.q)
-	w.qlen--
+	x := s.t.pool.popTail(&w.q)
+	if w.qlen--; w.qlen == 0 {
+		s.unlink(int32(longest))
+	}
 	if x == r {
 		s.removed(x)
 		return s.refuse(x, trace.QdiscFull)
@@ -109,11 +112,6 @@ func (s *sfq) dequeue(int64) Ref {
 	for s.active.head != none {
 		i := s.active.head
 		w := &s.flows[i]
-		if w.q.head == 0 {
-			w.queued = false
-			s.active.head = w.link
-			continue
-		}
 		if w.allot <= 0 {
 			w.allot += s.quantum
 			s.active.head = w.link
@@ -121,12 +119,32 @@ func (s *sfq) dequeue(int64) Ref {
 			continue
 		}
 		r := s.t.pool.pop(&w.q)
-		w.qlen--
+		if w.qlen--; w.qlen == 0 { // it has no turn any more, and is a new one with its next packet
+			w.queued = false
+			s.active.head = w.link
+		}
 		w.allot -= int64(s.t.pool.at(r).Wire)
 		s.sent(r)
 		return r
 	}
 	return 0
+}
+
+// unlink takes a queue out of the turns, wherever it is there.
+func (s *sfq) unlink(i int32) {
+	w := &s.flows[i]
+	w.queued = false
+	if s.active.head == i {
+		s.active.head = w.link
+		return
+	}
+	k := s.active.head
+	for s.flows[k].link != i {
+		k = s.flows[k].link
+	}
+	if s.flows[k].link = w.link; w.link == none {
+		s.active.tail = k
+	}
 }
 
 func (s *sfq) append(i int32) {
@@ -160,6 +178,8 @@ func (s *sfq) change(q *Qdisc, now int64) error {
 		return fmt.Errorf("divisor: %d, want a power of two up to %d", n, maxFlows)
 	case p.Limit < 0 || p.Depth < 0 || p.Perturb < 0:
 		return fmt.Errorf("limit, depth, perturb: want no negative number")
+	case p.Depth > maxDepth:
+		return fmt.Errorf("depth: %d, want at most %d", p.Depth, maxDepth)
 	case s.flows != nil && n != len(s.flows):
 		return fmt.Errorf("divisor: cannot be changed from %d to %d, replace the qdisc instead", len(s.flows), n)
 	}

@@ -172,7 +172,7 @@ func statusRunning() api.Status {
 		RunDir: "/run/sluice", StateDir: "/var/lib/sluice", Networks: 2, Attachments: 3,
 		Dataplane: api.DataplaneStatus{
 			State: "running", PID: 821, Build: "4f1c22a", Adopted: true,
-			Workers: 2, Generation: 17, Restarts: 1, LastGapMicros: 3217,
+			Workers: 2, Generation: 17, Restarts: 1, LastGapMicros: 3217, Spare: 838,
 		},
 	}
 }

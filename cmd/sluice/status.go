@@ -55,7 +55,11 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	if d.Restarts > 0 {
 		fmt.Fprintf(w, " last gap %s", time.Duration(d.LastGapMicros)*time.Microsecond)
 	}
-	fmt.Fprintf(w, " build %s\n", orDash(d.Build))
+	fmt.Fprintf(w, " build %s", orDash(d.Build))
+	if d.Spare > 0 {
+		fmt.Fprintf(w, " spare pid %d", d.Spare)
+	}
+	fmt.Fprintln(w)
 }
 
 func (c *cli) shutdownCommand() *cobra.Command {

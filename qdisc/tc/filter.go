@@ -449,10 +449,10 @@ func u32Raw(f *qdisc.Filter, w *words, n int) error {
 	if err != nil {
 		return err
 	}
-	if !w.is("at") {
-		return errors.New("match: at: missing")
+	word := "0"
+	if w.is("at") {
+		word = w.next()
 	}
-	word := w.next()
 	off, next := strings.CutPrefix(word, "nexthdr+")
 	x, err := strconv.ParseInt(off, 0, 16)
 	if err != nil {

@@ -316,7 +316,7 @@ func (p *printer) sfq(o *qdisc.SFQ, v View) {
 	p.field("quantum", quantum, "quantum %s ", sizeText(uint64(quantum)))
 	p.num("depth", "depth %d ", or(o.Depth, 127))
 	if v.Details {
-		p.num("flows", "flows %d ", or(o.Divisor, 1024))
+		p.num("flows", "flows %d ", 128)
 	}
 	p.num("divisor", "divisor %d ", or(o.Divisor, 1024))
 	if o.Perturb != 0 {
@@ -342,7 +342,7 @@ func (p *printer) class(c *qdisc.ClassReport, v View) {
 	p.num("class", "class %s", c.Kind)
 	p.num("handle", " %s ", c.Handle.String())
 	p.dev(v)
-	if c.Parent == qdisc.Root || c.Parent.Minor() == 0 && c.Kind == "htb" {
+	if c.Parent == qdisc.Root || c.Parent.Minor() == 0 && (c.Kind == "htb" || c.Kind == "drr") {
 		p.field("root", true, "root ")
 	} else {
 		p.num("parent", "parent %s ", c.Parent.String())
@@ -376,6 +376,9 @@ func (p *printer) classStats(c *qdisc.ClassReport) {
 		p.num("giants", "giants: %d\n", 0)
 		p.num("tokens", " tokens: %d ", h.Tokens>>6)
 		p.num("ctokens", "ctokens: %d\n", h.CTokens>>6)
+	}
+	if c.Kind == "drr" {
+		p.field("deficit", c.Deficit, " deficit %s ", sizeText(uint64(max(c.Deficit, 0))))
 	}
 	p.text("\n")
 	p.close('}')

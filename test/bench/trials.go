@@ -78,7 +78,7 @@ func kills(c *console, args []string) error {
 	f := words("kills")
 	number := f.Int("kills", 100, "kills of each victim")
 	entries := f.Int("entries", 0, "connections in the table beside")
-	period := f.Duration("period", time.Second, "from kill to kill; of the dataplane alone at least 5.2 s")
+	period := f.Duration("period", time.Second, "from kill to kill; at least 2.5 s until another dataplane is prepared")
 	victims := f.String("victims", strings.Join(trial.Victims(), ","), "whom")
 	uplink := f.String("uplink", "host", "kind of uplink")
 	if err := f.Parse(args); err != nil {

@@ -205,6 +205,46 @@ networks:
 	d.CLI("conntrack", "-L", "-p", "tcp", "--dport", "77", "-g").Expect(0, "src=10.50.0.1 dst=10.50.0.2 sport=7 ")
 }
 
+// TestNoPortIsLeft: there is one port for two containers that call the same server. The
+// profile rfc tells the second one, that of the kernel nothing.
+//
+//	red, green -- web -- shop (one port) -- wan -- world
+func TestNoPortIsLeft(t *testing.T) {
+	for profile, told := range map[string]bool{"kernel": false, "rfc": true} {
+		t.Run(profile, func(t *testing.T) {
+			l := lab.New(t)
+			d := l.Daemon(`namespaces:
+  - name: shop
+    conntrack: {profile: ` + profile + `}
+    nat: ["postrouting oifname wan ip daddr 192.0.2.99 snat to 192.0.2.1:5000"]
+networks:
+  - {name: wan, namespace: shop, subnets: [192.0.2.0/24]}
+  - {name: web, namespace: shop, subnets: [10.50.0.0/24]}
+`)
+			world := l.NS("world").Attach("--network", "wan", "--ip", "192.0.2.99")
+			red := l.NS("red").Attach("--network", "web", "--name", "red")
+			green := l.NS("green").Attach("--network", "web", "--name", "green")
+			first := lab.StartTCP(red, world, lab.V4, "-seconds", "60")
+			l.Eventually("the first connection", 20*time.Second, func() bool { return len(flows(t, d, "tcp")) == 1 })
+			call := "exec 3<>/dev/tcp/" + strings.Replace(world.At(lab.V4), ":", "/", 1)
+			if told {
+				green.Try("bash", "-c", call).Expect(1, "No route to host")
+			} else {
+				green.Try("timeout", "1", "bash", "-c", call).Expect(124)
+			}
+			for _, k := range d.Links() {
+				if k.Name == "green" && k.Stats.Drops["nat_exhausted"] == 0 {
+					t.Errorf("green's drops: %v", k.Stats.Drops)
+				}
+			}
+			if first.Ended() {
+				t.Errorf("the first one: %s", first.Output())
+			}
+			first.Kill()
+		})
+	}
+}
+
 // TestQuota has a container begin more connections than it may: it keeps to its quota,
 // and its neighbour's are not touched.
 func TestQuota(t *testing.T) {

@@ -139,15 +139,20 @@ func TestAgentKilled(t *testing.T) {
 func TestBothKilled(t *testing.T) {
 	x := openTransfer(t, "4")
 	before := x.d.Links()
-	time.Sleep(time.Second)
+	spare := 0
+	x.d.Lab().Eventually("a dataplane that stands by", 20*time.Second, func() bool {
+		spare = x.d.Status().Dataplane.Spare
+		return spare != 0
+	})
 	x.d.KillBoth()
 	if r := x.red.Try("ping", "-n", "-c", "1", "-W", "0.3", x.green.IP(lab.V6).String()); r.Code == 0 {
 		t.Error("there is an answer although there is no dataplane")
 	}
 	x.d.Start()
 	s := x.d.Status()
-	if s.Dataplane.Adopted || s.Attachments != 2 {
-		t.Errorf("status: %+v", s)
+	slow := strings.Contains(x.d.Log(), "of no use") // on a busy machine
+	if s.Dataplane.Adopted || s.Dataplane.PID != spare && !slow || s.Attachments != 2 {
+		t.Errorf("status: %+v, process %d stood by", s, spare)
 	}
 	for i, l := range x.d.Links() {
 		if l.ID != before[i].ID || l.MAC != before[i].MAC || l.Port != before[i].Port {

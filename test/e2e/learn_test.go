@@ -156,7 +156,8 @@ func TestNICComesBackAndLearns(t *testing.T) {
 	w.reaches(w.red, lab.V4)
 }
 
-// TestNICRefusesAClash: a server gives an address of a network of the namespace.
+// TestNICRefusesAClash: a server gives an address of a network of the namespace,
+// RFC 4787 REQ-7.
 func TestNICRefusesAClash(t *testing.T) {
 	w := newWire(t, 1500)
 	w.serve4(600, "10.44.0.99")

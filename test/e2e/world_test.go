@@ -10,10 +10,10 @@ import (
 )
 
 // TestWorld calls a web server, iperf3 and a name server behind each kind of uplink, from
-// twenty containers at the same time.
+// twenty containers at the same time, and from five that have no IPv4, by NAT64.
 func TestWorld(t *testing.T) {
 	for _, k := range trial.Kinds() {
-		t.Run(k.Name, func(t *testing.T) { trial.World{Kind: k, Containers: 20}.Run(t) })
+		t.Run(k.Name, func(t *testing.T) { trial.World{Kind: k, Containers: 20, SixOnly: 5}.Run(t) })
 	}
 }
 

@@ -74,7 +74,7 @@ func (l *Lab) processes() []string {
 	for _, pid := range listDir("/proc") {
 		env, _ := os.ReadFile(filepath.Join("/proc", pid, "environ"))
 		cmd, _ := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
-		marked := bytes.Contains(env, []byte(labMark+"="+l.dir+"\x00"))
+		marked := bytes.Contains(env, []byte(labMark+"="+l.dir+"\x00")) || bytes.HasPrefix(cmd, []byte("sluiced\x00dataplane\x00")) && l.holds(pid)
 		if len(cmd) > 0 && (marked || bytes.Contains(cmd, []byte(l.dir))) {
 			found = append(found, pid+" "+string(bytes.ReplaceAll(cmd, []byte{0}, []byte{' '})))
 		}
@@ -83,6 +83,16 @@ func (l *Lab) processes() []string {
 		found = append(found, fmt.Sprintf("%d, the dataplane", d.dataplane))
 	}
 	return found
+}
+
+// holds reports whether a process has a file of the lab's directory open: a dataplane
+// has no other mark.
+func (l *Lab) holds(pid string) bool {
+	fds := filepath.Join("/proc", pid, "fd")
+	return slices.ContainsFunc(listDir(fds), func(fd string) bool {
+		to, _ := os.Readlink(filepath.Join(fds, fd))
+		return strings.HasPrefix(to, l.dir+"/")
+	})
 }
 
 // mountsUnder are the mount points below a directory, proc_pid_mountinfo(5).

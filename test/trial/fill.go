@@ -49,11 +49,13 @@ func (f *filler) fill() {
 	f.w.Fail("%d connections in the table, want %d", f.w.Connections(), f.entries)
 }
 
-// keep fills again when it is time.
-func (f *filler) keep() {
-	if f != nil && time.Since(f.since) > fresh {
-		f.fill()
+// keep fills again when it is time, and reports whether it was.
+func (f *filler) keep() bool {
+	if f == nil || time.Since(f.since) < fresh {
+		return false
 	}
+	f.fill()
+	return true
 }
 
 // Connections is how many there are in the table.

@@ -23,6 +23,11 @@ type Kills struct {
 	Period  time.Duration // from kill to kill, at least
 }
 
+// prepared is how long a replacement takes until another process stands by that knows
+// the table: a second until it is started, and what is left is for half a million
+// connections.
+const prepared = 2500 * time.Millisecond
+
 // Victims are all that can be killed.
 func Victims() []string { return []string{"dataplane", "agent", "both"} }
 
@@ -66,25 +71,15 @@ func (k Kills) trial(t lab.T, w *Way, f *filler, victim string, red, green *lab.
 	port := 7003 + slices.Index(Victims(), victim)
 	meter := w.World.Traffic("meter", "-port", strconv.Itoa(port)).Ready()
 	pace := green.Traffic("pace", "-to", fmt.Sprintf("%v:%d", w.World.IP(lab.V4), port)).Ready()
-	period, slack := k.times(victim)
-	long := time.Duration(k.Kills+1) * (period + slack)
+	long := time.Duration(k.Kills+1) * (k.period(victim) + k.slack())
 	seconds := strconv.FormatFloat(long.Seconds(), 'f', 1, 64)
 	var tcp []*lab.Proc
 	for _, fam := range []lab.Family{lab.V4, lab.V6} {
 		tcp = append(tcp, red.Traffic("send", "-both", "-streams", "5", "-seconds", seconds, "-to", w.World.At(fam)))
 	}
 	w.Eventually("all connections", 20*time.Second, func() bool { return len(w.flows("tcp", lab.Port)) == 10 && len(w.flows("udp", port)) == 1 })
-	before := w.flows("tcp", lab.Port)
 	end := time.Now().Add(long)
-	var at []time.Time
-	for range k.Kills {
-		time.Sleep(period)
-		at = append(at, w.kill(victim))
-		if is := w.flows("tcp", lab.Port); !slices.Equal(is, before) && time.Now().Before(end.Add(-time.Second)) {
-			t.Errorf("%s: TCP connections were\n%v\nand are\n%v", victim, before, is)
-			break
-		}
-	}
+	all := k.series(t, w, f, victim, end.Add(-k.slack()))
 	for _, p := range tcp {
 		s := lab.Report[report.Stream](p, time.Until(end)+2*time.Minute)
 		if !s.OK || s.Sent == 0 || s.Received == 0 {
@@ -96,22 +91,63 @@ func (k Kills) trial(t lab.T, w *Way, f *filler, victim string, red, green *lab.
 	if len(m.Sources) != 1 {
 		t.Errorf("%s: the stream came from %v", victim, m.Sources)
 	}
-	return Gaps{victim, gaps(at, m.Silences)}
+	return Gaps{victim, gaps(all, m.Silences)}
 }
 
-// times are how long it is from kill to kill, and what a kill takes beside. A dataplane
-// that dies young again and again is replaced with a pause (agent/plane.go:steady).
-func (k Kills) times(victim string) (period, slack time.Duration) {
-	const steady = 5200 * time.Millisecond
-	if victim == "dataplane" && k.Kills > 2 {
-		return max(k.Period, steady), 500 * time.Millisecond
+// series kills until the transfers are about to end, or often enough.
+func (k Kills) series(t lab.T, w *Way, f *filler, victim string, end time.Time) (all []kill) {
+	t.Helper()
+	before := w.flows("tcp", lab.Port)
+	for range k.Kills {
+		if f.keep() && len(all) > 0 { // which is a load by itself
+			all[len(all)-1].until = f.since
+		}
+		time.Sleep(k.period(victim))
+		if time.Now().After(end) {
+			break
+		}
+		all = append(all, k.kill(w, victim))
+		// What is read before they end is what there is: they are not over yet.
+		if is := w.flows("tcp", lab.Port); !slices.Equal(is, before) && time.Now().Before(end) {
+			t.Errorf("%s: TCP connections were\n%v\nand are\n%v", victim, before, is)
+			break
+		}
 	}
-	return k.Period, 1500 * time.Millisecond
+	if len(all) == 0 {
+		t.Errorf("%s: there was no time for a kill", victim)
+	}
+	if n := w.Connections(); n < k.Entries {
+		t.Errorf("%s: %d connections in the table, want %d", victim, n, k.Entries)
+	}
+	return all
 }
 
-// kill kills, and sees to it that there is a daemon again. It returns when it killed.
-func (w *Way) kill(victim string) time.Time {
+// slack is what a kill may take beside the time to the next one: of a few all the more,
+// since the transfers end with the last one that there is time for.
+func (k Kills) slack() time.Duration {
+	if k.Kills <= 2 {
+		return 1500 * time.Millisecond
+	}
+	return 600 * time.Millisecond
+}
+
+// period is how long it is from kill to kill.
+func (k Kills) period(victim string) time.Duration {
+	if victim == "agent" || k.Kills <= 2 {
+		return k.Period
+	}
+	return max(k.Period, prepared)
+}
+
+// kill is a moment, and how long what happens is its doing.
+type kill struct{ at, until time.Time }
+
+// kill kills, and sees to it that there is a daemon again.
+func (k Kills) kill(w *Way, victim string) kill {
 	d := w.Daemon
+	if victim != "agent" && k.Kills > 2 {
+		w.Eventually("a spare", 20*time.Second, func() bool { return d.Status().Dataplane.Spare != 0 })
+	}
 	at := time.Now()
 	switch victim {
 	case "dataplane":
@@ -127,20 +163,20 @@ func (w *Way) kill(victim string) time.Time {
 		s, err := d.TryStatus()
 		return err == nil && s.Dataplane.State == "running"
 	})
-	return at
+	return kill{at: at}
 }
 
-// gaps is the longest silence behind each kill, sorted.
-func gaps(kills []time.Time, silences []report.Silence) (ms []float64) {
-	for i, at := range kills {
-		until := int64(1<<63 - 1)
-		if i+1 < len(kills) {
-			until = kills[i+1].UnixNano()
+// gaps is the longest silence behind each kill, until the next one, sorted.
+func gaps(kills []kill, silences []report.Silence) (ms []float64) {
+	for i, k := range kills {
+		until := k.until
+		if until.IsZero() && i+1 < len(kills) {
+			until = kills[i+1].at
 		}
 		longest := 0.0
 		for _, s := range silences {
 			ends := s.From + int64(s.MS*1e6)
-			if ends > at.UnixNano() && s.From < until {
+			if ends > k.at.UnixNano() && (until.IsZero() || s.From < until.UnixNano()) {
 				longest = max(longest, s.MS)
 			}
 		}

@@ -44,6 +44,25 @@ type Way struct {
 // container, 0: none.
 func NewWay(t lab.T, k Kind, quota int, flags ...string) *Way {
 	t.Helper()
+	track := ""
+	if quota > 0 {
+		track = fmt.Sprintf("conntrack: {quotaPerPort: %d}, ", quota)
+	}
+	return newWay(t, k, track, "", flags...)
+}
+
+// sixOnly is the network of containers without IPv4, of a way that has one.
+const sixOnly = "six"
+
+// newWay64 makes one whose namespace translates between the families, too.
+func newWay64(t lab.T, k Kind) *Way {
+	t.Helper()
+	return newWay(t, k, "nat64: {masquerade: out}, ", `, {name: `+sixOnly+`, namespace: shop, subnets: ["fd46::/64"]}`)
+}
+
+// newWay makes one; shop are words of the namespace, networks what is beside the first.
+func newWay(t lab.T, k Kind, shop, networks string, flags ...string) *Way {
+	t.Helper()
 	l := lab.New(t)
 	w := &Way{Lab: l, Kind: k, Host: l.NS("host"), World: l.NS("world")}
 	l.Cable(w.Host, w.World, "wan", 1500, "192.0.2.0/24", "2001:db8::/64")
@@ -51,14 +70,10 @@ func NewWay(t lab.T, k Kind, quota int, flags ...string) *Way {
 	if !k.Routed && !k.Ends { // its addresses are to be Sluice's
 		w.Host.Run("ip", "addr", "flush", "dev", "wan")
 	}
-	track := ""
-	if quota > 0 {
-		track = fmt.Sprintf("conntrack: {quotaPerPort: %d}, ", quota)
-	}
 	w.Daemon = l.DaemonIn(w.Host, fmt.Sprintf(`namespaces: [{name: shop, %snat: [%s]}]
-networks: [{name: web, namespace: shop, subnets: [10.44.0.0/22, "fd44::/64"]}]
+networks: [{name: web, namespace: shop, subnets: [10.44.0.0/22, "fd44::/64"]}%s]
 uplinks: [%s]
-`, track, k.NAT, k.Uplink), flags...)
+`, shop, k.NAT, networks, k.Uplink), flags...)
 	if !k.Routed {
 		return w
 	}

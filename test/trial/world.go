@@ -14,11 +14,16 @@ import (
 )
 
 // World is what people use: a web server, iperf3 and a name server behind a NAT, called
-// by many containers at the same time, by both families.
+// by many containers at the same time, by both families; and by others that have no IPv4
+// and call the servers' IPv4 by NAT64.
 type World struct {
 	Kind       Kind
-	Containers int
+	Containers int // with both families
+	SixOnly    int
 }
+
+// servers64 is the world's IPv4 address in the prefix of NAT64.
+const servers64 = "64:ff9b::c000:202"
 
 // iperfPort is that of the first container's server of iperf3, which has one client.
 const iperfPort = 5201
@@ -26,22 +31,26 @@ const iperfPort = 5201
 // Run calls everything from all containers.
 func (x World) Run(t lab.T) {
 	t.Helper()
-	w := NewWay(t, x.Kind, 0)
-	page := w.serveWorld(x.Containers)
+	w := newWay64(t, x.Kind)
+	page := w.serveWorld(x.Containers + x.SixOnly)
 	for _, n := range []*lab.NS{w.World, w.Host} { // one address asks for all of them
 		n.Run("sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 		n.Try("sysctl", "-q", "-w", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=100000") // where it is the namespace's
 	}
-	script := w.File("calls.sh", calls(x.Kind))
+	script := w.File("calls.sh", calls())
 	type end struct {
 		name string
 		r    lab.Result
 	}
-	ends := make([]end, x.Containers)
+	ends := make([]end, x.Containers+x.SixOnly)
 	var wg sync.WaitGroup
-	for i := range x.Containers {
-		n := w.Container(fmt.Sprintf("box%d", i))
-		p := n.Start("bash", script, page, strconv.Itoa(iperfPort+i), w.World.IP(lab.V4).String(), w.World.IP(lab.V6).String())
+	for i := range ends {
+		name, network, whom := fmt.Sprintf("box%d", i), "web", []string{w.World.IP(lab.V4).String(), w.World.IP(lab.V6).String()}
+		if i >= x.Containers {
+			network, whom = sixOnly, []string{servers64}
+		}
+		n := w.NS(name).Attach("--network", network, "--name", name)
+		p := n.Start(append([]string{"bash", script, page, strconv.Itoa(iperfPort + i)}, whom...)...)
 		wg.Go(func() { ends[i] = end{n.Name(), p.Wait(2 * time.Minute)} })
 	}
 	wg.Wait()
@@ -87,8 +96,8 @@ http {
 }
 
 // calls is what each container does: page, port of iperf3, addresses of the world.
-func calls(k Kind) string {
-	script := `set -eu -o pipefail
+func calls() string {
+	return `set -eu -o pipefail
 page=$1; port=$2; shift 2
 fail() { echo "$@" >&2; exit 1; }
 iperf() { # its server needs a moment between two tests
@@ -113,13 +122,10 @@ for to in "$@"; do
     out=$(ping -n -c 3 -i 0.2 -W 5 "$to") && case $out in *" 0% packet loss"*) break;; esac
     [ $n != 4 ] || fail "ping $to: $out"
   done
-`
-	if !k.Ends {
-		script += `  out=$(traceroute -n -q 1 -w 5 "$to") || fail "traceroute $to"
+  out=$(traceroute -n -q 1 -w 5 "$to") || fail "traceroute $to"
   case $out in *"  $to  "*) ;; *) fail "traceroute $to: $out";; esac
   out=$(tracepath -n "$to") || fail "tracepath $to"
   case $out in *"Resume: pmtu 1500"*) ;; *) fail "tracepath $to: $out";; esac
+done
 `
-	}
-	return script + "done\n"
 }
