@@ -387,13 +387,16 @@ func (d *declaration) forget() error {
 			return err
 		}
 	}
-	return nil
+	return d.t.forgetHistory(d.is.spaces())
 }
 
 // bare leaves of a namespace that stays, and is declared no more, what its attachments
 // were made with.
 func (d *declaration) bare(old *namespaceRecord) error {
 	n := namespaceRecord{Name: old.Name, Origin: old.Origin}
+	if err := d.t.endRules(old, "apply"); err != nil {
+		return err
+	}
 	if err := d.keepPorts("namespaces", &n); err != nil {
 		return err
 	}

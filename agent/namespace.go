@@ -34,6 +34,10 @@ type namespaceRecord struct {
 
 	// NFT is the ruleset; nil: there is none.
 	NFT *journal.Journal `json:"nft,omitempty"`
+	// NFTBefore is how many transactions there were before those of NFT; NFTConfirm is
+	// the last one while it waits to be confirmed.
+	NFTBefore  uint64         `json:"nft_before,omitempty"`
+	NFTConfirm *pendingCommit `json:"nft_confirm,omitempty"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

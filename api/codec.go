@@ -46,6 +46,12 @@ const (
 	PathQueueing   = "/v1/queueing"
 
 	PathNFT         = "/v1/nft"
+	PathNFTHistory  = "/v1/nft/history"
+	PathNFTEvents   = "/v1/nft/events"
+	PathNFTExplain  = "/v1/nft/explain"
+	PathNFTDiff     = "/v1/nft/diff"
+	PathNFTUndo     = "/v1/nft/undo"
+	PathNFTConfirm  = "/v1/nft/confirm"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

@@ -33,6 +33,7 @@ type rawNamespace struct {
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
 	NFT          *string        `yaml:"nft"`
+	NFTFile      *string        `yaml:"nftFile"`
 }
 
 type rawNAT64 struct {

@@ -18,8 +18,9 @@ import (
 // validator turns raw values into checked ones. It keeps the first fault and
 // goes on, so that the code below reads as the list of rules.
 type validator struct {
-	file *ast.File
-	err  *Error
+	file     *ast.File
+	err      *Error
+	rulesets func(name string) (*Ruleset, error)
 }
 
 // fault records the first fault, with the line on which field stands. A field

@@ -202,6 +202,10 @@ const (
 	queryRulesLive    = "rules-live"
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
+	queryRuleTraces   = "rule-traces"
+	queryRulesExplain = "rules-explain"
+	// queryRuleLogs is of all namespaces.
+	queryRuleLogs = "rule-logs"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -222,6 +226,8 @@ type query struct {
 	Table uint64              `json:"table,omitempty"`
 	Key   []byte              `json:"key,omitempty"`
 	Saved json.RawMessage     `json:"saved,omitempty"`
+	// Explain is a packet about which the ruleset is asked.
+	Explain *netstack.RuleQuestion `json:"explain,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

@@ -21,6 +21,11 @@ func (s *session) query(body []byte) (message, error) {
 	if q.What == queryStatus {
 		return message{body: encode(s.srv.status())}, nil
 	}
+	if q.What == queryRuleLogs {
+		var l RuleLogs
+		l.Lines, l.Suppressed = s.srv.stack.RuleLogs()
+		return whole(l)
+	}
 	if m, known, err := s.connQuery(&q); known {
 		return m, err
 	}

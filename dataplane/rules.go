@@ -21,6 +21,34 @@ func (c *Client) RulesLive(ctx context.Context, namespace string, tableHandle ui
 	return table[bool](ctx, c, query{What: queryRulesLive, Namespace: namespace, Table: tableHandle, Words: set, Key: []byte(key)})
 }
 
+// RuleLogs are lines of log statements, and how many were too many.
+type RuleLogs struct {
+	Lines      []netstack.RuleLog `json:"lines"`
+	Suppressed uint64             `json:"suppressed,omitempty"`
+}
+
+// RuleTraces are lines of `nft monitor trace`, and how much was lost.
+type RuleTraces struct {
+	Lines []string `json:"lines"`
+	Lost  uint64   `json:"lost,omitempty"`
+}
+
+// RuleLogs takes the lines of log statements of all namespaces that wait.
+func (c *Client) RuleLogs(ctx context.Context) (RuleLogs, error) {
+	return table[RuleLogs](ctx, c, query{What: queryRuleLogs})
+}
+
+// RuleTraces takes what is told of packets with nftrace. The first call begins that; it
+// ends when nobody asks for some seconds.
+func (c *Client) RuleTraces(ctx context.Context, namespace string, q *netstack.RuleQuery) (RuleTraces, error) {
+	return table[RuleTraces](ctx, c, query{What: queryRuleTraces, Namespace: namespace, Rules: q})
+}
+
+// ExplainRules says what the ruleset does to a packet that nobody has sent.
+func (c *Client) ExplainRules(ctx context.Context, namespace string, q *netstack.RuleQuestion) (*netstack.RuleAnswer, error) {
+	return table[*netstack.RuleAnswer](ctx, c, query{What: queryRulesExplain, Namespace: namespace, Explain: q})
+}
+
 // SaveRules is what the rules and sets of a namespace remember, in JSON; null if it has
 // none.
 func (c *Client) SaveRules(ctx context.Context, namespace string) (json.RawMessage, error) {
@@ -47,6 +75,22 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		m, err = whole(out)
 	case queryRulesLive:
 		m.body = encode(ns.RulesLive(q.Table, q.Words, string(q.Key)))
+	case queryRuleTraces:
+		var l RuleTraces
+		if q.Rules == nil {
+			q.Rules = new(netstack.RuleQuery)
+		}
+		l.Lines, l.Lost = ns.RuleTraces(q.Rules.Options())
+		m, err = whole(l)
+	case queryRulesExplain:
+		if q.Explain == nil {
+			q.Explain = new(netstack.RuleQuestion)
+		}
+		var a *netstack.RuleAnswer
+		if a, err = ns.ExplainRules(q.Explain); err != nil {
+			return m, true, refuse("nft", err)
+		}
+		m, err = whole(a)
 	case queryRulesSave:
 		m, err = whole(ns.SaveRules())
 	case queryRulesRestore:

@@ -54,6 +54,7 @@ type ruled struct {
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
+	said   int    // log statements whose lines are kept
 	turn   *turn
 }
 
@@ -78,6 +79,11 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		r.packet.Out = rules.device(asked.Device)
 	} else {
 		r.packet.In = rules.device(asked.Device)
+	}
+	if r.said = 0; rules.told.until.Load() > r.packet.Now {
+		r.eval.NextTrace()
+	} else {
+		r.eval.SkipTrace()
 	}
 }
 
@@ -124,6 +130,9 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 	}
 	p.packet.Frame, p.packet.Fault = f, packet.FaultNone
 	v := p.eval.Hook(&p.packet, p.family, at, lo, hi)
+	if p.packet.Logs {
+		p.tell(f)
+	}
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
 	}
@@ -185,6 +194,9 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 	}
 	p.packet.Frame = f
 	w := p.eval.NAT(&p.packet, p.family, at)
+	if p.packet.Logs {
+		p.tell(f)
+	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:
 		return nat.Verdict{Reason: p.obey(f, w)}, true

@@ -29,6 +29,7 @@ type rules struct {
 	state  *journal.State
 	env    *policy.Env
 	evals  []evaluator // by worker
+	told   *told
 
 	devices map[uint16]*policy.Device // of the view
 }
@@ -105,8 +106,8 @@ func (c *change) rules(next, was *space) error {
 	}
 	r := &rules{devices: next.spec.ruleDevices()}
 	if old != nil {
-		r.engine, r.evals, r.state = old.engine, old.evals, old.state
-	} else if err := c.newEngine(r); err != nil {
+		r.engine, r.evals, r.state, r.told = old.engine, old.evals, old.state, old.told
+	} else if err := c.newEngine(r, next.spec.Name); err != nil {
 		return err
 	}
 	state, changes, err := next.spec.Rules.Follow(r.state)
@@ -127,15 +128,18 @@ func (c *change) rules(next, was *space) error {
 	return nil
 }
 
-func (c *change) newEngine(r *rules) error {
-	var b [16]byte
+func (c *change) newEngine(r *rules, space string) error {
+	var b [20]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return err
 	}
-	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])})
-	r.evals = make([]evaluator, len(c.net.workers))
+	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:16])})
+	r.evals, r.told = make([]evaluator, len(c.net.workers)), &told{space: space}
 	for i := range r.evals {
-		r.evals[i].Evaluator = r.engine.Evaluator()
+		e := r.engine.Evaluator()
+		e.SetTracer(r.told.take)
+		e.LimitTraces(binary.LittleEndian.Uint32(b[16:])^uint32(i)<<24, r.told.admit) // numbers that look as the kernel's
+		r.evals[i].Evaluator = e
 	}
 	return nil
 }

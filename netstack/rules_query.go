@@ -31,6 +31,14 @@ type RuleQuery struct {
 	Services     bool `json:"services,omitempty"`
 }
 
+// Options are those of listings.
+func (q *RuleQuery) Options() *nft.ListOptions {
+	return &nft.ListOptions{
+		Handles: q.Handles, Stateless: q.Stateless, Terse: q.Terse, Numeric: q.Numeric,
+		NumericPrio: q.NumericPrio, NumericProto: q.NumericProto, NumericTime: q.NumericTime, Services: q.Services,
+	}
+}
+
 // ErrNoRules is returned for a namespace without a ruleset.
 var ErrNoRules = errors.New("the namespace has no ruleset")
 
@@ -53,12 +61,9 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 	for name, index := range s.spec.RuleDevices() {
 		names[index] = name
 	}
-	o := &nft.ListOptions{
-		Handles: q.Handles, Stateless: q.Stateless, Terse: q.Terse, Numeric: q.Numeric,
-		NumericPrio: q.NumericPrio, NumericProto: q.NumericProto, NumericTime: q.NumericTime, Services: q.Services,
-		State: r.engine.States(int64(ns.net.elapsed())),
-		Env:   &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }},
-	}
+	o := q.Options()
+	o.State = r.engine.States(int64(ns.net.elapsed()))
+	o.Env = &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }}
 	var out strings.Builder
 	for _, c := range cmds {
 		if c.Op != nft.OpList && c.Op != nft.OpGet && c.Op != nft.OpReset || len(q.Only) > 0 && !slices.Contains(q.Only, c.Op) {
