@@ -82,7 +82,7 @@ func (c *checker) needEther() {
 	}
 	if c.family != FamilyBridge {
 		key := "iiftype"
-		if c.base != nil && (c.base.Hook == HookPostrouting || c.base.Hook == HookOutput) {
+		if c.base != nil && (c.base.Hook == HookPostrouting || c.base.Hook == HookOutput || c.base.Hook == HookEgress) {
 			key = "oiftype"
 		}
 		c.implyMeta(key, arphrdEther)
