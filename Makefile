@@ -62,6 +62,10 @@ e2e: build $(STAMP) ## end-to-end tests with the built binaries, as root
 e2e-containerd: build ## pods in a real containerd, with the CNI plugin (as root)
 	cd test/containerd && SLUICE_BIN="$(CURDIR)/$(BIN)" go test -count=1 -timeout 10m ./...
 
+.PHONY: e2e-nerdctl
+e2e-nerdctl: build ## the same by a nerdctl that you have (NERDCTL=path, as root)
+	cd test/containerd && SLUICE_BIN="$(CURDIR)/$(BIN)" NERDCTL="$(NERDCTL)" go test -tags nerdctl -count=1 -run Nerdctl ./...
+
 .PHONY: lint
 lint: $(STAMP) ## formatting, vet, lock annotations, staticcheck, golangci-lint
 	@out=$$($(TOOLS)/gofumpt -l .); \

@@ -247,9 +247,10 @@ func layers() map[string]edges {
 		"test/traffic/report":     {},
 		"test/traffic":            fromOutside("test/traffic/report"),
 		"test/lab":                fromOutside("test/traffic/report"),
-		"test/e2e":                fromOutside("test/traffic/report", "test/lab", "test/trial"),
+		"test/e2e":                fromOutside("test/traffic/report", "test/lab", "test/trial", "test/steps"),
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
+		"test/steps":              {},
 		"test/containerd":         {}, // a module of its own, that sees programs only
 		"test/networkpolicy": { // a module of its own, since cyclonus needs the client of Kubernetes
 			"policy/networkpolicy": "what is compared",
@@ -285,6 +286,7 @@ func forTests() edges {
 		"veth/vethtest":     "a port without a namespace and without root",
 
 		"conntrack/conntracktest": "what the kernel tracks",
+		"test/steps":              "a process that is stopped between two lines",
 	}
 }
 

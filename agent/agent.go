@@ -136,6 +136,8 @@ type Agent struct {
 	// +checklocks:life
 	ended bool
 
+	dels dels
+
 	mu sync.Mutex // serialises mutations
 }
 

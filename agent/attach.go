@@ -114,7 +114,7 @@ func (a *Agent) intend(r *api.AttachRequest, ns nsIdentity, cni *cniRecord) (rec
 		if err := t.putAttachment(rec); err != nil {
 			return err
 		}
-		t.hold = a.hold
+		t.hold = func(s *state) error { return a.hold(s.with(rec)) }
 		return t.publish(rec, &a.sets)
 	})
 	if rec != nil && len(rec.CNI.ports()) > 0 {
@@ -202,17 +202,28 @@ func (a *Agent) remove(ctx context.Context, recs ...*attachmentRecord) error {
 		a.log.Warn("the dataplane has not heard of removed ports yet", "err", err)
 	}
 	a.republish(ctx, recs...)
-	for _, rec := range recs {
-		a.dropRules(rec)
-		if err := a.removeDevice(rec); err != nil {
-			return err
-		}
+	if err := a.removeDevices(recs); err != nil {
+		return err
 	}
 	err = a.store.update(func(t *txn) error { return t.drop(recs) })
 	if slices.ContainsFunc(recs, func(rec *attachmentRecord) bool { return len(rec.CNI.ports()) > 0 }) {
 		a.holdCommitted()
 	}
 	return err
+}
+
+// removeDevices removes the interfaces of attachments, pairs all at once.
+func (a *Agent) removeDevices(recs []*attachmentRecord) error {
+	var pairs []string
+	for _, rec := range recs {
+		a.dropRules(rec)
+		if rec.Tap == nil {
+			pairs = append(pairs, rec.hostIfName())
+		} else if err := a.removeTap(rec); err != nil {
+			return err
+		}
+	}
+	return veth.DeletePairs(a.hostNS, pairs...)
 }
 
 // drop forgets attachments, whose addresses are in quarantine from now on.

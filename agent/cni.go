@@ -5,7 +5,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,7 +42,8 @@ type cniRecord struct {
 	// Bandwidth is what the runtime said, see cni_bandwidth.go.
 	Bandwidth *api.CNIBandwidth `json:"bandwidth,omitempty"`
 	// Publish are ports of the host, see cni_publish.go.
-	Publish []api.CNIPort `json:"publish,omitempty"`
+	Publish   []api.CNIPort `json:"publish,omitempty"`
+	PortsHeld bool          `json:"ports_held,omitempty"`
 }
 
 // The bounds of what a runtime may say.
@@ -235,7 +235,7 @@ func cniName(r *api.CNIAddRequest) string {
 func newCNIRecord(r *api.CNIAddRequest) *cniRecord {
 	return &cniRecord{
 		CNIKey: r.CNIKey, Made: api.Now(), NoDefault: !r.DefaultRoute, Routes: r.Routes,
-		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish,
+		Fixed: r.Fixed, Labels: r.Labels, Aliases: r.Aliases, Publish: r.Publish, PortsHeld: r.PortsHeld,
 		Bandwidth: r.Bandwidth,
 	}
 }
@@ -317,26 +317,6 @@ func (a *Agent) deleteNetwork(ctx context.Context, r *api.DeleteNetworkRequest) 
 		return nil, err
 	}
 	return &api.ApplyReply{Changes: changes}, nil
-}
-
-// cniDel takes an attachment away. That there is none is well.
-func (a *Agent) cniDel(ctx context.Context, r *api.CNIDelRequest) (*struct{}, error) {
-	ctx = context.WithoutCancel(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st, err := a.store.read()
-	if err != nil {
-		return nil, err
-	}
-	rec := st.byKey(r.CNIKey)
-	if rec == nil {
-		return new(struct{}), nil
-	}
-	if err := a.remove(ctx, rec); err != nil {
-		return nil, fmt.Errorf("detach %s: %w", rec.Name, err)
-	}
-	a.log.Info("detached", "nic", rec.Name, "port", rec.Port, "ns", rec.Netns, "container", r.Container)
-	return new(struct{}), nil
 }
 
 // cniGC removes the attachments of a configuration that are not valid any more, but for

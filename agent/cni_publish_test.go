@@ -3,11 +3,14 @@
 package agent
 
 import (
+	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sluice/api"
 	"sluice/config"
+	"sluice/veth"
 )
 
 // What an attachment was made with is published as long as it is there, whatever is
@@ -66,4 +69,42 @@ func TestPortsOfAttachmentsOutliveDeclarations(t *testing.T) {
 	if left := mustRead(t, s).namespace("blue").Connections.Published; len(left) != 0 {
 		t.Errorf("left are %v", left)
 	}
+}
+
+// TestPortsHeldElsewhere: a runtime that holds a port itself gets it published, before and
+// after the agent is started again; one that does not is told who has it.
+func TestPortsHeldElsewhere(t *testing.T) {
+	l := newHostedLab(t)
+	agent := l.process()
+	red := l.netns()
+	host, err := veth.OpenNetNS(l.inside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	var runtime net.Listener
+	if err := veth.Do(host, func() error { runtime, err = net.Listen("tcp", ":8000"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.Close()
+	r := addRequest(red, 0)
+	r.Publish = r.Publish[:1]
+	if _, err := l.api.CNIAdd(t.Context(), r); err == nil || !strings.Contains(err.Error(), "in use on the host") {
+		t.Errorf("of somebody else: %v", err)
+	}
+	r.PortsHeld = true
+	if _, err := l.api.CNIAdd(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	kill(agent)
+	l.process()
+	l.pings(red, "10.85.0.1")
+	if all, err := l.api.Published(t.Context(), api.ShowQuery{Namespace: "pods"}); err != nil || len(all) != 1 {
+		t.Errorf("published are %v, %v", all, err)
+	}
+	if err := l.api.CNIDel(t.Context(), &api.CNIDelRequest{CNIKey: r.CNIKey}); err != nil {
+		t.Error(err)
+	}
+	_ = runtime.Close()
+	l.nothingLeft([]string{red})
 }

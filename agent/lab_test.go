@@ -21,6 +21,7 @@ import (
 
 	"sluice/api"
 	"sluice/dataplane"
+	"sluice/test/steps"
 	"sluice/veth"
 )
 
@@ -162,13 +163,35 @@ func (l *lab) process() *exec.Cmd {
 // processOf runs an agent that is another program.
 func (l *lab) processOf(program string) *exec.Cmd {
 	l.t.Helper()
-	args := []string{program}
+	cmd, out := l.begin([]string{program}, append(os.Environ(), runDirEnv+"="+l.dir))
+	l.awaitReady(out)
+	return cmd
+}
+
+// watched is process, with each of its steps known.
+func (l *lab) watched() (*exec.Cmd, *steps.Watcher) {
+	l.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	cmd, out := l.begin(steps.Wrap(self, []string{self}, append(os.Environ(), runDirEnv+"="+l.dir)))
+	w, err := steps.Watch(cmd.Process.Pid, out)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.awaitReady(out)
+	return cmd, w
+}
+
+// begin starts a process of an agent.
+func (l *lab) begin(args, env []string) (*exec.Cmd, *bufio.Reader) {
+	l.t.Helper()
 	if l.inside != "" { // replaces itself by the program, whose process is therefore known
 		args = append([]string{"nsenter", "--net=/run/netns/" + l.inside, "--"}, args...)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), runDirEnv+"="+l.dir)
-	cmd.Stderr = l.log
+	cmd.Env, cmd.Stderr = env, l.log
 	// The dataplane inherits stderr; Wait must not wait for it.
 	cmd.WaitDelay = time.Millisecond
 	out, err := cmd.StdoutPipe()
@@ -179,11 +202,14 @@ func (l *lab) processOf(program string) *exec.Cmd {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { kill(cmd) })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "ready\n" {
+	return cmd, bufio.NewReader(out)
+}
+
+func (l *lab) awaitReady(out *bufio.Reader) {
+	l.t.Helper()
+	if line, err := out.ReadString('\n'); err != nil || line != "ready\n" {
 		l.t.Fatalf("agent said %q, %v", line, err)
 	}
-	return cmd
 }
 
 // kill is kill -9, and waits for the end. A second time does nothing.

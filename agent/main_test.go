@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"sluice/test/steps"
 )
 
 // runDirEnv makes the test binary an agent of its own, for tests that kill one.
@@ -19,6 +21,7 @@ const runDirEnv = "SLT_AGENT_DIR"
 // TestMain is three programs: the tests; the dataplane, which an agent under
 // test executes; and an agent in a process of its own.
 func TestMain(m *testing.M) {
+	steps.Main()
 	if len(os.Args) > 1 && os.Args[1] == "dataplane" {
 		os.Exit(runDataplane(os.Args[2:]))
 	}

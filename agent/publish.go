@@ -108,6 +108,9 @@ func (s *state) holdings() (out []holding, err error) {
 				return nil, &publishFault{p.holding, fmt.Errorf("%s of the host is published for %s of namespace %s already", o.Outside(), o.To, o.space)}
 			}
 		}
+		if !p.socket && s.heldElsewhere(p.To) {
+			continue
+		}
 		for port := int(p.Ports.Min); port <= int(p.Ports.Max); port++ {
 			p.port = uplink.Port{Proto: natspec.ProtocolName(p.Proto), Addr: p.Addr, Number: uint16(port)}
 			if out = append(out, p.holding); len(out) > maxHeld {
@@ -116,6 +119,12 @@ func (s *state) holdings() (out []holding, err error) {
 		}
 	}
 	return out, nil
+}
+
+// heldElsewhere says whether the runtime of an attachment holds its ports of the host itself.
+func (s *state) heldElsewhere(name string) bool {
+	rec := s.find(func(a *attachmentRecord) bool { return a.Name == name })
+	return rec != nil && rec.CNI != nil && rec.CNI.PortsHeld
 }
 
 // hostPublish is a line of what a namespace publishes on the host's addresses.

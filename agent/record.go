@@ -252,6 +252,13 @@ func (s *state) find(ok func(*attachmentRecord) bool) *attachmentRecord {
 	return nil
 }
 
+// with is the state as it will be with a further attachment.
+func (s *state) with(rec *attachmentRecord) *state {
+	next := *s
+	next.attachments = append(slices.Clip(s.attachments), *rec)
+	return &next
+}
+
 // where returns the attachments for which ok is true.
 func (s *state) where(ok func(*attachmentRecord) bool) []*attachmentRecord {
 	var out []*attachmentRecord

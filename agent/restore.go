@@ -280,7 +280,7 @@ func (r *restorer) attachment(rec *attachmentRecord) bool {
 	if rec.State == api.StateDeleting || rec.State == api.StateCreating && !rec.Uplink {
 		log.Info("undoing an attachment that was interrupted", "state", rec.State)
 		if rec.Tap != nil {
-			if err := r.a.removeDevice(rec); err != nil {
+			if err := r.a.removeTap(rec); err != nil {
 				log.Warn("tap device left", "err", err)
 			}
 		}

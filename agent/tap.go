@@ -151,11 +151,8 @@ func (a *Agent) socketOptions(rec *attachmentRecord) (o veth.SocketOptions, err 
 	return o, nil
 }
 
-// removeDevice removes what an attachment is made of in the kernel.
-func (a *Agent) removeDevice(rec *attachmentRecord) error {
-	if rec.Tap == nil {
-		return veth.DeletePair(a.hostNS, rec.hostIfName())
-	}
+// removeTap removes the device of a tap attachment.
+func (a *Agent) removeTap(rec *attachmentRecord) error {
 	ns, same, err := a.placeOf(rec)
 	if err != nil || !same {
 		return err

@@ -64,6 +64,8 @@ type CNIAddRequest struct {
 	Routes []CNIRoute `json:"routes,omitempty"`
 	// Publish are ports of the host.
 	Publish []CNIPort `json:"publish,omitempty"`
+	// PortsHeld: the runtime itself holds them, so that nobody else on the host takes them.
+	PortsHeld bool `json:"ports_held,omitempty"`
 	// Bandwidth bounds what the container gets and sends. Nil: the network's disciplines.
 	Bandwidth *CNIBandwidth `json:"bandwidth,omitempty"`
 	// Aliases are further names of the container, for DNS.

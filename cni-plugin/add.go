@@ -73,6 +73,7 @@ func (c *conf) request(args *skel.CmdArgs, env *environment) (*api.CNIAddRequest
 	if r.Addresses, err = c.wishes(env); err != nil {
 		return nil, err
 	}
+	r.PortsHeld = c.HoldPorts != nil && !*c.HoldPorts
 	if r.Publish, err = c.publish(); err != nil {
 		return nil, err
 	}

@@ -48,6 +48,9 @@ type conf struct {
 	Table   string `json:"table"`
 	Guard   string `json:"guard"`
 	Offload *bool  `json:"offload"`
+	// HoldPorts: published ports are held by sockets of the daemon; false for runtimes that
+	// hold them themselves, as podman and nerdctl do. Absent is true.
+	HoldPorts *bool `json:"holdPorts"`
 
 	// Of the reference plugin bridge.
 	Bridge              string  `json:"bridge"`

@@ -163,7 +163,7 @@ func TestRequests(t *testing.T) {
 		// What the file says stands above what the runtime says.
 		"bounds": {`,"ingressRate":8000000,"ingressBurst":100000,"runtimeConfig":{"bandwidth":{"egressRate":16000000}}` + subnets, ""},
 		"env":    {subnets, "IP=10.85.0.8;MAC=02:00:00:00:00:08"},
-		"bare":   {`,"isDefaultGateway":false,"uplink":"none","table":"blue","guard":"mac","offload":false` + subnets, ""},
+		"bare":   {`,"isDefaultGateway":false,"uplink":"none","table":"blue","guard":"mac","offload":false,"holdPorts":false` + subnets, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDaemon(t)

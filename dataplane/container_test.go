@@ -226,7 +226,7 @@ func TestPortDownOfARealPort(t *testing.T) {
 	if err := c.Apply(soon(t), withPorts(all), filesOf(&all[0].cable)); err != nil {
 		t.Fatal(err)
 	}
-	if err := veth.DeletePair(all[0].ns, "eth0"); err != nil {
+	if err := veth.DeletePairs(all[0].ns, "eth0"); err != nil {
 		t.Fatal(err)
 	}
 	for {

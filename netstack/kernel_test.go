@@ -89,7 +89,7 @@ func (l *kernelLab) attach(s *NetworkSpec, i int) int {
 	if err := veth.CreatePair(c); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = veth.DeletePair(l.host, c.HostName) })
+	l.t.Cleanup(func() { _ = veth.DeletePairs(l.host, c.HostName) })
 	l.ns = append(l.ns, c.NS)
 	return openPort(l.t, l.host, c.HostName)
 }
@@ -230,7 +230,7 @@ func TestKernelUDP(t *testing.T) {
 func TestDeletedInterfaceIsReported(t *testing.T) {
 	down := make(chan uint16, 10)
 	l := newKernelLab(t, Options{Workers: 2, PortDown: func(i uint16) { down <- i }}, blue(2))
-	if err := veth.DeletePair(l.host, "slt-h1"); err != nil {
+	if err := veth.DeletePairs(l.host, "slt-h1"); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -105,8 +105,8 @@ func attach(tb testing.TB, host netns.NsHandle, n int, change func(*veth.PairCon
 		tb.Fatalf("CreatePair: %v", err)
 	}
 	tb.Cleanup(func() {
-		if err := veth.DeletePair(host, cfg.HostName); err != nil {
-			tb.Errorf("DeletePair: %v", err)
+		if err := veth.DeletePairs(host, cfg.HostName); err != nil {
+			tb.Errorf("DeletePairs: %v", err)
 		}
 	})
 	c := &container{ns: ns, cfg: cfg, port: openPort(tb, host, cfg.HostName)}

@@ -39,7 +39,7 @@ func TestNICGoesAndComesBack(t *testing.T) {
 	if err != nil || len(ends) != 1 || ends[0].NIC != "wan0" || ends[0].Alias != "abc" || ends[0].Name != "sl7" {
 		t.Errorf("host ends: %+v, %v", ends, err)
 	}
-	if err := veth.DeletePair(hostNS, "sl7"); !errors.Is(err, veth.ErrConfig) {
+	if err := veth.DeletePairs(hostNS, "sl7"); !errors.Is(err, veth.ErrConfig) {
 		t.Errorf("an interface of the host was deleted as a pair: %v", err)
 	}
 	for range 2 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -226,25 +227,59 @@ func netlinkAt(ns netns.NsHandle) (*netlink.Handle, error) {
 	return h, nil
 }
 
-// DeletePair removes a pair by its host end; the container's end goes with it.
-// No such interface is not an error: the container may have been faster.
-func DeletePair(hostNS netns.NsHandle, hostName string) error {
+// doomed is the group (ip-link(8)) of host ends that are about to be deleted. The
+// namespace of host ends has no interfaces but Sluice's.
+const doomed = 0x51
+
+// DeletePairs removes pairs by their host ends, or none of them if one is not a pair's;
+// the containers' ends go with them. No such interface is not an error: the container may
+// have been faster. The kernel waits for those who may still use an interface once for
+// all of them, which is what takes the time.
+func DeletePairs(hostNS netns.NsHandle, hostNames ...string) error {
 	h, err := netlinkAt(hostNS)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	link, err := h.LinkByName(hostName)
-	if isNoLink(err) {
+	var links []netlink.Link
+	for _, name := range hostNames {
+		link, err := h.LinkByName(name)
+		if isNoLink(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", name, err)
+		}
+		if _, moved := readMemo(link.Attrs().Alias); moved || link.Type() != "veth" {
+			return fmt.Errorf("%w: %s is not a pair's", ErrConfig, name)
+		}
+		links = append(links, link)
+	}
+	switch len(links) {
+	case 0:
 		return nil
+	case 1:
+		return deleteLink(h, links[0])
 	}
-	if err != nil {
-		return fmt.Errorf("interface %s: %w", hostName, err)
+	return deleteGroup(hostNS, h, links)
+}
+
+// deleteGroup deletes links with one request.
+func deleteGroup(ns netns.NsHandle, h *netlink.Handle, links []netlink.Link) error {
+	for _, link := range links {
+		if err := h.LinkSetGroup(link, doomed); err != nil && !isNoLink(err) {
+			return fmt.Errorf("group of %s: %w", link.Attrs().Name, err)
+		}
 	}
-	if _, moved := readMemo(link.Attrs().Alias); moved || link.Type() != "veth" {
-		return fmt.Errorf("%w: %s is not a pair's", ErrConfig, hostName)
-	}
-	return deleteLink(h, link)
+	return Do(ns, func() error {
+		req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(doomed)))
+		if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !isNoLink(err) {
+			return fmt.Errorf("delete %d interfaces: %w", len(links), err)
+		}
+		return nil
+	})
 }
 
 // deleteLink deletes by index; gone already is fine.

@@ -280,22 +280,53 @@ func TestOnlinkGateway(t *testing.T) {
 	}
 }
 
-func TestDeletePair(t *testing.T) {
+func TestDeletePairs(t *testing.T) {
 	host, ns := newNS(t), newNS(t)
 	if err := veth.CreatePair(config(host, ns, 1)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := veth.DeletePair(host, "slt-1"); err != nil {
-			t.Errorf("DeletePair: %v", err)
+		if err := veth.DeletePairs(host, "slt-1"); err != nil {
+			t.Errorf("DeletePairs: %v", err)
 		}
 	}
-	if err := veth.DeletePair(host, "lo"); !errors.Is(err, veth.ErrConfig) {
+	if err := veth.DeletePairs(host, "lo"); !errors.Is(err, veth.ErrConfig) {
 		t.Errorf("lo: %v", err)
 	}
 	h := netlinkAt(t, ns)
 	if _, err := h.LinkByName("eth0"); err == nil {
 		t.Error("the container's end is still there")
+	}
+}
+
+// TestDeletePairsAtOnce: some of several, and none if one of them is not a pair's.
+func TestDeletePairsAtOnce(t *testing.T) {
+	host, ns := newNS(t), newNS(t)
+	for i := 1; i <= 4; i++ {
+		cfg := config(host, ns, i)
+		cfg.Name = fmt.Sprintf("eth%d", i)
+		if err := veth.CreatePair(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (out []string) {
+		ends, err := veth.HostEnds(host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range ends {
+			out = append(out, e.Name)
+		}
+		return out
+	}
+	if err := veth.DeletePairs(host, "slt-1", "lo", "slt-2"); !errors.Is(err, veth.ErrConfig) || len(left()) != 4 {
+		t.Errorf("with lo: %v; left are %v", err, left())
+	}
+	if err := veth.DeletePairs(host, "slt-1", "slt-9", "slt-2", "slt-4"); err != nil {
+		t.Error(err)
+	}
+	if got := left(); !slices.Equal(got, []string{"slt-3"}) {
+		t.Errorf("left are %v", got)
 	}
 }
 
@@ -309,7 +340,7 @@ func TestDeletedContainerTakesItsPairAlong(t *testing.T) {
 		ends, err := veth.HostEnds(host)
 		return err == nil && len(ends) == 0
 	})
-	if err := veth.DeletePair(host, "slt-1"); err != nil {
+	if err := veth.DeletePairs(host, "slt-1"); err != nil {
 		t.Error(err)
 	}
 }
@@ -377,7 +408,7 @@ func TestNothingLeaks(t *testing.T) {
 		if err := veth.Announce(ns, c.Name, c.MAC, []netip.Addr{c.Addresses[0].Addr()}); err != nil {
 			t.Fatal(err)
 		}
-		if err := veth.DeletePair(host, c.HostName); err != nil {
+		if err := veth.DeletePairs(host, c.HostName); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -188,7 +188,7 @@ func TestPortOfADeletedPair(t *testing.T) {
 	host := newNS(t)
 	c := attach(t, host, 1, nil)
 	b := newBatch(t, 64)
-	if err := veth.DeletePair(host, c.cfg.HostName); err != nil {
+	if err := veth.DeletePairs(host, c.cfg.HostName); err != nil {
 		t.Fatal(err)
 	}
 	// What is queued comes after the news.

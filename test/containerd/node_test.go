@@ -41,7 +41,7 @@ type node struct {
 // mounts are the folders that a node has for itself.
 func mounts() []string {
 	return []string{
-		"run", "etc/cni", "opt/cni/bin", "var/lib/cni", "var/lib/containerd", "var/lib/sluice", "var/log/pods",
+		"run", "etc/cni", "opt/cni/bin", "var/lib/cni", "var/lib/containerd", "var/lib/containers", "var/lib/sluice", "var/log/pods",
 	}
 }
 

@@ -80,15 +80,20 @@ func TestBandwidth(t *testing.T) {
 func plugin(t *testing.T, l *lab.Lab, n *lab.NS, verb, conf string) []byte {
 	t.Helper()
 	cmd := exec.Command(l.Binary("cni/sluice"))
-	cmd.Env = []string{
-		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + n.Name(), "CNI_NETNS=" + n.Path(), "CNI_IFNAME=eth0", "CNI_PATH=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-	}
+	cmd.Env = pluginEnv(n, verb)
 	cmd.Stdin = strings.NewReader(conf)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", verb, err, out)
 	}
 	return out
+}
+
+// pluginEnv is what a runtime gives a plugin.
+func pluginEnv(n *lab.NS, verb string) []string {
+	return []string{
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + n.Name(), "CNI_NETNS=" + n.Path(), "CNI_IFNAME=eth0", "CNI_PATH=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+	}
 }
 
 // TestShapedByFile: disciplines that the file declares of a network's ports and of an
