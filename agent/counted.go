@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/api"
 	"sluice/dataplane"
 )
 
@@ -72,8 +73,9 @@ func (k *counted) restore(ctx context.Context, c *dataplane.Client) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var all error
-	for space, saved := range k.all {
-		if err := c.RestoreRules(ctx, space, saved); err != nil {
+	for key, saved := range k.all {
+		space, port, tenure := countedOf(key)
+		if err := c.RestoreRules(ctx, space, port, tenure, saved); err != nil {
 			if no := new(dataplane.RefusedError); !errors.As(err, &no) { // there is no such namespace any more
 				all = errors.Join(all, err)
 			}
@@ -95,6 +97,13 @@ func (a *Agent) keepCounted(ctx context.Context) {
 	}
 }
 
+// counted asks what the rules of a port have counted, or for 0 the namespace's.
+func (a *Agent) counted(ctx context.Context, space string, port uint16) (json.RawMessage, error) {
+	return asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) {
+		return c.SaveRules(ctx, space, port)
+	})
+}
+
 func (a *Agent) keepOnce(ctx context.Context) error {
 	st, err := a.store.read()
 	if err != nil {
@@ -106,11 +115,23 @@ func (a *Agent) keepOnce(ctx context.Context) error {
 		if st.namespaces[i].NFT == nil {
 			continue
 		}
-		saved, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) { return c.SaveRules(ctx, name) })
+		saved, err := a.counted(ctx, name, 0)
 		if err != nil {
 			return nil //nolint:nilerr // it is being replaced; what it had is kept
 		}
 		all[name] = saved
+	}
+	for i := range st.attachments {
+		rec := &st.attachments[i]
+		n := st.network(rec.Network)
+		if n == nil || rec.rules(n) == nil || rec.State != api.StateReady {
+			continue
+		}
+		saved, err := a.counted(ctx, n.space(), rec.Port)
+		if err != nil {
+			return nil //nolint:nilerr // the same
+		}
+		all[countedKey(n.space(), rec.Port, rec.tenure())] = saved
 	}
 	return a.plane.counted.keep(all)
 }

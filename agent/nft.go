@@ -105,10 +105,17 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 	if err != nil {
 		return "", err
 	}
+	port, err := st.ruledPort(space, r.Port)
+	if err != nil {
+		return "", err
+	}
 	s := &r.Show
 	q := &netstack.RuleQuery{
 		Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
 		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}
+	if port != nil {
+		q.Port = port.Port
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -141,7 +148,12 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 			return err
 		}
 		space = e.space
-		if res, err = a.editRules(ctx, e, step); err != nil || r.Check {
+		if r.Port != "" {
+			res, err = a.editPort(ctx, e, r.Port, step)
+		} else {
+			res, err = a.editRules(ctx, e, step)
+		}
+		if err != nil || r.Check {
 			return errors.Join(err, errCheckedOnly)
 		}
 		return e.finish()
@@ -155,7 +167,7 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	if err := a.tell(ctx, undo); err != nil {
 		return "", err
 	}
-	a.log.Info("ruleset changed", "namespace", space, "changes", len(res.Changes))
+	a.log.Info("ruleset changed", "namespace", space, "port", r.Port, "changes", len(res.Changes))
 	if r.Echo {
 		out += echo(res.Changes)
 	}
@@ -193,13 +205,13 @@ func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*
 		Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok },
 		Live: func(t *nft.Table, s *nft.Set, key string) bool {
 			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
-				return c.RulesLive(ctx, e.space, t.Handle, s.Name, key)
+				return c.RulesLive(ctx, e.space, 0, t.Handle, s.Name, key)
 			})
 			return err == nil && there
 		},
 	})
 	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
+		err = spec.CheckRules(res.Ruleset)
 	}
 	if err != nil {
 		return nil, err
@@ -232,11 +244,13 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	spec := d.is.namespaceSpec(n.Name, "")
 	devices := spec.RuleDevices()
 	for _, l := range n.Links {
+		spec.Links = append(spec.Links, netstack.LinkSpec{Name: l.Name, Index: l.Index})
 		devices[l.Name] = uint32(l.Index)
 	}
+	spec.Connections.Bridged = n.Connections.Bridged
 	res, err := step.Try(new(nft.Ruleset), journal.World{Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok }})
 	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
+		err = spec.CheckRules(res.Ruleset)
 	}
 	if err != nil {
 		return d.fault(fmt.Sprintf("namespaces[%d].nft", i), err)
@@ -278,12 +292,5 @@ func stateless(r *nft.Ruleset) string {
 
 // ruleLines are the lines of the ruleset, as changes are listed.
 func (n *namespaceRecord) ruleLines() []string {
-	if n.NFT == nil {
-		return nil
-	}
-	s, _, err := n.NFT.Follow(nil)
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimRight(stateless(s.Ruleset), "\n"), "\n")
+	return rulesetLines(n.NFT)
 }

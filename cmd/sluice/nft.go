@@ -33,6 +33,7 @@ OPTION :=
   -n, --numeric            numbers for names: -y of priorities, -p of protocols, -T of times
   -S, --service            names of services
       --namespace NAME     the namespace
+      --port NAME          the ruleset of a container's port, in which that is the device "port"
 `
 
 func (c *cli) nftCommand() *cobra.Command {
@@ -53,7 +54,7 @@ func (c *cli) nftCommand() *cobra.Command {
 // nftFlags are the long options.
 func nftFlags() []string {
 	return []string{
-		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service",
+		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "port",
 	}
 }
 
@@ -103,7 +104,7 @@ func (l *nftLine) long(name string, args []string) (rest []string, err error) {
 	switch {
 	case l.flag(name):
 		return args, nil
-	case name != "file" && name != "namespace":
+	case name != "file" && name != "namespace" && name != "port":
 		return nil, usagef("nft: option --%s is unknown", name)
 	case !given && len(args) == 0:
 		return nil, usagef("option --%s needs an argument", name)
@@ -140,9 +141,12 @@ func (l *nftLine) letters(letters string, args []string) (rest []string, err err
 func isLetters(arg string) bool { return strings.Trim(arg, "-acehjnpstySTf") == "" }
 
 func (l *nftLine) set(name, value string) {
-	if name == "file" {
+	switch name {
+	case "file":
 		l.file = value
-	} else {
+	case "port":
+		l.Port = value
+	default:
 		l.Namespace = value
 	}
 }

@@ -47,6 +47,8 @@ func TestNFTAsks(t *testing.T) {
 		"-j nft list tables":                            `{"text":"list tables","show":{"json":true}}`,
 		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
 		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
+		"nft --port cart list ruleset":                  `{"port":"cart","text":"list ruleset"}`,
+		"nft --port=cart -c flush ruleset":              `{"port":"cart","text":"flush ruleset","check":true}`,
 		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
 		"nft -f " + dir + "/main.nft": `{"file":"DIR/main.nft","text":"include \"./part/*.nft\"\ntable ip t\n",` +
 			`"included":{"DIR/part/a.nft":"# a\n","DIR/part/b.nft":"include \"./c\"\n","DIR/part/c":"# c\n"}}`,
