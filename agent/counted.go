@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -28,6 +29,9 @@ type counted struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	all map[string]json.RawMessage
+	// pending is what the dataplane has to be told yet.
+	// +checklocks:mu
+	pending map[string]json.RawMessage
 }
 
 // load reads the file. What can't be read is forgotten.
@@ -44,6 +48,7 @@ func (k *counted) load() {
 func (k *counted) keep(all map[string]json.RawMessage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.pending = nil // the agent has begun: who isn't there now is gone
 	same := len(all) == len(k.all)
 	for space, is := range all {
 		same = same && bytes.Equal(is, k.all[space])
@@ -68,17 +73,27 @@ func (k *counted) keep(all map[string]json.RawMessage) error {
 	return os.Rename(k.path+".new", k.path)
 }
 
-// restore gives it to a dataplane that has just begun.
+// begin notes that a dataplane begins, which knows nothing of it.
+func (k *counted) begin() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pending = maps.Clone(k.all)
+}
+
+// restore gives a dataplane that has begun what is of the rulesets that it has by now.
+// After a start of both, ports come one after the other.
 func (k *counted) restore(ctx context.Context, c *dataplane.Client) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var all error
-	for key, saved := range k.all {
+	for key, saved := range k.pending {
 		space, port, tenure := countedOf(key)
-		if err := c.RestoreRules(ctx, space, port, tenure, saved); err != nil {
-			if no := new(dataplane.RefusedError); !errors.As(err, &no) { // there is no such namespace any more
-				all = errors.Join(all, err)
-			}
+		there, err := c.RestoreRules(ctx, space, port, tenure, saved)
+		if no := new(dataplane.RefusedError); err != nil && !errors.As(err, &no) { // else there is no such namespace yet
+			all = errors.Join(all, err)
+		}
+		if there {
+			delete(k.pending, key)
 		}
 	}
 	return all

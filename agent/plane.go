@@ -207,6 +207,7 @@ func (p *plane) tell(ctx context.Context, s *netstack.Snapshot, files map[uint16
 		c := p.client.Load()
 		err := applyTo(ctx, c, s, files)
 		if err == nil {
+			p.recount(ctx, c)
 			return nil
 		}
 		if refused, ok := errors.AsType[*dataplane.RefusedError](err); ok {
@@ -286,6 +287,7 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 			return nil, err
 		}
 	}
+	p.counted.begin()
 	if p.want == nil {
 		return c, nil
 	}
@@ -294,10 +296,15 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 		_ = c.Close()
 		return nil, err
 	}
-	if err := p.counted.restore(ctx, c); err != nil {
+	p.recount(ctx, c)
+	return c, nil
+}
+
+// recount tells a dataplane that has begun what rules had counted before.
+func (p *plane) recount(ctx context.Context, c *dataplane.Client) {
+	if err := p.counted.restore(context.WithoutCancel(ctx), c); err != nil {
 		p.log.Warn("what rules have counted was not restored", "err", err)
 	}
-	return c, nil
 }
 
 // load copies the program: once, not for each replacement.

@@ -134,9 +134,8 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 		_ = old.Close()
 		return nil
 	}
-	if err := a.plane.counted.restore(ctx, c); err != nil {
-		a.log.Warn("what rules have counted was not restored", "err", err)
-	}
+	a.plane.counted.begin()
+	a.plane.recount(ctx, c)
 	return c
 }
 

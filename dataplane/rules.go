@@ -28,10 +28,10 @@ func (c *Client) SaveRules(ctx context.Context, namespace string, port uint16) (
 	return table[json.RawMessage](ctx, c, query{What: queryRulesSave, Namespace: namespace, Port: port})
 }
 
-// RestoreRules is the opposite of SaveRules, for a port as long as it has that tenure.
-func (c *Client) RestoreRules(ctx context.Context, namespace string, port uint16, tenure uint32, saved json.RawMessage) error {
-	_, err := table[int](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Port: port, Tenure: tenure, Saved: saved})
-	return err
+// RestoreRules is the opposite of SaveRules, for a port as long as it has that tenure. It
+// reports whether there is such a ruleset.
+func (c *Client) RestoreRules(ctx context.Context, namespace string, port uint16, tenure uint32, saved json.RawMessage) (bool, error) {
+	return table[bool](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Port: port, Tenure: tenure, Saved: saved})
 }
 
 // ruleQuery answers the questions about a namespace's ruleset.
@@ -55,8 +55,7 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		if err = json.Unmarshal(q.Saved, &saved); err != nil {
 			return m, true, refuse("saved", err)
 		}
-		ns.RestoreRules(q.Port, q.Tenure, &saved)
-		m.body = encode(0)
+		m.body = encode(ns.RestoreRules(q.Port, q.Tenure, &saved))
 	default:
 		return m, false, nil
 	}

@@ -99,10 +99,13 @@ func (ns *Namespace) SaveRules(port uint16) *policy.Saved {
 	return r.engine.Export(int64(ns.net.elapsed()))
 }
 
-// RestoreRules is the opposite of SaveRules. What a port has counted under another tenure
-// was another's.
-func (ns *Namespace) RestoreRules(port uint16, tenure uint32, saved *policy.Saved) {
-	if r := ns.space().ruleset(port); r != nil && r.tenure == tenure {
-		r.engine.Import(saved, int64(ns.net.elapsed()))
+// RestoreRules is the opposite of SaveRules, and reports whether there is such a ruleset.
+// What a port has counted under another tenure was another's.
+func (ns *Namespace) RestoreRules(port uint16, tenure uint32, saved *policy.Saved) bool {
+	r := ns.space().ruleset(port)
+	if r == nil || r.tenure != tenure {
+		return false
 	}
+	r.engine.Import(saved, int64(ns.net.elapsed()))
+	return true
 }
