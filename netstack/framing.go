@@ -188,12 +188,14 @@ func (t *turn) shown(from *port, r *rules, part int, f *packet.Frame, at hookAt)
 		return trace.None
 	}
 	fr.asked = true
+	t.tally.work++
 	rec := &fr.records[part]
-	if fr.rules[part] != r {
+	if fr.rules[part] == r {
+		e.Continue(rec)
+	} else {
 		fr.rules[part] = r
-		rec.Reset()
+		e.Begin(rec)
 	}
-	e.Continue(rec)
 	p := &fr.packet
 	p.Frame, p.Env, p.In, p.Out, p.Fault = f, r.env, at.in, at.out, packet.FaultNone
 	p.Mark, p.Priority = f.Mark, f.Priority
@@ -233,6 +235,7 @@ func (t *turn) refuseFrame(from *port, f *packet.Frame, v *policy.Verdict) {
 		return
 	}
 	w := waiting{frame: answer, to: toPort, port: from.index, tag: tagOf(&f.View), from: from.index}
+	t.tally.work += routeWork
 	if !from.local.link.emit(w) {
 		drop(from, trace.LocalFull, 1)
 	}
@@ -451,6 +454,10 @@ func (t *turn) lands(in *port, v *bridge.Verdict, i int) {
 func (t *turn) floods(in, out *port, o bridge.Output, i int) {
 	f, fr := &t.frames[i], &t.framing
 	if out.link != nil && !(wants(&f.View, o.Tag) && t.heeds(in, out, i)) {
+		return
+	}
+	if t.tally.work > maxWork {
+		drop(in, trace.OutputBudget, 1)
 		return
 	}
 	fr.before.save(f)

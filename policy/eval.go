@@ -94,10 +94,7 @@ func (e *Evaluator) Begin(r *Record) {
 }
 
 // Continue is Begin for a packet of which the record has a part already.
-func (e *Evaluator) Continue(r *Record) {
-	e.rec = r
-	e.nlogs = 0
-}
+func (e *Evaluator) Continue(r *Record) { e.rec = r }
 
 // Hook shows the packet to the base chains at a hook whose priority is from lo up to
 // but not hi, and which are not of type nat. family is IP, IP6, ARP, Bridge or
