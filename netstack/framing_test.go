@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/bridge"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy/journal"
@@ -476,5 +475,3 @@ func BenchmarkFrameRules(b *testing.B) {
 		}
 	}
 }
-
-var _ = bridge.Forward
