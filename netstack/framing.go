@@ -103,6 +103,42 @@ func (t *turn) arrives(in *port, i int) trace.Reason {
 	return reason
 }
 
+// admitted reports whether rules let frame i come to the bridge; if not, it has ended.
+func (t *turn) admitted(in *port, i int, keep bool) bool {
+	if !t.view.framed {
+		t.framing.asked = false
+		return true
+	}
+	reason := t.arrives(in, i)
+	if reason == trace.None {
+		return true
+	}
+	if keep {
+		t.ends(&decision{bare: true}, reason, nil)
+	}
+	drop(in, reason, 1)
+	return false
+}
+
+// carryOut does what the bridge says of a frame that is for no router, by the hooks on
+// its way.
+func (t *turn) carryOut(in *port, v *bridge.Verdict, i int, keep bool) {
+	switch {
+	case !t.view.framed || v.Action != bridge.Forward:
+	case v.Port == in.local.index:
+		t.lands(in, v, i)
+		return
+	default:
+		t.forwards(in, v, i, nil, keep)
+		return
+	}
+	if keep {
+		d := decisionOf(v)
+		t.keep(&d, nil)
+	}
+	t.apply(in, v, i)
+}
+
 // addressedAs is the frame's type as a network card has it that is nobody's.
 func addressedAs(f *packet.Frame) uint8 {
 	switch dst := f.DstMAC(); {
@@ -428,7 +464,7 @@ func (t *turn) goesOut(in, out *port, tag *bridge.Tag, f *packet.Frame) trace.Re
 
 // ends remembers a decision, or that rules drop the flow.
 func (t *turn) ends(d *decision, reason trace.Reason, c *crossing) {
-	switch reason { //nolint:exhaustive // what else ends a frame isn't remembered
+	switch reason { // what else ends a frame isn't remembered
 	case trace.NFTDrop:
 		d.drop, d.plain = reason, false
 	case trace.None:
@@ -453,7 +489,7 @@ func (t *turn) lands(in *port, v *bridge.Verdict, i int) {
 // buffer, and get the frame as it is.
 func (t *turn) floods(in, out *port, o bridge.Output, i int) {
 	f, fr := &t.frames[i], &t.framing
-	if out.link != nil && !(wants(&f.View, o.Tag) && t.heeds(in, out, i)) {
+	if out.link != nil && (!wants(&f.View, o.Tag) || !t.heeds(in, out, i)) {
 		return
 	}
 	if t.tally.work > maxWork {
@@ -461,7 +497,7 @@ func (t *turn) floods(in, out *port, o bridge.Output, i int) {
 		return
 	}
 	fr.before.save(f)
-	reason := trace.None
+	var reason trace.Reason
 	tag := o.Tag
 	switch {
 	case out.link == nil:

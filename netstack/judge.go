@@ -120,16 +120,8 @@ func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
-	if t.view.framed {
-		if reason := t.arrives(in, i); reason != trace.None {
-			if keep {
-				t.ends(&decision{bare: true}, reason, nil)
-			}
-			drop(in, reason, 1)
-			return
-		}
-	} else {
-		t.framing.asked = false
+	if !t.admitted(in, i, keep) {
+		return
 	}
 	if in.link != nil && f.DstMAC() == f.SrcMAC() && f.View.Is(packet.ViewIP) {
 		t.route(in, i, keep)
@@ -149,20 +141,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 		t.bridged(in, &v, i, keep)
 		return
 	}
-	switch {
-	case !t.view.framed || v.Action != bridge.Forward:
-	case v.Port == in.local.index:
-		t.lands(in, &v, i)
-		return
-	default:
-		t.forwards(in, &v, i, nil, keep)
-		return
-	}
-	if keep {
-		d := decisionOf(&v)
-		t.keep(&d, nil)
-	}
-	t.apply(in, &v, i)
+	t.carryOut(in, &v, i, keep)
 }
 
 // replay does what the flow cache remembers. A datagram that continues the one

@@ -13,7 +13,7 @@ func atFrames(t *nft.Table, c *nft.Chain) bool {
 	switch t.Family {
 	case nft.FamilyBridge, nft.FamilyNetdev, nft.FamilyARP:
 		return c.Base
-	case nft.FamilyIP, nft.FamilyIP6, nft.FamilyInet:
+	case nft.FamilyIP, nft.FamilyIP6, nft.FamilyInet, nft.FamilyNone:
 	}
 	return c.Base && (c.Hook == nft.HookIngress || c.Hook == nft.HookEgress)
 }
