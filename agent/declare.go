@@ -159,6 +159,9 @@ func (d *declaration) network(c *config.Network) error {
 	n := *old
 	n.declare(c)
 	n.Declared = d.by.text
+	if err := d.portRuleset(&n, c); err != nil {
+		return err
+	}
 	d.is.networks = append(d.is.networks, n)
 	if err := refuseStranding(old, &n, d.was.of(n.Name)); err != nil {
 		return err
@@ -175,6 +178,9 @@ func (d *declaration) network(c *config.Network) error {
 func (d *declaration) addNetwork(c *config.Network) (err error) {
 	n := networkRecord{Origin: d.by.config, Declared: d.by.text}
 	n.declare(c)
+	if err = d.portRuleset(&n, c); err != nil {
+		return err
+	}
 	if n.Port, err = d.number(); err != nil {
 		return err
 	}

@@ -70,6 +70,9 @@ func (a *Agent) nft(ctx context.Context, r *api.NFTRequest) (*api.NFTReply, erro
 	if r.Confirm > api.MaxConfirm || r.Confirm > 0 && (r.Check || !changes) {
 		return nil, refuse(api.CodeInvalid, "confirm", "want at most %d seconds, and a change to be confirmed", api.MaxConfirm)
 	}
+	if r.Confirm > 0 && r.Port != "" {
+		return nil, refuse(api.CodeInvalid, "confirm", "changes to the ruleset of a port (port %s) can't be confirmed: it has no history", r.Port)
+	}
 	if step.By = "nft"; len(cmds) == 0 {
 		changes = false // comments only
 	}
@@ -112,10 +115,17 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 	if err != nil {
 		return "", err
 	}
+	port, err := st.ruledPort(space, r.Port)
+	if err != nil {
+		return "", err
+	}
 	s := &r.Show
 	q := &netstack.RuleQuery{
 		Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
 		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}
+	if port != nil {
+		q.Port = port.Port
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -146,10 +156,15 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		if err != nil {
 			return err
 		}
-		if p := e.own().NFTConfirm; p != nil && !r.Check {
+		switch p := e.own().NFTConfirm; {
+		case r.Port != "":
+			done, err = a.editPort(ctx, e, r.Port, step)
+		case p != nil && !r.Check:
 			return refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
+		default:
+			done, err = a.editRules(ctx, e, step)
 		}
-		if done, err = a.editRules(ctx, e, step); err != nil || r.Check {
+		if err != nil || r.Check {
 			return errors.Join(err, errCheckedOnly)
 		}
 		e.confirm(done.number, r.Confirm)
@@ -165,8 +180,10 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	if err := a.tell(ctx, undo); err != nil {
 		return err
 	}
-	a.committed(done)
-	a.log.Info("ruleset changed", "namespace", done.space, "commit", done.number, "changes", len(done.Changes))
+	if r.Port == "" { // those of ports have no history
+		a.committed(done)
+	}
+	a.log.Info("ruleset changed", "namespace", done.space, "port", r.Port, "commit", done.number, "changes", len(done.Changes))
 	reply.Commit = done.number
 	if r.Echo {
 		reply.Output += echo(done.Changes, &r.Show)
@@ -227,13 +244,13 @@ func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*
 		Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok },
 		Live: func(t *nft.Table, s *nft.Set, key string) bool {
 			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
-				return c.RulesLive(ctx, e.space, t.Handle, s.Name, key)
+				return c.RulesLive(ctx, e.space, 0, t.Handle, s.Name, key)
 			})
 			return err == nil && there
 		},
 	})
 	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
+		err = spec.CheckRules(res.Ruleset)
 	}
 	if err != nil {
 		return nil, err
@@ -267,8 +284,10 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	}
 	devices := spec.RuleDevices()
 	for _, l := range n.Links {
+		spec.Links = append(spec.Links, netstack.LinkSpec{Name: l.Name, Index: l.Index})
 		devices[l.Name] = uint32(l.Index)
 	}
+	spec.Connections.Bridged = n.Connections.Bridged
 	was := journal.Empty()
 	if old.NFT != nil {
 		var err error
@@ -278,7 +297,7 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	}
 	res, err := step.Try(was.Ruleset, journal.World{Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok }})
 	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
+		err = spec.CheckRules(res.Ruleset)
 	}
 	if err != nil {
 		return d.fault(field, err)
@@ -301,12 +320,5 @@ func stateless(r *nft.Ruleset) string {
 
 // ruleLines are the lines of the ruleset, as changes are listed.
 func (n *namespaceRecord) ruleLines() []string {
-	if n.NFT == nil {
-		return nil
-	}
-	s, _, err := n.NFT.Follow(nil)
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimRight(stateless(s.Ruleset), "\n"), "\n")
+	return rulesetLines(n.NFT)
 }

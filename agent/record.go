@@ -14,6 +14,7 @@ import (
 	"sluice/ipam"
 	"sluice/iproute"
 	"sluice/packet"
+	"sluice/policy/journal"
 	"sluice/qdisc"
 )
 
@@ -62,6 +63,9 @@ type networkRecord struct {
 	Qdisc   []string    `json:"qdisc,omitempty"`
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+
+	// PortNFT is the ruleset of ports that have none of their own, as the file says.
+	PortNFT *journal.Journal `json:"port_nft,omitempty"`
 
 	// Uplink makes it that of an uplink, see uplink.go.
 	Uplink *uplinkRecord `json:"uplink,omitempty"`
@@ -139,6 +143,9 @@ type attachmentRecord struct {
 	// the container sends. Nil: the network's. What they point to does not change.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+
+	// NFT is the port's own ruleset; nil: the network's.
+	NFT *journal.Journal `json:"nft,omitempty"`
 
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.

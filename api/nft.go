@@ -15,6 +15,9 @@ import (
 type NFTRequest struct {
 	// Namespace: empty means the only one there is.
 	Namespace string `json:"namespace,omitempty"`
+	// Port is an attachment whose own ruleset is meant, by its name; empty: the
+	// namespace's.
+	Port string `json:"port,omitempty"`
 	// File is the name by which errors tell places in Text.
 	File string `json:"file,omitempty"`
 	Text string `json:"text"`

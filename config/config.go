@@ -178,6 +178,8 @@ type Network struct {
 	VLAN, PortVLAN *iproute.VLAN
 	// Queueing is that of containers' ports.
 	Queueing Queueing
+	// PortNFT is the ruleset of containers' ports, as Namespace.NFT; nil: none.
+	PortNFT *string
 	// Snooping is nil if it is off.
 	Snooping *Snooping
 	// Stations and Groups are static entries; their ports need not be there.

@@ -152,6 +152,7 @@ type rawPorts struct {
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
 	Qdisc       []string  `yaml:"qdisc"`
+	NFT         *string   `yaml:"nft"`
 }
 
 type rawStorm struct {

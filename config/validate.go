@@ -123,7 +123,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
 	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
-	n.Queueing = v.queueing(field+".ports.qdisc", r.Ports.Qdisc)
+	n.Queueing, n.PortNFT = v.queueing(field+".ports.qdisc", r.Ports.Qdisc), r.Ports.NFT
 	if n.VLAN = v.vlan(field+".vlan", r.VLAN); n.VLAN.Aware() && n.VLAN.PVID == 0 {
 		v.fault(field+".vlan", "needs a pvid, since the gateway knows no tags")
 	}

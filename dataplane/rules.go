@@ -16,9 +16,10 @@ func (c *Client) RuleList(ctx context.Context, namespace string, q *netstack.Rul
 }
 
 // RulesLive reports whether a set has an element that packets have added: of the table
-// with that handle, the set of that name, by its key in the tree.
-func (c *Client) RulesLive(ctx context.Context, namespace string, tableHandle uint64, set, key string) (bool, error) {
-	return table[bool](ctx, c, query{What: queryRulesLive, Namespace: namespace, Table: tableHandle, Words: set, Key: []byte(key)})
+// with that handle, the set of that name, by its key in the tree. port is whose ruleset
+// it is; 0: the namespace's.
+func (c *Client) RulesLive(ctx context.Context, namespace string, port uint16, tableHandle uint64, set, key string) (bool, error) {
+	return table[bool](ctx, c, query{What: queryRulesLive, Namespace: namespace, Port: port, Table: tableHandle, Words: set, Key: []byte(key)})
 }
 
 // RuleLogs are lines of log statements, and how many were too many.
@@ -49,16 +50,16 @@ func (c *Client) ExplainRules(ctx context.Context, namespace string, q *netstack
 	return table[*netstack.RuleAnswer](ctx, c, query{What: queryRulesExplain, Namespace: namespace, Explain: q})
 }
 
-// SaveRules is what the rules and sets of a namespace remember, in JSON; null if it has
-// none.
-func (c *Client) SaveRules(ctx context.Context, namespace string) (json.RawMessage, error) {
-	return table[json.RawMessage](ctx, c, query{What: queryRulesSave, Namespace: namespace})
+// SaveRules is what the rules and sets of a port, or for 0 of the namespace, remember, in
+// JSON; null if it has none.
+func (c *Client) SaveRules(ctx context.Context, namespace string, port uint16) (json.RawMessage, error) {
+	return table[json.RawMessage](ctx, c, query{What: queryRulesSave, Namespace: namespace, Port: port})
 }
 
-// RestoreRules is the opposite of SaveRules.
-func (c *Client) RestoreRules(ctx context.Context, namespace string, saved json.RawMessage) error {
-	_, err := table[int](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Saved: saved})
-	return err
+// RestoreRules is the opposite of SaveRules, for a port as long as it has that tenure. It
+// reports whether there is such a ruleset.
+func (c *Client) RestoreRules(ctx context.Context, namespace string, port uint16, tenure uint32, saved json.RawMessage) (bool, error) {
+	return table[bool](ctx, c, query{What: queryRulesRestore, Namespace: namespace, Port: port, Tenure: tenure, Saved: saved})
 }
 
 // ruleQuery answers the questions about a namespace's ruleset.
@@ -74,7 +75,7 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		}
 		m, err = whole(out)
 	case queryRulesLive:
-		m.body = encode(ns.RulesLive(q.Table, q.Words, string(q.Key)))
+		m.body = encode(ns.RulesLive(q.Port, q.Table, q.Words, string(q.Key)))
 	case queryRuleTraces:
 		var l RuleTraces
 		if q.Rules == nil {
@@ -92,14 +93,13 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		}
 		m, err = whole(a)
 	case queryRulesSave:
-		m, err = whole(ns.SaveRules())
+		m, err = whole(ns.SaveRules(q.Port))
 	case queryRulesRestore:
 		var saved policy.Saved
 		if err = json.Unmarshal(q.Saved, &saved); err != nil {
 			return m, true, refuse("saved", err)
 		}
-		ns.RestoreRules(&saved)
-		m.body = encode(0)
+		m.body = encode(ns.RestoreRules(q.Port, q.Tenure, &saved))
 	default:
 		return m, false, nil
 	}

@@ -75,6 +75,9 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
 		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
 	}
+	if c.links == 0 { // a mark doesn't leave its namespace
+		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
+	}
 	if asked.Local {
 		r.packet.Out = rules.device(asked.Device)
 	} else {
@@ -129,6 +132,7 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 		return trace.None
 	}
 	p.packet.Frame, p.packet.Fault = f, packet.FaultNone
+	p.eval.Continue(&p.record)
 	v := p.eval.Hook(&p.packet, p.family, at, lo, hi)
 	if p.packet.Logs {
 		p.tell(f)
@@ -193,6 +197,7 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 		return v, false
 	}
 	p.packet.Frame = f
+	p.eval.Continue(&p.record)
 	w := p.eval.NAT(&p.packet, p.family, at)
 	if p.packet.Logs {
 		p.tell(f)
@@ -248,6 +253,13 @@ func (p *passing) mark() uint32 {
 	return p.packet.Mark
 }
 
+// take lets the rules know what others have said of the packet.
+func (p *passing) take(f *packet.Frame) {
+	if p.eval != nil {
+		p.packet.Mark, p.packet.Priority = f.Mark, f.Priority
+	}
+}
+
 // label tells the queues what the rules said of the packet.
 func (p *passing) label(f *packet.Frame) {
 	if p.eval != nil {
@@ -268,14 +280,21 @@ func (p *passing) keeps() bool {
 
 // again does for a packet of a remembered flow what the rules did for the first. False:
 // the rules are to be asked about it.
-func (t *turn) again(k *tracked, state conntrack.State, f *packet.Frame) bool {
-	t.evaluator(k.rules)
+func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
+	k := h.conn
+	if k.rules != nil {
+		t.evaluator(k.rules)
+	}
 	p := &t.replayed
 	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
-	if !policy.Hold(k.acts, p) {
+	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
 		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
 		return false
 	}
+	if h.framed != nil {
+		t.repeat(h.framed, 0, partOut, f, &t.framing.packet)
+	}
+	p.Mark, p.Priority = f.Mark, f.Priority
 	policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
 	return true
 }

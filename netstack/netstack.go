@@ -260,6 +260,9 @@ func (n *Netstack) everySecond() {
 		if s.rules != nil {
 			s.rules.everySecond(since)
 		}
+		for _, r := range s.own {
+			r.everySecond(since)
+		}
 		for _, o := range s.outsides {
 			o.proxy.Tick(uint32(now))
 		}

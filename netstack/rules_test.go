@@ -247,8 +247,8 @@ func TestRulesChange(t *testing.T) {
 	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "x.nft:2:") {
 		t.Errorf("error %v", err)
 	}
-	spec.Rules = &journal.Journal{Steps: []journal.Step{{Text: "table bridge t { chain f { type filter hook forward priority 0; }; }"}}}
-	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "family bridge is not supported") {
+	spec.Rules = &journal.Journal{Steps: []journal.Step{{Text: "table bridge t { chain f { type filter hook prerouting priority 0; ct state new; }; }"}}}
+	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "at hook prerouting, nothing is known of connections") {
 		t.Errorf("error %v", err)
 	}
 	l.wantListed("\t\tcounter packets 2 bytes 96")

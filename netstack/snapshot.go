@@ -232,6 +232,9 @@ type PortSpec struct {
 	// what the container sends. Nil: none.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Rules are the port's own ruleset, of family netdev, in which it is the device "port";
+	// nil: there is none.
+	Rules *journal.Journal `json:"nft,omitempty"`
 	// Tenure is another number whenever Index goes to another container, not 2³²-1:
 	// the connections of one end with it. It outlives agent and dataplane. 0: they
 	// end when they are over.

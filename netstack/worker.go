@@ -81,6 +81,7 @@ type turn struct {
 	replayed policy.Packet
 	known    conntrack.Verdict
 	isKnown  bool
+	framing  framing
 
 	ident uint16 // of the last IPv4 header that was made of one of IPv6
 	net   *Netstack

@@ -56,6 +56,7 @@ func (e *Evaluator) loadRare(c *code, in *inst) (value, bool) {
 type header struct {
 	bytes []byte // from it to the end of the packet; none: there is none
 	keyed uint8  // the bit of inst.flag that says that the flow's key has the field
+	known int    // so many bytes of it the key has in any case
 }
 
 // look finds the headers, of the packet as it now is. Of two VLAN tags the kernel takes
@@ -67,7 +68,7 @@ func (e *Evaluator) look() {
 	if e.opaque = v.Tags > 1 && (e.family == nft.FamilyBridge || e.family == nft.FamilyNetdev); e.opaque {
 		e.l3 -= packet.VLANLen
 	}
-	e.headers = [3]header{{b, flagKeyedLink}, {b[min(e.l3, e.end):], 0}, {}}
+	e.headers = [3]header{{b, flagKeyedLink, v.L3}, {bytes: b[min(e.l3, e.end):]}, {}} // of the link: with tags
 	switch {
 	case e.opaque || !v.Is(packet.ViewIP):
 		return
@@ -118,7 +119,7 @@ func (e *Evaluator) payload(in *inst) (value, bool) {
 	if to > len(h.bytes) {
 		return value{}, false
 	}
-	if in.flag&h.keyed == 0 {
+	if in.flag&h.keyed == 0 && to > h.known {
 		e.rec.Volatile |= ByPayload
 	}
 	v := number(h.bytes[from:to])

@@ -38,6 +38,7 @@ OPTION :=
   -S, --service            names of services
       --confirm TIME       take the change back in TIME (as 60s, 10m) unless "nft confirm" comes before
       --namespace NAME     the namespace
+      --port NAME          the ruleset of a container's port, in which that is the device "port"
 `
 
 func (c *cli) nftCommand() *cobra.Command {
@@ -58,8 +59,8 @@ func (c *cli) nftCommand() *cobra.Command {
 // nftFlags are the long options.
 func nftFlags() []string {
 	return []string{
-		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "confirm",
-		"from", "to", "iif", "proto", "port", "sport", "established", // of explain
+		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "confirm", "port",
+		"from", "to", "iif", "proto", "sport", "established", // of explain, which has a port of its own
 	}
 }
 
@@ -115,7 +116,7 @@ func (l *nftLine) long(name string, args []string) (rest []string, err error) {
 	switch {
 	case l.flag(name):
 		return args, nil
-	case name != "file" && name != "namespace" && name != "confirm":
+	case name != "file" && name != "namespace" && name != "confirm" && name != "port":
 		return nil, usagef("nft: option --%s is unknown", name)
 	case !given && len(args) == 0:
 		return nil, usagef("option --%s needs an argument", name)
@@ -153,6 +154,8 @@ func (l *nftLine) set(name, value string) error {
 	switch name {
 	case "file":
 		l.file = value
+	case "port":
+		l.Port = value
 	case "namespace":
 		l.Namespace = value
 	case "confirm":

@@ -40,7 +40,7 @@ func explainWords(words []string, namespace string) (*api.NFTExplainRequest, err
 		}
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil {
-			return nil, usagef("nft explain: %s %q: want a port", name, value)
+			return nil, usagef("nft explain: %s %q: want the number of a port", name, value)
 		}
 		*numbers[name] = uint16(n)
 	}

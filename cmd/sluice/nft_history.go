@@ -19,6 +19,12 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		return nil
 	}
 	words := l.words[1:]
+	switch word := l.words[0]; word {
+	case "history", "diff", "undo", "monitor", "explain", "log", "confirm":
+		if l.Port != "" {
+			return func(context.Context) error { return ofNamespace(word, l.Port) }
+		}
+	}
 	switch l.words[0] {
 	case "history":
 		return c.nftNumbers(words, 0, func(ctx context.Context, _ []uint64) error { return c.nftHistory(ctx, l) })
@@ -42,6 +48,15 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		})
 	}
 	return nil
+}
+
+// ofNamespace is why a word is refused for the ruleset of a port.
+func ofNamespace(word, port string) error {
+	err := fmt.Sprintf("nft: %s is of the rulesets of namespaces; that of a port (--port %s) has none", word, port)
+	if word == "explain" {
+		err += "; the options of a packet come behind the word"
+	}
+	return usagef("%s", err)
 }
 
 // nftNumbers reads numbers of commits.

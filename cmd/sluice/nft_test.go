@@ -47,6 +47,8 @@ func TestNFTAsks(t *testing.T) {
 		"-j nft list tables":                            `{"text":"list tables","show":{"json":true}}`,
 		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
 		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
+		"nft --port cart list ruleset":                  `{"port":"cart","text":"list ruleset"}`,
+		"nft --port=cart -c flush ruleset":              `{"port":"cart","text":"flush ruleset","check":true}`,
 		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
 		"nft --confirm 90s add table ip t":              `{"text":"add table ip t","confirm":90}`,
 		"nft --confirm=2m commit -c add table ip t":     `{"text":"add table ip t","check":true,"confirm":120}`,

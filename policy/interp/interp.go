@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"slices"
 
+	"sluice/packet"
 	"sluice/policy"
 	"sluice/policy/nft"
 )
@@ -119,7 +120,7 @@ type base struct {
 func (w *World) bases(family nft.Family, hook nft.Hook) []base {
 	var all []base
 	for _, t := range w.rs.Tables {
-		ours := t.Family == family || t.Family == nft.FamilyInet && (family == nft.FamilyIP || family == nft.FamilyIP6)
+		ours := t.Family == family || t.Family == nft.FamilyInet && (family == nft.FamilyIP || family == nft.FamilyIP6 || hook == nft.HookIngress)
 		for _, c := range t.Chains {
 			if ours && !t.Dormant && c.Base && c.Hook == hook {
 				all = append(all, base{t, c})
@@ -157,7 +158,23 @@ func (w *World) hook(p *policy.Packet, family nft.Family, hook nft.Hook, which f
 		if !which(b.chain) {
 			continue
 		}
+		if len(b.chain.Devices) > 0 && !at(p, hook, b.chain.Devices) {
+			continue
+		}
 		run := &run{w: w, p: p, family: family, table: b.table, last: end}
+		if b.table.Family == nft.FamilyInet && hook == nft.HookIngress {
+			switch view := &p.Frame.View; {
+			case run.opaque() || !view.Is(packet.ViewIP):
+				continue
+			case view.Is(packet.ViewIPv4):
+				run.family = nft.FamilyIP
+			default:
+				run.family = nft.FamilyIP6
+			}
+		}
+		if hook == nft.HookEgress {
+			run.lead = packet.EthernetLen
+		}
 		v = run.base(b.chain)
 		if v.Code != policy.Accept {
 			break
@@ -174,6 +191,16 @@ type run struct {
 	table  *nft.Table
 	verd   policy.Verdict
 	last   int // end of the packet's bytes, whatever rules write into its header
+	lead   int // what counts besides: at egress the Ethernet header
+}
+
+// at reports whether the packet is at one of these devices.
+func at(p *policy.Packet, hook nft.Hook, devices []string) bool {
+	d := p.In
+	if hook == nft.HookEgress {
+		d = p.Out
+	}
+	return d != nil && slices.Contains(devices, d.String())
 }
 
 // outcome is what a rule, or a chain, comes to.

@@ -64,8 +64,8 @@ func (r *run) remembers(s nft.Stmt) *memory {
 	return m
 }
 
-// length is that of the packet from its network header on.
-func (r *run) length() int { return r.last - r.network() }
+// length is that of the packet from its network header on, or at egress its link's.
+func (r *run) length() int { return r.last - r.network() + r.lead }
 
 // object does what a named object does.
 func (r *run) object(s *nft.ObjectRef) bool {

@@ -90,6 +90,48 @@ func (s *Set) all() func(yield func(*Elem) bool) {
 	}
 }
 
+// Uses is the first rule, of a chain or of one that it leads to, that has a statement or
+// an expression of which is says so; nil if there is none.
+func (t *Table) Uses(c *Chain, is func(any) bool) (found *Rule) {
+	seen, chains, sets := map[string]bool{}, map[string]*Chain{}, map[string]*Set{}
+	for _, c := range t.Chains { // the table's own index is a transaction's
+		chains[c.Name] = c
+	}
+	for _, s := range t.Sets {
+		sets[s.Name] = s
+	}
+	var look func(c *Chain)
+	look = func(c *Chain) {
+		if c == nil || seen[c.Name] {
+			return
+		}
+		seen[c.Name] = true
+		for _, r := range c.Rules {
+			r.visit(func(x any) {
+				switch y := x.(type) {
+				case *Verdict:
+					look(chains[y.Chain])
+				case *SetRef:
+					if s := sets[y.Name]; y.Set == nil && s != nil {
+						for e := range s.all() {
+							visitElem(e, func(z any) {
+								if v, ok := z.(*Verdict); ok {
+									look(chains[v.Chain])
+								}
+							})
+						}
+					}
+				}
+				if found == nil && is(x) {
+					found = r
+				}
+			})
+		}
+	}
+	look(c)
+	return found
+}
+
 // Names under which uses are counted.
 const (
 	useChain  = "chain "
