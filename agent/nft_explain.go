@@ -40,6 +40,11 @@ func (a *Agent) nftExplain(ctx context.Context, r *api.NFTExplainRequest) (*api.
 	if err != nil {
 		return nil, err
 	}
+	rs, err := a.rulesets.of(space, st.namespace(space).NFT)
+	if err != nil {
+		return nil, err
+	}
+	e.frames = netstack.SeesFrames(rs.Ruleset)
 	reply := &api.NFTExplainReply{Explanations: []api.NFTExplanation{}}
 	for _, to := range e.to {
 		for _, from := range e.from {
@@ -69,6 +74,12 @@ type explainer struct {
 	question netstack.RuleQuestion
 	device   string
 	proto    string
+	frames   bool // the ruleset sees those, too
+}
+
+// ruled reports whether a port has a ruleset of its own.
+func (e *explainer) ruled(x end) bool {
+	return x.link != nil && x.link.rules(e.st.network(x.link.Network)) != nil
 }
 
 func (s *state) explainer(space string, r *api.NFTExplainRequest) (*explainer, error) {
@@ -123,7 +134,7 @@ func (a *Agent) explain(ctx context.Context, e *explainer, from, to end) (*api.N
 	if err := protocol(e.proto, &q); err != nil {
 		return nil, err
 	}
-	x := &api.NFTExplanation{Device: e.device, Steps: []api.NFTStep{}}
+	x := &api.NFTExplanation{Device: e.device, Steps: []api.NFTStep{}, Frames: e.frames || e.ruled(from) || e.ruled(to)}
 	if from.link != nil {
 		q.SrcMAC = from.link.MAC
 		if n := e.st.network(from.link.Network); n != nil {

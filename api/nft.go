@@ -150,6 +150,9 @@ type NFTExplanation struct {
 	Source      string `json:"source,omitempty"`
 	// Unseen says that what goes from one to the other passes no hook.
 	Unseen bool `json:"unseen,omitempty"`
+	// Frames says that there are rules of families bridge, arp or netdev, or of a port,
+	// which were not asked.
+	Frames bool `json:"frames,omitempty"`
 }
 
 // NFTStep is a rule that matches, or, without Rule, the end of a base chain.

@@ -234,9 +234,13 @@ func (t *turn) shown(from *port, r *rules, part int, f *packet.Frame, at hookAt)
 	}
 	p := &fr.packet
 	p.Frame, p.Env, p.In, p.Out, p.Fault = f, r.env, at.in, at.out, packet.FaultNone
-	p.Mark, p.Priority = f.Mark, f.Priority
+	p.Mark, p.Priority, p.Logs = f.Mark, f.Priority, false
+	t.tracks(r, p.Now)
 	v := e.Hook(p, at.family, at.hook, first, last)
 	f.Mark, f.Priority = p.Mark, p.Priority
+	if p.Logs {
+		t.tell(r, p)
+	}
 	switch {
 	case p.Fault != packet.FaultNone:
 		return trace.NFTFault
@@ -277,11 +281,13 @@ func (t *turn) refuseFrame(from *port, f *packet.Frame, v *policy.Verdict) {
 	}
 }
 
-// knows tells the rules of the connection that the namespace's hooks have found.
+// knows tells the rules of the connection that the namespace's hooks have found, and
+// whether the packet is traced.
 func (fr *framing) knows(p *passing) {
 	q, c := &fr.packet, &p.packet
 	if p.eval != nil {
 		q.Tracked, q.NoTrack, q.Conn, q.Pending, q.Dir, q.State = c.Tracked, c.NoTrack, c.Conn, c.Pending, c.Dir, c.State
+		q.Trace = c.Trace
 	}
 }
 

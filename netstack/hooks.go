@@ -54,7 +54,6 @@ type ruled struct {
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
-	said   int    // log statements whose lines are kept
 	turn   *turn
 }
 
@@ -77,17 +76,14 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	}
 	if c.links == 0 { // a mark doesn't leave its namespace
 		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
+		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
 	}
 	if asked.Local {
 		r.packet.Out = rules.device(asked.Device)
 	} else {
 		r.packet.In = rules.device(asked.Device)
 	}
-	if r.said = 0; rules.told.until.Load() > r.packet.Now {
-		r.eval.NextTrace()
-	} else {
-		r.eval.SkipTrace()
-	}
+	t.tracks(rules, r.packet.Now)
 }
 
 func familyOf(f *packet.Frame) nft.Family {
@@ -135,7 +131,7 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 	p.eval.Continue(&p.record)
 	v := p.eval.Hook(&p.packet, p.family, at, lo, hi)
 	if p.packet.Logs {
-		p.tell(f)
+		p.turn.tell(p.space.rules, &p.packet)
 	}
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
@@ -200,7 +196,7 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 	p.eval.Continue(&p.record)
 	w := p.eval.NAT(&p.packet, p.family, at)
 	if p.packet.Logs {
-		p.tell(f)
+		p.turn.tell(p.space.rules, &p.packet)
 	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:

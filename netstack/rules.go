@@ -42,8 +42,9 @@ type rules struct {
 // evaluator is one worker's.
 type evaluator struct {
 	*policy.Evaluator
+	seen   uint64 // the last packet whose trace has begun, see turn.tracks
 	pinned bool
-	_      [48]byte // a cache line of its own
+	_      [40]byte // a cache line of its own
 }
 
 // loopback is the number that rules know the device lo by. No packet has it: what a
@@ -99,14 +100,17 @@ func (c *change) rules(next, was *space) error {
 	if was != nil {
 		old = was.rules
 	}
-	next.named = next.spec.ruleDevices()
+	next.named, next.told = next.spec.ruleDevices(), &told{space: next.spec.Name}
+	if was != nil {
+		next.told = was.told
+	}
 	if next.spec.Rules == nil {
 		if old != nil {
 			c.retired = append(c.retired, old.close)
 		}
 		return nil
 	}
-	r, err := c.ruleset(old, next.spec.Name, next.spec.Rules, CheckRules)
+	r, err := c.ruleset(old, next.told, next.spec.Rules, CheckRules)
 	if err != nil {
 		return err
 	}
@@ -133,7 +137,7 @@ func (c *change) ownRules(next, was *space) error {
 			if before != nil && before.tenure != p.Tenure {
 				before = nil
 			}
-			r, err := c.ruleset(before, next.spec.Name, p.Rules, CheckPortRules)
+			r, err := c.ruleset(before, next.told, p.Rules, CheckPortRules)
 			if err != nil {
 				return fmt.Errorf("port %d: %w", p.Index, err)
 			}
@@ -152,11 +156,11 @@ func (c *change) ownRules(next, was *space) error {
 
 // ruleset prepares the next state of a ruleset of a namespace, or of a port of it; old is
 // the one before, or nil.
-func (c *change) ruleset(old *rules, space string, j *journal.Journal, check func(*nft.Ruleset) error) (*rules, error) {
+func (c *change) ruleset(old *rules, told *told, j *journal.Journal, check func(*nft.Ruleset) error) (*rules, error) {
 	r := &rules{}
 	if old != nil {
 		r.engine, r.evals, r.state, r.told, r.frames = old.engine, old.evals, old.state, old.told, old.frames
-	} else if err := c.newEngine(r, space); err != nil {
+	} else if err := c.newEngine(r, told); err != nil {
 		return nil, err
 	}
 	state, changes, err := j.Follow(r.state)
@@ -172,7 +176,7 @@ func (c *change) ruleset(old *rules, space string, j *journal.Journal, check fun
 			return nil, fmt.Errorf("%w: nft: %w", ErrInvalid, err)
 		}
 		c.swaps = append(c.swaps, publish)
-		r.frames = seesFrames(state.Ruleset)
+		r.frames = SeesFrames(state.Ruleset)
 	}
 	r.state = state
 	return r, nil
@@ -186,13 +190,13 @@ func (s *space) frameRules() *rules {
 	return s.rules
 }
 
-func (c *change) newEngine(r *rules, space string) error {
+func (c *change) newEngine(r *rules, told *told) error {
 	var b [20]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return err
 	}
 	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:16])})
-	r.evals, r.told = make([]evaluator, len(c.net.workers)), &told{space: space}
+	r.evals, r.told = make([]evaluator, len(c.net.workers)), told
 	for i := range r.evals {
 		e := r.engine.Evaluator()
 		e.SetTracer(r.told.take)

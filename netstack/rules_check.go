@@ -18,8 +18,8 @@ func atFrames(t *nft.Table, c *nft.Chain) bool {
 	return c.Base && (c.Hook == nft.HookIngress || c.Hook == nft.HookEgress)
 }
 
-// seesFrames reports whether some chain of a ruleset does.
-func seesFrames(r *nft.Ruleset) bool {
+// SeesFrames reports whether some chain of a ruleset does.
+func SeesFrames(r *nft.Ruleset) bool {
 	for _, t := range r.Tables {
 		for _, c := range t.Chains {
 			if !t.Dormant && atFrames(t, c) {

@@ -30,6 +30,7 @@ type space struct {
 	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
 	rules  *rules                        // of its hooks; nil: everything passes
 	own    map[uint16]*rules             // of ports, by number; only those that have some
+	told   *told                         // by all of these
 	named  map[uint16]*policy.Device     // what rules know of devices
 
 	// devices are the local ports of networks and links, by index; ports are they

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/packet"
 	"sluice/policy"
 	"sluice/policy/nft"
 )
@@ -67,7 +66,8 @@ func (a *allowance) take(now, rate, burst int64) bool {
 	return true
 }
 
-// told is what the ruleset of one namespace tells. It lives as long as the engine.
+// told is what the rulesets of one namespace and its ports tell. It lives as long as the
+// namespace.
 type told struct {
 	space string
 	logs  allowance
@@ -155,14 +155,28 @@ func (l *logged) fill(r *rules, p *policy.Packet, e *policy.LogEntry) {
 	at.Frame = at.frame[:copy(at.frame[:], p.Frame.Bytes())]
 }
 
-// tell keeps what log statements at the last hook said of the packet.
-func (p *passing) tell(f *packet.Frame) {
-	logs := p.eval.Logs()
-	p.packet.Frame = f
-	for i := p.said; i < len(logs); i++ {
-		p.turn.net.logged.add(p.space.rules, &p.packet, &logs[i])
+// tell keeps what log statements at the last hook said of the packet. Then they are
+// forgotten: the hooks of frames and those of IP have one evaluator.
+func (t *turn) tell(r *rules, p *policy.Packet) {
+	e := t.evaluator(r)
+	logs := e.Logs()
+	for i := range logs {
+		t.net.logged.add(r, p, &logs[i])
 	}
-	p.said = len(logs)
+	e.ForgetLogs()
+}
+
+// tracks begins the trace of the frame at hand, when a ruleset first sees it.
+func (t *turn) tracks(r *rules, now int64) {
+	e := &r.evals[t.worker]
+	if e.seen == t.examined {
+		return
+	}
+	if e.seen = t.examined; r.told.until.Load() > now {
+		e.NextTrace()
+	} else {
+		e.SkipTrace()
+	}
 }
 
 // RuleLogs takes the lines of log statements that wait, the oldest first, and says how
@@ -207,10 +221,10 @@ func (l *logLine) public() RuleLog {
 // and events were too many. The first call begins to listen; without others that ends.
 func (ns *Namespace) RuleTraces(o *nft.ListOptions) (lines []string, lost uint64) {
 	s := ns.space()
-	if s == nil || s.rules == nil {
+	if s == nil {
 		return nil, 0
 	}
-	t := s.rules.told
+	t := s.told
 	t.until.Store(int64(ns.net.elapsed() + listening))
 	t.mu.Lock()
 	events := t.traces

@@ -8,6 +8,7 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	"sluice/policy/journal"
 	"sluice/policy/nft"
 )
 
@@ -120,4 +121,76 @@ func TestRuleTraces(t *testing.T) {
 	if lines, _ = ns.RuleTraces(o); len(lines) != 0 {
 		t.Errorf("nobody listened any more: %q", lines)
 	}
+}
+
+// TestFramesAreTold: rules of frames log and trace as those of IP, which one evaluator
+// has judged in between; and so do those of a port.
+func TestFramesAreTold(t *testing.T) {
+	s := framedSites(`table netdev n {
+	chain in { type filter hook ingress device "p11" priority 0; udp dport 2000 log prefix "1 "; }
+}
+table bridge b {
+	chain pre { type filter hook prerouting priority 0; udp dport 2000 log prefix "2 "; }
+	chain f { type filter hook forward priority 0; udp dport 2001 log prefix "4 "; }
+	chain post { type filter hook postrouting priority 0; udp dport 2000 log prefix "6 "; }
+}
+table ip t {
+	chain pre { type filter hook prerouting priority 0; udp dport { 2000, 2001 } log prefix "3 "; }
+	chain f { type filter hook forward priority 0; udp dport { 2000, 2001 } log prefix "5 "; }
+}
+table arp a {
+	chain in { type filter hook input priority 0; log prefix "arp "; }
+}
+`)
+	s.Connections.Bridged = true
+	s.Networks[0].Ports[0].Rules = &journal.Journal{Steps: []journal.Step{{Text: `table netdev own {
+	chain in { type filter hook ingress device "port" priority 0; udp dport 2000 log prefix "0 " meta nftrace set 1; }
+}`}}}
+	l := stillSites(t, s)
+	l.freeze()
+	told := func(want ...string) {
+		t.Helper()
+		lines, suppressed := l.n.RuleLogs()
+		for i := range lines {
+			if i < len(want) && !strings.HasPrefix(lines[i].Text, want[i]) {
+				t.Errorf("line %d: %+v, want %q", i, lines[i], want[i])
+			}
+		}
+		if len(lines) != len(want) || suppressed != 0 {
+			t.Errorf("%d lines, %d suppressed, want %d", len(lines), suppressed, len(want))
+		}
+	}
+	ns, o := l.n.Namespace("lab"), &nft.ListOptions{}
+	ns.RuleTraces(o)
+	for range 2 {
+		l.send(alice.port(), pt.UDP4(alice.beside(carol)))
+		pt.Check(t, l.got(carol.port()), pt.UDP())
+		told("0 IN=port OUT= ", "1 IN=p11 OUT= MAC=", "2 IN=p11 OUT= ", "3 IN=", "5 IN=", "6 IN= OUT=p12 SRC=")
+		var chains []string
+		lines, _ := ns.RuleTraces(o)
+		for _, line := range lines {
+			if words := strings.Fields(line); words[6] == "packet:" {
+				chains = append(chains, strings.Join(words[3:6], " "))
+			}
+		}
+		if got, want := strings.Join(chains, ", "), "netdev own in, netdev n in, bridge b pre, ip t pre, bridge b f, ip t f, bridge b post"; got != want {
+			t.Errorf("traced by %s, want %s: %q", got, want, lines)
+		}
+		ids := make(map[string]bool)
+		for _, line := range lines {
+			if !strings.Contains(line, " netdev own ") {
+				ids[line[:17]] = true
+			}
+		}
+		if len(ids) != 1 || !strings.Contains(strings.Join(lines, "\n"), ` netdev own in rule udp dport 2000 log prefix "0 " meta nftrace set 1 (verdict continue)`) {
+			t.Errorf("%q", lines)
+		}
+	}
+	later := alice.beside(carol)
+	later.DstPort = 2001
+	l.send(alice.port(), pt.UDP4(later))
+	told("3 IN=", "4 IN=p11 OUT=p12 ", "5 IN=")
+	l.send(alice.port(), pt.ARPRequest(pt.Packet{SrcMAC: alice.mac(), Src: alice.addr4(), Dst: gate(1).addr4()}))
+	l.round()
+	told("arp IN=" + gate(1).name() + " OUT= ARP HTYPE=1 PTYPE=0x0800 OPCODE=1 MACSRC=" + alice.mac().String() + " IPSRC=10.44.1.11 ")
 }

@@ -82,6 +82,7 @@ type turn struct {
 	known    conntrack.Verdict
 	isKnown  bool
 	framing  framing
+	examined uint64 // frames that no remembered decision was there for
 
 	ident uint16 // of the last IPv4 header that was made of one of IPv6
 	net   *Netstack

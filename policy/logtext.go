@@ -38,10 +38,12 @@ const (
 func (l *LogLine) Text() string {
 	w := logWriter{l: l}
 	fmt.Fprintf(&w, "%sIN=%s OUT=%s ", l.Log.Prefix, l.In, l.Out)
-	if l.In != nil {
+	if l.In != nil && (!l.View.Is(packet.ViewARP) || w.has(logMACs)) {
 		w.macs()
 	}
 	switch f := l.Frame; {
+	case l.View.Is(packet.ViewARP):
+		w.arp(f[min(l.View.L3, len(f)):])
 	case l.View.Is(packet.ViewIPv4):
 		w.ip4(f[min(l.View.L3, len(f)):], false)
 	case l.View.Is(packet.ViewIPv6):
@@ -70,6 +72,17 @@ func (w *logWriter) macs() {
 		return
 	}
 	fmt.Fprintf(w, "MAC=%v:%v:%02x:%02x ", packet.MAC(f[:6]), packet.MAC(f[6:12]), w.l.View.EtherType>>8, w.l.View.EtherType&0xff)
+}
+
+// arp writes a message of ARP.
+func (w *logWriter) arp(h []byte) {
+	if len(h) < packet.ARPLen {
+		w.WriteString("TRUNCATED")
+		return
+	}
+	be := binary.BigEndian
+	fmt.Fprintf(w, "ARP HTYPE=%d PTYPE=0x%04x OPCODE=%d MACSRC=%v IPSRC=%s MACDST=%v IPDST=%s", be.Uint16(h), be.Uint16(h[2:]), be.Uint16(h[6:]),
+		packet.MAC(h[8:14]), addrText(h[14:18]), packet.MAC(h[18:24]), addrText(h[24:28]))
 }
 
 // options writes bytes in hexadecimal.

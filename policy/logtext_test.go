@@ -53,6 +53,11 @@ func TestLogText(t *testing.T) {
 		},
 		{
 			nft.Log{},
+			0, pt.ARPRequest(four), false,
+			"IN=web OUT=out ARP HTYPE=1 PTYPE=0x0800 OPCODE=1 MACSRC=02:00:00:00:00:01 IPSRC=10.9.0.2 MACDST=00:00:00:00:00:00 IPDST=10.8.0.2",
+		},
+		{
+			nft.Log{},
 			0, pt.SCTP4(four), true,
 			"IN= OUT=out SRC=10.9.0.2 DST=10.8.0.2 LEN=32 TOS=0x00 PREC=0x00 TTL=63 ID=2721 PROTO=132",
 		},

@@ -16,9 +16,12 @@ type LogEntry struct {
 	Why Evidence
 }
 
-// Logs are the log statements that the packet since Begin has reached, in their
-// order. The slice is good until the next Begin; of more than eight the first count.
+// Logs are the log statements that the packet since Begin, or ForgetLogs, has reached, in
+// their order. The slice is good until the next one; of more than eight the first count.
 func (e *Evaluator) Logs() []LogEntry { return e.logs[:e.nlogs] }
+
+// ForgetLogs lets Logs begin anew.
+func (e *Evaluator) ForgetLogs() { e.nlogs = 0 }
 
 // log is the log statement.
 func (e *Evaluator) log(c *code, in *inst) {

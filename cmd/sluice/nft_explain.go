@@ -99,6 +99,9 @@ func printExplanation(w io.Writer, r *api.NFTExplainRequest, x *api.NFTExplanati
 	if x.Unseen {
 		fmt.Fprintln(w, "  both are in one network: what stays there passes no hook of IP")
 	}
+	if x.Frames {
+		fmt.Fprintln(w, "  rules of families bridge, arp and netdev, and those of ports, are not asked")
+	}
 	for i := range x.Steps {
 		fmt.Fprintf(w, "  %s: %s\n", x.Steps[i].Hook, stepText(&x.Steps[i]))
 	}
