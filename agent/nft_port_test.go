@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/api"
 	"sluice/netstack"
 	"sluice/policy/journal"
 )
@@ -132,5 +133,19 @@ func TestCountedKeys(t *testing.T) {
 	}
 	if space, port, _ := countedOf("shop"); space != "shop" || port != 0 {
 		t.Errorf("%s %d", space, port)
+	}
+}
+
+// TestPortsHaveNoCommits: changes to one can't go back by themselves.
+func TestPortsHaveNoCommits(t *testing.T) {
+	d := newDesk(t, shop)
+	d.attach("web", "cart")
+	a := &Agent{store: d.store}
+	_, err := a.nft(context.Background(), &api.NFTRequest{Namespace: "shop", Port: "cart", Text: "add table netdev f", Confirm: 60})
+	if err == nil || !strings.Contains(err.Error(), "port cart") {
+		t.Errorf("error %v", err)
+	}
+	if d.portRules("cart") != "" {
+		t.Errorf("there is %s", d.portRules("cart"))
 	}
 }
