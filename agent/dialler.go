@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -55,8 +56,8 @@ func (d *dialler) may(t *dial.Target) unix.Errno {
 	return 0
 }
 
-// dialFor gives a dataplane a channel by which it asks for sockets, and answers until
-// the dataplane ends.
+// dialFor gives a dataplane channels by which it and its workers ask for sockets, and
+// answers until the dataplane ends.
 func (p *plane) dialFor(c *dataplane.Client) {
 	conn, theirs, err := dial.Pair()
 	if err != nil {
@@ -70,7 +71,13 @@ func (p *plane) dialFor(c *dataplane.Client) {
 		defer theirs.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
 		defer cancel()
-		if err := c.DialBy(ctx, theirs); err != nil && alive(c) {
+		workers := p.dialForWorkers(ctx, c)
+		defer func() {
+			for _, f := range workers {
+				f.Close()
+			}
+		}()
+		if err := c.DialBy(ctx, theirs, workers...); err != nil && alive(c) {
 			p.log.Error("no socket uplink will work", "err", err)
 		}
 	}()
@@ -80,4 +87,23 @@ func (p *plane) dialFor(c *dataplane.Client) {
 		}
 		p.doors.lose(server)
 	}()
+}
+
+// dialForWorkers makes a channel for each of a dataplane's workers, and answers. Should
+// it have none, they ask by the dataplane's own.
+func (p *plane) dialForWorkers(ctx context.Context, c *dataplane.Client) (theirs []*os.File) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return nil
+	}
+	for range s.Workers {
+		counter, f, err := dial.NewCounter(p.dialler.may)
+		if err != nil {
+			p.log.Warn("workers of the dataplane dial slowly", "err", err)
+			break
+		}
+		theirs = append(theirs, f)
+		go func() { _ = counter.Serve() }() // its end is told of by the dataplane's own
+	}
+	return theirs
 }

@@ -247,14 +247,18 @@ func table[T any](ctx context.Context, c *Client, q query) (rows T, err error) {
 	return rows, decode(a.body, &rows)
 }
 
-// DialBy gives the process a channel by which it asks for sockets (package dial). The
-// file stays the caller's.
-func (c *Client) DialBy(ctx context.Context, f *os.File) error {
-	fd, err := fdOf(f)
-	if err != nil {
-		return err
+// DialBy gives the process channels by which it asks for sockets (package dial): one
+// for itself, and one for each of its workers. The files stay the caller's.
+func (c *Client) DialBy(ctx context.Context, own *os.File, workers ...*os.File) error {
+	var fds []int
+	for _, f := range append([]*os.File{own}, workers...) {
+		fd, err := fdOf(f)
+		if err != nil {
+			return err
+		}
+		fds = append(fds, fd)
 	}
-	_, err = c.call(ctx, message{kind: kindDialler, fds: []int{fd}}, false)
+	_, err := c.call(ctx, message{kind: kindDialler, fds: fds}, false)
 	return err
 }
 

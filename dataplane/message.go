@@ -63,8 +63,8 @@ const (
 	kindTie  // the process ends when this connection ends
 	kindFree // the process outlives this connection: others find it at its path
 
-	// kindDialler has the fd of a channel of package dial, by which the process asks
-	// for sockets from now on.
+	// kindDialler has the fds of channels of package dial, by which the process and its
+	// workers ask for sockets from now on.
 	kindDialler
 	kindRelay   // one fd: by which DNS queries leave, see relay.go
 	kindStandBy // what can be prepared for a first apply is; see spare.go

@@ -155,17 +155,21 @@ func (s *session) standBy() error {
 	return nil
 }
 
-// dialBy makes a channel the one by which sockets are asked for. It takes the fds over.
+// dialBy makes channels those by which sockets are asked for. It takes the fds over.
 func (s *session) dialBy(fds []int) error {
-	if len(fds) != 1 {
+	if len(fds) == 0 {
 		closeFDs(fds)
 		return refuse("dialler", fmt.Errorf("%d fds", len(fds)))
 	}
 	c, err := dial.Conn(fds[0])
 	if err != nil {
+		closeFDs(fds[1:])
 		return refuse("dialler", err)
 	}
 	s.srv.dialler.Attach(c)
+	if err := s.srv.stack.DialBy(fds[1:]); err != nil {
+		return refuse("dialler", err)
+	}
 	return nil
 }
 

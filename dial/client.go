@@ -112,6 +112,11 @@ func (c *Client) take(w *wire, fd int) {
 	done := c.pending[w.id]
 	delete(c.pending, w.id)
 	c.mu.Unlock()
+	w.give(fd, done)
+}
+
+// give hands a message to who waits for it, if anybody does. It takes fd over.
+func (w *wire) give(fd int, done func(Socket)) {
 	if w.kind != kindSocket || done == nil {
 		if fd >= 0 {
 			unix.Close(fd)

@@ -27,6 +27,7 @@ type Target struct {
 	Device uint16 // the uplink's index
 	Proto  uint8
 	To     netip.AddrPort // port 0 for echo
+	Port   uint16         // of the container that it is for; the other side is not told
 }
 
 // Socket is the outcome of a dial: a descriptor, or why there is none.

@@ -69,17 +69,22 @@ func (s *Server) answer(w *wire) error {
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
 	}
+	a, fd := s.may.dial(w)
+	if fd >= 0 {
+		defer unix.Close(fd)
+	}
+	return send(s.conn, a, fd)
+}
+
+// dial does what a request asks for, if it may be. The descriptor is the caller's; -1:
+// there is none.
+func (may Policy) dial(w *wire) (answer *wire, fd int) {
 	t := Target{Device: w.device, Proto: w.proto, To: w.to}
-	a := wire{kind: kindSocket, id: w.id}
-	k := Socket{FD: -1, Errno: s.may(&t)}
+	k := Socket{FD: -1, Errno: may(&t)}
 	if k.Errno == 0 {
 		k = Open(&t)
 	}
-	a.errno, a.raw = uint32(k.Errno), k.Raw
-	if k.FD >= 0 {
-		defer unix.Close(k.FD)
-	}
-	return send(s.conn, &a, k.FD)
+	return &wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}, k.FD
 }
 
 // Keepalive of the outer connections, as net has it for those of a Go program, and as

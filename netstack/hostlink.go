@@ -87,7 +87,6 @@ type hostLink struct {
 	attached atomic.Bool
 	proxy    *proxy.Proxy // of an uplink's stack: host is nil
 	asking   atomic.Bool  // the worker is to send queries, see ask
-	behind   atomic.Bool  // a goroutine of an uplink's stack was woken, see worker.run
 	// near is the mailbox of the worker that had to do with an uplink's stack last. What
 	// comes of that is for it, and wakes no other.
 	near     atomic.Pointer[mailbox]

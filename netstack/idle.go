@@ -148,12 +148,21 @@ func (w *worker) nap(d time.Duration) int {
 	return w.poll.blockFor(d)
 }
 
+// longestRest is how long a sleep may be that the scheduler does not know of. It has to
+// wait for it when it stops the world, as the garbage collector does.
+const longestRest = 200 * time.Microsecond
+
 // sleep waits until there is something to do.
 func (w *worker) sleep() int {
 	w.mail.sleeping.Store(true)
 	defer w.mail.sleeping.Store(false)
 	if !w.mail.quiet() {
 		return 0
+	}
+	if w.idle.hurried {
+		if n := w.poll.rest(); n > 0 || !w.mail.quiet() {
+			return n
+		}
 	}
 	return w.poll.block()
 }

@@ -83,14 +83,13 @@ type output struct {
 	queues *queues // nil until a port has some
 	worker *worker
 
-	from     *port      // where the frames of the turn came from
-	reply    []byte     // of autoconfiguration
-	segments bool       // TCP was given to an uplink stack
-	handed   int        // frames given to host stacks since their last turn
-	tick     neigh.Tick // of the round
-	clock    clock
-	asked    router.Packet // what a router is asked about just now
-	outlet   outlet        // of that router
+	from   *port      // where the frames of the turn came from
+	reply  []byte     // of autoconfiguration
+	handed int        // frames given to host stacks since their last turn
+	tick   neigh.Tick // of the round
+	clock  clock
+	asked  router.Packet // what a router is asked about just now
+	outlet outlet        // of that router
 }
 
 // sink is where a router's frames go, on account of a port.
@@ -354,7 +353,6 @@ func (o *output) toOutside(p *port, f *packet.Frame, tag bridge.Tag, next uint16
 	}
 	p.link.approach(&o.worker.mail)
 	o.hand(p, f, tag, sum)
-	o.segments = p.link.behind.Swap(false) || o.segments
 }
 
 // hand gives a frame to those at local port p who have a use for it: the neighbour

@@ -59,9 +59,8 @@ const (
 // are thousands in a second.
 const outsideControl = "reno"
 
-// outsideTimeWait is shorter than that of host stacks: a container that begins
-// thousands of connections a second has its ports again soon.
-const outsideTimeWait = time.Second
+// outsideTimeWait is longer than that of package proxy, which ends it.
+const outsideTimeWait = 10 * time.Second
 
 // outside is the uplink stack of one socket uplink. It lives from snapshot to snapshot.
 type outside struct {
@@ -89,7 +88,7 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	}
 	counters := c.net.opts.Counters
 	o.proxy = proxy.New(proxy.Config{
-		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: c.net.opts.Dialer, Limits: s.Limits,
+		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: asking{c.net}, Limits: s.Limits,
 		Partial: true,
 		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
 		Watch:   func(port uint16, fd int, key int32) error { return c.net.worker(port).watch(fd, s.Index, key) },
@@ -255,21 +254,21 @@ func (l *hostLink) enter(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, f *p
 		return
 	}
 	var id stack.TransportEndpointID
-	if !segmentOf(f, &id) {
-		l.behind.Store(true)
+	switch ok := segmentOf(f, &id); {
+	case !ok:
 		to.HandlePacket(pkt)
-		return
-	}
-	if !l.proxy.Deliver(to, pkt, &id) {
-		l.behind.Store(true)
+	case opens(f):
+		l.proxy.Renew(&id)
+		to.HandlePacket(pkt)
+	default:
+		l.proxy.Deliver(to, pkt, &id)
 	}
 }
 
 // segmentOf gives the endpoint that a segment is for; false: it may be for none.
 func segmentOf(f *packet.Frame, id *stack.TransportEndpointID) bool {
-	const flags, syn = 13, 1 << 1 // RFC 9293 §3.1
 	v, b := &f.View, f.Bytes()
-	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) || v.L4+flags >= len(b) || b[v.L4+flags]&syn != 0 {
+	if !v.Is(packet.ViewHasL4) || v.Is(packet.ViewFrag|packet.ViewRouted) {
 		return false
 	}
 	*id = stack.TransportEndpointID{

@@ -21,6 +21,20 @@ func (p *poller) now() int {
 	return int(n)
 }
 
+// rest is block for a moment, without a word to the scheduler: it would give this
+// thread's processor to another thread, which finds nothing to do, and takes that back
+// when the wait is over, at more than the price of a packet. Nobody can stop the world
+// meanwhile.
+func (p *poller) rest() int {
+	limit := unix.Timespec{Nsec: int64(longestRest)}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd),
+		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, uintptr(unsafe.Pointer(&limit)), 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
 // blockFor is block for no longer than d, to the nanosecond: epoll_pwait2(2).
 func (p *poller) blockFor(d time.Duration) int {
 	limit := unix.NsecToTimespec(int64(d))

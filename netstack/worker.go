@@ -13,6 +13,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/conntrack"
+	"sluice/dial"
 	"sluice/flow"
 	"sluice/neigh"
 	"sluice/packet"
@@ -48,9 +49,8 @@ type worker struct {
 	poll poller
 	idle idle
 	mail mailbox
-	due  int64 // ns since the start: when a queue may let a frame go
-
-	handed bool // the last round gave TCP to an uplink stack; the worker's goroutine's
+	dial dial.Polled // of its containers' connections
+	due  int64       // ns since the start: when a queue may let a frame go
 
 	mu sync.Mutex // the turn lock, see above
 	// +checklocks:mu
@@ -135,27 +135,16 @@ func (w *worker) free() {
 			_ = b.Close()
 		}
 	}
+	w.dial.Close()
 	w.poll.close()
 	w.mail.close()
 }
 
-// run is the worker's thread. It is unlocked only where there is a socket uplink; else
-// the thread ends with the goroutine.
+// run is the worker's thread, which ends with the goroutine.
 func (w *worker) run() {
 	runtime.LockOSThread()
-	for locked := true; !w.mail.stopped.Load(); {
+	for !w.mail.stopped.Load() {
 		w.round(w.wait())
-		if !w.handed {
-			continue
-		}
-		// The uplink stack's goroutine, which the round made ready, goes first, and on
-		// this thread: to wake another one costs more than all the rest of the way.
-		w.handed = false
-		if locked {
-			runtime.UnlockOSThread()
-			locked = false
-		}
-		runtime.Gosched()
 	}
 }
 
@@ -185,10 +174,6 @@ func (w *worker) round(events int) {
 	w.due = t.out.queues.due()
 	t.unpin()
 	t.stats.Rounds++
-	if t.out.segments {
-		t.out.segments = false
-		w.handed = true
-	}
 }
 
 // ready serves one event of the epoll set. An event of a port that this view
@@ -197,6 +182,10 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 	if ev.Fd == wakeIndex {
 		t.mail.drain()
 		t.stats.Wakes++
+		return
+	}
+	if ev.Fd == diallerIndex {
+		t.out.worker.dial.Ready()
 		return
 	}
 	if ev.Fd >= outsideIndex {

@@ -35,26 +35,25 @@ type conn struct {
 	quote quote
 
 	// Of Proxy.mu:
-	served bool // a goroutine has it
-	dials  bool // it has a place among those that are dialled
-	age    int  // since it ended, in ticks
+	dials bool // it has a place among those that are dialled, or shake hands
+	kept  bool // its ends are kept alive
+	age   int  // since it ended, in ticks
 
 	lingers bool // it has a place among those that the stack is to finish; of Proxy.mu, too
 
-	shown  atomic.Pointer[tcpip.Endpoint] // ep, for who has not mu
-	queued atomic.Bool                    // it waits for Proxy.Run
-	closed atomic.Bool                    // there is no socket any more: the stack is to finish
+	shown   atomic.Pointer[tcpip.Endpoint] // ep or calling, for who has not mu
+	shaking atomic.Pointer[handshake]      // calling's, of what the container began
+	queued  atomic.Bool                    // it waits for Proxy.Run
+	closed  atomic.Bool                    // there is no socket any more: the stack is to finish
 
 	ended func() // the socket is closed; may be nil
 
 	wq    waiter.Queue
 	entry waiter.Entry
 
-	told  atomic.Uint32       // when the dial ended, in ticks, and one more; 0: it has not
-	errno unix.Errno          // of the dial: set by who sets told, then read by serve
-	syn   *stack.PacketBuffer // until then
-
 	mu sync.Mutex
+	// +checklocks:mu
+	syn *stack.PacketBuffer // until the dial has ended
 	// +checklocks:mu
 	fd int // -1: none
 	// +checklocks:mu
@@ -62,9 +61,11 @@ type conn struct {
 	// +checklocks:mu
 	ep tcpip.Endpoint // nil before the handshake
 	// +checklocks:mu
-	calling tcpip.Endpoint // of what came from outside, before the handshake, see inward.go
+	calling tcpip.Endpoint // before the handshake is done
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
+	// +checklocks:mu
+	hungUp, failed bool // it has heard the other side's last word; an error
 	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu
@@ -79,12 +80,20 @@ func (p *Proxy) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	if len(h) < header.TCPMinimumSize || h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
 		return false // the stack sends a reset
 	}
+	sum := func() uint16 { return pkt.Data().Checksum() }
+	_, valid, ok := header.TCPValid(h, sum, uint16(pkt.Data().Size()), id.RemoteAddress, id.LocalAddress, pkt.RXChecksumValidated)
+	if !ok || !valid {
+		return true
+	}
 	c, reason := p.admit(id, pkt)
 	switch {
 	case reason != trace.None:
 		p.Drop(portOf(pkt), reason)
 	case c != nil:
-		p.Dialer.Dial(target(p.Device, dial.TCP, &c.id), c.opened)
+		p.waits.end(2, p.now.Load(), 0)
+		to := target(p.Device, dial.TCP, &c.id)
+		to.Port = c.port
+		p.Dialer.Dial(to, c.opened)
 	}
 	return true
 }
@@ -140,52 +149,54 @@ func (p *Proxy) undial(c *conn) {
 	}
 }
 
-// claim is the connection of a request, which is the caller's from now on; nil if
-// it has no place any more.
-func (p *Proxy) claim(id stack.TransportEndpointID) *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.conns[id]
-	if c == nil || c.served || p.closed.Load() {
-		return nil
+// tell says how the dial ended: the container is answered, or told why not. Only the
+// first word counts.
+//
+// +checklocks:c.mu
+func (c *conn) tell(errno unix.Errno) {
+	syn := c.syn
+	if syn == nil {
+		return
 	}
-	c.served = true
-	p.running.Add(1)
-	return c
+	c.syn = nil
+	defer syn.DecRef()
+	if errno == 0 {
+		errno = c.answer(syn)
+	}
+	if errno != 0 {
+		c.decline(errno, syn)
+	}
 }
 
-// serve answers a connection whose dial has ended, in a goroutine of the forwarder's.
-func (p *Proxy) serve(r *tcp.ForwarderRequest) {
-	c := p.claim(r.ID())
-	if c == nil {
-		r.Complete(false)
-		return
+// answer begins the handshake. It goes on in Deliver, and ends in called.
+//
+// +checklocks:c.mu
+func (c *conn) answer(syn *stack.PacketBuffer) unix.Errno {
+	c.watchStack()
+	ep, h, err := c.proxy.listener.answer(c.id, syn, &c.wq)
+	if err != nil {
+		c.wq.EventUnregister(&c.entry)
+		return unix.ETIMEDOUT
 	}
-	defer p.running.Done()
-	if c.errno != 0 {
-		c.decline(r, c.errno)
-		return
-	}
-	ep, err := r.CreateEndpoint(&c.wq)
-	if err != nil { // the container has changed its mind
-		c.decline(r, unix.ETIMEDOUT)
-		return
-	}
-	r.Complete(false)
-	c.begin(ep)
+	c.shaking.Store(h)
+	c.calling = ep
+	shown := c.calling
+	c.shown.Store(&shown)
+	return 0
 }
 
-// decline ends a request whose connection did not come about.
-func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
-	c.mu.Lock()
+// decline ends a connection that did not come about.
+//
+// +checklocks:c.mu
+func (c *conn) decline(errno unix.Errno, syn *stack.PacketBuffer) {
 	c.shut()
-	c.mu.Unlock()
+	c.gone = true
 	c.proxy.mu.Lock()
 	c.proxy.forget(c)
 	c.proxy.mu.Unlock()
-	r.Complete(errno == unix.ECONNREFUSED)
 	switch errno {
 	case unix.ECONNREFUSED:
+		c.proxy.listener.refuse(c.id, syn)
 	case dial.NoAgent, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
 		c.proxy.Drop(c.port, trace.UplinkDown)
 	default:
@@ -193,82 +204,69 @@ func (c *conn) decline(r *tcp.ForwarderRequest, errno unix.Errno) {
 	}
 }
 
-// tell says how the dial ended: the SYN goes on to the forwarder. Only the first word
-// counts. It may be called with any lock of the package.
-func (c *conn) tell(errno unix.Errno) {
-	if !c.told.CompareAndSwap(0, c.proxy.now.Load()+1) {
-		return
-	}
-	c.errno = errno
-	c.proxy.forwarder.HandlePacket(c.id, c.syn)
-	c.syn.DecRef()
-	c.syn = nil
-}
-
 // opened takes the socket, which is connected or about to be.
 func (c *conn) opened(s dial.Socket) {
-	if s.FD < 0 {
-		c.tell(s.Errno)
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	switch {
+	case s.FD < 0:
+		c.tell(s.Errno)
+		return
+	case c.gone:
 		_ = unix.Close(s.FD)
 		return
 	}
 	c.fd, c.out.fd = s.FD, s.FD
 	key, err := c.proxy.watch(c.port, s.FD, c)
 	if err != nil {
-		c.shut()
 		c.tell(unix.ENOMEM)
 		return
 	}
-	c.key = key
-	c.connected() // near by it is already
+	c.key = key // it is told of what there is already, too
 }
 
-// connected sees what has become of the dial: getpeername(2) knows whether the socket
-// is connected, and SO_ERROR why it won't be.
+// note takes note of an event of the socket.
+//
+// +checklocks:c.mu
+func (c *conn) note(events uint32) {
+	const last = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	c.readable = c.readable || events&(unix.EPOLLIN|last) != 0
+	c.writable = c.writable || events&unix.EPOLLOUT != 0
+	c.hungUp = c.hungUp || events&last != 0
+	c.failed = c.failed || events&unix.EPOLLERR != 0
+}
+
+// connected sees what has become of the dial: a socket that can be written to is
+// connected, if there is no error.
 //
 // +checklocks:c.mu
 func (c *conn) connected() {
-	if _, err := unix.Getpeername(c.fd); err == nil {
-		c.tell(0)
-		return
-	}
-	v, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
-	case err != nil:
-		c.tell(unix.EIO)
-	case v != 0:
+	case c.syn == nil:
+	case c.failed:
+		v, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil || v == 0 {
+			v = int(unix.EIO)
+		}
 		c.tell(unix.Errno(v))
+	case c.writable:
+		c.tell(0)
 	}
 }
 
 // begin starts to carry bytes.
-func (c *conn) begin(ep tcpip.Endpoint) {
-	c.listen(ep)
+//
+// +checklocks:c.mu
+func (c *conn) begin() {
+	c.ep, c.calling = c.calling, nil
+	c.shaking.Store(nil)
 	c.proxy.mu.Lock()
+	defer c.proxy.mu.Unlock()
 	c.proxy.undial(c)
-	c.proxy.mu.Unlock()
-	c.mu.Lock()
-	c.ep, c.readable, c.writable = ep, true, true
-	c.shown.Store(&ep)
-	if c.gone {
-		c.finish()
-	}
-	c.mu.Unlock()
-	c.proxy.enqueue(c)
 }
 
-// listen has the inner end watched, and kept alive.
-func (c *conn) listen(ep tcpip.Endpoint) {
-	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
-	ep.SocketOptions().SetKeepAlive(true)
-	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
-	_ = ep.SetSockOpt(&interval)
-	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+// watchStack has the inner end watched.
+func (c *conn) watchStack() {
 	c.entry = waiter.NewFunctionEntry(
 		waiter.ReadableEvents|waiter.WritableEvents|waiter.EventHUp|waiter.EventErr,
 		func(waiter.EventMask) { c.proxy.enqueue(c) },
@@ -276,19 +274,29 @@ func (c *conn) listen(ep tcpip.Endpoint) {
 	c.wq.EventRegister(&c.entry)
 }
 
+// keep has the inner end kept alive.
+func keep(ep tcpip.Endpoint) {
+	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
+	ep.SocketOptions().SetKeepAlive(true)
+	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
+	_ = ep.SetSockOpt(&interval)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+}
+
 // ready implements watched.
 func (c *conn) ready(events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return
+	}
+	c.note(events)
 	switch {
-	case c.fd < 0:
-	case c.key == 0: // opened looks itself
 	case c.calling != nil:
-		c.hangUp(events)
+		c.hangUp()
 	case c.ep == nil:
 		c.connected()
 	default:
-		c.readable, c.writable = true, true
 		c.step()
 	}
 }
@@ -306,11 +314,14 @@ func (c *conn) run() {
 	}
 }
 
-// abort ends the connection at once, on both sides.
+// abort ends the connection at once, on both sides. What was not answered yet never is.
 func (c *conn) abort() {
-	c.tell(unix.ECANCELED)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.syn != nil {
+		c.syn.DecRef()
+		c.syn = nil
+	}
 	c.gone = true
 	switch {
 	case c.calling != nil:
@@ -319,6 +330,9 @@ func (c *conn) abort() {
 		c.finish()
 	default:
 		c.shut()
+		c.proxy.mu.Lock()
+		c.proxy.forget(c)
+		c.proxy.mu.Unlock()
 	}
 }
 
@@ -349,7 +363,7 @@ func (p *Proxy) retire(c *conn) {
 	}
 	switch {
 	case c.over():
-		p.forget(c)
+		p.leave(c)
 		return
 	case !p.lingerQuota.take(c.port):
 		p.forget(c)
@@ -358,6 +372,16 @@ func (p *Proxy) retire(c *conn) {
 	}
 	c.lingers = true
 	p.connQuota.put(c.port)
+}
+
+// leave forgets a connection that the stack has finished with, or will soon.
+//
+// +checklocks:p.mu
+func (p *Proxy) leave(c *conn) {
+	p.forget(c)
+	if ep, ok := (*c.shown.Load()).(*tcp.Endpoint); ok {
+		p.waits.add(c.id, ep, p.now.Load())
+	}
 }
 
 // over reports whether the stack has finished with a connection.
@@ -387,28 +411,30 @@ func (c *conn) shut() {
 	}
 }
 
-// expire gives up dials that take too long, forgets connections whose endpoint is gone,
-// and aborts those that take too long to end.
+// expire gives up dials and handshakes that take too long, has what lasts kept alive,
+// forgets connections whose endpoint is gone, and aborts those that take too long to end.
 func (p *Proxy) expire() {
-	const grace = 2 // the forwarder's goroutine has it by then, or never
-	now := p.now.Load()
 	var lost []*conn
+	var lasting []tcpip.Endpoint
+	now := p.now.Load()
 	p.mu.Lock()
 	for _, c := range p.conns {
-		told := c.told.Load()
 		switch {
-		case !c.served && told != 0 && now+1-told > grace:
-			p.forget(c)
-			lost = append(lost, c)
 		case c.dials && now-c.since > dialLimit:
-			c.tell(unix.ETIMEDOUT)
+			lost = append(lost, c)
 		case c.closed.Load():
 			p.linger(c)
+		case !c.kept && !c.dials && c.shown.Load() != nil && now-c.since > 1:
+			c.kept = true
+			lasting = append(lasting, *c.shown.Load())
 		}
 	}
 	p.mu.Unlock()
 	for _, c := range lost {
 		c.abort()
+	}
+	for _, ep := range lasting {
+		keep(ep)
 	}
 }
 
@@ -417,7 +443,7 @@ func (p *Proxy) expire() {
 // +checklocks:p.mu
 func (p *Proxy) linger(c *conn) {
 	if c.over() {
-		p.forget(c)
+		p.leave(c)
 		return
 	}
 	if c.age++; c.age == lingerTicks {

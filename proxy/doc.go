@@ -31,9 +31,9 @@
 //
 // # Whose time it is (run.go)
 //
-// Only connections that are being made have a goroutine, and only once they are dialled.
-// All else is done by those who bring packets and who watch the sockets, the handling of
-// segments included (inline_unsafe.go).
+// No connection has a goroutine. All is done by those who bring packets and who watch the
+// sockets, handshakes and the handling of segments included (inline_unsafe.go,
+// timewait.go).
 //
 // # Bounds
 //

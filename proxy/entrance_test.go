@@ -48,9 +48,12 @@ func (e *entrance) Attach(d stack.NetworkDispatcher) {
 
 // DeliverNetworkPacket takes what the container has sent.
 func (e *entrance) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
-	id := segmentOf(pkt)
+	id, opens := segmentOf(pkt)
 	to, err := e.lab.proxy.Stack.GetNetworkEndpoint(1, proto)
-	if id == nil || err != nil {
+	if opens {
+		e.lab.proxy.Renew(id)
+	}
+	if id == nil || opens || err != nil {
 		e.NetworkDispatcher.DeliverNetworkPacket(proto, pkt)
 		return
 	}
@@ -59,7 +62,7 @@ func (e *entrance) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *
 	}
 }
 
-func segmentOf(pkt *stack.PacketBuffer) *stack.TransportEndpointID {
+func segmentOf(pkt *stack.PacketBuffer) (id *stack.TransportEndpointID, opens bool) {
 	b := pkt.Data().AsRange().ToSlice()
 	var tcp header.TCP
 	var src, dst tcpip.Address
@@ -69,10 +72,8 @@ func segmentOf(pkt *stack.PacketBuffer) *stack.TransportEndpointID {
 	case header.IPVersion(b) == 6 && header.IPv6(b).NextHeader() == packet.ProtoTCP:
 		tcp, src, dst = header.IPv6(b).Payload(), header.IPv6(b).SourceAddress(), header.IPv6(b).DestinationAddress()
 	default:
-		return nil
+		return nil, false
 	}
-	if tcp.Flags().Contains(header.TCPFlagSyn) {
-		return nil
-	}
-	return &stack.TransportEndpointID{LocalAddress: dst, LocalPort: tcp.DestinationPort(), RemoteAddress: src, RemotePort: tcp.SourcePort()}
+	opens = tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn
+	return &stack.TransportEndpointID{LocalAddress: dst, LocalPort: tcp.DestinationPort(), RemoteAddress: src, RemotePort: tcp.SourcePort()}, opens
 }

@@ -43,9 +43,8 @@ func (p *Proxy) Connect(call *Call) {
 		return
 	}
 	c := &conn{
-		proxy: p, port: call.Member, since: p.now.Load(), served: true, ended: call.Over, fd: -1,
+		proxy: p, port: call.Member, since: p.now.Load(), ended: call.Over, fd: -1,
 	}
-	c.told.Store(1) // there is no SYN that waits
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fd, c.out.fd = call.FD, call.FD
@@ -73,7 +72,7 @@ func (c *conn) call(call *Call) error {
 	if err != nil {
 		return err
 	}
-	c.listen(ep)
+	c.watchStack()
 	to := tcpip.FullAddress{Addr: tcpip.AddrFromSlice(call.To.Addr().AsSlice()), Port: call.To.Port()}
 	refused := ep.Connect(to)
 	_, started := refused.(*tcpip.ErrConnectStarted)
@@ -136,18 +135,18 @@ func (c *conn) called() {
 	switch tcp.EndpointState(c.calling.State()) {
 	case tcp.StateInitial, tcp.StateBound, tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 	case tcp.StateEstablished, tcp.StateCloseWait:
-		c.ep, c.calling = c.calling, nil
-		c.readable, c.writable = true, true
+		c.begin()
 	default:
 		c.unanswered()
 	}
 }
 
-// hangUp gives up the call if the client has.
+// hangUp gives up the call if the client has. What a container began it is to hear of
+// when it is connected.
 //
 // +checklocks:c.mu
-func (c *conn) hangUp(events uint32) {
-	if events&unix.EPOLLERR != 0 {
+func (c *conn) hangUp() {
+	if c.failed && c.shaking.Load() == nil {
 		c.unanswered()
 	}
 }

@@ -61,14 +61,14 @@ type Config struct {
 // Proxy serves one uplink stack. It is safe for concurrent use.
 type Proxy struct {
 	Config
-	forwarder *tcp.Forwarder
-	now       atomic.Uint32 // seconds, of Tick
-	closed    atomic.Bool
-	running   sync.WaitGroup // goroutines of connections
-	buffers   sync.Pool      // of *message
-	pieces    sync.Pool      // of *pieces
-	runs      runs
-	held      atomic.Int64 // bytes that wait for sockets of flows
+	listener listener
+	now      atomic.Uint32 // seconds, of Tick
+	closed   atomic.Bool
+	buffers  sync.Pool // of *message
+	pieces   sync.Pool // of *pieces
+	runs     runs
+	waits    timeWaits
+	held     atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -104,8 +104,7 @@ func New(c Config) *Proxy {
 	p.runs.socks = make(map[int32]watched)
 	p.buffers.New = func() any { return new(message) }
 	p.pieces.New = func() any { return new(pieces) }
-	// The forwarder's own bound is not to be met: one that it ignores would keep its place.
-	p.forwarder = tcp.NewForwarder(c.Stack, 0, l.Conns+1, p.serve)
+	p.listener = newListener(c.Stack)
 	c.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, p.handleTCP)
 	c.Stack.SetTransportProtocolHandler(udp.ProtocolNumber, p.handleUDP)
 	c.Stack.SetTransportProtocolHandler(icmp.ProtocolNumber4, p.handleEcho4)
@@ -124,10 +123,10 @@ func (p *Proxy) Tick(now uint32) {
 		f.end()
 	}
 	p.expire()
+	p.waits.end(maxWaits, now, 1)
 }
 
-// Close ends all connections and flows, and waits for their goroutines. The stack is
-// closed by its owner, before or after.
+// Close ends all connections and flows. The stack is closed by its owner, before or after.
 func (p *Proxy) Close() {
 	p.closed.Store(true)
 	p.mu.Lock()
@@ -146,7 +145,6 @@ func (p *Proxy) Close() {
 	for _, f := range flows {
 		f.end()
 	}
-	p.running.Wait()
 }
 
 // Mark is what the Hash field of a packet must be: the port by which it came and, if it

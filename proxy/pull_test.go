@@ -63,6 +63,7 @@ func TestPullBrokenPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := l.only()
+	l.eventually("the end of the handshake", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.ep != nil })
 	c.mu.Lock()
 	done, fault := c.pull(3 * maxRead)
 	c.gone = true

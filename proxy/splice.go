@@ -47,7 +47,7 @@ var (
 func (c *conn) step() {
 	again := c.up()
 	again = c.down() || again
-	if c.downOver && !c.gone && look(c.fd) < 0 {
+	if c.downOver && c.failed {
 		c.gone = true // reset after its end
 	}
 	if c.upOver && tcp.EndpointState(c.ep.State()) == tcp.StateError {
@@ -109,8 +109,9 @@ func (c *conn) up() (again bool) {
 		case isWouldBlock(err):
 			return false
 		case isEnd(err):
-			_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
-			c.upOver = true
+			if c.upOver = true; !c.downOver { // else it is closed
+				_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
+			}
 		default:
 			c.gone = true
 		}
@@ -136,7 +137,7 @@ func (c *conn) down() (again bool) {
 		if c.downOver || c.gone || !c.readable {
 			return false
 		}
-		n := look(c.fd)
+		n := c.look()
 		switch {
 		case n == nothing:
 			c.readable = false
@@ -162,17 +163,21 @@ func (c *conn) down() (again bool) {
 const nothing = 1 << 40
 
 // look says how much there is to read: 0 is the end, less than that an error.
-func look(fd int) int {
-	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
-	if err != nil {
+//
+// +checklocks:c.mu
+func (c *conn) look() int {
+	n, err := unix.IoctlGetInt(c.fd, unix.TIOCINQ)
+	switch {
+	case err != nil:
 		return -1
-	}
-	if n > 0 {
+	case n > 0:
 		return n
+	case !c.hungUp: // an edge is to come
+		return nothing
 	}
 	var b [1]byte
 	for {
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):

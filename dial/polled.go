@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dial
+
+import (
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Theory of operation.
+//
+// A Client has a goroutine that waits for answers, and to wake one takes longer than all
+// the rest of a dial. Whoever has a thread that looks at an epoll set anyway puts a channel
+// of its own into that, and takes the answers itself.
+
+// Polled is a Client for one thread, which only dials. It outlives its channels, too. Its
+// zero value has none. It is safe for concurrent use.
+type Polled struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	open bool
+	// +checklocks:mu
+	in reader
+	// +checklocks:mu
+	fd int // if open
+	// +checklocks:mu
+	last uint64
+	// +checklocks:mu
+	pending map[uint64]func(Socket)
+}
+
+// Attach makes a descriptor the channel and takes it over. Dials that the one before has
+// not answered fail. Ready is to be called when it is readable.
+func (p *Polled) Attach(fd int) {
+	p.mu.Lock()
+	lost := p.drop()
+	p.open, p.fd, p.pending = true, fd, make(map[uint64]func(Socket))
+	p.in.from = polling(fd)
+	p.mu.Unlock()
+	fail(lost)
+}
+
+// Close ends the channel.
+func (p *Polled) Close() {
+	p.mu.Lock()
+	lost := p.drop()
+	p.mu.Unlock()
+	fail(lost)
+}
+
+// drop ends the channel, and returns the dials that it has not answered.
+//
+// +checklocks:p.mu
+func (p *Polled) drop() (lost map[uint64]func(Socket)) {
+	if !p.open {
+		return nil
+	}
+	_ = unix.Close(p.fd)
+	lost = p.pending
+	p.open, p.pending = false, nil
+	return lost
+}
+
+// Dial is that of a Client. It reports false, and calls nobody, if there is no channel, or
+// one that is full.
+func (p *Polled) Dial(t Target, done func(Socket)) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.open {
+		return false
+	}
+	p.last++
+	w := wire{kind: kindRequest, proto: t.Proto, device: t.Device, id: p.last, to: t.To}
+	var b [messageLen]byte
+	if unix.Send(p.fd, w.encode(&b), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) != nil {
+		return false
+	}
+	p.pending[p.last] = done
+	return true
+}
+
+// Ready takes one answer, if there is any. It does not wait, and calls who dialled.
+func (p *Polled) Ready() {
+	p.mu.Lock()
+	if !p.open {
+		p.mu.Unlock()
+		return
+	}
+	var w wire
+	fd, err := p.in.next(&w)
+	if err != nil {
+		var lost map[uint64]func(Socket)
+		if !errors.Is(err, unix.EAGAIN) {
+			lost = p.drop()
+		}
+		p.mu.Unlock()
+		fail(lost)
+		return
+	}
+	done := p.pending[w.id]
+	delete(p.pending, w.id)
+	p.mu.Unlock()
+	w.give(fd, done)
+}
