@@ -394,16 +394,15 @@ func TestFrameHitAllocatesNothing(t *testing.T) {
 			pt.Check(t, l.got(to.port()), pt.UDP())
 			l.hitsAllocateNothing(t, alice, pt.Frame(frame))
 		}
-		c := &l.n.workers[0].turn.flows
-		if c.framed == nil {
-			t.Fatal("nothing is remembered")
-		}
 		acts := 0
-		for i := range c.framed {
-			for j := range c.framed[i].parts {
-				acts += len(c.framed[i].parts[j].acts)
+		w := l.n.workers[0]
+		w.mu.Lock()
+		for i := range w.turn.flows.framed {
+			for j := range w.turn.flows.framed[i].parts {
+				acts += len(w.turn.flows.framed[i].parts[j].acts)
 			}
 		}
+		w.mu.Unlock()
 		if acts != 1 {
 			t.Errorf("%d rules: %d actions are remembered, want 1", n, acts)
 		}
@@ -412,13 +411,16 @@ func TestFrameHitAllocatesNothing(t *testing.T) {
 	l := stillSites(t, framedSites(strings.ReplaceAll(manyFrameRules(1000), "counter", "")))
 	l.send(alice.port(), pt.UDP4(alice.beside(carol)))
 	pt.Check(t, l.got(carol.port()), pt.UDP())
-	d, _ := l.n.workers[0].turn.flows.find(pt.Frame(pt.UDP4(alice.beside(carol))), l.n.view.Load().gen)
+	w := l.n.workers[0]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, _ := w.turn.flows.find(pt.Frame(pt.UDP4(alice.beside(carol))), l.n.view.Load().gen)
 	if d != nil {
 		t.Error("found under a port that is nobody's")
 	}
 	f := pt.Frame(pt.UDP4(alice.beside(carol)))
 	f.InPort = alice.port()
-	if d, _ = l.n.workers[0].turn.flows.find(f, l.n.view.Load().gen); d == nil || !d.plain || d.hop != nil {
+	if d, _ = w.turn.flows.find(f, l.n.view.Load().gen); d == nil || !d.plain || d.hop != nil {
 		t.Errorf("remembered as %+v", d)
 	}
 }
