@@ -156,15 +156,7 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		if err != nil {
 			return err
 		}
-		switch p := e.own().NFTConfirm; {
-		case r.Port != "":
-			done, err = a.editPort(ctx, e, r.Port, step)
-		case p != nil && !r.Check:
-			return refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
-		default:
-			done, err = a.editRules(ctx, e, step)
-		}
-		if err != nil || r.Check {
+		if done, err = a.editAsked(ctx, e, r, step); err != nil || r.Check {
 			return errors.Join(err, errCheckedOnly)
 		}
 		e.confirm(done.number, r.Confirm)
@@ -184,6 +176,11 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		a.committed(done)
 	}
 	a.log.Info("ruleset changed", "namespace", done.space, "port", r.Port, "commit", done.number, "changes", len(done.Changes))
+	return a.replyChanged(ctx, r, done, asks, reply)
+}
+
+// replyChanged says what a transaction has done, and what it asked for.
+func (a *Agent) replyChanged(ctx context.Context, r *api.NFTRequest, done *edit, asks bool, reply *api.NFTReply) error {
 	reply.Commit = done.number
 	if r.Echo {
 		reply.Output += echo(done.Changes, &r.Show)
@@ -194,6 +191,17 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	rest, err := a.askRules(ctx, r, []nft.CmdOp{nft.OpList, nft.OpGet})
 	reply.Output += rest
 	return err
+}
+
+// editAsked changes the ruleset of a namespace, or of a port of it.
+func (a *Agent) editAsked(ctx context.Context, e *editor, r *api.NFTRequest, step *journal.Step) (*edit, error) {
+	if r.Port != "" {
+		return a.editPort(ctx, e, r.Port, step)
+	}
+	if p := e.own().NFTConfirm; p != nil && !r.Check {
+		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
+	}
+	return a.editRules(ctx, e, step)
 }
 
 // confirm notes that a transaction is to be confirmed.

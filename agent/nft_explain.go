@@ -127,6 +127,25 @@ func (s *state) ends(space, field, name string) (out []end, err error) {
 	return []end{{addr: addr.Unmap()}}, nil
 }
 
+// comes notes how a packet comes from a container.
+func (e *explainer) comes(from end, q *netstack.RuleQuestion, x *api.NFTExplanation) {
+	if from.link == nil {
+		return
+	}
+	q.SrcMAC = from.link.MAC
+	if n := e.st.network(from.link.Network); n != nil {
+		q.DstMAC = n.MAC
+		if x.Device == "" {
+			x.Device = n.Name
+		}
+	}
+}
+
+// beside reports whether both ends are in one network.
+func (e *explainer) beside(from, to end) bool {
+	return from.link != nil && to.link != nil && from.link.Network == to.link.Network
+}
+
 // explain asks about one packet.
 func (a *Agent) explain(ctx context.Context, e *explainer, from, to end) (*api.NFTExplanation, error) {
 	q := e.question
@@ -135,15 +154,7 @@ func (a *Agent) explain(ctx context.Context, e *explainer, from, to end) (*api.N
 		return nil, err
 	}
 	x := &api.NFTExplanation{Device: e.device, Steps: []api.NFTStep{}, Frames: e.frames || e.ruled(from) || e.ruled(to)}
-	if from.link != nil {
-		q.SrcMAC = from.link.MAC
-		if n := e.st.network(from.link.Network); n != nil {
-			q.DstMAC = n.MAC
-			if x.Device == "" {
-				x.Device = n.Name
-			}
-		}
-	}
+	e.comes(from, &q, x)
 	if from.addr.IsValid() && x.Device == "" {
 		return nil, refuse(api.CodeInvalid, "device", "%s is not attached here: say by which device it comes", from.addr)
 	}
@@ -152,11 +163,9 @@ func (a *Agent) explain(ctx context.Context, e *explainer, from, to end) (*api.N
 	}
 	q.In = uint16(e.devices[x.Device])
 	x.From, x.To = q.Src, q.Dst
-	if from.link != nil && to.link != nil && from.link.Network == to.link.Network {
-		if c := e.st.namespace(e.space).Connections; !c.Bridged {
-			x.Unseen, x.Verdict = true, "accept"
-			return x, nil
-		}
+	if e.beside(from, to) && !e.st.namespace(e.space).Connections.Bridged {
+		x.Unseen, x.Verdict = true, "accept"
+		return x, nil
 	}
 	answer, err := a.askExplanation(ctx, e.space, &q)
 	if err != nil {

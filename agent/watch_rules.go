@@ -124,23 +124,32 @@ func (a *Agent) nftEvents(ctx context.Context, q query) (*api.NFTEvents, error) 
 	if err != nil {
 		return nil, err
 	}
-	var collect func(out *api.NFTEvents) error
-	switch {
-	case len(words) == 1 && words[0] == "trace":
-		collect = func(out *api.NFTEvents) error { return a.traced(ctx, space, o, out) }
-	case len(words) == 1 && words[0] == "log":
-		collect = func(out *api.NFTEvents) error { a.ruleWatch.logged(space, out); return nil }
-	case nft.Monitored(words):
-		collect = func(out *api.NFTEvents) error { a.ruleWatch.monitored(space, words, o, asJSON, out); return nil }
-	default:
+	one := strings.Join(words, " ")
+	if one != "trace" && one != "log" && !nft.Monitored(words) {
 		return nil, refuse(api.CodeInvalid, "words", "want new or destroy, and one of tables, chains, sets, rules, elements, objects, ruleset; or trace")
 	}
-	out := &api.NFTEvents{Next: q.after, Lines: []string{}}
+	collect := func(out *api.NFTEvents) error {
+		switch one {
+		case "trace":
+			return a.traced(ctx, space, o, out)
+		case "log":
+			a.ruleWatch.logged(space, out)
+		default:
+			a.ruleWatch.monitored(space, words, o, asJSON, out)
+		}
+		return nil
+	}
+	return collected(ctx, q.after, collect)
+}
+
+// collected waits about a second for lines.
+func collected(ctx context.Context, after uint64, collect func(*api.NFTEvents) error) (*api.NFTEvents, error) {
+	out := &api.NFTEvents{Next: after, Lines: []string{}}
 	for end := time.Now().Add(watchWait); ; pause(ctx, watchEvery) {
 		if err := collect(out); err != nil {
 			return nil, err
 		}
-		told := q.after == 0 || len(out.Lines) > 0 || out.Lost > 0
+		told := after == 0 || len(out.Lines) > 0 || out.Lost > 0
 		if told || time.Now().After(end) || errors.Is(ctx.Err(), context.Canceled) {
 			return out, nil
 		}

@@ -84,14 +84,7 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		l.Lines, l.Lost = ns.RuleTraces(q.Rules.Options())
 		m, err = whole(l)
 	case queryRulesExplain:
-		if q.Explain == nil {
-			q.Explain = new(netstack.RuleQuestion)
-		}
-		var a *netstack.RuleAnswer
-		if a, err = ns.ExplainRules(q.Explain); err != nil {
-			return m, true, refuse("nft", err)
-		}
-		m, err = whole(a)
+		m, err = explain(ns, q)
 	case queryRulesSave:
 		m, err = whole(ns.SaveRules(q.Port))
 	case queryRulesRestore:
@@ -104,4 +97,15 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		return m, false, nil
 	}
 	return m, true, err
+}
+
+func explain(ns *netstack.Namespace, q *query) (message, error) {
+	if q.Explain == nil {
+		q.Explain = new(netstack.RuleQuestion)
+	}
+	a, err := ns.ExplainRules(q.Explain)
+	if err != nil {
+		return message{}, refuse("nft", err)
+	}
+	return whole(a)
 }

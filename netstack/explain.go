@@ -175,9 +175,7 @@ func (p *ruleProbe) walk() {
 		return
 	}
 	if local {
-		if p.ask(nft.HookInput, first, atSrcNAT) && p.translate(nft.HookInput) && p.ask(nft.HookInput, atSrcNAT, last) {
-			p.answer.Verdict = "accept"
-		}
+		p.leave(nft.HookInput)
 		return
 	}
 	p.packet.Out, p.answer.Out = p.s.rules.device(out), out
@@ -187,7 +185,12 @@ func (p *ruleProbe) walk() {
 			return
 		}
 	}
-	if p.ask(nft.HookPostrouting, first, atSrcNAT) && p.translate(nft.HookPostrouting) && p.ask(nft.HookPostrouting, atSrcNAT, last) {
+	p.leave(nft.HookPostrouting)
+}
+
+// leave is the last hook, input or postrouting.
+func (p *ruleProbe) leave(at nft.Hook) {
+	if p.ask(at, first, atSrcNAT) && p.translate(at) && p.ask(at, atSrcNAT, last) {
 		p.answer.Verdict = "accept"
 	}
 }
@@ -275,6 +278,12 @@ func (p *ruleProbe) translate(at nft.Hook) bool {
 		return true
 	}
 	p.answer.To = text
+	p.redirect(v, addr, port)
+	return true
+}
+
+// redirect gives the packet another destination.
+func (p *ruleProbe) redirect(v *policy.Verdict, addr netip.Addr, port uint16) {
 	next := *p.q
 	if addr.IsValid() {
 		next.Dst = addr
@@ -287,7 +296,6 @@ func (p *ruleProbe) translate(at nft.Hook) bool {
 	if f, err := next.frame(); err == nil && next.Dst.Is4() == p.q.Dst.Is4() {
 		p.q, p.packet.Frame = &next, f
 	}
-	return true
 }
 
 // route is where the packet goes.
@@ -310,10 +318,7 @@ func (p *ruleProbe) route() (out uint16, local, ok bool) {
 
 // frame is the first packet of a connection.
 func (q *RuleQuestion) frame() (*packet.Frame, error) {
-	upper, err := q.upper()
-	if err != nil {
-		return nil, err
-	}
+	upper := q.upper()
 	b := make([]byte, packet.EthernetLen, packet.EthernetLen+packet.IPv6Len+len(upper))
 	copy(b, q.DstMAC[:])
 	copy(b[6:], q.SrcMAC[:])
@@ -365,7 +370,7 @@ func (q *RuleQuestion) sum(upper []byte) {
 const tcpSYN, tcpACK = 0x02, 0x10
 
 // upper is what is behind the IP header.
-func (q *RuleQuestion) upper() ([]byte, error) {
+func (q *RuleQuestion) upper() []byte {
 	be := binary.BigEndian
 	var b []byte
 	switch q.Proto {
@@ -390,13 +395,13 @@ func (q *RuleQuestion) upper() ([]byte, error) {
 		b = make([]byte, 8)
 		be.PutUint16(b, q.DstPort)
 		be.PutUint16(b[4:], q.SrcPort)
-		return b, nil
+		return b
 	default:
-		return make([]byte, 8), nil
+		return make([]byte, 8)
 	}
 	be.PutUint16(b, q.SrcPort)
 	be.PutUint16(b[2:], q.DstPort)
-	return b, nil
+	return b
 }
 
 // answer is the packet that answers another question's.

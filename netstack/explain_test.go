@@ -53,7 +53,7 @@ func TestExplainRules(t *testing.T) {
 	s.Connections.Rules = nil
 	l := stillSites(t, s)
 	ns := l.n.Namespace("lab")
-	in, other := uint16(translating(1).Networks[0].Bridge.Index), uint16(translating(2).Networks[1].Bridge.Index)
+	in, other := translating(1).Networks[0].Bridge.Index, translating(2).Networks[1].Bridge.Index
 	q := func(port uint16) *RuleQuestion {
 		return &RuleQuestion{In: in, Src: alice.addr4(), Dst: bob.addr4(), Proto: packet.ProtoUDP, SrcPort: 1000, DstPort: port}
 	}

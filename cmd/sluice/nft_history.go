@@ -168,15 +168,22 @@ func (c *cli) nftFollow(ctx context.Context, l *nftLine, words []string) error {
 		default:
 			return err
 		}
-		if e.Lost > 0 {
-			c.nftRemark("%d were lost.", e.Lost)
-		}
-		for _, line := range e.Lines {
-			if _, err := fmt.Fprintln(c.out, line); err != nil {
-				return err
-			}
+		if err := c.printLines(e); err != nil {
+			return err
 		}
 		after = e.Next
+	}
+	return nil
+}
+
+func (c *cli) printLines(e *api.NFTEvents) error {
+	if e.Lost > 0 {
+		c.nftRemark("%d were lost.", e.Lost)
+	}
+	for _, line := range e.Lines {
+		if _, err := fmt.Fprintln(c.out, line); err != nil {
+			return err
+		}
 	}
 	return nil
 }

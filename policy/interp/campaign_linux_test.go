@@ -181,7 +181,7 @@ func (k *kernel) shrink(seed uint64, tr trial, difference string) {
 		}
 	}
 	lines := strings.Split(tr.text, "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
+	for i := range slices.Backward(lines) {
 		less := slices.Delete(slices.Clone(lines), i, i+1)
 		if x := (trial{strings.Join(less, "\n"), tr.shots}); differs(&x) {
 			tr, lines = x, less

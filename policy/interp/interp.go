@@ -155,22 +155,12 @@ func (w *World) hook(p *policy.Packet, family nft.Family, hook nft.Hook, which f
 		end = p.Frame.Len()
 	}
 	for _, b := range w.bases(family, hook) {
-		if !which(b.chain) {
-			continue
-		}
-		if len(b.chain.Devices) > 0 && !at(p, hook, b.chain.Devices) {
+		if !which(b.chain) || len(b.chain.Devices) > 0 && !at(p, hook, b.chain.Devices) {
 			continue
 		}
 		run := &run{w: w, p: p, family: family, table: b.table, last: end}
-		if b.table.Family == nft.FamilyInet && hook == nft.HookIngress {
-			switch view := &p.Frame.View; {
-			case run.opaque() || !view.Is(packet.ViewIP):
-				continue
-			case view.Is(packet.ViewIPv4):
-				run.family = nft.FamilyIP
-			default:
-				run.family = nft.FamilyIP6
-			}
+		if b.table.Family == nft.FamilyInet && hook == nft.HookIngress && !run.ip() {
+			continue
 		}
 		if hook == nft.HookEgress {
 			run.lead = packet.EthernetLen
@@ -192,6 +182,18 @@ type run struct {
 	verd   policy.Verdict
 	last   int // end of the packet's bytes, whatever rules write into its header
 	lead   int // what counts besides: at egress the Ethernet header
+}
+
+// ip makes the family that of the packet; false: it is none of IP.
+func (r *run) ip() bool {
+	view := &r.p.Frame.View
+	if r.opaque() || !view.Is(packet.ViewIP) {
+		return false
+	}
+	if r.family = nft.FamilyIP6; view.Is(packet.ViewIPv4) {
+		r.family = nft.FamilyIP
+	}
+	return true
 }
 
 // at reports whether the packet is at one of these devices.

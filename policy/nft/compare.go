@@ -152,16 +152,27 @@ func script(was, is []string) (out []edited) {
 	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	var longest [][]int32
-	if len(a)*len(b) <= maxScript {
-		longest = common(a, b)
+	return rest(a, b, head)
+}
+
+// rest is the script of what is behind so many lines, and begins and ends otherwise.
+func rest(a, b []string, head int) (out []edited) {
+	if len(a)*len(b) > maxScript { // all of it is another's
+		for i := range a {
+			out = append(out, edited{head + i, -1})
+		}
+		for j := range b {
+			out = append(out, edited{-1, head + j})
+		}
+		return out
 	}
+	longest := common(a, b)
 	i, j := 0, 0
 	for i < len(a) || j < len(b) {
 		switch {
-		case i < len(a) && j < len(b) && longest != nil && a[i] == b[j]:
+		case i < len(a) && j < len(b) && a[i] == b[j]:
 			i, j = i+1, j+1
-		case i < len(a) && (j == len(b) || longest == nil || longest[i+1][j] >= longest[i][j+1]):
+		case i < len(a) && (j == len(b) || longest[i+1][j] >= longest[i][j+1]):
 			out = append(out, edited{head + i, -1})
 			i++
 		default:

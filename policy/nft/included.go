@@ -44,21 +44,23 @@ func (d *Disk) include(all map[string]string, from, text string, depth int) erro
 		}
 		slices.Sort(found)
 		for _, name := range found {
-			if _, seen := all[name]; seen {
-				continue
-			}
-			inner, there, err := d.Read(name)
-			if err != nil {
-				return err
-			}
-			if !there {
-				continue
-			}
-			all[name] = inner
-			if err := d.include(all, name, inner, depth+1); err != nil {
+			if err := d.takeIn(all, name, depth); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// takeIn is include for a file.
+func (d *Disk) takeIn(all map[string]string, name string, depth int) error {
+	if _, seen := all[name]; seen {
+		return nil
+	}
+	text, there, err := d.Read(name)
+	if err != nil || !there {
+		return err
+	}
+	all[name] = text
+	return d.include(all, name, text, depth+1)
 }
