@@ -28,7 +28,7 @@ func (a *Agent) command(ctx context.Context, r *api.CommandRequest) (*api.Comman
 	}
 	var e *editor
 	undo, err := a.store.attempt(func(t *txn) (err error) {
-		if e, err = newEditor(t, r.Namespace, &a.sets); err != nil {
+		if e, err = newEditor(t, t.state.meant(r), &a.sets); err != nil {
 			return err
 		}
 		t.hold, e.learned = a.hold, a.listener(ctx, e.space)
@@ -80,8 +80,8 @@ type editor struct {
 	// says that the rules of set are not those of the record.
 	touched    map[leafKey]bool
 	all, ruled bool
-	// published says that what is published changed.
-	published bool
+	// published says that what is published changed, noded that the node's record did.
+	published, noded bool
 
 	failed []api.CommandFault
 	// learned asks the dataplane for the neighbours of a network that were not set, and
@@ -197,10 +197,10 @@ func (e *editor) do(c *api.Command) error {
 	run, known := map[string]func([]string) error{
 		"neigh": e.neighbour, "vrf": e.vrf, "link": e.link, "addr": e.address,
 		"fdb": e.station, "vlan": e.vlan, "mdb": e.group, "publish": e.publish, "dns": e.dns, "service": e.service,
-		"qdisc": e.queueing("qdisc"), "class": e.queueing("class"), "filter": e.queueing("filter"),
+		"qdisc": e.queueing("qdisc"), "class": e.queueing("class"), "filter": e.queueing("filter"), "tree": e.tree,
 	}[c.Object]
 	if !known {
-		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service, qdisc, class or filter"}
+		return &routing.ParseError{Word: c.Object, Reason: "want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service, qdisc, class, filter or tree"}
 	}
 	return run(c.Words)
 }
@@ -423,6 +423,11 @@ func (e *editor) finish() error {
 
 // write writes the records that have changed.
 func (e *editor) write() error {
+	if e.noded {
+		if err := e.t.putNode(&e.st.node); err != nil {
+			return err
+		}
+	}
 	for name := range e.records {
 		if err := e.t.putNamespace(e.record(name)); err != nil {
 			return err

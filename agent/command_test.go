@@ -337,7 +337,7 @@ func TestRefusedCommandsLeaveNothing(t *testing.T) {
 		"mdb add dev db port cart grp 239.1.1.1":               `Cannot find device "cart"`,
 		"mdb del dev web port cart grp 239.1.1.1":              "RTNETLINK answers: No such file or directory",
 		"vlan del dev cart vid 3":                              "RTNETLINK answers: No such file or directory",
-		"tunnel add":                                           `Error: argument "tunnel" is wrong: want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service, qdisc, class or filter`,
+		"tunnel add":                                           `Error: argument "tunnel" is wrong: want route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service, qdisc, class, filter or tree`,
 	} {
 		// In the middle of others, which must not be carried out either.
 		_, err := d.do(false, "route add 10.77.0.0/16 via 10.50.0.9", "vrf add pink table 77", line, "neigh add 10.50.0.77 lladdr 02:00:00:00:00:77 dev web")

@@ -48,6 +48,7 @@ func decide(st *state, r *api.AttachRequest, ns nsIdentity, id string, cni *cniR
 		func() error { return decideTap(r, rec) },
 		func() error { return decideBridge(r, rec) },
 		func() error { return decideQueueing(r, rec) },
+		func() error { return st.decideShares(r, rec) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

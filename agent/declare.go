@@ -15,6 +15,7 @@ import (
 	"sluice/api"
 	"sluice/config"
 	"sluice/ipam"
+	"sluice/qdisc/tc"
 	"sluice/router"
 	"sluice/routing"
 )
@@ -50,7 +51,7 @@ func (t *txn) declare(c *config.Config, by origin, built *sets) ([]api.Change, e
 	d.is.routes = make(map[string]*routeList)
 	maps.Copy(d.is.routes, t.state.routes)
 	t.state = &d.is
-	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.routing, d.forget, d.apart, d.onHost, d.holds} {
+	for _, step := range []func() error{d.keep, d.networks, d.uplinks, d.namespaces, d.shares, d.routing, d.forget, d.apart, d.onHost, d.holds} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -201,7 +202,7 @@ func (d *declaration) namespaces() error {
 			old = new(namespaceRecord)
 			d.change("add", "namespace", c.Name, "")
 		}
-		n := namespaceRecord{Name: c.Name, Origin: d.by.config, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections, DNS: c.DNS}
+		n := namespaceRecord{Name: c.Name, Origin: d.by.config, Tables: c.Tables, Neighbours: c.Neighbours, Connections: old.Connections, DNS: c.DNS, Shares: c.Shares}
 		if err := d.devices(&n, old, c); err != nil {
 			return err
 		}
@@ -224,6 +225,7 @@ func (d *declaration) namespaces() error {
 		d.compareConnections(c.Name, &old.Connections, &n.Connections)
 		d.compare("dns", c.Name, jsonLine(old.DNS == nil, old.DNS), jsonLine(n.DNS == nil, n.DNS))
 		d.compare("nft", c.Name, old.ruleLines(), n.ruleLines())
+		d.compare("tree", c.Name, tc.ShareLines(old.Shares), tc.ShareLines(n.Shares))
 	}
 	slices.SortFunc(d.is.namespaces, func(a, b namespaceRecord) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
@@ -446,6 +448,7 @@ func (d *declaration) lost(old, left *namespaceRecord) []api.Change {
 	e.compareConnections(old.Name, &old.Connections, &left.Connections)
 	e.compare("dns", old.Name, jsonLine(old.DNS == nil, old.DNS), nil)
 	e.compare("nft", old.Name, old.ruleLines(), nil)
+	e.compare("tree", old.Name, tc.ShareLines(old.Shares), nil)
 	return e.changes
 }
 

@@ -13,6 +13,7 @@ import (
 	"sluice/config"
 	"sluice/iproute"
 	"sluice/policy/journal"
+	"sluice/qdisc"
 	"sluice/routing"
 )
 
@@ -38,6 +39,9 @@ type namespaceRecord struct {
 	// the last one while it waits to be confirmed.
 	NFTBefore  uint64         `json:"nft_before,omitempty"`
 	NFTConfirm *pendingCommit `json:"nft_confirm,omitempty"`
+
+	// Shares are what its ports have together, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 }
 
 // vrfRecord is a VRF. Index stays as long as it does.

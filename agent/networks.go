@@ -211,6 +211,7 @@ func (n *networkRecord) fields() []field {
 		{"ports.vlan", vlanText(n.PortVLAN)},
 		{"ports.qdisc", orNone(strings.Join(n.Qdisc, ", "))},
 		{"ports.nft", orNone(strings.Join(rulesetLines(n.PortNFT), " "))},
+		{"ports.tree", sharesText(n.Shares)},
 		{"vlan", vlanText(n.VLAN)},
 		{"snooping", jsonOrOff(n.Snooping == nil, n.Snooping)},
 		{"advertise", jsonOrOff(n.Services.Advert == nil, n.Services.Advert)},

@@ -27,7 +27,7 @@ import (
 
 // declareQueueing takes what a file says.
 func (n *networkRecord) declareQueueing(q *config.Queueing) {
-	n.Qdisc, n.Egress, n.Ingress = q.Lines, q.Egress, q.Ingress
+	n.Qdisc, n.Egress, n.Ingress, n.Shares = q.Lines, q.Egress, q.Ingress, q.Shares
 }
 
 // queueing is what a direction of a port has.

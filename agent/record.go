@@ -63,6 +63,8 @@ type networkRecord struct {
 	Qdisc   []string    `json:"qdisc,omitempty"`
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Shares are those of its ports that have none of their own, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 
 	// PortNFT is the ruleset of ports that have none of their own, as the file says.
 	PortNFT *journal.Journal `json:"port_nft,omitempty"`
@@ -143,6 +145,8 @@ type attachmentRecord struct {
 	// the container sends. Nil: the network's. What they point to does not change.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Shares are the port's of what its namespace has, see sharing.go.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 
 	// NFT is the port's own ruleset; nil: the network's.
 	NFT *journal.Journal `json:"nft,omitempty"`
@@ -213,8 +217,9 @@ func (s *state) publicBut(a *attachmentRecord) api.Attachment {
 type state struct {
 	// generation grows with every committed transaction, and is kept by the file.
 	generation  uint64
-	now         time.Time          // when it was read
-	seed        uint64             // of the node, for what must not be guessed
+	now         time.Time // when it was read
+	seed        uint64    // of the node, for what must not be guessed
+	node        nodeRecord
 	namespaces  []namespaceRecord  // by name; a network's own need not be among them
 	networks    []networkRecord    // by name
 	attachments []attachmentRecord // by name

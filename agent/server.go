@@ -91,6 +91,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathVLANs, list(a, func(_ context.Context, q query) ([]api.VLANPort, error) { return a.vlanList(q) }))
 	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))
 	mux.HandleFunc("GET "+api.PathQueueing, one(a, a.queueing))
+	mux.HandleFunc("GET "+api.PathTrees, list(a, a.trees))
 	mux.HandleFunc("GET "+api.PathConnections, list(a, a.connections))
 	mux.HandleFunc("POST "+api.PathNFT, command(a, a.nft))
 	mux.HandleFunc("GET "+api.PathNFTHistory, list(a, a.nftHistory))

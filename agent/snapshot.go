@@ -18,7 +18,7 @@ import (
 // with their ready attachments, and the one with the identifier also, which is about
 // to become ready. Empty: none.
 func (s *state) snapshot(also string) *netstack.Snapshot {
-	out := &netstack.Snapshot{Generation: s.generation}
+	out := &netstack.Snapshot{Generation: s.generation, Shares: s.node.Shares}
 	for _, name := range s.spaces() {
 		out.Namespaces = append(out.Namespaces, s.namespaceSpec(name, also))
 	}
@@ -47,6 +47,7 @@ func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 	for _, v := range rec.VRFs {
 		spec.VRFs = append(spec.VRFs, netstack.VRFSpec{Name: v.Name, Index: v.Index, Table: v.Table})
 	}
+	s.share(&spec, rec)
 	return spec
 }
 
@@ -238,7 +239,7 @@ func portSet(s *netstack.Snapshot) map[uint16]bool {
 
 // without returns a copy of a snapshot that lacks some ports.
 func without(s *netstack.Snapshot, ports map[uint16]bool) *netstack.Snapshot {
-	out := &netstack.Snapshot{Generation: s.Generation}
+	out := &netstack.Snapshot{Generation: s.Generation, Shares: s.Shares}
 	for _, ns := range s.Namespaces {
 		ns.Networks = slices.Clone(ns.Networks)
 		for i := range ns.Networks {

@@ -22,7 +22,8 @@ import (
 // that is added does not change it; a file of another version is refused.
 const schemaVersion = "1"
 
-// Buckets: meta has the keys "version" and "seed"; namespaces, networks and
+// Buckets: meta has the keys "version", "seed" and
+// "node", a record like those; namespaces, networks and
 // attachments map a name or an identifier to a record in JSON. routes has a bucket
 // for each namespace, see routestore.go; history has journals, see nft_archive.go.
 const (
@@ -197,6 +198,8 @@ func (t *txn) dropAttachment(id string) error {
 	return t.write(bucketAttachments, "", []byte(id), nil)
 }
 
+func (t *txn) putNode(n *nodeRecord) error { return t.put(bucketMeta, "node", n) }
+
 func (t *txn) put(bucket, key string, record any) error {
 	text, err := json.Marshal(record)
 	if err != nil {
@@ -209,6 +212,11 @@ func (s *store) readState(tx *bbolt.Tx) (*state, error) {
 	st := &state{generation: uint64(tx.ID()), now: time.Now()}
 	if seed := tx.Bucket([]byte(bucketMeta)).Get([]byte("seed")); len(seed) == 8 {
 		st.seed = binary.BigEndian.Uint64(seed)
+	}
+	if text := tx.Bucket([]byte(bucketMeta)).Get([]byte("node")); text != nil {
+		if err := json.Unmarshal(text, &st.node); err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
 	}
 	if err := readBucket(tx, bucketNamespaces, &st.namespaces); err != nil {
 		return nil, err

@@ -47,6 +47,10 @@ type AttachRequest struct {
 	// burst 16kb latency 25ms". With "from" first they are those of what the container
 	// sends. A direction that none speaks of has the network's.
 	Qdisc []string `json:"qdisc,omitempty"`
+	// Shares are what the port gets of what its namespace has, one line for each
+	// direction, in the words of a class of htb: "rate 10mbit ceil 100mbit", and with
+	// "from" first, of what the container sends.
+	Shares []string `json:"tree,omitempty"`
 	// Table is the routing table, by name or number, in which what the container sends
 	// is looked up. Empty: that which the rules say.
 	Table string `json:"table,omitempty"`

@@ -44,6 +44,7 @@ const (
 	PathVLANs      = "/v1/vlans"
 	PathMDB        = "/v1/mdb"
 	PathQueueing   = "/v1/queueing"
+	PathTrees      = "/v1/trees"
 
 	PathNFT         = "/v1/nft"
 	PathNFTHistory  = "/v1/nft/history"

@@ -19,7 +19,7 @@ type CommandRequest struct {
 // Command is one line of a batch file, cut into words.
 type Command struct {
 	// Object is route, rule, neigh, vrf, link, addr, fdb, vlan, mdb, publish, dns, service,
-	// qdisc, class or filter.
+	// qdisc, class, filter or tree.
 	Object string `json:"object"`
 	// Words are what follows it. A family option, -4 or -6, may lead them.
 	Words []string `json:"words"`

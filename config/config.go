@@ -57,12 +57,19 @@ type Config struct {
 	// Namespaces and Networks are in the order of the file; names are unique. Every
 	// namespace that a network names is among the former, but for one that has the
 	// network's own name.
+	Node       Node
 	Namespaces []Namespace
 	Networks   []Network
 	// Uplinks are in the order of the file, each in one of Namespaces.
 	Uplinks []Uplink
 
 	file *ast.File // for Fault
+}
+
+// Node is what is said of the node itself.
+type Node struct {
+	// Shares are what all that share have together.
+	Shares qdisc.Shares
 }
 
 // Namespace is a declared routing domain.
@@ -92,6 +99,8 @@ type Namespace struct {
 	// the ruleset stands in the file of networks.
 	NFTFile     string
 	NFTIncluded map[string]string
+	// Shares are what its ports have together.
+	Shares qdisc.Shares
 }
 
 // Ruleset is a file with a ruleset: its name, by which errors tell places, what is in it
@@ -196,6 +205,8 @@ type Network struct {
 type Queueing struct {
 	Lines           []string // what the file says
 	Egress, Ingress *qdisc.Spec
+	// Shares are the ports' of what their namespace has.
+	Shares qdisc.Shares
 }
 
 // FirstUsable returns the lowest address of a subnet that an interface may

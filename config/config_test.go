@@ -51,6 +51,9 @@ func TestReferenceFile(t *testing.T) {
 		t.Errorf("web is %+v", web)
 	case len(web.Queueing.Egress.Qdiscs) != 2 || len(web.Queueing.Egress.Classes) != 1 || web.Queueing.Ingress.Qdiscs[0].TBF.Rate.Bytes != 50_000_000/8:
 		t.Errorf("queueing of web: %+v", web.Queueing)
+	case got.Node.Shares.Egress.Burst != 5<<20 || got.Node.Shares.Ingress.Rate.Bytes != 10e9/8 || got.Namespaces[0].Shares.Ingress.Ceil.Bytes != 10e9/8 ||
+		web.Queueing.Shares.Egress.Prio != 1 || web.Queueing.Shares.Ingress.Ceil.Bytes != 500e6/8 || got.Uplinks[0].Queueing.Shares.Egress.Rate.Bytes != 1e9/8:
+		t.Errorf("trees are %+v, %+v, %+v", got.Node, got.Namespaces[0].Shares, web.Queueing.Shares)
 	case got.Uplinks[0].Queueing.Egress.Qdiscs[0].Kind != "fq_codel" || got.Uplinks[1].Queueing.Egress != nil:
 		t.Errorf("uplinks are %+v", got.Uplinks)
 	case db.VRF != "red" || len(db.Stations) != 1 || db.Stations[0].Dev != "store" || len(db.Groups) != 1:
@@ -129,7 +132,7 @@ func TestFaults(t *testing.T) {
 		"name that is octal": {"networks: [{name: 012, subnets: [10.44.0.0/24]}]\n", `line 1: "012" would be read as another number than it looks; quote it, or write it in decimal`},
 		"hexadecimal number": {one(v4, "mtu: 0x5dc"), `line 4: "0x5dc" would be read as another number than it looks; quote it, or write it in decimal`},
 
-		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected namespaces, networks, uplinks"},
+		"unknown field at the top": {"network: []\n", "line 1: network: unknown field; expected node, namespaces, networks, uplinks"},
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
 			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, dns, " +
@@ -251,6 +254,10 @@ func TestFaultsOfNamespaces(t *testing.T) {
 		"guard":               {one(v4, "ports: {guard: [mac, x]}"), `line 4: networks[0].ports.guard: "mac,x": no value of guard: want on, off or a list of mac,ip,arp,nd,ra,dhcp,dhcp6,query`},
 		"guardAllow":          {one(v4, "ports: {guardAllow: [ten]}"), `line 4: networks[0].ports.guardAllow: "ten": no value of guard_allow: want prefixes, as 10.9.0.0/16,fd09::/64, or off`},
 		"storm":               {one(v4, "ports: {storm: {broadcast: 0}}"), `line 4: networks[0].ports.storm.broadcast: "0": no value of storm_broadcast: want off, or frames in a second, as 100 or 100/50 with a burst`},
+		"a tree's words":      {"node: {tree: [rate fast]}\n" + one(v4, ""), `line 1: node.tree[0]: "rate fast": htb: rate: "fast": want a number with a unit`},
+		"a tree's ceiling":    {"node: {tree: [from rate 2mbit ceil 1mbit]}\n" + one(v4, ""), `line 1: node.tree[0]: "from rate 2mbit ceil 1mbit": ceil: 125000 bytes/s is below the rate of 250000`},
+		"two of a tree":       {"node: {tree: [rate 2mbit, rate 1mbit]}\n" + one(v4, ""), `line 1: node.tree[1]: "rate 1mbit": there is a line for this direction already`},
+		"part of no tree":     {one(v4, "ports: {tree: [rate 1mbit]}"), `line 4: networks[0].ports.tree: neither namespace "blue" nor the node has shares in that direction`},
 		"mcastRouter":         {one(v4, "ports: {mcastRouter: 3}"), `line 4: networks[0].ports.mcastRouter: "3": no value of mcast_router: want 0 (never), 1 (if one is heard) or 2 (always)`},
 		"VLAN out of range":   {one(v4, "ports: {vlan: {tagged: [4095]}}"), `line 4: networks[0].ports.vlan.tagged: "4095": want VLANs from 1 to 4094, as 10 or 20-29`},
 		"no VLAN":             {one(v4, "vlan: {}"), "line 4: networks[0].vlan: names no VLAN; leave it out for a port that carries all"},
@@ -352,7 +359,7 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config.Load(path)
-	if want := path + ": line 1: x: unknown field; expected namespaces, networks, uplinks"; fmt.Sprint(err) != want {
+	if want := path + ": line 1: x: unknown field; expected node, namespaces, networks, uplinks"; fmt.Sprint(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -200,6 +200,7 @@ func (v *validator) namespace(field string, r *rawNamespace, s *scope) Namespace
 	n.Neighbours = v.neighbours(field+".neighbours", r.Neighbours, s)
 	n.Connections = v.connections(field, r, s)
 	n.DNS = v.dns(field+".dns", r.DNS)
+	n.Shares = v.shares(field+".tree", r.Shares)
 	if v.ruleset(field, r, &n); n.NFT != nil && n.Connections.Track != nil && !*n.Connections.Track {
 		v.fault(field+".conntrack.track", "false, but nft needs it: leave it out, or that")
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/iproute"
+	"sluice/qdisc"
 	"sluice/qdisc/tc"
 )
 
@@ -142,7 +143,7 @@ func (v *validator) queueing(field string, lines []string) Queueing {
 	if err != nil {
 		v.fault(field, "%s", err)
 	}
-	return Queueing{lines, egress, ingress}
+	return Queueing{Lines: lines, Egress: egress, Ingress: ingress}
 }
 
 func (v *validator) vlan(field string, r *rawVLAN) *iproute.VLAN {
@@ -280,4 +281,28 @@ func (v *validator) groups(field string, raw []string) (out []iproute.Group) {
 		out = append(out, g)
 	}
 	return out
+}
+
+// shares reads what somebody gets, in the words of a class of htb.
+func (v *validator) shares(field string, lines []string) qdisc.Shares {
+	s, err := tc.Shares(lines)
+	if e, ok := errors.AsType[*tc.LineError](err); ok {
+		v.fault(fmt.Sprintf("%s[%d]", field, e.Line), "%s", err)
+	}
+	return s
+}
+
+// partOf wants shares of ports to be of what their namespace, or the node, has.
+func (v *validator) partOf(field, namespace string, s qdisc.Shares, c *Config) {
+	for _, in := range []bool{false, true} {
+		above := c.Node.Shares.Of(in)
+		for i := range c.Namespaces {
+			if c.Namespaces[i].Name == namespace && above == nil {
+				above = c.Namespaces[i].Shares.Of(in)
+			}
+		}
+		if s.Of(in) != nil && above == nil {
+			v.fault(field, "neither namespace %q nor the node has shares in that direction", namespace)
+		}
+	}
 }

@@ -11,9 +11,14 @@ import (
 // from a zero that somebody wrote.
 
 type rawFile struct {
+	Node       rawNode        `yaml:"node"`
 	Namespaces []rawNamespace `yaml:"namespaces"`
 	Networks   *[]rawNetwork  `yaml:"networks"`
 	Uplinks    []rawUplink    `yaml:"uplinks"`
+}
+
+type rawNode struct {
+	Shares []string `yaml:"tree"`
 }
 
 type rawNamespace struct {
@@ -34,6 +39,7 @@ type rawNamespace struct {
 	Maps         []rawMap       `yaml:"maps"`
 	NFT          *string        `yaml:"nft"`
 	NFTFile      *string        `yaml:"nftFile"`
+	Shares       []string       `yaml:"tree"`
 }
 
 type rawNAT64 struct {
@@ -153,6 +159,7 @@ type rawPorts struct {
 	ClampMSS    *string   `yaml:"clampMSS"`
 	Qdisc       []string  `yaml:"qdisc"`
 	NFT         *string   `yaml:"nft"`
+	Shares      []string  `yaml:"tree"`
 }
 
 type rawStorm struct {

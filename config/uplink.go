@@ -63,6 +63,7 @@ type rawUplink struct {
 	RPFilter     *string  `yaml:"rpFilter"`
 	ClampMSS     *string  `yaml:"clampMSS"`
 	Qdisc        []string `yaml:"qdisc"`
+	Shares       []string `yaml:"tree"`
 
 	// Of type nic only.
 	Share    *string  `yaml:"share"`
@@ -154,12 +155,14 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 		field := fmt.Sprintf("uplinks[%d]", i)
 		u := v.uplink(field, &f.Uplinks[i])
 		u.Queueing = v.queueing(field+".qdisc", f.Uplinks[i].Qdisc)
+		u.Queueing.Shares = v.shares(field+".tree", f.Uplinks[i].Shares)
 		u.Namespace = spaceOf(f, &f.Uplinks[i])
 		if s := scopes[u.Namespace]; s != nil {
 			u.VRF = s.vrfOf[u.Name]
 		}
 		v.apart(field, &u, c)
 		v.inside(field, &u, c)
+		v.partOf(field+".tree", u.Namespace, u.Queueing.Shares, c)
 		c.Uplinks = append(c.Uplinks, u)
 	}
 }
@@ -203,6 +206,7 @@ func (v *validator) socketUplink(field string, r *rawUplink) {
 		{"masquerade", r.Masquerade},
 		{"forward", r.Forward},
 		{"qdisc", len(r.Qdisc) > 0},
+		{"tree", len(r.Shares) > 0},
 	} {
 		if f.given {
 			v.fault(field+"."+f.name, "has no meaning for an uplink of type %s, which has no interface on the host", UplinkSocket)

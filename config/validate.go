@@ -58,6 +58,7 @@ func (v *validator) config(raw *rawFile) *Config {
 		return c
 	}
 	var scopes map[string]*scope
+	c.Node.Shares = v.shares("node.tree", raw.Node.Shares)
 	c.Namespaces, scopes = v.namespaces(raw)
 	seen := make(map[string]int)
 	for i := range *raw.Networks {
@@ -70,6 +71,7 @@ func (v *validator) config(raw *rawFile) *Config {
 			v.fault(field+".name", "%q is already the name of networks[%d]", n.Name, first)
 		}
 		seen[n.Name] = i
+		v.partOf(field+".ports.tree", n.Namespace, n.Queueing.Shares, c)
 		c.Networks = append(c.Networks, n)
 	}
 	v.uplinks(raw, c, scopes)
@@ -124,6 +126,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
 	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
 	n.Queueing, n.PortNFT = v.queueing(field+".ports.qdisc", r.Ports.Qdisc), r.Ports.NFT
+	n.Queueing.Shares = v.shares(field+".ports.tree", r.Ports.Shares)
 	if n.VLAN = v.vlan(field+".vlan", r.VLAN); n.VLAN.Aware() && n.VLAN.PVID == 0 {
 		v.fault(field+".vlan", "needs a pvid, since the gateway knows no tags")
 	}

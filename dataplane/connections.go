@@ -152,6 +152,8 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 		m.body = encode(deleteConns(c, q))
 	case queryQueueing: // of a port, and of no namespace either
 		m = s.queueing(q)
+	case queryTree:
+		m = s.tree(q)
 	case queryConnStats:
 		m.body = encode(connStats(c))
 	case queryConnEvents:

@@ -197,6 +197,8 @@ const (
 	queryFlushDNS = "dns-flush"
 	// Of the port From: the state of its queueing disciplines; Words is the direction.
 	queryQueueing = "queueing"
+	// Of the tree across ports with root From, likewise.
+	queryTree = "tree"
 	// Of a namespace's ruleset. queryRulesRestore is no question.
 	queryRules        = "rules"
 	queryRulesLive    = "rules-live"

@@ -27,6 +27,23 @@ func (c *Client) Queueing(ctx context.Context, port uint16, ingress bool) (Queue
 	return table[Queueing](ctx, c, q)
 }
 
+// Tree tells the state of a tree across ports, see netstack.Netstack.Tree. Empty if there
+// is none.
+func (c *Client) Tree(ctx context.Context, root uint16, ingress bool) (Queueing, error) {
+	q := query{What: queryTree, From: uint32(root)}
+	if ingress {
+		q.Words = ingressWord
+	}
+	return table[Queueing](ctx, c, q)
+}
+
+// tree answers Client.Tree.
+func (s *session) tree(q *query) message {
+	var out Queueing
+	out.Qdiscs, _ = s.srv.stack.Tree(uint16(q.From), q.Words == ingressWord)
+	return message{body: encode(out)}
+}
+
 // queueing answers Client.Queueing. A port without a discipline has an empty state.
 func (s *session) queueing(q *query) message {
 	var out Queueing

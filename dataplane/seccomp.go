@@ -102,8 +102,9 @@ func restrictions(pid int) []restriction {
 		{"mprotect", newCode},
 		// Own threads only.
 		{"tgkill", noneOf(0, uint64(pid))},
-		// The runtime names its memory; nothing else of prctl(2) is harmless.
-		{"prctl", noneOf(0, unix.PR_SET_VMA)},
+		// The runtime names its memory, and workers want their timers to be exact; little
+		// else of prctl(2) is harmless.
+		{"prctl", noneOf(0, unix.PR_SET_VMA, unix.PR_SET_TIMERSLACK)},
 		// stderr may be a socket that the agent has too (openStdio): neither change
 		// its modes nor get it under another number. The kernel looks at 32 bits.
 		{"fcntl", append(noneOf(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL,

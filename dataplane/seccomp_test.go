@@ -129,6 +129,7 @@ func TestFilter(t *testing.T) {
 		{"own thread", "tgkill", []uint64{testPID, 7, uint64(unix.SIGURG)}, allow},
 		{"other's thread", "tgkill", []uint64{testPID + 1, 7, uint64(unix.SIGURG)}, eperm},
 		{"name memory", "prctl", []uint64{unix.PR_SET_VMA}, allow},
+		{"exact timers", "prctl", []uint64{unix.PR_SET_TIMERSLACK, 1}, allow},
 		{"be dumpable", "prctl", []uint64{unix.PR_SET_DUMPABLE, 1}, eperm},
 		{"flags", "fcntl", []uint64{3, unix.F_GETFL}, allow},
 		{"mode of a socket", "fcntl", []uint64{6, unix.F_SETFL}, allow},
@@ -190,10 +191,15 @@ func TestFilterOfOtherABIs(t *testing.T) {
 func TestNoArgumentIsTakenForACall(t *testing.T) {
 	j := newJudge(t)
 	refusals := map[string]func(v uint64) [6]uint64{
-		"clone":      func(v uint64) [6]uint64 { return [6]uint64{v &^ unix.CLONE_THREAD} },
-		"mmap":       func(v uint64) [6]uint64 { return [6]uint64{v, v, v | unix.PROT_EXEC} },
-		"tgkill":     func(v uint64) [6]uint64 { return [6]uint64{v + testPID + 1} },
-		"prctl":      func(v uint64) [6]uint64 { return [6]uint64{v} },
+		"clone":  func(v uint64) [6]uint64 { return [6]uint64{v &^ unix.CLONE_THREAD} },
+		"mmap":   func(v uint64) [6]uint64 { return [6]uint64{v, v, v | unix.PROT_EXEC} },
+		"tgkill": func(v uint64) [6]uint64 { return [6]uint64{v + testPID + 1} },
+		"prctl": func(v uint64) [6]uint64 {
+			if v == unix.PR_SET_TIMERSLACK { // is allowed, see TestFilter
+				v = unix.PR_GET_TIMERSLACK
+			}
+			return [6]uint64{v}
+		},
 		"fcntl":      func(v uint64) [6]uint64 { return [6]uint64{v, v + 2000} },
 		"getsockopt": func(v uint64) [6]uint64 { return [6]uint64{v, v + 2000, v} },
 	}

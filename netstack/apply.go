@@ -53,6 +53,7 @@ type change struct {
 	net       *Netstack
 	old, next *view
 	fresh     map[uint16]*socket // new ones, by index
+	owner     map[uint16]uint16  // of ports of trees, see Snapshot.owners
 	undos     []func()
 	swaps     []func() // under all turn locks: nothing that takes long
 	retired   []func()
@@ -72,6 +73,8 @@ func (c *change) retire() {
 
 // prepare builds the next view beside the old one.
 func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
+	trees := s.sharings()
+	c.owner = s.owners(trees)
 	if err := c.openSockets(s, fds); err != nil {
 		return err
 	}
@@ -86,6 +89,7 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 		}
 		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
+	c.next.share(trees)
 	if c.next.queued && c.net.rings == nil {
 		r := newRings(len(c.net.workers))
 		c.swaps = append(c.swaps, func() { c.net.rings = r })
@@ -123,19 +127,44 @@ func (c *change) openSockets(s *Snapshot, fds map[uint16]int) error {
 			return fmt.Errorf("fd %d of port %d is that of port %d", fd, index, other)
 		}
 		inUse[fd] = index
-		if err := c.openSocket(index, fd); err != nil {
+		if err := c.openSocket(index, fd, nil); err != nil {
+			return err
+		}
+	}
+	return c.moveSockets(wanted)
+}
+
+// moveSockets gives ports to other workers that are in another tree now.
+func (c *change) moveSockets(wanted map[uint16]bool) error {
+	for _, k := range c.old.sockets() {
+		if !wanted[k.index] || c.fresh[k.index] != nil || c.worker(k.index) == k.worker {
+			continue
+		}
+		if err := c.openSocket(k.index, k.fd, k); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *change) openSocket(index uint16, fd int) error {
+// worker is whose a port is.
+func (c *change) worker(index uint16) *worker {
+	if root, shares := c.owner[index]; shares {
+		index = root
+	}
+	return c.net.worker(index)
+}
+
+// openSocket watches a new socket, or at another worker the one that was there.
+func (c *change) openSocket(index uint16, fd int, was *socket) error {
 	n := c.net
 	k := &socket{
 		fd: fd, index: index, serial: n.serial.Add(1),
-		worker: n.worker(index), counters: n.opts.Counters.Port(index),
+		worker: c.worker(index), counters: n.opts.Counters.Port(index),
 		local: bucket{tokens: localBurst},
+	}
+	if k.line = k.serial; was != nil {
+		k.line, k.noStats = was.line, was.noStats
 	}
 	if err := k.watch(); err != nil {
 		return err
@@ -158,10 +187,7 @@ func (c *change) commit() {
 // leave notes what only the old view uses.
 func (c *change) leave() {
 	for _, k := range c.old.sockets() {
-		if c.next.socket(k.index) != k {
-			c.retired = append(c.retired, k.unwatch, k.close)
-			c.forget(c.old.ports[k.index])
-		}
+		c.leaveSocket(k)
 	}
 	for name, was := range c.old.spaces {
 		next := c.next.spaces[name]
@@ -178,6 +204,19 @@ func (c *change) leave() {
 				c.forget(l.port)
 			}
 		}
+	}
+}
+
+// leaveSocket notes that a socket is closed, or another worker's from now on.
+func (c *change) leaveSocket(k *socket) {
+	next := c.next.socket(k.index)
+	if next == k {
+		return
+	}
+	c.retired = append(c.retired, k.unwatch)
+	if next == nil || next.line != k.line {
+		c.retired = append(c.retired, k.close)
+		c.forget(c.old.ports[k.index])
 	}
 }
 

@@ -120,18 +120,19 @@ func (w *worker) linger(start time.Time) (n int, now time.Time) {
 	}
 }
 
-// spin is how long before a queue's time the worker stays awake: a sleep that is to
-// end earlier than that ends later.
-const spin = 60 * time.Microsecond
+// spin is how long before a queue's time the worker stays awake: to sleep and wake takes
+// as long.
+const spin = 20 * time.Microsecond
 
-// await waits for events until a queue's time has come.
+// await waits for events until a queue's time has come. It doesn't yield: whoever then
+// got the CPU would keep it for a time slice, some milliseconds, and who sleeps is let
+// in before others when the time has come.
 func (w *worker) await() (n int) {
 	left := time.Duration(w.due) - time.Since(w.net.start)
 	if left > spin {
-		return w.nap(left - spin/2)
+		return w.nap(left)
 	}
 	for left > 0 && n == 0 && w.mail.quiet() {
-		yield()
 		n = w.poll.now()
 		left = time.Duration(w.due) - time.Since(w.net.start)
 	}

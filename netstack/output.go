@@ -164,7 +164,7 @@ func (o *output) flush(v *view, frames []packet.Frame) {
 		case p.link != nil:
 			o.toHost(p, frames, r)
 		case p.queues[egress] != nil && o.queues != nil:
-			o.toQueue(p, frames, r)
+			o.toQueue(v, p, frames, r)
 		default:
 			o.toPort(p, frames, r)
 		}

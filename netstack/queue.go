@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"sluice/bridge"
 	"sluice/packet"
@@ -45,13 +46,23 @@ const (
 	mostHanded = 256
 )
 
-// queue is one direction of one port, at the worker whose port it is.
+// queue is one direction of one port, at the worker whose port it is; or a tree across
+// ports, see sharing.
 type queue struct {
-	port uint16
-	dir  int
-	sock *socket
-	spec *qdisc.Spec
-	tree *qdisc.Tree
+	port  uint16
+	dir   int
+	sock  *socket // nil of a tree across ports
+	spec  *qdisc.Spec
+	tree  *qdisc.Tree
+	group *queue // the tree across ports that it is a part of; nil: none
+}
+
+// top is the queue that frames come out of.
+func (q *queue) top() *queue {
+	if q.group != nil {
+		return q.group
+	}
+	return q
 }
 
 func (q *queue) id() uint32 { return queueID(q.port, q.dir) }
@@ -142,23 +153,23 @@ func (o *output) now() int64 { return int64(o.clock.time()) }
 
 // serve lets the frames of a queue go whose time has come.
 func (t *turn) serve(q *queue) {
-	p := t.view.port(q.port)
-	if p == nil || p.sock != q.sock {
-		return
-	}
 	if q.dir == egress {
-		t.out.drain(p, q)
+		t.out.drain(t.view, q)
 		return
 	}
-	t.carryOn(p, q)
+	t.carryOn(q)
 }
 
 // reconcile makes the queues those of the view. Allocates: once for each snapshot.
 func (t *turn) reconcile() {
 	s := t.out.queues
 	s.gen = t.view.gen
+	t.part()
 	for _, q := range s.all {
 		p := t.view.port(q.port)
+		if q.sock == nil {
+			continue
+		}
 		if p == nil || p.sock != q.sock || p.queues[q.dir] == nil {
 			t.dissolve(p, q)
 		}
@@ -173,6 +184,7 @@ func (t *turn) reconcile() {
 			}
 		}
 	}
+	t.regroup()
 }
 
 // adopt gives a port a queue, or its queue another spec.
@@ -193,13 +205,15 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	if err := q.tree.Apply(spec, t.out.now()); err != nil {
 		return // Snapshot.Validate has seen that it is possible
 	}
-	t.serve(q)
+	s.wheel.Set(q.top().id(), 0) // served in this round, and not before it is in its tree
 }
 
-// dissolve ends a queue. What waits in it leaves at once if its port is still there.
+// dissolve ends a queue. What waits in it leaves at once if its port is still there; but
+// not what came from a port that is another worker's now.
 func (t *turn) dissolve(p *port, q *queue) {
 	s := t.out.queues
-	if p != nil && p.sock == q.sock {
+	q.leave()
+	if p != nil && p.sock.line == q.sock.line && (p.sock == q.sock || q.dir == egress) {
 		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
 		if q.tree.Apply(free, t.out.now()) == nil {
 			t.serve(q)
@@ -213,6 +227,9 @@ func (t *turn) dissolve(p *port, q *queue) {
 
 // count adds what the queue dropped to its port's counters.
 func (s *queues) count(q *queue) {
+	if q.sock == nil {
+		return // what it drops the ports' have dropped
+	}
 	q.tree.TakeDrops(&s.drops)
 	for r, n := range s.drops {
 		if n > 0 {
@@ -222,10 +239,13 @@ func (s *queues) count(q *queue) {
 	}
 }
 
+// mostSlack is how far apart a worker is woken for a queue that can wait.
+const mostSlack = 250_000 // ns
+
 // schedule says to the wheel when the queue is to be served next.
 func (s *queues) schedule(q *queue, now int64) {
 	if q.tree.Len() > 0 {
-		s.wheel.Set(q.id(), q.tree.NextTime(now))
+		s.wheel.Set(q.id(), max(q.tree.NextTime(now), now+min(q.tree.Slack(), mostSlack)))
 	} else {
 		s.wheel.Clear(q.id())
 	}
@@ -234,7 +254,7 @@ func (s *queues) schedule(q *queue, now int64) {
 
 // toQueue puts the list that begins at record r into the port's queue, or hands it
 // over to the worker whose port it is.
-func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
+func (o *output) toQueue(v *view, p *port, frames []packet.Frame, r uint16) {
 	s := o.queues
 	q := s.all[queueID(p.index, egress)]
 	own := p.sock.worker == o.worker
@@ -252,7 +272,8 @@ func (o *output) toQueue(p *port, frames []packet.Frame, r uint16) {
 		}
 	}
 	if q != nil && own {
-		o.drain(p, q)
+		s.count(q)
+		o.drain(v, q.top())
 	}
 }
 
@@ -287,9 +308,10 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 		switch {
 		case q != nil && p != nil && p.sock == q.sock:
 			q.tree.Enqueue(f, m, o.now())
-			s.wheel.Set(q.id(), 0) // served in this round
-		case p != nil:
-			drop(p, trace.QdiscRemoved, int(m.Segs))
+			s.count(q)
+			s.wheel.Set(q.top().id(), 0) // served in this round
+		case p != nil && p.sock != nil:
+			o.passOn(p, f, m)
 		}
 	}
 	s.pool.Keep()
@@ -299,33 +321,58 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 	}
 }
 
-// drain sends what the queue lets go.
-func (o *output) drain(p *port, q *queue) {
+// passOn is for what was on its way to a queue that has gone: the port's is another
+// worker's now, or it has none.
+func (o *output) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
+	if p.queues[egress] != nil && p.sock.worker != o.worker {
+		o.handOver(p, f, m)
+		return
+	}
+	o.depart(p, f, unpackTag(m.User))
+	o.push(p)
+}
+
+// drain sends what the queue lets go, which may be frames of several ports.
+func (o *output) drain(v *view, q *queue) {
 	s, now := o.queues, o.now()
-	for {
-		n := 0
-		for n < budget {
+	for n := budget; n == budget; {
+		var at *port
+		for n = 0; n < budget; n++ {
 			r := q.tree.Dequeue(now)
 			if r == 0 {
 				break
 			}
-			f := &s.frames[n]
-			if !s.pool.Load(r, f) {
-				f = s.pool.Frame(r)
-			}
-			o.depart(p, f, unpackTag(s.pool.Meta(r).User))
 			s.refs[n] = r
-			n++
+			at = o.leave(v, r, &s.frames[n], at)
 		}
-		o.push(p)
+		if at != nil {
+			o.push(at)
+		}
 		for _, r := range s.refs[:n] {
 			q.tree.Done(r)
 		}
-		if n < budget {
-			break
-		}
 	}
 	s.schedule(q, now)
+}
+
+// leave puts a packet on the send list, which is sent first if it is another port's, and
+// returns whose it is then.
+func (o *output) leave(v *view, r qdisc.Ref, f *packet.Frame, at *port) *port {
+	pool := o.queues.pool
+	m := pool.Meta(r)
+	p := v.port(m.Port)
+	if p == nil || p.sock == nil {
+		return at // never: what waits for a port goes with it
+	}
+	if p != at && at != nil {
+		o.push(at)
+	}
+	tag := unpackTag(m.User)
+	if !pool.Load(r, f) {
+		f = pool.Frame(r)
+	}
+	o.depart(p, f, tag)
+	return p
 }
 
 // enqueue puts what came from port p into its ingress queue, and carries on what that
@@ -338,6 +385,7 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 	}
 	if q == nil { // a port that this round's view has only now: next round
 		t.carry(p, frames)
+		p.sock.debt += t.tally.work
 		return
 	}
 	for i := range frames {
@@ -351,37 +399,49 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 		m.Port = p.index
 		q.tree.Enqueue(f, m, t.out.now())
 	}
-	t.carryOn(p, q)
+	s.count(q)
+	t.carryOn(q.top())
 	s.pool.Keep()
 }
 
-// carryOn carries what the ingress queue of port p lets go.
-func (t *turn) carryOn(p *port, q *queue) {
+// carryOn carries what the ingress queue lets go.
+func (t *turn) carryOn(q *queue) {
 	s, now := t.out.queues, t.out.now()
 	in := &s.in
-	for {
-		n, kept := 0, 0
-		for n < budget {
+	for n := budget; n == budget; {
+		kept := 0
+		for n = 0; n < budget; n++ {
 			r, ok := q.tree.Take(now, &in.frames[n])
 			if !ok {
 				break
 			}
-			if n++; r != 0 {
+			if r != 0 {
 				in.refs[kept] = r
 				kept++
 			}
 		}
-		if n > 0 {
-			t.carry(p, in.frames[:n])
-		}
+		t.carryEach(in.frames[:n])
 		for _, r := range in.refs[:kept] {
 			q.tree.Done(r)
 		}
-		if n < budget {
-			break
-		}
 	}
 	s.schedule(q, now)
+}
+
+// carryEach carries frames of several ports, each as of the port that it came by, which
+// has the work on its account.
+func (t *turn) carryEach(frames []packet.Frame) {
+	for len(frames) > 0 {
+		index, n := frames[0].InPort, 1
+		for n < len(frames) && frames[n].InPort == index {
+			n++
+		}
+		if p := t.view.port(index); p != nil && p.sock != nil {
+			t.carry(p, frames[:n])
+			p.sock.debt += t.tally.work
+		}
+		frames = frames[n:]
+	}
 }
 
 // held is frames that come out of an ingress queue.
@@ -422,7 +482,8 @@ var errNoQueue = errors.New("no queueing discipline")
 // Queue is the state of the disciplines and of the filters of one direction of a
 // port.
 func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterReport, error) {
-	sock := n.view.Load().socket(port)
+	v := n.view.Load()
+	sock := v.socket(port)
 	if sock == nil {
 		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
 	}
@@ -431,6 +492,7 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 		dir = ingress
 	}
 	w := sock.worker
+	w.catchUp(v)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.turn.out.queues
@@ -439,4 +501,19 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 	}
 	q := s.all[queueID(port, dir)]
 	return q.tree.Report(w.turn.out.now()), q.tree.Filters(), nil
+}
+
+// catchUp waits until the worker's queues are those of a view, but not for ever: who
+// asks after a change is to see it.
+func (w *worker) catchUp(v *view) {
+	for range 100 {
+		w.mu.Lock()
+		behind := v.queued && (w.turn.out.queues == nil || w.turn.out.queues.gen < v.gen)
+		w.mu.Unlock()
+		if !behind {
+			return
+		}
+		w.mail.poke()
+		time.Sleep(200 * time.Microsecond)
+	}
 }

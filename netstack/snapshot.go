@@ -29,6 +29,9 @@ type Snapshot struct {
 	// (Netstack.Generation) and has no other effect.
 	Generation uint64          `json:"generation"`
 	Namespaces []NamespaceSpec `json:"namespaces"`
+	// Shares are what all ports that share have together. Nil in a direction: there is
+	// no bound, and each namespace has a tree of its own.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 }
 
 // NamespaceSpec describes one namespace: a routing domain with one host stack.
@@ -53,6 +56,8 @@ type NamespaceSpec struct {
 	// Rules are the ruleset of its hooks, for which connections are to be tracked; nil:
 	// there is none.
 	Rules *journal.Journal `json:"nft,omitempty"`
+	// Shares are what those of its ports have together that have some themselves.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 }
 
 // RoutingSpec is what the routing of a namespace has beside the connected and
@@ -235,6 +240,9 @@ type PortSpec struct {
 	// Rules are the port's own ruleset, of family netdev, in which it is the device "port";
 	// nil: there is none.
 	Rules *journal.Journal `json:"nft,omitempty"`
+	// Shares are the port's of what its namespace has. What waits is then in Egress and
+	// Ingress, or if these are nil, in fq_codel.
+	Shares qdisc.Shares `json:"shares,omitzero"`
 	// Tenure is another number whenever Index goes to another container, not 2³²-1:
 	// the connections of one end with it. It outlives agent and dataplane. 0: they
 	// end when they are over.

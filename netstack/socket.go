@@ -23,6 +23,7 @@ type socket struct {
 	fd       int
 	index    uint16
 	serial   int32 // tells it from earlier sockets of the same index
+	line     int32 // the serial of the first one of the same fd, at another worker perhaps
 	counters *trace.PortCounters
 	worker   *worker
 	noStats  bool // has no PACKET_STATISTICS: a socket pair; guarded by Netstack.mu

@@ -60,8 +60,8 @@ func (t *turn) port(p *port, events uint32) {
 			t.enqueue(p, t.rx.frames[:t.rx.n])
 		} else {
 			t.carry(p, t.rx.frames[:t.rx.n])
+			s.debt += t.tally.work
 		}
-		s.debt += t.tally.work
 	}
 	if errno != 0 || t.rx.n+t.rx.refused == 0 {
 		t.fruitless(s, errno, events)

@@ -44,6 +44,9 @@ func (s *Snapshot) Validate() error {
 	if err := s.validateConnections(); err != nil {
 		return err
 	}
+	if err := s.validateShares(); err != nil {
+		return err
+	}
 	return s.validateLinks()
 }
 

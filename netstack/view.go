@@ -20,6 +20,7 @@ type view struct {
 	spaces     map[string]*space
 	queued     bool // a port has queueing disciplines
 	framed     bool // rules see frames somewhere
+	trees      []*sharing
 }
 
 // network is one network as one snapshot wants it. The bridge and the link live
@@ -57,6 +58,7 @@ type port struct {
 	client *autoconf.Client  // of a container's port: who is behind it; nil: many
 
 	queues [2]*qdisc.Spec // of a container's port, by direction; nil: none
+	trees  [2]*sharing    // of which the queues are a part; nil: of none
 
 	mac    packet.MAC // of a network's local port
 	framed *rules     // of its namespace, if they see frames; nil: they don't

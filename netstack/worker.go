@@ -143,6 +143,7 @@ func (w *worker) free() {
 // run is the worker's thread, which ends with the goroutine.
 func (w *worker) run() {
 	runtime.LockOSThread()
+	punctual()
 	for !w.mail.stopped.Load() {
 		w.round(w.wait())
 	}

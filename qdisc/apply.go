@@ -15,7 +15,7 @@ import (
 // Bounds of a Spec.
 const (
 	maxQdiscs  = 4096
-	maxClasses = 4096
+	maxClasses = 1 << 16
 	maxFilters = 4096
 )
 
@@ -118,6 +118,7 @@ func (t *Tree) build(s *Spec, now int64) error {
 	if g, ok := t.root.(*ingress); ok {
 		g.burst = smallestBurst(t.rules)
 	}
+	t.slack = slackOf(t.root)
 	return b.unused()
 }
 
@@ -172,6 +173,7 @@ func (s *Spec) rootOf() (*Qdisc, error) {
 
 // clear drops all that waits, and has no discipline any more.
 func (t *Tree) clear() {
+	t.slack = 0
 	if t.root == nil {
 		return
 	}
@@ -374,10 +376,12 @@ func (b *builder) classes(d classful) error {
 // below it has gone.
 func (b *builder) dismiss(d classful, mine map[Handle]*Class) {
 	have := classesOf(d)
-	for range have {
+	for went := true; went; {
+		went = false
 		for _, x := range have {
 			if d.slot(x) != nil && !stays(d, mine, x) {
 				d.deleteClass(x, b.now)
+				went = true
 			}
 		}
 	}

@@ -29,5 +29,6 @@
 //
 // A Tree is the disciplines of one direction of one port. It belongs to one
 // worker, and isn't safe for concurrent use; Handover takes frames to it from
-// another worker, Share divides a class's rate among trees of several workers.
+// another worker. The trees of several ports may hang below the classes of one more,
+// see Tree.Under.
 package qdisc

@@ -5,21 +5,21 @@ package qdisc
 import (
 	"errors"
 	"fmt"
+
+	"sluice/trace"
 )
 
 // Trees across ports.
 //
-// A worker has one tree more, of htb, whose classes are the node, its namespaces
-// and their containers. The trees of its ports hang below the containers' classes:
+// A group is one tree more, of htb, whose classes are the node, its namespaces
+// and their containers. The trees of ports hang below the containers' classes:
 // what is enqueued at a port is judged and held by the port's own disciplines, and
 // leaves when the classes above have tokens for it. Guarantees and ceilings hold for
 // all ports below a class, wherever their packets come from.
 //
 //	1:1 node ── 1:10 namespace ── 1:11 container ── [portal] ── tree of a port
 //
-// A port's tree belongs to the worker that owns the port, so the classes of
-// containers are in one worker's tree only. Those above are in several, and have
-// their rate in common by a Share.
+// All of it belongs to one worker.
 
 // portal is a leaf of a group's class that stands for the tree of a port.
 type portal struct {
@@ -38,18 +38,49 @@ func (p *portal) dequeue(now int64) Ref {
 	if p.tree.root == nil {
 		return 0
 	}
-	r := take(p.tree.root, now)
-	if r != 0 {
+	for {
+		r := take(p.tree.root, now)
+		if r == 0 {
+			return 0
+		}
 		p.sent(r)
-		p.tree.release(r)
+		if !p.t.pool.at(r).lost {
+			p.tree.release(r)
+			return r
+		}
+		p.tree.drop(r, trace.QdiscMemory)
 	}
-	return r
+}
+
+// pass puts a packet of a port below the group's class. A super-frame is cut that is
+// beyond the class's quantum, or slow at its ceiling: else whoever sends large ones
+// would get more at each turn.
+func (t *Tree) pass(r Ref, now int64) bool {
+	c := t.group.classes[t.class]
+	if !t.group.long(r, uint64(c.quantum), &c.ceil) {
+		return t.group.put(c, r, now)
+	}
+	n := t.root.base()
+	segs, lost := t.split(r)
+	n.stats.Drops += uint64(lost)
+	t.dropped(trace.QdiscMemory, lost)
+	taken := false
+	for s := t.pool.pop(&segs); s != 0; {
+		following := t.pool.pop(&segs)
+		if !t.charge(s) {
+			n.refuse(s, trace.QdiscMemory)
+		} else if t.group.put(c, s, now) {
+			taken = true
+		}
+		s = following
+	}
+	return taken
 }
 
 // release ends the tree's account of a packet that the group has now.
 func (t *Tree) release(r Ref) {
 	it := t.pool.at(r)
-	t.mem -= int64(it.mem)
+	t.account(-int64(it.mem))
 	it.mem = 0
 }
 
@@ -101,6 +132,7 @@ func (t *Tree) Under(group *Tree, class Handle, now int64) error {
 	}
 	h.requeue(now, old, func(r Ref, now int64) bool { return h.offer(p, r, now) })
 	h.grafted(class)
+	group.slack = min(group.slack, t.slack)
 	return nil
 }
 
@@ -130,14 +162,3 @@ func (t *Tree) detach() {
 
 // Grouped reports whether t's packets come out of a group.
 func (t *Tree) Grouped() bool { return t.under != nil }
-
-// Join gives a class of t, which is a group, a seat of a Share instead of its own
-// time: its rate and its ceiling are then those of all seats together.
-func (t *Tree) Join(class Handle, seat *ShareSeat) error {
-	h, ok := t.root.(*htb)
-	if !ok || h.classes[class] == nil {
-		return fmt.Errorf("class %v: no such class of htb", class)
-	}
-	h.classes[class].share = seat
-	return nil
-}

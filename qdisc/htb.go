@@ -93,10 +93,8 @@ type htbClass struct {
 	deficit        [htbLevels]int64
 	at             [2]int64 // its times in the agendas
 	pos            [2]int   // its place there; -1: none
-	joined         int64    // its weight in the shares above
 	stats          Stats
 	lends, borrows uint64
-	share          *ShareSeat // nil: the rate is all its own
 }
 
 // htb is the discipline.

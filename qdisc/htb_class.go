@@ -16,19 +16,7 @@ func (c *htbClass) activate() {
 		h.rests.remove(c)
 	}
 	c.active = 1 << c.prio
-	c.weigh(int64(c.quantum))
 	c.link()
-}
-
-// weigh says to the shares of c and above how much it is in need of.
-func (c *htbClass) weigh(weight int64) {
-	more := weight - c.joined
-	c.joined = weight
-	for p := c; p != nil && more != 0; p = p.above {
-		if p.share != nil {
-			p.share.weight.Add(more)
-		}
-	}
 }
 
 // rest is for a class whose discipline gives no packet now: it is as one that has
@@ -44,7 +32,6 @@ func (c *htbClass) rest(now int64) {
 func (c *htbClass) deactivate() {
 	c.unlink()
 	c.active = 0
-	c.weigh(0)
 }
 
 // link puts c, which is active, into the rows and feeds of its mode: borrowing
@@ -142,16 +129,8 @@ func (c *htbClass) remode(passed int64) (wait int64) {
 	return wait
 }
 
-// passed is the ticks by which c's buckets are to be filled. If its rate is
-// shared, they are filled at once with its part.
-func (c *htbClass) passed(now int64) int64 {
-	if c.share == nil {
-		return min(elapsed(now, c.seen), mostIdle)
-	}
-	part := c.share.claim(now)
-	c.tokens, c.ctoken = min(c.tokens+part, c.burst), min(c.ctoken+part, c.cburst)
-	return 0
-}
+// passed is the ticks by which c's buckets are to be filled.
+func (c *htbClass) passed(now int64) int64 { return min(elapsed(now, c.seen), mostIdle) }
 
 // charge takes tokens for bytes that c, a leaf, sent with what a class of level
 // lent, from c and all above it.
@@ -190,9 +169,6 @@ func (c *htbClass) schedule(now, wait int64) {
 		}
 		return
 	}
-	if c.share != nil {
-		wait = c.share.whole(wait)
-	}
 	c.h.waits.set(c, now+max(ceilNS(wait), 1))
 }
 
@@ -215,7 +191,7 @@ func (h *htb) wake(now int64) {
 // no longer: its packets go to that child.
 func (h *htb) setClass(s *Class, now int64) error {
 	p := s.HTB
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	c := h.classes[s.Handle]
@@ -235,9 +211,16 @@ func (h *htb) setClass(s *Class, now int64) error {
 	}
 	c.purge()
 	c.spec = *s
+	rate, ceil := c.rate, c.ceil
 	c.rate, c.ceil = pace{p.Rate}, pace{p.Ceil}
 	if !c.ceil.on() {
 		c.ceil = c.rate
+	}
+	if !fresh {
+		passed := c.passed(now)
+		c.tokens = convert(min(c.tokens+passed, c.burst), &rate, &c.rate)
+		c.ctoken = convert(min(c.ctoken+passed, c.cburst), &ceil, &c.ceil)
+		c.seen = now
 	}
 	c.burst, c.cburst = span(p.Burst, c.rate.Bytes), span(p.CBurst, c.ceil.Bytes)
 	c.quantum = h.quantum(p)
@@ -256,16 +239,28 @@ func (h *htb) setClass(s *Class, now int64) error {
 	return nil
 }
 
+// convert makes tokens of one rate those of another. They stand for bytes: who owes some
+// doesn't wait for them as long as it would have at a rate that is no more.
+func convert(tokens int64, from, to *pace) int64 {
+	bytes := volume(max(tokens, -tokens), from.Bytes)
+	ticks := min(span(bytes, to.Bytes), mostIdle-1)
+	if tokens < 0 {
+		return -ticks
+	}
+	return ticks
+}
+
 // settle gives c the mode of its tokens after its parameters have changed.
 // Preconditions: c isn't linked.
 func (c *htbClass) settle(now int64) {
 	c.tokens, c.ctoken = min(c.tokens, c.burst), min(c.ctoken, c.cburst)
-	mode, wait := c.modeAt(c.passed(now))
+	mode, wait := c.modeAt(0)
 	c.mode = mode
 	c.schedule(now, wait)
 }
 
-func (p *HTBClass) check() error {
+// Check reports what is wrong with the parameters.
+func (p *HTBClass) Check() error {
 	switch {
 	case p == nil || p.Rate.Bytes == 0:
 		return errors.New("rate: missing")
@@ -397,10 +392,7 @@ func (h *htb) xstats(rep *Report, now int64) {
 }
 
 func (c *htbClass) report(now int64) ClassReport {
-	passed := int64(0)
-	if c.share == nil {
-		passed = c.passed(now)
-	}
+	passed := c.passed(now)
 	r := ClassReport{
 		Kind: "htb", Handle: c.handle, Parent: c.spec.Parent, Stats: c.stats, Spec: &c.spec,
 		HTB: &HTBClassReport{

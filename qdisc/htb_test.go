@@ -164,6 +164,31 @@ func TestClassesComeAndGo(t *testing.T) {
 	s.drained()
 }
 
+// A class that owes tokens of a slow rate has the new one at once when it becomes fast, and
+// one that has saved tokens of a fast one no more bytes of a slow one.
+func TestChangeOfAClassInDebt(t *testing.T) {
+	const slow, fast = 500, 10 * mbit
+	leaf := func(rate uint64) HTBClass { return HTBClass{Rate: Rate{Bytes: rate}, Burst: 2000, CBurst: 2000} }
+	s := newSim(t, htbSpec(slow, leaf(slow)))
+	s.greedy(to(meta(1000, 0), 0), 50)
+	s.run(second)
+	if n := s.bytes(0, 0, second); n > 4000 {
+		t.Fatalf("%d bytes in a second", n)
+	}
+	if err := s.tree.Apply(htbSpec(fast, leaf(fast)), s.now); err != nil {
+		t.Fatal(err)
+	}
+	s.run(2 * second)
+	near(t, "fast", float64(s.bytes(0, second+10*ms, 2*second)), fast*.99, .01)
+	if err := s.tree.Apply(htbSpec(slow, leaf(slow)), s.now); err != nil {
+		t.Fatal(err)
+	}
+	s.run(4 * second)
+	if n := s.bytes(0, 2*second+1, 4*second); n > 2*slow+3000 {
+		t.Errorf("%d bytes in two slow seconds", n)
+	}
+}
+
 // Leaves of htb may hold back by themselves, and are asked again in time.
 func TestLeafThatHoldsBack(t *testing.T) {
 	spec := htbSpec(100*mbit,

@@ -72,6 +72,7 @@ type Pool struct {
 	items   []item // 0 is not used
 	unused  Ref    // list
 	waiting int
+	mem     int64 // of the packets of all trees
 	bufs    buffers
 	lent    []loan
 	cutter  packet.Segmenter
@@ -101,6 +102,11 @@ func (p *Pool) Waiting() int { return p.waiting }
 
 // Room reports whether another packet fits.
 func (p *Pool) Room() bool { return p.waiting < p.limits.Packets }
+
+// left is the room for bytes of buffers, and for packets.
+func (p *Pool) left() (bytes int64, packets int) {
+	return int64(p.limits.Bytes) - p.mem, p.limits.Packets - p.waiting
+}
 
 func (p *Pool) at(r Ref) *item { return &p.items[r] }
 

@@ -40,7 +40,7 @@ type flowSource struct {
 
 func newSim(t *testing.T, s *Spec) *sim {
 	t.Helper()
-	tree := NewTree(NewPool(Limits{Packets: 1 << 20}), 1)
+	tree := NewTree(NewPool(Limits{Packets: 1 << 20, Bytes: 1 << 40}), 1)
 	if err := tree.Apply(s, 0); err != nil {
 		t.Fatal(err)
 	}

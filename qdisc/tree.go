@@ -23,6 +23,7 @@ type Tree struct {
 	group *htb
 	class Handle
 
+	slack       int64
 	mem, maxMem int64
 	drops       [trace.NumReasons]uint64
 	anyDrop     bool
@@ -74,13 +75,23 @@ func (t *Tree) Offer(m Meta, now int64) bool {
 	return t.admit(t.pool.make(m), m, now)
 }
 
-// full drops what would break the tree's bound, before it costs anything.
+// full drops what would break the tree's bound, before it costs anything. The bound is
+// the smaller the fuller the pool is, that of all trees: as much as is left of it, times
+// some (Choudhury, Hahne 1998, dynamic thresholds). So it is never full, and who has
+// little in it finds room whatever others have.
 func (t *Tree) full(m Meta) bool {
-	if t.mem+int64(sizeFor(int(m.Len))) <= t.maxMem {
+	bytes, packets := t.pool.left()
+	if t.mem+int64(sizeFor(int(m.Len))) <= min(t.maxMem, 2*bytes) && t.Len() <= 8*packets {
 		return false
 	}
 	t.noRoom(m)
 	return true
+}
+
+// account counts memory of packets, of the tree and of the pool.
+func (t *Tree) account(bytes int64) {
+	t.mem += bytes
+	t.pool.mem += bytes
 }
 
 func (t *Tree) noRoom(m Meta) {
@@ -95,7 +106,7 @@ func (t *Tree) admit(r Ref, m Meta, now int64) bool {
 	}
 	t.charge(r)
 	if t.under != nil {
-		return t.group.put(t.group.classes[t.class], r, now)
+		return t.pass(r, now)
 	}
 	return t.root.enqueue(r, now)
 }
@@ -110,7 +121,7 @@ func (t *Tree) orphan(r Ref) bool {
 func (t *Tree) charge(r Ref) bool {
 	it := t.pool.at(r)
 	it.mem = sizeFor(int(it.Len))
-	t.mem += int64(it.mem)
+	t.account(int64(it.mem))
 	return t.mem <= t.maxMem
 }
 
@@ -129,7 +140,7 @@ func (t *Tree) Dequeue(now int64) Ref {
 
 // Done gives a packet back that Dequeue gave, after it was sent.
 func (t *Tree) Done(r Ref) {
-	t.mem -= int64(t.pool.at(r).mem)
+	t.account(-int64(t.pool.at(r).mem))
 	t.pool.free(r)
 }
 
@@ -179,7 +190,7 @@ func (t *Tree) Requeue(r Ref) {
 func (t *Tree) drop(r Ref, why trace.Reason) {
 	it := t.pool.at(r)
 	t.dropped(why, int(it.Segs))
-	t.mem -= int64(it.mem)
+	t.account(-int64(it.mem))
 	t.pool.free(r)
 }
 
@@ -216,7 +227,7 @@ func (t *Tree) copy(r Ref) Ref {
 
 // split cuts a super-frame; nobody has counted the memory of its segments yet.
 func (t *Tree) split(r Ref) (segs list, lost int) {
-	t.mem -= int64(t.pool.at(r).mem)
+	t.account(-int64(t.pool.at(r).mem))
 	return t.pool.split(r)
 }
 

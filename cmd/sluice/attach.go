@@ -23,7 +23,7 @@ type attachFlags struct {
 	offload               string
 	mtu                   int
 	set, vlan, fdb, mdb   []string
-	qdisc                 []string
+	qdisc, shares         []string
 	table, configure      string
 	routeTable            uint32
 	aliases               []string
@@ -73,6 +73,7 @@ func (f *attachFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.fdb, "fdb", nil, "a station behind the port, in the words of fdb add; may be repeated")
 	flags.StringArrayVar(&f.mdb, "mdb", nil, "a multicast group of the port, in the words of mdb add; may be repeated")
 	flags.StringArrayVar(&f.qdisc, "qdisc", nil, "a queueing discipline of the port, in the words of qdisc add; may be repeated")
+	flags.StringArrayVar(&f.shares, "tree", nil, "what the container gets of what its namespace has, in the words of tree set; may be repeated")
 	flags.StringVar(&f.table, "table", "", "routing table for what the container sends (default: by the rules)")
 	flags.Uint32Var(&f.routeTable, "route-table", 0, "table in the container for the interface's routes (default: main)")
 	flags.StringVar(&f.tap, "tap", "", "make a persistent tap device of this name, for a virtual machine")
@@ -94,7 +95,7 @@ func (f *attachFlags) request(netns string) (*api.AttachRequest, error) {
 	r := &api.AttachRequest{
 		Netns: absolute(netns), Network: f.network, Name: f.name, Aliases: f.aliases,
 		IfName: f.ifname, MAC: f.mac, MTU: f.mtu,
-		VLAN: f.vlan, FDB: f.fdb, MDB: f.mdb, Qdisc: f.qdisc, Table: f.table, RouteTable: f.routeTable,
+		VLAN: f.vlan, FDB: f.fdb, MDB: f.mdb, Qdisc: f.qdisc, Shares: f.shares, Table: f.table, RouteTable: f.routeTable,
 	}
 	for _, words := range f.set {
 		r.Set = append(r.Set, strings.Fields(words)...)

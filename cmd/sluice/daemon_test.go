@@ -61,6 +61,7 @@ func (a *answers) mux() *http.ServeMux {
 	serveList(mux, api.PathNetworks, a, networks, func(n api.Network) string { return n.Name })
 	serveList(mux, api.PathDNSNames, a, dnsNames, func(api.DNSName) string { return "" })
 	serveList(mux, api.PathDNSStats, a, dnsStats, func(api.DNSStats) string { return "" })
+	serveList(mux, api.PathTrees, a, trees, func(api.Share) string { return "" })
 	serveList(mux, api.PathUplinks, a, uplinks, func(api.Uplink) string { return "" })
 	a.routing(mux)
 	a.connections(mux)
@@ -274,4 +275,13 @@ func uplinks(stats bool) []api.Uplink {
 		up.Stats = &api.Stats{RX: api.Direction{Packets: 3, Bytes: 300}, Drops: map[string]uint64{"guard_arp": 1}}
 	}
 	return []api.Uplink{up}
+}
+
+func trees(bool) []api.Share {
+	return []api.Share{
+		{Of: "node", Name: "node", Rate: 1e9, Ceil: 1e9, Line: "rate 1Gbit ceil 1Gbit burst 500Kb cburst 500Kb quantum 70000", Bytes: 1514, Packets: 1},
+		{Of: "namespace", Namespace: "shop", Name: "shop", Depth: 1, Rate: 3e8, Ceil: 1e9, Line: "rate 300Mbit ceil 1Gbit burst 150Kb cburst 500Kb quantum 70000", Bytes: 1514, Packets: 1},
+		{Of: "container", Namespace: "shop", Name: "red", Depth: 2, Rate: 8000, Ceil: 1e9, Line: "rate 8Kbit ceil 1Gbit burst 1600b cburst 500Kb quantum 70000", Bytes: 1514, Packets: 1, Drops: 3, Borrowed: 1},
+		{From: true, Of: "namespace", Namespace: "shop", Name: "shop", Rate: 1e8, Ceil: 1e8, Line: "rate 100Mbit ceil 100Mbit burst 50000b cburst 50000b quantum 12500"},
+	}
 }

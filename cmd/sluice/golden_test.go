@@ -54,6 +54,7 @@ func TestOutput(t *testing.T) {
 		"vlan":      {lines: []string{"vlan", "vlan show dev red", "vl add dev red vid 10", "vlan tunnelshow"}},
 		"mdb":       {lines: []string{"mdb", "m sh", "mdb replace dev blue port red grp 239.1.1.1"}},
 		"qdisc":     {lines: []string{"qdisc", "-s -d qdisc show dev red", "-j q sh dev red from", "class show dev red", "filter show dev red", "qdisc add dev red root fq_codel", "class del dev red classid 1:10", "qdisc frob", "qdisc help", "filter --help"}},
+		"tree":      {lines: []string{"tree", "-s tree show", "-j tree", "tree set node from rate 1gbit", "tree del dev red", "tree show x", "tree help"}},
 		"uplink":    {lines: []string{"uplink", "-s up sh out", "-o uplink", "-j uplink", "uplink add x", "uplink help"}},
 		"namespace": {lines: []string{"namespace", "netns list", "names show shop", "-n default netns", "namespace show nosuch", "-j namespace", "namespace add x"}},
 		"conntrack": {lines: []string{

@@ -90,6 +90,7 @@ func objects() []object {
 		{"qdisc", qdiscNoun},
 		{"class", classNoun},
 		{"filter", filterNoun},
+		{"tree", treeNoun},
 	}
 }
 

@@ -12,7 +12,7 @@ func ipName(n *noun) (program, object string) {
 	switch n.name {
 	case "fdb", "mdb", "vlan":
 		return "bridge", n.name
-	case "network", "namespace", "nat", "publish", "service", "uplink", "dns", "qdisc", "class", "filter": // ours, and tc's
+	case "network", "namespace", "nat", "publish", "service", "uplink", "dns", "qdisc", "class", "filter", "tree": // ours, and tc's
 		return "", ""
 	}
 	return "ip", n.name

@@ -7,7 +7,7 @@ package main
 func nouns() []noun {
 	return []noun{
 		routeNoun(), ruleNoun(), neighNoun(), addrNoun(), linkNoun(), vrfNoun(),
-		fdbNoun(), vlanNoun(), mdbNoun(), qdiscNoun(), classNoun(), filterNoun(), networkNoun(), uplinkNoun(), namespaceNoun(),
+		fdbNoun(), vlanNoun(), mdbNoun(), qdiscNoun(), classNoun(), filterNoun(), treeNoun(), networkNoun(), uplinkNoun(), namespaceNoun(),
 		natNoun(), publishNoun(), dnsNoun(), serviceNoun(),
 	}
 }

@@ -225,14 +225,14 @@ func htbClass(c *qdisc.Class, w *words) error {
 	return nil
 }
 
-// orBurst is a burst, or if that was not given, what the rate brings in a
-// millisecond. tc's own default is 1600 bytes at any rate, which a fast class could
-// only keep up with by a wake for each packet.
+// orBurst is a burst, or if that was not given, what the rate brings in 4 ms: so late
+// may a worker be whose CPU somebody else is on. tc's own default is 1600 bytes at any
+// rate, which a fast class could only keep up with by a wake for each packet.
 func orBurst(given, rate uint64) uint64 {
 	if given != 0 {
 		return given
 	}
-	return max(rate/1000, htbMTU)
+	return max(rate/250, htbMTU)
 }
 
 func drrClass(p *qdisc.DRRClass, w *words) error {
