@@ -101,8 +101,11 @@ microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares tw
 		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./policy ./veth/... ./netstack/...
 
 .PHONY: oracle-nft
-oracle-nft: ## random rulesets and packets beside the kernel's nf_tables, and beside the interpreter (as root; NFT_RULESETS)
-	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m -run 'TheKernel|TheInterpreter|ReplayIs|AnyFrame' ./policy/interp
+oracle-nft: ## a million packets for random rulesets beside the kernel's nf_tables (as root; NFT_PACKETS, NFT_SEED), 2,000 rulesets beside the interpreter (NFT_RULESETS)
+	NFT_PACKETS=$${NFT_PACKETS:-1000000} NFT_SEED=$${NFT_SEED:-$$RANDOM$$RANDOM} \
+		go test -count=1 -v -timeout 120m -run 'EngineIsTheKernel' ./policy/interp
+	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m \
+		-run 'ProbesAre|IngressIs|TheInterpreter|ReplayIs|AnyFrame|Mutants|CasesOf' ./policy/interp
 
 .PHONY: oracle-netpol
 oracle-netpol: ## NetworkPolicies of random clusters and of cyclonus, beside what the API says (as root; NETPOL_CLUSTERS)

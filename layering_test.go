@@ -198,6 +198,8 @@ func layers() map[string]edges {
 			"dns":      "it says what a domain, a name and an upstream are",
 			"qdisc":    "disciplines of ports are its",
 			"qdisc/tc": "and in its words",
+
+			"policy/nft": "files of rulesets include others",
 		},
 
 		// Row 6: everything that needs a privilege.
@@ -239,6 +241,7 @@ func layers() map[string]edges {
 			"api": "the CLI is a client like any other",
 
 			"policy/networkpolicy": "policies are checked and compiled without a daemon",
+			"policy/nft":           "files of rulesets include others, which only the user may be able to read",
 		},
 
 		// Tests from outside see what a user of the daemon or the library sees.

@@ -108,14 +108,16 @@ type Agent struct {
 	undressed atomic.Pointer[map[string]string]
 	// held are the ports of the host that are published, under mu. unheld says of which
 	// namespaces some could not be held, and why. Replaced as a whole.
-	held      map[uplink.Port]*os.File
-	unheld    atomic.Pointer[map[string]string]
-	counters  *trace.Counters
-	plane     *plane
-	sets      sets
-	rulesets  rulesets
-	watch     connWatch
-	resolvers hostResolvers
+	held       map[uplink.Port]*os.File
+	unheld     atomic.Pointer[map[string]string]
+	counters   *trace.Counters
+	plane      *plane
+	sets       sets
+	rulesets   rulesets
+	watch      connWatch
+	ruleWatch  ruleWatch
+	traceWatch traceWatch
+	resolvers  hostResolvers
 	// shutdown tells Run to end; true: stop the dataplane too.
 	shutdown chan bool
 	// gone tells the reaper that a host end may have vanished.
@@ -124,6 +126,11 @@ type Agent struct {
 	failed chan struct{}
 	// learned tells that the dataplane may have learned something.
 	learned chan struct{}
+
+	// ruleLogged tells that log statements of rulesets have spoken.
+	ruleLogged chan struct{}
+	// confirming tells that a ruleset waits to be confirmed.
+	confirming chan struct{}
 
 	// configErr is why the file of networks was not applied at the start. Nil: it
 	// was, or another has been applied since.
@@ -188,7 +195,7 @@ func (a *Agent) configure(ctx context.Context) {
 func open(o Options) (_ *Agent, err error) {
 	a := &Agent{
 		opts: o, dir: runDir(o.RunDir), log: o.Log, started: time.Now(), hostNS: netns.None(), ownNS: netns.None(),
-		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1),
+		shutdown: make(chan bool, 1), gone: make(chan struct{}, 1), failed: make(chan struct{}, 1), learned: make(chan struct{}, 1), confirming: make(chan struct{}, 1), ruleLogged: make(chan struct{}, 1),
 		held: make(map[uplink.Port]*os.File),
 	}
 	defer func() {
@@ -274,6 +281,8 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.tend(ctx) })
 	wg.Go(func() { a.learn(ctx) })
 	wg.Go(func() { a.keepCounted(ctx) })
+	wg.Go(func() { a.unconfirmed(ctx) })
+	wg.Go(func() { a.ruleLogs(ctx) })
 	a.log.Info("serving", "socket", a.dir.apiSocket())
 	a.opts.Ready()
 	stopPlane, err := a.serve(ctx, listener)

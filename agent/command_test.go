@@ -71,7 +71,9 @@ func (d *desk) declare(yaml string) []string {
 
 func (d *desk) tryDeclare(yaml string) ([]string, error) {
 	d.t.Helper()
-	c, err := config.Parse([]byte(yaml))
+	c, err := config.ParseWith([]byte(yaml), func(name string) (*config.Ruleset, error) {
+		return config.ReadRuleset(filepath.Join("..", "config", "testdata", "reference.yaml"), name)
+	})
 	if err != nil {
 		d.t.Fatal(err)
 	}

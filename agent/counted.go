@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 	"time"
 
+	"sluice/api"
 	"sluice/dataplane"
 )
 
@@ -27,6 +29,9 @@ type counted struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	all map[string]json.RawMessage
+	// pending is what the dataplane has to be told yet.
+	// +checklocks:mu
+	pending map[string]json.RawMessage
 }
 
 // load reads the file. What can't be read is forgotten.
@@ -43,6 +48,7 @@ func (k *counted) load() {
 func (k *counted) keep(all map[string]json.RawMessage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.pending = nil // the agent has begun: who isn't there now is gone
 	same := len(all) == len(k.all)
 	for space, is := range all {
 		same = same && bytes.Equal(is, k.all[space])
@@ -67,16 +73,27 @@ func (k *counted) keep(all map[string]json.RawMessage) error {
 	return os.Rename(k.path+".new", k.path)
 }
 
-// restore gives it to a dataplane that has just begun.
+// begin notes that a dataplane begins, which knows nothing of it.
+func (k *counted) begin() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pending = maps.Clone(k.all)
+}
+
+// restore gives a dataplane that has begun what is of the rulesets that it has by now.
+// After a start of both, ports come one after the other.
 func (k *counted) restore(ctx context.Context, c *dataplane.Client) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var all error
-	for space, saved := range k.all {
-		if err := c.RestoreRules(ctx, space, saved); err != nil {
-			if no := new(dataplane.RefusedError); !errors.As(err, &no) { // there is no such namespace any more
-				all = errors.Join(all, err)
-			}
+	for key, saved := range k.pending {
+		space, port, tenure := countedOf(key)
+		there, err := c.RestoreRules(ctx, space, port, tenure, saved)
+		if no := new(dataplane.RefusedError); err != nil && !errors.As(err, &no) { // else there is no such namespace yet
+			all = errors.Join(all, err)
+		}
+		if there {
+			delete(k.pending, key)
 		}
 	}
 	return all
@@ -95,6 +112,13 @@ func (a *Agent) keepCounted(ctx context.Context) {
 	}
 }
 
+// counted asks what the rules of a port have counted, or for 0 the namespace's.
+func (a *Agent) counted(ctx context.Context, space string, port uint16) (json.RawMessage, error) {
+	return asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) {
+		return c.SaveRules(ctx, space, port)
+	})
+}
+
 func (a *Agent) keepOnce(ctx context.Context) error {
 	st, err := a.store.read()
 	if err != nil {
@@ -106,11 +130,23 @@ func (a *Agent) keepOnce(ctx context.Context) error {
 		if st.namespaces[i].NFT == nil {
 			continue
 		}
-		saved, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (json.RawMessage, error) { return c.SaveRules(ctx, name) })
+		saved, err := a.counted(ctx, name, 0)
 		if err != nil {
 			return nil //nolint:nilerr // it is being replaced; what it had is kept
 		}
 		all[name] = saved
+	}
+	for i := range st.attachments {
+		rec := &st.attachments[i]
+		n := st.network(rec.Network)
+		if n == nil || rec.rules(n) == nil || rec.State != api.StateReady {
+			continue
+		}
+		saved, err := a.counted(ctx, n.space(), rec.Port)
+		if err != nil {
+			return nil //nolint:nilerr // the same
+		}
+		all[countedKey(n.space(), rec.Port, rec.tenure())] = saved
 	}
 	return a.plane.counted.keep(all)
 }

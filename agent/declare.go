@@ -160,6 +160,9 @@ func (d *declaration) network(c *config.Network) error {
 	n := *old
 	n.declare(c)
 	n.Declared = d.by.text
+	if err := d.portRuleset(&n, c); err != nil {
+		return err
+	}
 	d.is.networks = append(d.is.networks, n)
 	if err := refuseStranding(old, &n, d.was.of(n.Name)); err != nil {
 		return err
@@ -176,6 +179,9 @@ func (d *declaration) network(c *config.Network) error {
 func (d *declaration) addNetwork(c *config.Network) (err error) {
 	n := networkRecord{Origin: d.by.config, Declared: d.by.text}
 	n.declare(c)
+	if err = d.portRuleset(&n, c); err != nil {
+		return err
+	}
 	if n.Port, err = d.number(); err != nil {
 		return err
 	}
@@ -389,13 +395,16 @@ func (d *declaration) forget() error {
 			return err
 		}
 	}
-	return nil
+	return d.t.forgetHistory(d.is.spaces())
 }
 
 // bare leaves of a namespace that stays, and is declared no more, what its attachments
 // were made with.
 func (d *declaration) bare(old *namespaceRecord) error {
 	n := namespaceRecord{Name: old.Name, Origin: old.Origin}
+	if err := d.t.endRules(old, "apply"); err != nil {
+		return err
+	}
 	if err := d.keepPorts("namespaces", &n); err != nil {
 		return err
 	}

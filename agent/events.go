@@ -13,6 +13,7 @@ import (
 // sandbox: it is quoted by the log's handler and decides nothing.
 func (a *Agent) consume(c *dataplane.Client) {
 	log := a.log.With("dataplane", c.PID())
+	a.wakeRuleLogs() // who was asked before may have died over it
 	for e := range c.Events() {
 		if e.Lost > 0 {
 			log.Warn("events of the dataplane were lost", "count", e.Lost)
@@ -23,6 +24,8 @@ func (a *Agent) consume(c *dataplane.Client) {
 			a.wakeReaper()
 		case dataplane.EventLearned:
 			a.wakeLearner()
+		case dataplane.EventRuleLog:
+			a.wakeRuleLogs()
 		case dataplane.EventLog:
 			log.LogAttrs(context.Background(), e.Level, "dataplane says", eventAttrs(&e)...)
 		}

@@ -35,6 +35,10 @@ type namespaceRecord struct {
 
 	// NFT is the ruleset; nil: there is none.
 	NFT *journal.Journal `json:"nft,omitempty"`
+	// NFTBefore is how many transactions there were before those of NFT; NFTConfirm is
+	// the last one while it waits to be confirmed.
+	NFTBefore  uint64         `json:"nft_before,omitempty"`
+	NFTConfirm *pendingCommit `json:"nft_confirm,omitempty"`
 
 	// Shares are what its ports have together, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +19,13 @@ import (
 
 // apply makes the networks what a text declares.
 func (a *Agent) apply(ctx context.Context, r *api.ApplyRequest) (*api.ApplyReply, error) {
-	c, err := config.Parse([]byte(r.YAML))
+	c, err := config.ParseWith([]byte(r.YAML), func(name string) (*config.Ruleset, error) {
+		f, there := r.Rulesets[name]
+		if !there {
+			return nil, fs.ErrNotExist
+		}
+		return &config.Ruleset{File: f.File, Text: f.Text, Included: f.Included}, nil
+	})
 	if err != nil {
 		e := &api.Error{Code: api.CodeInvalid, Message: err.Error()}
 		if fault, ok := errors.AsType[*config.Error](err); ok {
@@ -55,8 +62,10 @@ func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryR
 	if err != nil {
 		return nil, err
 	}
+	var edits []*edit
 	undo, err := a.store.attempt(func(t *txn) (err error) {
 		t.host, t.hold = host, a.hold
+		defer func() { edits = t.edits }()
 		if changes, err = t.declare(c, by, &a.sets); err == nil && (dryRun || len(changes) == 0 && by.config == "") {
 			return errDryRun
 		}
@@ -70,6 +79,9 @@ func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryR
 	}
 	if err := a.carryOut(ctx, undo); err != nil {
 		return nil, err
+	}
+	for _, e := range edits {
+		a.committed(e)
 	}
 	for _, ch := range changes {
 		a.log.Info("declared", "change", ch)
@@ -198,6 +210,7 @@ func (n *networkRecord) fields() []field {
 		{"ports", orNone(strings.Join(n.Settings.Words(), " "))},
 		{"ports.vlan", vlanText(n.PortVLAN)},
 		{"ports.qdisc", orNone(strings.Join(n.Qdisc, ", "))},
+		{"ports.nft", orNone(strings.Join(rulesetLines(n.PortNFT), " "))},
 		{"ports.tree", sharesText(n.Shares)},
 		{"vlan", vlanText(n.VLAN)},
 		{"snooping", jsonOrOff(n.Snooping == nil, n.Snooping)},

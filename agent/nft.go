@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"sluice/api"
 	"sluice/dataplane"
@@ -66,18 +67,27 @@ func (a *Agent) nft(ctx context.Context, r *api.NFTRequest) (*api.NFTReply, erro
 		return nil, nftErr(err)
 	}
 	asks, changes := purpose(cmds)
+	if r.Confirm > api.MaxConfirm || r.Confirm > 0 && (r.Check || !changes) {
+		return nil, refuse(api.CodeInvalid, "confirm", "want at most %d seconds, and a change to be confirmed", api.MaxConfirm)
+	}
+	if r.Confirm > 0 && r.Port != "" {
+		return nil, refuse(api.CodeInvalid, "confirm", "changes to the ruleset of a port (port %s) can't be confirmed: it has no history", r.Port)
+	}
+	if step.By = "nft"; len(cmds) == 0 {
+		changes = false // comments only
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := ""
+	reply := new(api.NFTReply)
 	if !changes {
-		out, err = a.askRules(ctx, r, nil)
+		reply.Output, err = a.askRules(ctx, r, nil)
 	} else {
-		out, err = a.changeRules(ctx, r, step, asks)
+		err = a.changeRules(ctx, r, step, asks, reply)
 	}
 	if err != nil {
 		return nil, nftErr(err)
 	}
-	return &api.NFTReply{Output: out}, nil
+	return reply, nil
 }
 
 // purpose says whether commands ask, and whether they change something.
@@ -105,10 +115,17 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 	if err != nil {
 		return "", err
 	}
+	port, err := st.ruledPort(space, r.Port)
+	if err != nil {
+		return "", err
+	}
 	s := &r.Show
 	q := &netstack.RuleQuery{
 		Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
 		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}
+	if port != nil {
+		q.Port = port.Port
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -127,58 +144,100 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 }
 
 // changeRules carries out a transaction. What reset shows is asked for before.
-func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journal.Step, asks bool) (out string, err error) {
+func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journal.Step, asks bool, reply *api.NFTReply) (err error) {
 	if asks {
-		if out, err = a.askRules(ctx, r, []nft.CmdOp{nft.OpReset}); err != nil {
-			return "", err
+		if reply.Output, err = a.askRules(ctx, r, []nft.CmdOp{nft.OpReset}); err != nil {
+			return err
 		}
 	}
-	var res *nft.Result
-	space := ""
+	var done *edit
 	undo, err := a.store.attempt(func(t *txn) error {
 		e, err := newEditor(t, r.Namespace, &a.sets)
 		if err != nil {
 			return err
 		}
-		space = e.space
-		if res, err = a.editRules(ctx, e, step); err != nil || r.Check {
+		if done, err = a.editAsked(ctx, e, r, step); err != nil || r.Check {
 			return errors.Join(err, errCheckedOnly)
 		}
+		e.confirm(done.number, r.Confirm)
 		return e.finish()
 	})
-	if r.Check && res != nil {
-		return "", nil
+	if r.Check && done != nil {
+		reply.Output = ""
+		return nil
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := a.tell(ctx, undo); err != nil {
-		return "", err
+		return err
 	}
-	a.log.Info("ruleset changed", "namespace", space, "changes", len(res.Changes))
+	if r.Port == "" { // those of ports have no history
+		a.committed(done)
+	}
+	a.log.Info("ruleset changed", "namespace", done.space, "port", r.Port, "commit", done.number, "changes", len(done.Changes))
+	return a.replyChanged(ctx, r, done, asks, reply)
+}
+
+// replyChanged says what a transaction has done, and what it asked for.
+func (a *Agent) replyChanged(ctx context.Context, r *api.NFTRequest, done *edit, asks bool, reply *api.NFTReply) error {
+	reply.Commit = done.number
 	if r.Echo {
-		out += echo(res.Changes)
+		reply.Output += echo(done.Changes, &r.Show)
 	}
 	if !asks {
-		return out, nil
+		return nil
 	}
 	rest, err := a.askRules(ctx, r, []nft.CmdOp{nft.OpList, nft.OpGet})
-	return out + rest, err
+	reply.Output += rest
+	return err
+}
+
+// editAsked changes the ruleset of a namespace, or of a port of it.
+func (a *Agent) editAsked(ctx context.Context, e *editor, r *api.NFTRequest, step *journal.Step) (*edit, error) {
+	if r.Port != "" {
+		return a.editPort(ctx, e, r.Port, step)
+	}
+	if p := e.own().NFTConfirm; p != nil && !r.Check {
+		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
+	}
+	return a.editRules(ctx, e, step)
+}
+
+// confirm notes that a transaction is to be confirmed.
+func (e *editor) confirm(number uint64, seconds uint32) {
+	if seconds > 0 {
+		until := api.Now()
+		until.At += time.Duration(seconds) * time.Second
+		e.record(e.space).NFTConfirm = &pendingCommit{Number: number, Until: until}
+	}
 }
 
 // errCheckedOnly ends a transaction that is not to be committed.
 var errCheckedOnly = errors.New("checked only")
 
-func echo(changes []nft.Change) string {
+// echo is what nft -e shows: what is new.
+func echo(changes []nft.Change, s *api.NFTShow) string {
+	o := (&netstack.RuleQuery{
+		Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
+		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
+	}).Options()
+	var all []nft.Event
 	var b strings.Builder
 	for i := range changes {
-		b.WriteString(strings.TrimRight(changes[i].Text(&nft.ListOptions{Handles: true}), "\n") + "\n")
+		for _, e := range changes[i].Echoed(o) {
+			all = append(all, e)
+			b.WriteString(api.Printable(e.Text) + "\n")
+		}
+	}
+	if s.JSON {
+		return api.Printable(nft.EchoJSON(all)) + "\n"
 	}
 	return b.String()
 }
 
 // editRules changes the ruleset in the namespace's record.
-func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*nft.Result, error) {
+func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*edit, error) {
 	if c := &e.own().Connections; c.Track != nil && !*c.Track {
 		return nil, refuse(api.CodeInvalid, "nft", "the namespace tracks no connections (conntrack.track: false), which a ruleset needs")
 	}
@@ -193,80 +252,71 @@ func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*
 		Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok },
 		Live: func(t *nft.Table, s *nft.Set, key string) bool {
 			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
-				return c.RulesLive(ctx, e.space, t.Handle, s.Name, key)
+				return c.RulesLive(ctx, e.space, 0, t.Handle, s.Name, key)
 			})
 			return err == nil && there
 		},
 	})
 	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
+		err = spec.CheckRules(res.Ruleset)
 	}
 	if err != nil {
 		return nil, err
 	}
-	rec.setRules(from, step, res.Ruleset)
+	done, err := e.t.commitRules(rec, from, step, res)
+	if err != nil {
+		return nil, err
+	}
 	e.records[e.space] = true
-	return res, e.t.zone(&rec.Connections)
-}
-
-// setRules notes a transaction. A ruleset without tables is none.
-func (n *namespaceRecord) setRules(from *journal.State, step *journal.Step, to *nft.Ruleset) {
-	if n.NFT == nil {
-		n.NFT = new(journal.Journal)
-	}
-	n.NFT, _ = n.NFT.With(from, *step, to)
-	if len(to.Tables) == 0 {
-		n.NFT = nil
-	}
-	n.Connections.Filtered = n.NFT != nil
+	return done, e.t.zone(&rec.Connections)
 }
 
 // ruleset makes the ruleset of a namespace what the file says. One that says what is
 // there already changes nothing: what was counted stays.
 func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
+	if p := old.NFTConfirm; p != nil {
+		d.change("confirm", "nft", n.Name, fmt.Sprintf("commit %d", p.Number))
+	}
 	text := d.c.Namespaces[i].NFT
 	if text == nil {
-		return nil
+		return d.t.endRules(old, "apply")
 	}
-	step := &journal.Step{File: "nft", Text: *text}
-	spec := d.is.namespaceSpec(n.Name, "")
+	c, field := &d.c.Namespaces[i], fmt.Sprintf("namespaces[%d].nft", i)
+	step := &journal.Step{File: "nft", Text: *text, By: "apply", Anew: true}
+	if c.NFTFile != "" {
+		field, step.File, step.Included = field+"File", c.NFTFile, c.NFTIncluded
+	}
+	var spec netstack.NamespaceSpec
+	if d.is.namespace(n.Name) != nil { // by its networks; one with links alone isn't there yet
+		spec = d.is.namespaceSpec(n.Name, "")
+	}
 	devices := spec.RuleDevices()
 	for _, l := range n.Links {
+		spec.Links = append(spec.Links, netstack.LinkSpec{Name: l.Name, Index: l.Index})
 		devices[l.Name] = uint32(l.Index)
 	}
-	res, err := step.Try(new(nft.Ruleset), journal.World{Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok }})
-	if err == nil {
-		err = netstack.CheckRules(res.Ruleset)
-	}
-	if err != nil {
-		return d.fault(fmt.Sprintf("namespaces[%d].nft", i), err)
-	}
+	spec.Connections.Bridged = n.Connections.Bridged
 	was := journal.Empty()
 	if old.NFT != nil {
+		var err error
 		if was, _, err = old.NFT.Follow(nil); err != nil {
 			return err
 		}
 	}
-	n.NFT = old.NFT
+	res, err := step.Try(was.Ruleset, journal.World{Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok }})
+	if err == nil {
+		err = spec.CheckRules(res.Ruleset)
+	}
+	if err != nil {
+		return d.fault(field, err)
+	}
+	n.NFT, n.NFTBefore = old.NFT, old.NFTBefore
 	if stateless(was.Ruleset) == stateless(res.Ruleset) {
 		n.Connections.Filtered = n.NFT != nil
 		return nil
 	}
-	if n.NFT == nil {
-		n.NFT = new(journal.Journal)
-	}
-	flush := &journal.Step{Text: "flush ruleset"}
-	none, err := flush.Apply(was.Ruleset)
-	if err != nil {
-		return err
-	}
-	next, at := n.NFT.With(was, *flush, none.Ruleset)
-	if res, err = step.Apply(none.Ruleset); err != nil {
-		return err
-	}
-	n.NFT = next
-	n.setRules(at, step, res.Ruleset)
-	return nil
+	_, err = d.t.commitRules(n, was, step, res)
+	return err
 }
 
 // stateless is a listing without what is counted.
@@ -278,12 +328,5 @@ func stateless(r *nft.Ruleset) string {
 
 // ruleLines are the lines of the ruleset, as changes are listed.
 func (n *namespaceRecord) ruleLines() []string {
-	if n.NFT == nil {
-		return nil
-	}
-	s, _, err := n.NFT.Follow(nil)
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimRight(stateless(s.Ruleset), "\n"), "\n")
+	return rulesetLines(n.NFT)
 }

@@ -88,11 +88,14 @@ func TestWrongRulesets(t *testing.T) {
 	d := newDesk(t, shopRules(oneRule))
 	was, _ := d.rules()
 	for text, want := range map[string]string{
-		"table ip t {\n\tchain c {\n\t\ttcp dport x80\n\t}\n}": "nft:3:",
-		"table ip t { chain c { iif \"nobody\" accept; }; }":   "nft:1:",
-		"table netdev t { }": "family netdev is not supported",
-		"table bridge t { chain c { type filter hook forward priority 0; }; }":          "family bridge is not supported",
-		"table inet t { chain c { type filter hook ingress device web priority 0; }; }": "ingress",
+		"table ip t {\n\tchain c {\n\t\ttcp dport x80\n\t}\n}":                                          "nft:3:",
+		"table ip t { chain c { iif \"nobody\" accept; }; }":                                            "nft:1:",
+		"table bridge t { chain c { type filter hook forward priority 0; ct state new; }; }":            "needs conntrack.bridged",
+		"table bridge t { chain c { type filter hook input priority 0; ct mark set 1; }; }":             "at hook input, nothing is known of connections",
+		"table inet t { chain c { type filter hook ingress device web priority 0; }; }":                 "no container's port",
+		"table netdev t { chain c { type filter hook egress device to-edge priority 0; }; }":            "no container's port",
+		"table bridge t { chain c { type nat hook prerouting priority 0; }; }":                          "Operation not supported",
+		"table bridge t { chain c { type filter hook forward priority 0; ip saddr 1.2.3.4 reject; }; }": "Operation not supported",
 		"include \"/etc/passwd\"": "Could not open file",
 	} {
 		if _, err := d.tryDeclare(shopRules(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -209,6 +209,7 @@ func (p *plane) tell(ctx context.Context, s *netstack.Snapshot, files map[uint16
 		c := p.client.Load()
 		err := applyTo(ctx, c, s, files)
 		if err == nil {
+			p.recount(ctx, c)
 			return nil
 		}
 		if refused, ok := errors.AsType[*dataplane.RefusedError](err); ok {
@@ -290,6 +291,7 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 			return nil, err
 		}
 	}
+	p.counted.begin()
 	if p.want == nil {
 		return c, nil
 	}
@@ -302,9 +304,9 @@ func (p *plane) launch(ctx context.Context) (*dataplane.Client, error) {
 	return c, nil
 }
 
-// recount gives a dataplane that begins what rulesets remember.
+// recount tells a dataplane that has begun what rules had counted before.
 func (p *plane) recount(ctx context.Context, c *dataplane.Client) {
-	if err := p.counted.restore(ctx, c); err != nil {
+	if err := p.counted.restore(context.WithoutCancel(ctx), c); err != nil {
 		p.log.Warn("what rules have counted was not restored", "err", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sluice/ipam"
 	"sluice/iproute"
 	"sluice/packet"
+	"sluice/policy/journal"
 	"sluice/qdisc"
 )
 
@@ -64,6 +65,9 @@ type networkRecord struct {
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
 	// Shares are those of its ports that have none of their own, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`
+
+	// PortNFT is the ruleset of ports that have none of their own, as the file says.
+	PortNFT *journal.Journal `json:"port_nft,omitempty"`
 
 	// Uplink makes it that of an uplink, see uplink.go.
 	Uplink *uplinkRecord `json:"uplink,omitempty"`
@@ -143,6 +147,9 @@ type attachmentRecord struct {
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
 	// Shares are the port's of what its namespace has, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`
+
+	// NFT is the port's own ruleset; nil: the network's.
+	NFT *journal.Journal `json:"nft,omitempty"`
 
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.

@@ -137,6 +137,7 @@ func (a *Agent) handover(ctx context.Context, old *dataplane.Client) *dataplane.
 		_ = old.Close()
 		return nil
 	}
+	a.plane.counted.begin()
 	a.plane.recount(ctx, c)
 	return c
 }
@@ -393,7 +394,7 @@ func (p *plane) resume(ctx context.Context, found *dataplane.Client, s *netstack
 	was, _ := found.Adopted()
 	if was == nil { // its agent was killed before it was told anything
 		was = new(netstack.Snapshot)
-		defer func() { p.recount(ctx, found) }()
+		p.counted.begin()
 	}
 	stale := make(map[uint16]bool)
 	for port := range portsOf(was) {

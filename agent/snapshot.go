@@ -186,7 +186,7 @@ func (a *attachmentRecord) portSpec(n *networkRecord, device string, ports map[s
 		Flags: set.Flags(), VLAN: a.vlan(n).Bridge(), Storm: set.Storm(), Router: set.Router(),
 		Guard: set.Guard(), GuardAddrs: append(set.Allowed(), a.selfMade(n)...), ClampMSS: set.MSS(),
 		MirrorIn: mirror(a, n, ports, "mirror_in"), MirrorOut: mirror(a, n, ports, "mirror_out"),
-		Egress: a.queueing(n, false), Ingress: a.queueing(n, true),
+		Egress: a.queueing(n, false), Ingress: a.queueing(n, true), Rules: a.rules(n),
 	}
 }
 

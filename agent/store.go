@@ -25,13 +25,14 @@ const schemaVersion = "1"
 // Buckets: meta has the keys "version", "seed" and
 // "node", a record like those; namespaces, networks and
 // attachments map a name or an identifier to a record in JSON. routes has a bucket
-// for each namespace, see routestore.go.
+// for each namespace, see routestore.go; history has journals, see nft_archive.go.
 const (
 	bucketMeta        = "meta"
 	bucketNamespaces  = "namespaces"
 	bucketNetworks    = "networks"
 	bucketAttachments = "attachments"
 	bucketRoutes      = "routes"
+	bucketHistory     = "history"
 )
 
 // storeWait is how long to wait for the lock on the state file, which another
@@ -63,7 +64,7 @@ func openStore(path string) (*store, error) {
 }
 
 func prepareBuckets(tx *bbolt.Tx) error {
-	for _, name := range []string{bucketMeta, bucketNamespaces, bucketNetworks, bucketAttachments, bucketRoutes} {
+	for _, name := range []string{bucketMeta, bucketNamespaces, bucketNetworks, bucketAttachments, bucketRoutes, bucketHistory} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
@@ -136,6 +137,8 @@ type txn struct {
 	// primed are the routes of namespaces as they are when the transaction is
 	// committed, for the cache.
 	primed map[string]*routeList
+	// edits are the transactions of rulesets.
+	edits []*edit
 	// host is what uplinks could collide with; nil if there are none.
 	host *uplink.Survey
 	// hold holds the ports of the host that a state publishes; nil: nothing is held.

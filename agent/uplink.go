@@ -249,7 +249,7 @@ func (d *declaration) plug(c *config.Uplink, n *networkRecord) (err error) {
 		return err
 	}
 	if old := d.was.uplinkPort(c.Name); old != nil { // what was set of it lasts
-		rec.Egress, rec.Ingress, rec.Shares = old.Egress, old.Ingress, old.Shares
+		rec.Egress, rec.Ingress, rec.Shares, rec.NFT = old.Egress, old.Ingress, old.Shares, old.NFT
 	}
 	if c.NIC != nil { // behind it is whoever is on the link
 		d.is.attachments = append(d.is.attachments, rec)

@@ -9,8 +9,18 @@ import "strings"
 type ApplyRequest struct {
 	// YAML is the text of the file, at most MaxRequest bytes with its escapes.
 	YAML string `json:"yaml"`
+	// Rulesets are the files that the text names as nftFile, by what stands there.
+	Rulesets map[string]RulesetFile `json:"rulesets,omitempty"`
 	// DryRun asks for the changes without making them.
 	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// RulesetFile is a file with a ruleset: the name by which errors tell places in it, and
+// the files that it includes, by path.
+type RulesetFile struct {
+	File     string            `json:"file"`
+	Text     string            `json:"text"`
+	Included map[string]string `json:"included,omitempty"`
 }
 
 // ApplyReply lists what was, or would be, changed. No change: an empty list.

@@ -47,6 +47,12 @@ const (
 	PathTrees      = "/v1/trees"
 
 	PathNFT         = "/v1/nft"
+	PathNFTHistory  = "/v1/nft/history"
+	PathNFTEvents   = "/v1/nft/events"
+	PathNFTExplain  = "/v1/nft/explain"
+	PathNFTDiff     = "/v1/nft/diff"
+	PathNFTUndo     = "/v1/nft/undo"
+	PathNFTConfirm  = "/v1/nft/confirm"
 	PathConnections = "/v1/connections"
 	PathConnDelete  = "/v1/connections/delete"
 	PathConnStats   = "/v1/connections/stats"

@@ -95,8 +95,20 @@ type Namespace struct {
 	DNS *DNS
 	// NFT is a ruleset in the language of nft(8), whole and not yet read; nil: none.
 	NFT *string
+	// NFTFile is the name of its file, NFTIncluded what that includes, by path; empty:
+	// the ruleset stands in the file of networks.
+	NFTFile     string
+	NFTIncluded map[string]string
 	// Shares are what its ports have together.
 	Shares qdisc.Shares
+}
+
+// Ruleset is a file with a ruleset: its name, by which errors tell places, what is in it
+// and in the files that it includes, by path.
+type Ruleset struct {
+	File     string
+	Text     string
+	Included map[string]string
 }
 
 // VRF is a table of its own for the devices that name it.
@@ -175,6 +187,8 @@ type Network struct {
 	VLAN, PortVLAN *iproute.VLAN
 	// Queueing is that of containers' ports.
 	Queueing Queueing
+	// PortNFT is the ruleset of containers' ports, as Namespace.NFT; nil: none.
+	PortNFT *string
 	// Snooping is nil if it is off.
 	Snooping *Snooping
 	// Stations and Groups are static entries; their ports need not be there.

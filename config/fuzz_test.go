@@ -20,7 +20,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := config.Parse(text)
+		c, err := config.ParseWith(text, func(name string) (*config.Ruleset, error) { return &config.Ruleset{File: name}, nil })
 		if err != nil {
 			if _, ok := errors.AsType[*config.Error](err); !ok {
 				t.Fatalf("error is %T: %v", err, err)

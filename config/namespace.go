@@ -201,7 +201,7 @@ func (v *validator) namespace(field string, r *rawNamespace, s *scope) Namespace
 	n.Connections = v.connections(field, r, s)
 	n.DNS = v.dns(field+".dns", r.DNS)
 	n.Shares = v.shares(field+".tree", r.Shares)
-	if n.NFT = r.NFT; n.NFT != nil && n.Connections.Track != nil && !*n.Connections.Track {
+	if v.ruleset(field, r, &n); n.NFT != nil && n.Connections.Track != nil && !*n.Connections.Track {
 		v.fault(field+".conntrack.track", "false, but nft needs it: leave it out, or that")
 	}
 	return n

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -20,15 +21,21 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(text)
+	c, err := ParseWith(text, func(name string) (*Ruleset, error) { return ReadRuleset(path, name) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
 }
 
-// Parse decodes and validates a file's text. Its error is an *Error.
+// Parse is ParseWith for a text that can name no files.
 func Parse(text []byte) (*Config, error) {
+	return ParseWith(text, func(string) (*Ruleset, error) { return nil, errors.New("no file can be named here") })
+}
+
+// ParseWith decodes and validates a file's text. rulesets finds the files of rulesets
+// that it names. Its error is an *Error.
+func ParseWith(text []byte, rulesets func(name string) (*Ruleset, error)) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, &Error{Message: fmt.Sprintf("the file is larger than %d bytes", MaxSize)}
 	}
@@ -48,7 +55,7 @@ func Parse(text []byte) (*Config, error) {
 	if err := yaml.NodeToValue(body, &raw, yaml.Strict()); err != nil {
 		return nil, decodeError(err, file)
 	}
-	v := &validator{file: file}
+	v := &validator{file: file, rulesets: rulesets}
 	c := v.config(&raw)
 	c.file = file
 	if v.err != nil {

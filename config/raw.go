@@ -38,6 +38,7 @@ type rawNamespace struct {
 	Services     []rawService   `yaml:"services"`
 	Maps         []rawMap       `yaml:"maps"`
 	NFT          *string        `yaml:"nft"`
+	NFTFile      *string        `yaml:"nftFile"`
 	Shares       []string       `yaml:"tree"`
 }
 
@@ -157,6 +158,7 @@ type rawPorts struct {
 	Mirror      rawMirror `yaml:"mirror"`
 	ClampMSS    *string   `yaml:"clampMSS"`
 	Qdisc       []string  `yaml:"qdisc"`
+	NFT         *string   `yaml:"nft"`
 	Shares      []string  `yaml:"tree"`
 }
 

@@ -18,8 +18,9 @@ import (
 // validator turns raw values into checked ones. It keeps the first fault and
 // goes on, so that the code below reads as the list of rules.
 type validator struct {
-	file *ast.File
-	err  *Error
+	file     *ast.File
+	err      *Error
+	rulesets func(name string) (*Ruleset, error)
 }
 
 // fault records the first fault, with the line on which field stands. A field
@@ -124,7 +125,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
 	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
-	n.Queueing = v.queueing(field+".ports.qdisc", r.Ports.Qdisc)
+	n.Queueing, n.PortNFT = v.queueing(field+".ports.qdisc", r.Ports.Qdisc), r.Ports.NFT
 	n.Queueing.Shares = v.shares(field+".ports.tree", r.Ports.Shares)
 	if n.VLAN = v.vlan(field+".vlan", r.VLAN); n.VLAN.Aware() && n.VLAN.PVID == 0 {
 		v.fault(field+".vlan", "needs a pvid, since the gateway knows no tags")

@@ -309,6 +309,18 @@ func (c Conn) SetTimeout(seconds, now uint32, fixed bool) bool {
 	})
 }
 
+// CloseTCP is for a TCP connection of which a segment was answered by a reset: it is
+// closed, and remembered as long as such ones are (the kernel's nf_ct_set_closing).
+func (c Conn) CloseTCP(now uint32) bool {
+	return c.change(func(r *record) {
+		proto, cfg := c.t.judged(r, Original)
+		if proto != packet.ProtoTCP || r.state.Swap(tcpClose) == tcpClose || Status(r.status.Load())&FixedTimeout != 0 {
+			return
+		}
+		c.until(r, now+cfg.Timeouts.TCP[tcpClose], now)
+	})
+}
+
 // ID tells this connection from every other that the table has now, and from
 // recent ones.
 func (c Conn) ID() uint32 {

@@ -289,7 +289,7 @@ func (c *Client) event(body []byte) error {
 		return err
 	}
 	switch e.Kind {
-	case EventLog, EventPortDown, EventLearned:
+	case EventLog, EventPortDown, EventLearned, EventRuleLog:
 		c.publish(e)
 		return nil
 	case eventReplaced:

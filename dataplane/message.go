@@ -204,6 +204,10 @@ const (
 	queryRulesLive    = "rules-live"
 	queryRulesSave    = "rules-save"
 	queryRulesRestore = "rules-restore"
+	queryRuleTraces   = "rule-traces"
+	queryRulesExplain = "rules-explain"
+	// queryRuleLogs is of all namespaces.
+	queryRuleLogs = "rule-logs"
 )
 
 // query asks for one table of one namespace, or of one of its networks.
@@ -219,11 +223,15 @@ type query struct {
 	Filter *conntrack.Filter `json:"filter,omitempty"`
 	From   uint32            `json:"from,omitempty"`
 	// Rules asks for a part of a ruleset. Table and Key are which element of the set Words
-	// is meant, Saved what is to be restored.
-	Rules *netstack.RuleQuery `json:"rules,omitempty"`
-	Table uint64              `json:"table,omitempty"`
-	Key   []byte              `json:"key,omitempty"`
-	Saved json.RawMessage     `json:"saved,omitempty"`
+	// is meant, Saved what is to be restored. Port is whose ruleset; 0: the namespace's.
+	Rules  *netstack.RuleQuery `json:"rules,omitempty"`
+	Table  uint64              `json:"table,omitempty"`
+	Key    []byte              `json:"key,omitempty"`
+	Saved  json.RawMessage     `json:"saved,omitempty"`
+	Port   uint16              `json:"port,omitempty"`
+	Tenure uint32              `json:"tenure,omitempty"`
+	// Explain is a packet about which the ruleset is asked.
+	Explain *netstack.RuleQuestion `json:"explain,omitempty"`
 }
 
 // inventory is the last message of the answer to kindInventory. Its fd, if

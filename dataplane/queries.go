@@ -18,8 +18,13 @@ func (s *session) query(body []byte) (message, error) {
 	if err := decode(body, &q); err != nil {
 		return message{}, refuse("query", err)
 	}
-	if q.What == queryStatus {
+	switch q.What {
+	case queryStatus:
 		return message{body: encode(s.srv.status())}, nil
+	case queryRuleLogs:
+		var l RuleLogs
+		l.Lines, l.Suppressed = s.srv.stack.RuleLogs()
+		return whole(l)
 	}
 	if m, known, err := s.connQuery(&q); known {
 		return m, err
@@ -28,6 +33,11 @@ func (s *session) query(body []byte) (message, error) {
 	if ns == nil {
 		return message{}, refuse("namespace", fmt.Errorf("there is no %q", clip(q.Namespace)))
 	}
+	return spaceQuery(ns, &q)
+}
+
+// spaceQuery answers a question about a namespace.
+func spaceQuery(ns *netstack.Namespace, q *query) (message, error) {
 	switch q.What {
 	case queryFDB:
 		return list(fdb(ns, q.Network))
@@ -40,11 +50,11 @@ func (s *session) query(body []byte) (message, error) {
 	case queryLearned:
 		return message{body: encode(ns.Learned(q.Network))}, nil
 	case queryForget:
-		return message{body: encode(forget(ns, &q))}, nil
+		return message{body: encode(forget(ns, q))}, nil
 	case queryRoute:
 		return route(ns, q.Words)
 	default:
-		return dnsQuery(ns, &q)
+		return dnsQuery(ns, q)
 	}
 }
 

@@ -177,6 +177,7 @@ func (s *server) openStack() (err error) {
 		BusyPoll:    s.opts.busyPoll,
 		PortDown:    s.portDown,
 		Learned:     func() { s.events.push(Event{Kind: EventLearned, Time: time.Now()}) },
+		RuleLogged:  func() { s.events.push(Event{Kind: EventRuleLog, Time: time.Now()}) },
 		Connections: s.conns,
 		Dialer:      s.dialler,
 		HostDNS:     s.relay,

@@ -143,6 +143,8 @@ const (
 	EventPortDown EventKind = "port-down"
 	// EventLearned says that a device was told something by its link: ask what.
 	EventLearned EventKind = "learned"
+	// EventRuleLog says that log statements of rulesets have spoken: ask what.
+	EventRuleLog EventKind = "rule-log"
 )
 
 // Event is what the dataplane tells unasked. It comes from the sandbox: its

@@ -226,6 +226,9 @@ func (c *change) retireSpace(was *space) {
 	if was.rules != nil {
 		c.retired = append(c.retired, was.rules.close)
 	}
+	for _, r := range was.own {
+		c.retired = append(c.retired, r.close)
+	}
 	c.withdraw(nil, was)
 }
 

@@ -44,16 +44,39 @@ func (t *turn) passBridged(c *crossing, v *bridge.Verdict, i int) {
 		t.follow(c, in.local, &r, i)
 		return
 	}
-	f := &t.frames[i]
-	if reason := p.Leave(f, in.local.index, f.View.DstAddr(f.Bytes())); reason != trace.None {
+	d := decisionOf(v)
+	if reason := t.leaveBridged(in, v, &t.frames[i]); reason != trace.None {
 		drop(in, reason, 1)
 		return
 	}
 	if p.keeps() && !p.record.Routes && c.keep && c.passing && !p.isError {
 		c.conn = p.to
-		d := decisionOf(v)
-		t.flows.keepHop(&d, c, t.view.gen)
+		t.keep(&d, c)
 	}
 	c.passing = false
 	t.apply(in, v, i)
+}
+
+// leaveBridged shows a bridged frame to the hooks from forward on, those of frames and
+// those of IP. They see it with the tag that it leaves with.
+func (t *turn) leaveBridged(in *port, v *bridge.Verdict, f *packet.Frame) trace.Reason {
+	p, fr := &t.passing, &t.framing
+	out := t.view.port(v.Port)
+	framed := out != nil && out.frames()
+	if framed {
+		if !v.Tag.Apply(f) {
+			return trace.VLANEgress
+		}
+		v.Tag = bridge.Tag{}
+		fr.knows(p)
+		if reason := t.crosses(in, out, f); reason != trace.None {
+			return reason
+		}
+		p.take(f)
+	}
+	if reason := p.Leave(f, in.local.index, f.View.DstAddr(f.Bytes())); reason != trace.None || !framed {
+		return reason
+	}
+	fr.knows(p)
+	return t.leavesBy(in, out, f)
 }

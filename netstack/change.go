@@ -40,6 +40,9 @@ func (c *change) space(spec *NamespaceSpec) (*space, error) {
 	if err := c.rules(next, was); err != nil {
 		return nil, err
 	}
+	if err := c.ownRules(next, was); err != nil {
+		return nil, err
+	}
 	c.abandon(next, was)
 	c.withdraw(next, was)
 	return next, nil
@@ -73,7 +76,7 @@ func (c *change) devices(next, was *space) error {
 
 // again makes the namespace what it was, for another view.
 func (s *space) again(was *space) {
-	s.ns, s.router, s.rules = was.ns, was.router, was.rules
+	s.ns, s.router, s.rules, s.own, s.named = was.ns, was.router, was.rules, was.own, was.named
 	for _, n := range was.networks {
 		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link, conf: n.conf})
 	}

@@ -74,11 +74,16 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
 		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
 	}
+	if c.links == 0 { // a mark doesn't leave its namespace
+		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
+		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
+	}
 	if asked.Local {
 		r.packet.Out = rules.device(asked.Device)
 	} else {
 		r.packet.In = rules.device(asked.Device)
 	}
+	t.tracks(rules, r.packet.Now)
 }
 
 func familyOf(f *packet.Frame) nft.Family {
@@ -123,7 +128,11 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 		return trace.None
 	}
 	p.packet.Frame, p.packet.Fault = f, packet.FaultNone
+	p.eval.Continue(&p.record)
 	v := p.eval.Hook(&p.packet, p.family, at, lo, hi)
+	if p.packet.Logs {
+		p.turn.tell(p.space.rules, &p.packet)
+	}
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
 	}
@@ -142,8 +151,12 @@ func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
 	}
 }
 
-// reject tells the sender of a packet why it goes no further.
+// reject tells the sender of a packet why it goes no further. Who sent one with a wrong
+// checksum isn't told, since it may be from another.
 func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+	if f.Vnet.Flags&(packet.FlagNeedsCsum|packet.FlagDataValid) == 0 && !packet.VerifyL4(f.Bytes(), &f.View) {
+		return
+	}
 	q := p.asked
 	q.Frame, q.Hooks = f, p
 	sink := p.turn.out.sink(p.space, p.from)
@@ -160,6 +173,9 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 		undo.Apply(f)
 	}
 	p.space.router.Reset(&q, sink)
+	if !p.fresh && !packet.IsReset(f) {
+		p.to.conn.CloseTCP(p.turn.seconds)
+	}
 }
 
 // original is the packet's tuple as its sender wrote it.
@@ -177,7 +193,11 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 		return v, false
 	}
 	p.packet.Frame = f
+	p.eval.Continue(&p.record)
 	w := p.eval.NAT(&p.packet, p.family, at)
+	if p.packet.Logs {
+		p.turn.tell(p.space.rules, &p.packet)
+	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:
 		return nat.Verdict{Reason: p.obey(f, w)}, true
@@ -229,6 +249,13 @@ func (p *passing) mark() uint32 {
 	return p.packet.Mark
 }
 
+// take lets the rules know what others have said of the packet.
+func (p *passing) take(f *packet.Frame) {
+	if p.eval != nil {
+		p.packet.Mark, p.packet.Priority = f.Mark, f.Priority
+	}
+}
+
 // label tells the queues what the rules said of the packet.
 func (p *passing) label(f *packet.Frame) {
 	if p.eval != nil {
@@ -249,14 +276,21 @@ func (p *passing) keeps() bool {
 
 // again does for a packet of a remembered flow what the rules did for the first. False:
 // the rules are to be asked about it.
-func (t *turn) again(k *tracked, state conntrack.State, f *packet.Frame) bool {
-	t.evaluator(k.rules)
+func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
+	k := h.conn
+	if k.rules != nil {
+		t.evaluator(k.rules)
+	}
 	p := &t.replayed
 	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
-	if !policy.Hold(k.acts, p) {
+	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
 		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
 		return false
 	}
+	if h.framed != nil {
+		t.repeat(h.framed, 0, partOut, f, &t.framing.packet)
+	}
+	p.Mark, p.Priority = f.Mark, f.Priority
 	policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
 	return true
 }

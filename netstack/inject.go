@@ -247,6 +247,7 @@ func (t *turn) release(p *port, i int) {
 		drop(p, reason, 1)
 		return
 	}
+	t.framing.begin(t)
 	t.cross(&crossing{in: p, ration: &p.link.released}, p, i)
 }
 
@@ -259,7 +260,12 @@ func (t *turn) direct(p *port, w *waiting, i int) {
 		return
 	}
 	t.tally.frame(f)
-	t.sendAs(p, t.view.port(w.port), w.tag, i)
+	out, tag := t.view.port(w.port), w.tag
+	if reason := t.emits(p, out, &tag, f); reason != trace.None {
+		drop(p, reason, 1)
+		return
+	}
+	t.sendAs(p, out, tag, i)
 }
 
 // reflect gives frame i back to the host stack behind p: it is about what that

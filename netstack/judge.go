@@ -19,6 +19,7 @@ type decision struct {
 	out      uint16
 	plain    bool // nothing of what follows
 	drop     trace.Reason
+	bare     bool // it rests upon no entry: rules drop the frame before it comes to the bridge
 	tag      bridge.Tag
 	mirror   uint16 // gets a copy of what leaves; 0: nobody
 	mirrorIn uint16 // gets a copy of the frame as it came; 0: nobody
@@ -26,7 +27,7 @@ type decision struct {
 }
 
 func (d *decision) valid() bool {
-	return d.src.Valid() && d.dst.Valid() && (d.hop == nil || d.hop.valid())
+	return (d.src.Valid() && d.dst.Valid() || d.bare) && (d.hop == nil || d.hop.valid())
 }
 
 // train is the frame that the next one of the turn may join: it waits on an
@@ -38,12 +39,13 @@ type train struct {
 
 // flows is a worker's flow cache and what look-ups in it need.
 type flows struct {
-	cache *flow.Cache[decision]
-	hops  []hop     // of the decisions in the slots of the cache that are routed
-	conns []tracked // of those whose connection is tracked; nil before the first one
-	seed  maphash.Seed
-	key   flow.Key // of the frame at hand
-	hash  uint64
+	cache  *flow.Cache[decision]
+	hops   []hop     // of the decisions in the slots of the cache that are routed
+	conns  []tracked // of those whose connection is tracked; nil before the first one
+	framed []framed  // of those for which rules of frames do something; nil before the first one
+	seed   maphash.Seed
+	key    flow.Key // of the frame at hand
+	hash   uint64
 }
 
 // find returns the decision for a frame if there is one that is still right.
@@ -116,8 +118,12 @@ func (t *turn) judge(in *port, i int) {
 // remembered.
 func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
+	t.examined++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
+	if !t.admitted(in, i, keep) {
+		return
+	}
 	if in.link != nil && f.DstMAC() == f.SrcMAC() && f.View.Is(packet.ViewIP) {
 		t.route(in, i, keep)
 		return
@@ -136,11 +142,7 @@ func (t *turn) examine(in *port, i int, keep bool) {
 		t.bridged(in, &v, i, keep)
 		return
 	}
-	if keep {
-		d := decisionOf(&v)
-		t.flows.keep(&d, t.view.gen)
-	}
-	t.apply(in, &v, i)
+	t.carryOut(in, &v, i, keep)
 }
 
 // replay does what the flow cache remembers. A datagram that continues the one
@@ -174,7 +176,11 @@ func (t *turn) replayMore(in *port, d *decision, i int) {
 		drop(in, d.drop, 1)
 		return
 	}
-	if t.forward(in, bridge.Output{Port: d.out, Mirror: d.mirror, Tag: d.tag}, i) && d.mirror|d.mirrorIn == 0 {
+	tag := d.tag
+	if d.hop != nil && d.hop.framed != nil {
+		tag = bridge.Tag{} // reframe has put it on
+	}
+	if t.forward(in, bridge.Output{Port: d.out, Mirror: d.mirror, Tag: tag}, i) && d.mirror|d.mirrorIn == 0 {
 		t.last = train{flow: d, frame: i}
 	}
 }
@@ -231,6 +237,11 @@ func decide(in *port, f *packet.Frame, now bridge.Tick, c *clock) bridge.Verdict
 // apply does what a verdict of the slow path says.
 func (t *turn) apply(in *port, v *bridge.Verdict, i int) {
 	t.note(in, v, i)
+	t.act(in, v, i)
+}
+
+// act is apply for a verdict that was noted.
+func (t *turn) act(in *port, v *bridge.Verdict, i int) {
 	switch v.Action {
 	case bridge.Forward:
 		t.forward(in, bridge.Output{Port: v.Port, Mirror: v.Mirror, Tag: v.Tag}, i)
@@ -289,6 +300,8 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 	for o, ok := v.Next(&c); ok; o, ok = v.Next(&c) {
 		out := t.view.port(o.Port)
 		switch {
+		case out != nil && out.frames():
+			t.floods(in, out, o, i)
 		case out == nil || f.Vnet.IsGSO() && !out.offload:
 			if t.admits(in, out, o.Tag, i) {
 				t.out.share = append(t.out.share, departure{out, o.Tag})

@@ -56,6 +56,9 @@ type Options struct {
 	// Learned is called, as PortDown is, when a device was told something by its link,
 	// see Namespace.Learned. It must not call Apply or Close.
 	Learned func()
+	// RuleLogged is called, as Learned is, when there are lines of log statements after
+	// RuleLogs has taken all.
+	RuleLogged func()
 	// Connections is the file of connections (conntrack.CreateFile). It is mapped by
 	// the first Apply with a namespace that tracks them: from then on no other process
 	// may work on it. It must outlive the Netstack. nil means private memory.
@@ -83,6 +86,7 @@ type Netstack struct {
 	boot atomic.Int64         // seconds of CLOCK_BOOTTIME, as of this second
 	// learned says that a device was told something.
 	learned signal
+	logged  logged         // by rules
 	down    *downPorts     // ports to report
 	done    chan struct{}  // closed when the Netstack is to end
 	wg      sync.WaitGroup // workers and housekeeping
@@ -116,6 +120,7 @@ func New(o Options) (*Netstack, error) {
 func build(o Options) (*Netstack, error) {
 	o.setDefaults()
 	n := &Netstack{opts: o, start: time.Now(), since: time.Since, done: make(chan struct{}), down: newDownPorts(), learned: make(signal, 1)}
+	n.logged.bell = make(signal, 1)
 	n.boot.Store(int64(bootSeconds()))
 	n.view.Store(new(view))
 	for i := range o.Workers {
@@ -225,6 +230,10 @@ func (n *Netstack) keepHouse() {
 			if n.opts.Learned != nil {
 				n.opts.Learned()
 			}
+		case <-n.logged.bell:
+			if n.opts.RuleLogged != nil {
+				n.opts.RuleLogged()
+			}
 		case <-t.C:
 			n.everySecond()
 		}
@@ -250,6 +259,9 @@ func (n *Netstack) everySecond() {
 		s.ns.host.everySecond()
 		if s.rules != nil {
 			s.rules.everySecond(since)
+		}
+		for _, r := range s.own {
+			r.everySecond(since)
 		}
 		for _, o := range s.outsides {
 			o.proxy.Tick(uint32(now))

@@ -42,7 +42,8 @@ type hop struct {
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
 
-	conn *tracked // of a namespace that tracks connections; nil: there is none
+	conn   *tracked // of a namespace that tracks connections; nil: there is none
+	framed *framed  // of rules that see frames; nil: they have nothing to do
 }
 
 // transit counts what passes a link, at both of its ends.
@@ -97,10 +98,18 @@ func (t *turn) rewrite(d *decision, i int) bool {
 		return true
 	case !h.fits(f):
 		return false
+	case h.framed != nil:
+		return t.reframe(d, i)
 	}
-	if h.conn != nil && !t.pass(h.conn, f) {
+	if h.conn != nil && !t.pass(h, f) {
 		return false
 	}
+	t.rewritten(h, f)
+	return true
+}
+
+// rewritten is the part of rewrite that changes the packet.
+func (t *turn) rewritten(h *hop, f *packet.Frame) {
 	h.neigh.Touch(neigh.Tick(t.now))
 	h.apply(f)
 	if h.conn != nil {
@@ -109,7 +118,6 @@ func (t *turn) rewrite(d *decision, i int) bool {
 	for i := range h.crossed {
 		h.links[i].count(f)
 	}
-	return true
 }
 
 // routed reports whether a frame that the bridge sends to a local port, with this
@@ -135,6 +143,15 @@ func (t *turn) enter(in *port, v *bridge.Verdict, i int, keep bool) {
 	priority := f.View.Tags > 0 // see wants
 	if priority {
 		f.PopVLAN()
+	}
+	if t.view.framed {
+		if reason := t.hears(in, in.local, i); reason != trace.None {
+			if keep {
+				t.ends(&decision{src: v.Src, dst: v.Dst, mirror: v.Mirror, mirrorIn: v.MirrorIn}, reason, nil)
+			}
+			drop(in, reason, 1)
+			return
+		}
 	}
 	c := crossing{in: in, src: v.Src, keep: keep && !priority && v.Mirror|v.MirrorIn == 0, hop: hop{untag: untag}}
 	t.ask(&c, in.local, i)
@@ -281,7 +298,7 @@ func (t *turn) deliver(c *crossing, out *port, i int) {
 		return
 	}
 	if c.keep && c.src.Valid() {
-		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
+		t.keep(&decision{src: c.src, dst: c.src, out: out.index}, c)
 	}
 	t.send(c.in, out, i)
 }
@@ -405,12 +422,20 @@ func (t *turn) cross(c *crossing, out *port, i int) {
 // emerge lets the packet into the bridge of the network that it leaves by.
 func (t *turn) emerge(c *crossing, out *port, i int) {
 	v := decide(out, &t.frames[i], t.now, &t.out.clock)
-	if c.keep && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid() {
+	keep := c.keep && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid()
+	if t.view.framed && v.Action == bridge.Forward {
+		if c.tracks && t.passing.space == out.space {
+			t.framing.knows(&t.passing)
+		}
+		t.forwards(out, &v, i, c, keep)
+		return
+	}
+	if keep {
 		d := decisionOf(&v)
 		if c.in.sock != nil {
 			d.src = c.src
 		}
-		t.flows.keepHop(&d, c, t.view.gen)
+		t.keep(&d, c)
 	}
 	t.apply(out, &v, i)
 }

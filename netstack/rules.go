@@ -29,15 +29,22 @@ type rules struct {
 	state  *journal.State
 	env    *policy.Env
 	evals  []evaluator // by worker
+	told   *told
 
 	devices map[uint16]*policy.Device // of the view
+	frames  bool                      // some chain sees frames, and not only packets
+
+	// Of a port: whose it is, and how it calls that.
+	tenure uint32
+	self   *policy.Device
 }
 
 // evaluator is one worker's.
 type evaluator struct {
 	*policy.Evaluator
+	seen   uint64 // the last packet whose trace has begun, see turn.tracks
 	pinned bool
-	_      [48]byte // a cache line of its own
+	_      [40]byte // a cache line of its own
 }
 
 // loopback is the number that rules know the device lo by. No packet has it: what a
@@ -63,7 +70,8 @@ func (s *NamespaceSpec) RuleDevices() map[string]uint32 {
 	return all
 }
 
-// deviceKinds are what meta iifkind says of them.
+// ruleDevices are what rules know of devices, by number: of ports, too. One number is
+// not bound to a name of a port, since it may be another's tomorrow.
 func (s *NamespaceSpec) ruleDevices() map[uint16]*policy.Device {
 	all := make(map[uint16]*policy.Device)
 	for name, index := range s.RuleDevices() {
@@ -73,22 +81,17 @@ func (s *NamespaceSpec) ruleDevices() map[uint16]*policy.Device {
 		}
 		all[uint16(index)] = policy.NewDevice(name, policy.Device{Index: index, Type: arphrdEther, Kind: kind})
 	}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		for j := range n.Ports {
+			all[n.Ports[j].Index] = n.Ports[j].ruleDevice(n.Ports[j].Device, all[n.Bridge.Index])
+		}
+	}
 	return all
 }
 
-// CheckRules names what of a ruleset no namespace can have.
-func CheckRules(r *nft.Ruleset) error {
-	for _, t := range r.Tables {
-		if t.Family != nft.FamilyIP && t.Family != nft.FamilyIP6 && t.Family != nft.FamilyInet {
-			return fmt.Errorf("table %v %s: family %v is not supported", t.Family, t.Name, t.Family)
-		}
-		for _, c := range t.Chains {
-			if c.Base && (c.Hook == nft.HookIngress || c.Hook == nft.HookEgress) {
-				return fmt.Errorf("chain %v %s %s: hook ingress is not supported", t.Family, t.Name, c.Name)
-			}
-		}
-	}
-	return nil
+func (p *PortSpec) ruleDevice(name string, bridge *policy.Device) *policy.Device {
+	return policy.NewDevice(name, policy.Device{Index: uint32(p.Index), Type: arphrdEther, Kind: "veth", Bridge: bridge})
 }
 
 // rules prepares the ruleset of a namespace, which comes into force with the view.
@@ -97,45 +100,108 @@ func (c *change) rules(next, was *space) error {
 	if was != nil {
 		old = was.rules
 	}
+	next.named, next.told = next.spec.ruleDevices(), &told{space: next.spec.Name}
+	if was != nil {
+		next.told = was.told
+	}
 	if next.spec.Rules == nil {
 		if old != nil {
 			c.retired = append(c.retired, old.close)
 		}
 		return nil
 	}
-	r := &rules{devices: next.spec.ruleDevices()}
-	if old != nil {
-		r.engine, r.evals, r.state = old.engine, old.evals, old.state
-	} else if err := c.newEngine(r); err != nil {
+	r, err := c.ruleset(old, next.told, next.spec.Rules, CheckRules)
+	if err != nil {
 		return err
 	}
-	state, changes, err := next.spec.Rules.Follow(r.state)
+	r.devices, next.rules = next.named, r
+	return nil
+}
+
+// ownRules prepares the rulesets of a namespace's ports. One that is another container's
+// now begins anew.
+func (c *change) ownRules(next, was *space) error {
+	next.own = make(map[uint16]*rules)
+	old := map[uint16]*rules{}
+	if was != nil {
+		old = was.own
+	}
+	for i := range next.spec.Networks {
+		n := &next.spec.Networks[i]
+		for j := range n.Ports {
+			p := &n.Ports[j]
+			if p.Rules == nil {
+				continue
+			}
+			before := old[p.Index]
+			if before != nil && before.tenure != p.Tenure {
+				before = nil
+			}
+			r, err := c.ruleset(before, next.told, p.Rules, CheckPortRules)
+			if err != nil {
+				return fmt.Errorf("port %d: %w", p.Index, err)
+			}
+			r.tenure, r.self = p.Tenure, p.ruleDevice(ownDevice, next.named[n.Bridge.Index])
+			r.devices, r.env = next.named, &policy.Env{FIB: next.fib}
+			next.own[p.Index] = r
+		}
+	}
+	for index, r := range old {
+		if next.own[index] == nil || next.own[index].engine != r.engine {
+			c.retired = append(c.retired, r.close)
+		}
+	}
+	return nil
+}
+
+// ruleset prepares the next state of a ruleset of a namespace, or of a port of it; old is
+// the one before, or nil.
+func (c *change) ruleset(old *rules, told *told, j *journal.Journal, check func(*nft.Ruleset) error) (*rules, error) {
+	r := &rules{}
+	if old != nil {
+		r.engine, r.evals, r.state, r.told, r.frames = old.engine, old.evals, old.state, old.told, old.frames
+	} else if err := c.newEngine(r, told); err != nil {
+		return nil, err
+	}
+	state, changes, err := j.Follow(r.state)
 	if err == nil {
-		err = CheckRules(state.Ruleset)
+		err = check(state.Ruleset)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: nft: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: nft: %w", ErrInvalid, err)
 	}
 	if old == nil || state.Sum != old.state.Sum || state.Serial != old.state.Serial {
 		publish, err := r.engine.Prepare(state.Ruleset, changes, int64(c.net.elapsed()))
 		if err != nil {
-			return fmt.Errorf("%w: nft: %w", ErrInvalid, err)
+			return nil, fmt.Errorf("%w: nft: %w", ErrInvalid, err)
 		}
 		c.swaps = append(c.swaps, publish)
+		r.frames = SeesFrames(state.Ruleset)
 	}
-	r.state, next.rules = state, r
-	return nil
+	r.state = state
+	return r, nil
 }
 
-func (c *change) newEngine(r *rules) error {
-	var b [16]byte
+// frameRules are the namespace's rules if they see frames.
+func (s *space) frameRules() *rules {
+	if s.rules == nil || !s.rules.frames {
+		return nil
+	}
+	return s.rules
+}
+
+func (c *change) newEngine(r *rules, told *told) error {
+	var b [20]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return err
 	}
-	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])})
-	r.evals = make([]evaluator, len(c.net.workers))
+	r.engine = policy.New([2]uint64{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:16])})
+	r.evals, r.told = make([]evaluator, len(c.net.workers)), told
 	for i := range r.evals {
-		r.evals[i].Evaluator = r.engine.Evaluator()
+		e := r.engine.Evaluator()
+		e.SetTracer(r.told.take)
+		e.LimitTraces(binary.LittleEndian.Uint32(b[16:])^uint32(i)<<24, r.told.admit) // numbers that look as the kernel's
+		r.evals[i].Evaluator = e
 	}
 	return nil
 }
@@ -184,7 +250,7 @@ func (s *space) fib(p *policy.Packet, q *policy.FIBQuery) (a policy.FIBAnswer) {
 	res := s.router.Set().Lookup(&query)
 	a.Type = uint8(res.Type)
 	if res.Type == routing.Unicast && res.NextHop != nil {
-		a.Device = s.rules.device(res.NextHop.Index)
+		a.Device = s.named[res.NextHop.Index]
 	}
 	return a
 }

@@ -14,6 +14,8 @@ import (
 
 // RuleQuery asks for a part of a ruleset, with the options of nft(8).
 type RuleQuery struct {
+	// Port is whose ruleset is meant; 0: the namespace's.
+	Port uint16 `json:"port,omitempty"`
 	// Text are commands: list, get, reset.
 	Text     string `json:"text"`
 	TextJSON bool   `json:"text_json,omitempty"`
@@ -31,6 +33,14 @@ type RuleQuery struct {
 	Services     bool `json:"services,omitempty"`
 }
 
+// Options are those of listings.
+func (q *RuleQuery) Options() *nft.ListOptions {
+	return &nft.ListOptions{
+		Handles: q.Handles, Stateless: q.Stateless, Terse: q.Terse, Numeric: q.Numeric,
+		NumericPrio: q.NumericPrio, NumericProto: q.NumericProto, NumericTime: q.NumericTime, Services: q.Services,
+	}
+}
+
 // ErrNoRules is returned for a namespace without a ruleset.
 var ErrNoRules = errors.New("the namespace has no ruleset")
 
@@ -41,8 +51,8 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 	if s == nil {
 		return "", ErrClosed
 	}
-	if s.rules != nil {
-		r, tree = s.rules, s.rules.state.Ruleset
+	if there := s.ruleset(q.Port); there != nil {
+		r, tree = there, there.state.Ruleset
 	}
 	step := journal.Step{Text: q.Text, JSON: q.TextJSON}
 	cmds, err := step.Parse()
@@ -53,12 +63,9 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 	for name, index := range s.spec.RuleDevices() {
 		names[index] = name
 	}
-	o := &nft.ListOptions{
-		Handles: q.Handles, Stateless: q.Stateless, Terse: q.Terse, Numeric: q.Numeric,
-		NumericPrio: q.NumericPrio, NumericProto: q.NumericProto, NumericTime: q.NumericTime, Services: q.Services,
-		State: r.engine.States(int64(ns.net.elapsed())),
-		Env:   &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }},
-	}
+	o := q.Options()
+	o.State = r.engine.States(int64(ns.net.elapsed()))
+	o.Env = &nft.Env{IfName: func(index uint32) (string, bool) { n, ok := names[index]; return n, ok }}
 	var out strings.Builder
 	for _, c := range cmds {
 		if c.Op != nft.OpList && c.Op != nft.OpGet && c.Op != nft.OpReset || len(q.Only) > 0 && !slices.Contains(q.Only, c.Op) {
@@ -73,25 +80,41 @@ func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {
 	return out.String(), nil
 }
 
-// RulesLive reports whether a set has an element that packets have added.
-func (ns *Namespace) RulesLive(table uint64, set, key string) bool {
-	s := ns.space()
-	return s != nil && s.rules != nil && s.rules.engine.Live(table, set, key, int64(ns.net.elapsed()))
+// ruleset is that of a port, or the namespace's for port 0; nil: there is none.
+func (s *space) ruleset(port uint16) *rules {
+	switch {
+	case s == nil:
+		return nil
+	case port == 0:
+		return s.rules
+	}
+	return s.own[port]
 }
 
-// SaveRules is what rules and sets remember, for another process to go on with; nil if
-// the namespace has no ruleset.
-func (ns *Namespace) SaveRules() *policy.Saved {
-	s := ns.space()
-	if s == nil || s.rules == nil {
+// RulesLive reports whether a set has an element that packets have added, in the ruleset
+// of a port, or for 0 the namespace's.
+func (ns *Namespace) RulesLive(port uint16, table uint64, set, key string) bool {
+	r := ns.space().ruleset(port)
+	return r != nil && r.engine.Live(table, set, key, int64(ns.net.elapsed()))
+}
+
+// SaveRules is what the rules and sets of a port, or for 0 the namespace's, remember, for
+// another process to go on with; nil if there is no ruleset.
+func (ns *Namespace) SaveRules(port uint16) *policy.Saved {
+	r := ns.space().ruleset(port)
+	if r == nil {
 		return nil
 	}
-	return s.rules.engine.Export(int64(ns.net.elapsed()))
+	return r.engine.Export(int64(ns.net.elapsed()))
 }
 
-// RestoreRules is the opposite of SaveRules.
-func (ns *Namespace) RestoreRules(saved *policy.Saved) {
-	if s := ns.space(); s != nil && s.rules != nil {
-		s.rules.engine.Import(saved, int64(ns.net.elapsed()))
+// RestoreRules is the opposite of SaveRules, and reports whether there is such a ruleset.
+// What a port has counted under another tenure was another's.
+func (ns *Namespace) RestoreRules(port uint16, tenure uint32, saved *policy.Saved) bool {
+	r := ns.space().ruleset(port)
+	if r == nil || r.tenure != tenure {
+		return false
 	}
+	r.engine.Import(saved, int64(ns.net.elapsed()))
+	return true
 }

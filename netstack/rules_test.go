@@ -145,6 +145,16 @@ func TestRulesForward(t *testing.T) {
 	if n := l.drops(alice.port(), trace.NFTReject); n != 2 {
 		t.Errorf("%d refused", n)
 	}
+	// Of one with a wrong checksum nobody knows who sent it.
+	for _, frame := range [][]byte{pt.TCP4(syn), pt.UDP4(no)} {
+		f := pt.Frame(frame)
+		f.Bytes()[f.View.L4+map[uint8]int{packet.ProtoTCP: 16, packet.ProtoUDP: 6}[f.View.Proto]] ^= 0x55
+		l.send(alice.port(), f.Bytes())
+		l.silent(alice.port())
+	}
+	if n := l.drops(alice.port(), trace.NFTReject); n != 4 {
+		t.Errorf("%d refused", n)
+	}
 }
 
 // TestRulesHooks: all hooks are asked in netfilter's order, about the packet as it is
@@ -237,8 +247,8 @@ func TestRulesChange(t *testing.T) {
 	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "x.nft:2:") {
 		t.Errorf("error %v", err)
 	}
-	spec.Rules = &journal.Journal{Steps: []journal.Step{{Text: "table bridge t { chain f { type filter hook forward priority 0; }; }"}}}
-	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "family bridge is not supported") {
+	spec.Rules = &journal.Journal{Steps: []journal.Step{{Text: "table bridge t { chain f { type filter hook prerouting priority 0; ct state new; }; }"}}}
+	if err := l.n.Apply(&l.snap, nil); err == nil || !strings.Contains(err.Error(), "at hook prerouting, nothing is known of connections") {
 		t.Errorf("error %v", err)
 	}
 	l.wantListed("\t\tcounter packets 2 bytes 96")

@@ -237,6 +237,9 @@ type PortSpec struct {
 	// what the container sends. Nil: none.
 	Egress  *qdisc.Spec `json:"egress,omitempty"`
 	Ingress *qdisc.Spec `json:"ingress,omitempty"`
+	// Rules are the port's own ruleset, of family netdev, in which it is the device "port";
+	// nil: there is none.
+	Rules *journal.Journal `json:"nft,omitempty"`
 	// Shares are the port's of what its namespace has. What waits is then in Egress and
 	// Ingress, or if these are nil, in fq_codel.
 	Shares qdisc.Shares `json:"shares,omitzero"`

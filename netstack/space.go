@@ -10,6 +10,7 @@ import (
 	"sluice/conntrack"
 	"sluice/neigh"
 	"sluice/packet"
+	"sluice/policy"
 	"sluice/router"
 	"sluice/routing"
 	"sluice/trace"
@@ -28,6 +29,9 @@ type space struct {
 	conns  *Connections                  // nil: it tracks none
 	owners map[netip.Addr]conntrack.Bind // containers' addresses, if it tracks connections
 	rules  *rules                        // of its hooks; nil: everything passes
+	own    map[uint16]*rules             // of ports, by number; only those that have some
+	told   *told                         // by all of these
+	named  map[uint16]*policy.Device     // what rules know of devices
 
 	// devices are the local ports of networks and links, by index; ports are they
 	// and the containers'.

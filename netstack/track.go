@@ -43,12 +43,13 @@ type tracked struct {
 
 // pass lets the connection see one more packet, and translates it. False: the packet
 // is for the slow path, and unchanged.
-func (t *turn) pass(k *tracked, f *packet.Frame) bool {
+func (t *turn) pass(h *hop, f *packet.Frame) bool {
+	k := h.conn
 	state := k.conn.Packet(k.dir, f, t.seconds)
 	if state == conntrack.Gone || state == conntrack.Invalid {
 		return false
 	}
-	if len(k.acts) > 0 && !t.again(k, state, f) {
+	if (len(k.acts) > 0 || h.framed != nil) && !t.again(h, state, f) {
 		return false
 	}
 	if k.way.Translates() {
@@ -447,6 +448,7 @@ func (t *turn) resume(at *port, w *waiting, i int) {
 		drop(in, reason, 1)
 		return
 	}
+	t.framing.begin(t)
 	c := crossing{in: in, ports: w.ports, ported: true, resumed: true}
 	if in.sock != nil && in.local == at {
 		v := decide(in, f, t.now, &t.out.clock)

@@ -5,6 +5,7 @@ package netstack
 import (
 	"sluice/autoconf"
 	"sluice/bridge"
+	"sluice/packet"
 	"sluice/qdisc"
 	"sluice/trace"
 )
@@ -18,6 +19,7 @@ type view struct {
 	ports      []*port // by index; nil where there is none
 	spaces     map[string]*space
 	queued     bool // a port has queueing disciplines
+	framed     bool // rules see frames somewhere
 	trees      []*sharing
 }
 
@@ -57,6 +59,10 @@ type port struct {
 
 	queues [2]*qdisc.Spec // of a container's port, by direction; nil: none
 	trees  [2]*sharing    // of which the queues are a part; nil: of none
+
+	mac    packet.MAC // of a network's local port
+	framed *rules     // of its namespace, if they see frames; nil: they don't
+	own    *rules     // of a container's port; nil: it has none
 }
 
 // port returns the port of this index, nil if there is none.
@@ -119,9 +125,10 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 	n.local = &port{
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
 		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf, learn: n.learn,
-		clamp: n.spec.Device.ClampMSS,
+		clamp: n.spec.Device.ClampMSS, mac: b.MAC, framed: s.frameRules(),
 	}
 	n.local.local = n.local
+	v.framed = v.framed || n.local.framed != nil
 	v.add(n.local)
 	s.devices[b.Index], s.ports[b.Index] = n.local, n.local
 	for i := range n.spec.Ports {
@@ -129,7 +136,9 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		port := &port{
 			index: p.Index, offload: p.Offload, mtu: p.MTU, metered: p.Storm != bridge.Storm{}, counters: counters.Port(p.Index),
 			bridge: n.bridge, sock: sock(p.Index), local: n.local, space: s, clamp: p.ClampMSS, tenure: p.Tenure,
+			framed: n.local.framed, own: s.own[p.Index],
 		}
+		v.framed = v.framed || port.own != nil
 		if !p.MAC.IsZero() {
 			port.client = &autoconf.Client{MAC: p.MAC, Addrs: p.Addresses, Name: p.Name}
 		}

@@ -81,6 +81,8 @@ type turn struct {
 	replayed policy.Packet
 	known    conntrack.Verdict
 	isKnown  bool
+	framing  framing
+	examined uint64 // frames that no remembered decision was there for
 
 	ident uint16 // of the last IPv4 header that was made of one of IPv6
 	net   *Netstack

@@ -62,3 +62,10 @@ func appendAnswerIP(dst []byte, f *Frame) []byte {
 	binary.BigEndian.PutUint16(b[ip4CsumOffset:], ^Sum(b, 0))
 	return dst
 }
+
+// IsReset reports whether f is a segment with RST. Preconditions: f.View was parsed
+// without fault.
+func IsReset(f *Frame) bool {
+	v := &f.View
+	return v.Proto == ProtoTCP && v.Is(ViewHasL4) && f.Bytes()[v.L4+13]&tcpRST != 0
+}

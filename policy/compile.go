@@ -55,6 +55,7 @@ func compile(stage *stage, table *tableRun, tree *nft.Chain, runs func(*nft.Rule
 		}
 	}
 	c.emit(inst{op: opEnd})
+	c.code.index()
 	return c.code, nil
 }
 

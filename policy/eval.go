@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/binary"
 
+	"sluice/packet"
 	"sluice/policy/nft"
 )
 
@@ -28,6 +29,7 @@ type Evaluator struct {
 
 	p       *Packet
 	family  nft.Family // that of the hook
+	lead    int        // of the packet's length: what is before the network header
 	reg     [numRegs]uint64
 	depth   int
 	jumps   int
@@ -41,6 +43,8 @@ type Evaluator struct {
 	opaque  bool      // nothing is known of what is in it
 	l4      int       // where the transport header is
 	proto   uint8
+	indexed *index // for which row was computed, for the packet as it is
+	row     row
 	ports   [4]byte // what is known of the header of a later fragment
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
@@ -91,6 +95,9 @@ func (e *Evaluator) Begin(r *Record) {
 	e.nlogs = 0
 }
 
+// Continue is Begin for a packet of which the record has a part already.
+func (e *Evaluator) Continue(r *Record) { e.rec = r }
+
 // Hook shows the packet to the base chains at a hook whose priority is from lo up to
 // but not hi, and which are not of type nat. family is IP, IP6, ARP, Bridge or
 // Netdev; of the first two, chains of family inet are asked, too.
@@ -126,7 +133,10 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 
 // set prepares for a packet.
 func (e *Evaluator) set(p *Packet, family nft.Family, hook nft.Hook) {
-	e.p, e.family, e.depth = p, family, 0
+	e.p, e.family, e.depth, e.lead = p, family, 0, 0
+	if hook == nft.HookEgress { // where the kernel has put the Ethernet header on again
+		e.lead = packet.EthernetLen
+	}
 	e.verd = Verdict{}
 	if e.rec == nil {
 		e.rec = &e.none
@@ -148,8 +158,9 @@ func (e *Evaluator) depart() {
 	}
 }
 
-// length is what the packet counts for: from the network header on.
-func (e *Evaluator) length() int { return max(0, e.end-e.l3) }
+// length is what the packet counts for: from the network header on, or at egress from
+// the link's.
+func (e *Evaluator) length() int { return max(0, e.end-e.l3) + e.lead }
 
 // base shows the packet to one base chain.
 func (e *Evaluator) base(b *baseChain) {
@@ -159,7 +170,20 @@ func (e *Evaluator) base(b *baseChain) {
 	}
 	e.depth, e.jumps = 0, 0
 	e.traces.begin()
+	if !b.ip {
+		e.run(c)
+		return
+	}
+	switch v := &e.p.Frame.View; {
+	case e.opaque || !v.Is(packet.ViewIP):
+		return // which is accepted
+	case v.Is(packet.ViewIPv4):
+		e.family = nft.FamilyIP
+	default:
+		e.family = nft.FamilyIP6
+	}
 	e.run(c)
+	e.family = nft.FamilyNetdev
 }
 
 // run evaluates a base chain: in verd there is what becomes of the packet.
@@ -201,6 +225,8 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 			return e.obey(c, pc, el.verdict)
 		}
 		return c, pc + uint32(in.rest)
+	case opIndex:
+		return c, e.skip(c, in)
 	case opRuleEnd:
 		if e.p.Trace {
 			e.traceRule(c, pc, verdict{kind: nft.Continue})
@@ -324,7 +350,7 @@ func (e *Evaluator) effect(c *code, in *inst) bool {
 	case opSetOption:
 		return e.setOption(in)
 	case opNotrack:
-		if !e.p.Tracked {
+		if !connected(e.p) { // not yet, or it is invalid
 			e.p.NoTrack = true
 		}
 	default:
@@ -340,7 +366,7 @@ func (e *Evaluator) match(c *code, in *inst) bool {
 		if from+int(in.n) > len(h.bytes) {
 			return false
 		}
-		if in.flag&h.keyed == 0 {
+		if in.flag&h.keyed == 0 && from+int(in.n) > h.known {
 			e.rec.Volatile |= ByPayload
 		}
 		var x uint64

@@ -32,6 +32,7 @@ const (
 	opVMap    // the verdict that set arg has for reg[dst:]
 	opReject
 	opNAT
+	opIndex   // the next rule that may be met: imm of index arg, or one after it
 	opRuleEnd // of a rule without a verdict
 	opEnd     // of the chain
 )
@@ -112,21 +113,22 @@ type code struct {
 	epoch uint64               // with which it was published; the engine's lock guards it
 	prev  atomic.Pointer[code] // of before gen; nil when nobody needs it
 
-	chain  *nft.Chain
-	table  *nft.Table
-	insts  []inst
-	consts []value
-	rules  []ruleCode
-	states []*state
-	sets   []*set
-	chains []*chain // that it jumps to
-	dyns   []dynamic
-	nats   []natCode
-	hashes []hashCode
-	counts []*atomic.Uint32 // of numgen inc
-	fibs   []*nft.FIB
-	rts    []*nft.RT
-	logs   []*nft.Log
+	chain   *nft.Chain
+	table   *nft.Table
+	insts   []inst
+	consts  []value
+	rules   []ruleCode
+	indexes []index
+	states  []*state
+	sets    []*set
+	chains  []*chain // that it jumps to
+	dyns    []dynamic
+	nats    []natCode
+	hashes  []hashCode
+	counts  []*atomic.Uint32 // of numgen inc
+	fibs    []*nft.FIB
+	rts     []*nft.RT
+	logs    []*nft.Log
 }
 
 // ruleCode is where a rule begins.

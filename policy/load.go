@@ -56,17 +56,19 @@ func (e *Evaluator) loadRare(c *code, in *inst) (value, bool) {
 type header struct {
 	bytes []byte // from it to the end of the packet; none: there is none
 	keyed uint8  // the bit of inst.flag that says that the flow's key has the field
+	known int    // so many bytes of it the key has in any case
 }
 
 // look finds the headers, of the packet as it now is. Of two VLAN tags the kernel takes
 // off one, and its rules don't see through the other.
 func (e *Evaluator) look() {
+	e.indexed = nil
 	v, b := &e.p.Frame.View, e.p.Frame.Bytes()[:e.end]
 	e.l3, e.l4, e.proto = v.L3, v.L4, v.Proto
 	if e.opaque = v.Tags > 1 && (e.family == nft.FamilyBridge || e.family == nft.FamilyNetdev); e.opaque {
 		e.l3 -= packet.VLANLen
 	}
-	e.headers = [3]header{{b, flagKeyedLink}, {b[min(e.l3, e.end):], 0}, {}}
+	e.headers = [3]header{{b, flagKeyedLink, v.L3}, {bytes: b[min(e.l3, e.end):]}, {}} // of the link: with tags
 	switch {
 	case e.opaque || !v.Is(packet.ViewIP):
 		return
@@ -117,7 +119,7 @@ func (e *Evaluator) payload(in *inst) (value, bool) {
 	if to > len(h.bytes) {
 		return value{}, false
 	}
-	if in.flag&h.keyed == 0 {
+	if in.flag&h.keyed == 0 && to > h.known {
 		e.rec.Volatile |= ByPayload
 	}
 	v := number(h.bytes[from:to])

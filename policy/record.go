@@ -3,6 +3,8 @@
 package policy
 
 import (
+	"slices"
+
 	"sluice/conntrack"
 )
 
@@ -53,6 +55,11 @@ func (r *Record) Cacheable() bool { return r.Volatile == 0 }
 // Actions are what Replay is to do. They are the caller's to copy; the slice is good
 // until the record changes.
 func (r *Record) Actions() []Action { return r.actions[:r.n] }
+
+// Writes reports whether one of them writes into the packet.
+func (r *Record) Writes() bool {
+	return slices.ContainsFunc(r.Actions(), func(a Action) bool { return a.kind == actWrite })
+}
 
 // Len is how many actions were recorded up to now.
 func (r *Record) Len() int { return r.n }

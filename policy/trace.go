@@ -16,9 +16,12 @@ type LogEntry struct {
 	Why Evidence
 }
 
-// Logs are the log statements that the packet since Begin has reached, in their
-// order. The slice is good until the next Begin; of more than eight the first count.
+// Logs are the log statements that the packet since Begin, or ForgetLogs, has reached, in
+// their order. The slice is good until the next one; of more than eight the first count.
 func (e *Evaluator) Logs() []LogEntry { return e.logs[:e.nlogs] }
+
+// ForgetLogs lets Logs begin anew.
+func (e *Evaluator) ForgetLogs() { e.nlogs = 0 }
 
 // log is the log statement.
 func (e *Evaluator) log(c *code, in *inst) {
@@ -61,9 +64,27 @@ const traceBytes = 256
 // way: what it does for others it does later. nil takes none.
 type Tracer struct {
 	Take func(*TraceEvent)
-	next uint32
-	hook nft.Hook
-	told bool // of the packet in this base chain
+	// Admit is asked once for each packet that is traced; nil: all are told of.
+	Admit func(now int64) bool
+
+	next   uint32
+	hook   nft.Hook
+	told   bool // of the packet in this base chain
+	known  bool // whether the packet is told of
+	silent bool // it isn't
+}
+
+// wants reports whether the packet is told of.
+func (e *Evaluator) wants() bool {
+	t := e.traces
+	if t == nil {
+		return false
+	}
+	if !t.known {
+		t.known = true
+		t.silent = t.Admit != nil && !t.Admit(e.p.Now)
+	}
+	return !t.silent
 }
 
 func (t *Tracer) at(hook nft.Hook) {
@@ -82,10 +103,24 @@ func (t *Tracer) begin() {
 // SetTracer gives the evaluator somebody who takes traces.
 func (e *Evaluator) SetTracer(take func(*TraceEvent)) { e.traces = &Tracer{Take: take} }
 
+// LimitTraces lets only packets be told of that admit lets, and lets their numbers
+// begin at one.
+func (e *Evaluator) LimitTraces(first uint32, admit func(now int64) bool) {
+	e.traces.next, e.traces.Admit = first, admit
+}
+
 // NextTrace begins the trace of another packet.
 func (e *Evaluator) NextTrace() {
-	if e.traces != nil {
-		e.traces.next++
+	if t := e.traces; t != nil {
+		t.next++
+		t.known, t.silent = false, false
+	}
+}
+
+// SkipTrace is NextTrace for a packet that nobody wants to hear of.
+func (e *Evaluator) SkipTrace() {
+	if t := e.traces; t != nil {
+		t.known, t.silent = true, true
 	}
 }
 
@@ -112,7 +147,7 @@ func (e *Evaluator) event(kind TraceKind, why Evidence) *TraceEvent {
 // traceRule tells of a rule that matched.
 func (e *Evaluator) traceRule(c *code, pc uint32, v verdict) {
 	e.rec.Volatile |= ByTrace
-	if e.traces == nil {
+	if !e.wants() {
 		return
 	}
 	e.tell(c)
@@ -126,7 +161,7 @@ func (e *Evaluator) traceRule(c *code, pc uint32, v verdict) {
 
 // tracePolicy tells of the end of a base chain.
 func (e *Evaluator) tracePolicy(c *code) {
-	if e.traces == nil {
+	if !e.wants() {
 		return
 	}
 	e.tell(c)

@@ -26,9 +26,9 @@ func TraceText(ev *TraceEvent, o *nft.ListOptions) string {
 		if ev.Why.Rule != nil {
 			rule = nft.RuleText(ev.Why.Table.Family, ev.Why.Rule, o)
 		}
-		fmt.Fprintf(&b, "rule %s (verdict %s)", rule, ev.verdict())
+		fmt.Fprintf(&b, "rule %s (verdict %s)", rule, ev.VerdictText())
 	case TracePolicy:
-		fmt.Fprintf(&b, "policy %s ", ev.verdict())
+		fmt.Fprintf(&b, "policy %s ", ev.VerdictText())
 		if ev.Mark != 0 {
 			fmt.Fprintf(&b, "meta mark 0x%08x ", ev.Mark)
 		}
@@ -56,7 +56,8 @@ func familyName(f nft.Family) string {
 	return "unknown"
 }
 
-func (ev *TraceEvent) verdict() string {
+// VerdictText is the verdict as nft has it.
+func (ev *TraceEvent) VerdictText() string {
 	switch ev.Verdict {
 	case nft.Accept:
 		return "accept"

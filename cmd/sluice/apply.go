@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"regexp"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +34,11 @@ func (c *cli) applyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			changes, err := c.client().Apply(ctx, &api.ApplyRequest{YAML: string(text), DryRun: dryRun})
+			rulesets, err := rulesetFiles(file, string(text))
+			if err != nil {
+				return err
+			}
+			changes, err := c.client().Apply(ctx, &api.ApplyRequest{YAML: string(text), Rulesets: rulesets, DryRun: dryRun})
 			if err != nil {
 				return inFile(file, err)
 			}
@@ -60,6 +66,46 @@ func (c *cli) readFile(name string) ([]byte, error) {
 		err = fmt.Errorf("%s: larger than %d bytes", name, api.MaxRequest)
 	}
 	return text, err
+}
+
+// rulesetFiles reads what may be files of rulesets that a file of networks names,
+// relative to its folder. What isn't there the daemon says, with its place.
+func rulesetFiles(file, text string) (all map[string]api.RulesetFile, err error) {
+	for _, m := range regexp.MustCompile(`nftFile["']?\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^\s,}#]+))`).FindAllStringSubmatch(text, -1) {
+		name := m[1] + m[2] + m[3]
+		path, err := besides(file, name)
+		if err != nil {
+			return nil, err
+		}
+		d := disk()
+		body, there, err := d.Read(path)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			continue
+		}
+		included, err := d.Included(path, body)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = make(map[string]api.RulesetFile)
+		}
+		all[name] = api.RulesetFile{File: path, Text: body, Included: included}
+	}
+	return all, nil
+}
+
+// besides is the path of a file that another one names, relative to its folder.
+func besides(file, name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	if file != "-" {
+		name = filepath.Join(filepath.Dir(file), name)
+	}
+	return filepath.Abs(name)
 }
 
 // inFile names the file in front of what the daemon found wrong in it.

@@ -125,6 +125,9 @@ func conntrackLetter(arg string) (byte, bool) {
 
 // endless reports whether a command line has no end of its own.
 func endless(words []string) bool {
+	if len(words) > 0 && words[0] == "nft" {
+		return nftEndless(words[1:])
+	}
 	return len(words) > 0 && words[0] == "conntrack" && (slices.Contains(words, "-E") || slices.Contains(words, "--event"))
 }
 

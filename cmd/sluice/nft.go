@@ -8,19 +8,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"sluice/api"
+	"sluice/policy/nft"
 )
 
 const nftUsage = `Usage: sluice [-n NAMESPACE] nft [OPTION]... COMMAND
        sluice [-n NAMESPACE] nft [OPTION]... -f FILE
+       sluice [-n NAMESPACE] nft [OPTION]... monitor [ new | destroy ] [ tables | chains | sets | rules | elements | objects | ruleset ]
+       sluice [-n NAMESPACE] nft [OPTION]... monitor trace
+       sluice [-n NAMESPACE] nft log
+       sluice [-n NAMESPACE] nft explain [ --from WHO ] --to WHO [ --iif DEVICE ] [ --proto PROTO ] [ --port PORT ] [ --sport PORT ] [ --established ]
+       sluice [-n NAMESPACE] nft confirm | history | diff [FROM [TO]] | undo [COMMIT]
 COMMAND := words of nft(8): add, create, insert, replace, delete, destroy, flush, rename, reset, list, get
 OPTION :=
   -f, --file FILE          commands of a file, - for standard input: all or none
@@ -32,7 +36,9 @@ OPTION :=
   -t, --terse              without the elements of sets
   -n, --numeric            numbers for names: -y of priorities, -p of protocols, -T of times
   -S, --service            names of services
+      --confirm TIME       take the change back in TIME (as 60s, 10m) unless "nft confirm" comes before
       --namespace NAME     the namespace
+      --port NAME          the ruleset of a container's port, in which that is the device "port"
 `
 
 func (c *cli) nftCommand() *cobra.Command {
@@ -53,7 +59,8 @@ func (c *cli) nftCommand() *cobra.Command {
 // nftFlags are the long options.
 func nftFlags() []string {
 	return []string{
-		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service",
+		"file", "check", "echo", "handle", "stateless", "terse", "numeric", "numeric-priority", "numeric-protocol", "numeric-time", "service", "confirm", "port",
+		"from", "to", "iif", "proto", "sport", "established", // of explain, which has a port of its own
 	}
 }
 
@@ -70,9 +77,12 @@ func (c *cli) nftRun(cmd *cobra.Command, args []string) error {
 	if err := line.read(args); err != nil {
 		return err
 	}
+	own := c.nftOwn(&line)
 	switch {
 	case line.help:
 		return cmd.Help()
+	case own != nil:
+		return action(func(ctx context.Context, _ []string) error { return own(ctx) })(cmd, nil)
 	case (line.file == "") == (len(line.words) == 0):
 		return usagef(`nft: want commands, or a file with -f; try "sluice help nft"`)
 	}
@@ -86,6 +96,9 @@ func (l *nftLine) read(args []string) (err error) {
 		arg := args[0]
 		args = args[1:]
 		switch {
+		case arg == "commit" && len(l.words) == 0: // -f says of what
+		case len(l.words) > 0 && l.words[0] == "explain": // which has options of its own
+			l.words = append(l.words, arg)
 		case len(arg) < 2 || arg[0] != '-' || len(l.words) > 0 && !isLetters(arg):
 			l.words = append(l.words, arg)
 		case strings.HasPrefix(arg, "--"):
@@ -103,15 +116,14 @@ func (l *nftLine) long(name string, args []string) (rest []string, err error) {
 	switch {
 	case l.flag(name):
 		return args, nil
-	case name != "file" && name != "namespace":
+	case name != "file" && name != "namespace" && name != "confirm" && name != "port":
 		return nil, usagef("nft: option --%s is unknown", name)
 	case !given && len(args) == 0:
 		return nil, usagef("option --%s needs an argument", name)
 	case !given:
 		value, args = args[0], args[1:]
 	}
-	l.set(name, value)
-	return args, nil
+	return args, l.set(name, value)
 }
 
 // letters takes options of one letter, -f with its argument.
@@ -130,8 +142,7 @@ func (l *nftLine) letters(letters string, args []string) (rest []string, err err
 		if value == "" {
 			value, args = args[0], args[1:]
 		}
-		l.set("file", value)
-		break
+		return args, l.set("file", value)
 	}
 	return args, nil
 }
@@ -139,12 +150,22 @@ func (l *nftLine) letters(letters string, args []string) (rest []string, err err
 // isLetters tells an option behind the first word from a word of the language, as -150.
 func isLetters(arg string) bool { return strings.Trim(arg, "-acehjnpstySTf") == "" }
 
-func (l *nftLine) set(name, value string) {
-	if name == "file" {
+func (l *nftLine) set(name, value string) error {
+	switch name {
+	case "file":
 		l.file = value
-	} else {
+	case "port":
+		l.Port = value
+	case "namespace":
 		l.Namespace = value
+	case "confirm":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < time.Second || d > api.MaxConfirm*time.Second {
+			return usagef("--confirm %q: want a time from 1s to 24h", value)
+		}
+		l.Confirm = uint32((d + time.Second - 1) / time.Second)
 	}
+	return nil
 }
 
 // flag sets an option without an argument; false if there is none.
@@ -173,7 +194,7 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 		if l.file == "-" {
 			l.File = "/dev/stdin"
 		}
-		if err := l.include(l.file, l.Text, 0); err != nil {
+		if l.Included, err = disk().Included(l.file, l.Text); err != nil {
 			return err
 		}
 		l.JSON = l.Show.JSON && json.Valid(text)
@@ -181,6 +202,9 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 	r, err := c.client().NFT(ctx, &l.NFTRequest)
 	if err != nil {
 		return err
+	}
+	if l.Confirm > 0 {
+		c.nftRemark("commit %d is taken back in %d seconds, unless \"sluice nft confirm\" comes before.", r.Commit, l.Confirm)
 	}
 	out := r.Output
 	if l.Show.JSON && out != "" && !strings.HasSuffix(out, "\n") {
@@ -190,48 +214,13 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 	return err
 }
 
-// maxNested is how deep files may include each other, as for nft(8).
-const maxNested = 16
-
-// include reads the files that a text includes: the daemon may see others.
-func (l *nftLine) include(from, text string, depth int) error {
-	if depth > maxNested {
-		return fmt.Errorf("%s: files include each other too deeply", from)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^\s*include\s+"([^"\n]+)"`).FindAllStringSubmatch(text, -1) {
-		pattern := m[1]
-		if strings.HasPrefix(pattern, "./") {
-			pattern = path.Join(path.Dir(from), pattern)
+// disk is what the user can read; the daemon may see other files.
+func disk() *nft.Disk {
+	return &nft.Disk{Glob: filepath.Glob, Read: func(name string) (string, bool, error) {
+		if info, err := os.Stat(name); err != nil || info.IsDir() {
+			return "", false, nil //nolint:nilerr // the daemon says that it isn't there, and where it is wanted
 		}
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return fmt.Errorf("%s: include %q: %w", from, m[1], err)
-		}
-		slices.Sort(found)
-		for _, name := range found {
-			if err := l.includeFile(name, depth); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// includeFile reads one of them, and what it includes itself.
-func (l *nftLine) includeFile(name string, depth int) error {
-	if info, err := os.Stat(name); err != nil || info.IsDir() {
-		return nil //nolint:nilerr // the daemon says that it isn't there, and where it is wanted
-	}
-	if _, seen := l.Included[name]; seen {
-		return nil
-	}
-	inner, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	if l.Included == nil {
-		l.Included = make(map[string]string)
-	}
-	l.Included[name] = string(inner)
-	return l.include(name, string(inner), depth+1)
+		text, err := os.ReadFile(name)
+		return string(text), true, err
+	}}
 }

@@ -47,7 +47,11 @@ func TestNFTAsks(t *testing.T) {
 		"-j nft list tables":                            `{"text":"list tables","show":{"json":true}}`,
 		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
 		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
+		"nft --port cart list ruleset":                  `{"port":"cart","text":"list ruleset"}`,
+		"nft --port=cart -c flush ruleset":              `{"port":"cart","text":"flush ruleset","check":true}`,
 		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
+		"nft --confirm 90s add table ip t":              `{"text":"add table ip t","confirm":90}`,
+		"nft --confirm=2m commit -c add table ip t":     `{"text":"add table ip t","check":true,"confirm":120}`,
 		"nft -f " + dir + "/main.nft": `{"file":"DIR/main.nft","text":"include \"./part/*.nft\"\ntable ip t\n",` +
 			`"included":{"DIR/part/a.nft":"# a\n","DIR/part/b.nft":"include \"./c\"\n","DIR/part/c":"# c\n"}}`,
 	} {
@@ -61,11 +65,27 @@ func TestNFTAsks(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"nft": "want commands", "nft -f": "needs an argument", "nft -x list ruleset": "-x is unknown", "nft -f a list": "want commands",
-		"nft --frob list": "--frob is unknown", "nft frob": "x.nft:1:1-4: Error: syntax error",
+		"nft --frob list": "--frob is unknown", "nft --confirm 1x list": "want a time from 1s to 24h", "nft --confirm 25h list": "want a time from 1s to 24h",
+		"nft undo x": "numbers of commits", "nft undo 0": "begin at 1", "nft diff 1 2 3": "at most 2 numbers", "nft history 1": "at most 0",
+		"nft --port cart history": "(--port cart) has none", "nft --port 80 explain --to x": "options of a packet come behind the word",
+		"nft explain --to x --port cart": "want the number of a port", "nft frob": "x.nft:1:1-4: Error: syntax error",
 	} {
 		a := answers{asked: new(log)}
 		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, want) {
 			t.Errorf("%s: %s, want %q", line, out, want)
+		}
+	}
+}
+
+// TestNFTEndless: what goes on until it is interrupted has no time limit; a rule that
+// logs is none of it.
+func TestNFTEndless(t *testing.T) {
+	for line, want := range map[string]bool{
+		"nft monitor": true, "nft -j monitor new rules": true, "nft monitor trace": true, "nft log": true, "nft --namespace shop log": true,
+		"nft add rule ip t c log": false, "nft list ruleset": false, "nft -f log": false, "nft": false, "conntrack -E": true, "conntrack -L": false,
+	} {
+		if got := endless(strings.Fields(line)); got != want {
+			t.Errorf("%s: %v", line, got)
 		}
 	}
 }

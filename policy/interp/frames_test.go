@@ -69,7 +69,11 @@ func frameRuleset(r *rand.Rand, family, hook string) string {
 	all := frameRules(family)
 	var s strings.Builder
 	fmt.Fprintf(&s, "table %s t {\nchain c {\ntype filter hook %s priority 0; policy accept;\n", family, hook)
-	for range 1 + r.IntN(8) {
+	n := 1 + r.IntN(8)
+	if r.IntN(4) == 0 { // enough for an index
+		n = 20 + r.IntN(60)
+	}
+	for range n {
 		rule := all[r.IntN(len(all))]
 		line := "table " + family + " t { chain c {\ntype filter hook " + hook + " priority 0\n" + rule + "\n}\n}\n"
 		if cmds, err := nft.Parse("x", line, nil); err == nil {
@@ -80,6 +84,74 @@ func frameRuleset(r *rand.Rand, family, hook string) string {
 	}
 	s.WriteString("}\n}\n")
 	return s.String()
+}
+
+// TestManyAlike is TestAnyFrame with rules enough, and alike enough, for indexes: of
+// fields that some frames don't have.
+func TestManyAlike(t *testing.T) {
+	for i := range many(t, 60, 120) {
+		r := rand.New(rand.NewPCG(uint64(i), 14))
+		family := []string{"netdev", "bridge", "inet", "ip", "ip6"}[r.IntN(5)]
+		hook := map[string]string{"netdev": "ingress device m0", "bridge": "forward"}[family]
+		if hook == "" {
+			hook = "prerouting"
+		}
+		of := []string{"th dport", "@th,0,16", "@nh,96,32", "@nh,48,16", "udp dport", "tcp sport", "@ll,48,32", "icmp type", "ip daddr", "ip6 saddr", "@nh,64,64", "meta l4proto"}
+		alike := of[r.IntN(len(of))]
+		bits := map[string]int{"@nh,96,32": 32, "@ll,48,32": 32, "ip daddr": 32, "@nh,64,64": 64, "icmp type": 8, "meta l4proto": 8}[alike]
+		var s strings.Builder
+		fmt.Fprintf(&s, "table %s t {\nchain c {\ntype filter hook %s priority 0; policy accept;\n", family, hook)
+		for range 16 + r.IntN(40) + r.IntN(2)*r.IntN(500) {
+			rule := alikeRule(r, alike, bits)
+			if loads(fmt.Sprintf("table %s t {\nchain c {\ntype filter hook %s priority 0\n%s\n}\n}\n", family, hook, rule)) {
+				s.WriteString(rule + "\n")
+			}
+		}
+		s.WriteString("}\n}\n")
+		rs := load(t, s.String())
+		b := newBoth(t, rs)
+		for range 40 {
+			frame := pt.Random(r)
+			if r.IntN(3) == 0 {
+				frame = pt.Mutate(r, frame)
+			}
+			showBoth(t, b, family, rs.Tables[0].Chains[0].Hook, frame, s.String())
+		}
+		b.compareStates(t, s.String())
+	}
+}
+
+// alikeRule is a rule about one field, or now and then about something else.
+func alikeRule(r *rand.Rand, field string, bits int) string {
+	do := []string{"counter", "counter", "counter meta mark set 3", "counter @th,8,8 set 9", `log prefix "x"`, "counter @nh,8,8 set 7"}[r.IntN(6)]
+	switch {
+	case r.IntN(12) == 0:
+		return do
+	case r.IntN(12) == 0:
+		return "meta l4proto udp " + do
+	case strings.HasPrefix(field, "ip6"):
+		return fmt.Sprintf("%s %x::/%d %s", field, r.IntN(65536), 1+r.IntN(12), do)
+	}
+	n := uint64(1)<<max(bits, 16) - 1
+	if bits == 8 {
+		n = 255
+	}
+	from := r.Uint64N(n)
+	to := from + r.Uint64N(n-from) + 1
+	text := fmt.Sprintf("%d-%d", from, to)
+	switch r.IntN(4) {
+	case 0:
+		text = fmt.Sprint(r.Uint64N(n))
+	case 1:
+		text = fmt.Sprintf("%s %d", []string{"<", ">", "<=", ">=", "!="}[r.IntN(5)], from)
+	}
+	if r.IntN(5) == 0 {
+		text = fmt.Sprintf("0-%d", r.IntN(5))
+	}
+	if field == "ip daddr" {
+		return fmt.Sprintf("ip daddr %d.%d.0.0/%d %s", r.IntN(256), r.IntN(2)*r.IntN(256), 1+r.IntN(16), do)
+	}
+	return field + " " + text + " " + do
 }
 
 // showBoth shows a frame to the engine and the interpreter.

@@ -23,6 +23,8 @@ type gen struct {
 	// postrouting, too, so that there are none beside the kernel.
 	rejects bool
 	calm    bool // what becomes of a packet is what became of the one before of its flow
+	long    bool // chains have many rules
+	counts  bool // each rule counts what it decides about
 }
 
 func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
@@ -96,7 +98,7 @@ func (g *gen) ruleset() string {
 	for g.me = g.chains - 1; g.me >= 0; g.me-- {
 		g.hook = ""
 		g.line("chain c%d {", g.me)
-		g.rules(1 + g.r.IntN(4))
+		g.rules(g.length(4))
 		g.line("}")
 	}
 	g.me = -1
@@ -167,18 +169,48 @@ func (g *gen) base(i int) {
 	}
 	g.line("chain b%d {", i)
 	g.line("type filter hook %s priority %s; policy %s;", g.hook, g.pick(prio...), policy)
-	g.rules(1 + g.r.IntN(6))
+	g.rules(g.length(6))
+	if g.counts && policy == "drop" { // so that what comes after it is met
+		g.line("ct state established,related counter accept")
+		g.line("meta l4proto %s counter accept", g.pick("tcp", "udp", "{ tcp, icmp, ipv6-icmp }"))
+	}
 	g.line("}")
 }
 
+// length is how many rules a chain has.
+func (g *gen) length(most int) int {
+	if g.long && g.r.IntN(2) == 0 {
+		return 10 + g.r.IntN(60) + g.r.IntN(2)*g.r.IntN(250)
+	}
+	return 1 + g.r.IntN(most)
+}
+
+// theme is what most rules of a long chain begin with.
+func (g *gen) theme(l4 string, kind int) string {
+	side := g.ip(g.six) + " " + []string{"saddr", "daddr"}[kind%2]
+	switch {
+	case kind < 2:
+		return side + " " + g.addrs(g.six)
+	case kind < 4 && l4 != "":
+		return l4 + " " + []string{"sport", "dport"}[kind%2] + " " + g.pick(g.ports(), fmt.Sprint(1+g.r.IntN(100)), "> "+g.port(), "< "+g.port(), "!= "+g.port())
+	case kind == 4:
+		return g.pick("iifname", "oifname") + " " + g.pick(`"m0"`, `"m1"`, `"m*"`, `"m2"`)
+	}
+	return side + " " + g.addr(g.six)
+}
+
 func (g *gen) rules(n int) {
-	for range n {
+	kind := g.r.IntN(6)
+	for i := range n {
 		g.six = g.family == "ip6" || g.family == "inet" && g.chance(40)
 		var words []string
 		if g.chance(40) {
 			words = append(words, "counter")
 		}
 		l4 := g.pick("tcp", "udp", "") // one rule speaks of one protocol
+		if n > 8 && g.chance(80) {
+			words = append(words, g.theme(l4, kind))
+		}
 		matches := []int{0, 1, 1, 1, 2, 2, 3}[g.r.IntN(7)]
 		for range matches {
 			words = append(words, g.match(l4))
@@ -189,6 +221,15 @@ func (g *gen) rules(n int) {
 		decides := 60
 		if matches == 0 { // what comes after is to be met, too
 			decides = 8
+		}
+		if n > 8 {
+			decides /= 6
+		}
+		if g.counts {
+			words = append(words, "counter")
+			if matches == 0 && i < n-1 {
+				decides = 0
+			}
 		}
 		if g.chance(decides) || len(words) == 0 {
 			words = append(words, g.verdict(l4))
@@ -308,6 +349,9 @@ func (g *gen) transport(l4 string) string {
 func (g *gen) statement(l4 string) string {
 	key := g.ip(g.six) + " " + g.pick("saddr", "daddr")
 	n := g.r.IntN(12)
+	if g.counts && g.hook == "prerouting" && g.chance(10) {
+		return "notrack"
+	}
 	if n >= 8 && n <= 10 && !g.sets() || g.calm && (n >= 4 && n <= 6 || n == 11) {
 		n = 0
 	}

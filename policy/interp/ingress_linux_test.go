@@ -35,8 +35,8 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 		}
 	}
 	text = strings.Join(rules, "")
-	k.run(text, "nft", "-f", "-")
-	defer k.run("flush ruleset", "nft", "-f", "-")
+	k.nft.do(text)
+	defer k.nft.do("flush ruleset")
 	b := newBoth(k.t, load(k.t, text))
 	for range 60 {
 		frame := pt.Random(r)
@@ -62,5 +62,7 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 	for side := range k.ends {
 		k.receive(side)
 	}
-	k.compareStates(b, text)
+	for _, what := range b.beside(k.t, k.nft.do("list ruleset")) {
+		k.t.Errorf("%s\n%s", what, text)
+	}
 }

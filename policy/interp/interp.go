@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"slices"
 
+	"sluice/packet"
 	"sluice/policy"
 	"sluice/policy/nft"
 )
@@ -23,6 +24,7 @@ type World struct {
 	memory map[any]*memory // by node of the tree
 	sets   map[*nft.Set][]*element
 	counts map[*nft.Numgen]uint32
+	met    func(*nft.Rule, nft.Stmt) // is told of each statement that a packet comes to; nil: nobody is
 }
 
 // element is one element of a set, live.
@@ -118,7 +120,7 @@ type base struct {
 func (w *World) bases(family nft.Family, hook nft.Hook) []base {
 	var all []base
 	for _, t := range w.rs.Tables {
-		ours := t.Family == family || t.Family == nft.FamilyInet && (family == nft.FamilyIP || family == nft.FamilyIP6)
+		ours := t.Family == family || t.Family == nft.FamilyInet && (family == nft.FamilyIP || family == nft.FamilyIP6 || hook == nft.HookIngress)
 		for _, c := range t.Chains {
 			if ours && !t.Dormant && c.Base && c.Hook == hook {
 				all = append(all, base{t, c})
@@ -153,10 +155,16 @@ func (w *World) hook(p *policy.Packet, family nft.Family, hook nft.Hook, which f
 		end = p.Frame.Len()
 	}
 	for _, b := range w.bases(family, hook) {
-		if !which(b.chain) {
+		if !which(b.chain) || len(b.chain.Devices) > 0 && !at(p, hook, b.chain.Devices) {
 			continue
 		}
 		run := &run{w: w, p: p, family: family, table: b.table, last: end}
+		if b.table.Family == nft.FamilyInet && hook == nft.HookIngress && !run.ip() {
+			continue
+		}
+		if hook == nft.HookEgress {
+			run.lead = packet.EthernetLen
+		}
 		v = run.base(b.chain)
 		if v.Code != policy.Accept {
 			break
@@ -173,6 +181,28 @@ type run struct {
 	table  *nft.Table
 	verd   policy.Verdict
 	last   int // end of the packet's bytes, whatever rules write into its header
+	lead   int // what counts besides: at egress the Ethernet header
+}
+
+// ip makes the family that of the packet; false: it is none of IP.
+func (r *run) ip() bool {
+	view := &r.p.Frame.View
+	if r.opaque() || !view.Is(packet.ViewIP) {
+		return false
+	}
+	if r.family = nft.FamilyIP6; view.Is(packet.ViewIPv4) {
+		r.family = nft.FamilyIP
+	}
+	return true
+}
+
+// at reports whether the packet is at one of these devices.
+func at(p *policy.Packet, hook nft.Hook, devices []string) bool {
+	d := p.In
+	if hook == nft.HookEgress {
+		d = p.Out
+	}
+	return d != nil && slices.Contains(devices, d.String())
 }
 
 // outcome is what a rule, or a chain, comes to.
@@ -210,6 +240,9 @@ func (r *run) walk(c *nft.Chain) outcome {
 
 func (r *run) rule(c *nft.Chain, rule *nft.Rule) outcome {
 	for _, s := range rule.Stmts {
+		if r.w.met != nil {
+			r.w.met(rule, s)
+		}
 		if o := r.stmt(c, rule, s); o != goesOn {
 			return o
 		}

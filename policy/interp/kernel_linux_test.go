@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -21,7 +20,6 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy"
-	"sluice/policy/nft"
 )
 
 // kernel is the oracle: a network namespace that routes between m0 and m1, with nft,
@@ -34,8 +32,12 @@ type kernel struct {
 	t    *testing.T
 	near int
 	ends [2]int // packet sockets
-	macs [2]packet.MAC
-	far  [2]packet.MAC
+	nft  *session
+
+	frame *packet.Frame
+	buf   [4096]byte
+	macs  [2]packet.MAC
+	far   [2]packet.MAC
 }
 
 func newKernel(t *testing.T) *kernel {
@@ -49,7 +51,7 @@ func newKernel(t *testing.T) *kernel {
 	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine. A subtest would be in another one
 	var one unix.CPUSet    // what two have in their queues changes places
 	var all unix.CPUSet
-	k := &kernel{t: t}
+	k := &kernel{t: t, frame: pt.NewFrame()}
 	k.must(unix.SchedGetaffinity(0, &all))
 	for i := range 1024 {
 		if all.IsSet(i) {
@@ -73,6 +75,7 @@ func newKernel(t *testing.T) *kernel {
 	for i := range k.ends {
 		k.device(i, far)
 	}
+	k.nft = newSession(t)
 	k.settle()
 	return k
 }
@@ -81,12 +84,12 @@ func newKernel(t *testing.T) *kernel {
 // that it is in: rules of postrouting would count it.
 func (k *kernel) settle() {
 	k.t.Helper()
-	defer k.run("flush ruleset", "nft", "-f", "-")
-	k.run("table ip6 t { chain c { type filter hook postrouting priority 0; counter; }; }", "nft", "-f", "-")
+	defer k.nft.do("flush ruleset")
+	k.nft.do("table ip6 t { chain c { type filter hook postrouting priority 0; counter; }; }")
 	was := ""
 	for range 20 {
 		time.Sleep(1200 * time.Millisecond)
-		is := k.run("", "nft", "list", "ruleset")
+		is := k.nft.do("list ruleset")
 		if is == was {
 			return
 		}
@@ -150,9 +153,9 @@ func (k *kernel) device(i, far int) {
 	k.must(unix.Setns(k.near, unix.CLONE_NEWNET))
 	var lines strings.Builder
 	fmt.Fprintf(&lines, "link set %s up\naddr add 10.0.%d.1/24 dev %s\naddr add fd00:%d::1/64 dev %s nodad\n", name, i, name, i, name)
-	for a := 2; a < 8; a++ {
+	for a := 2; a < 2+hosts; a++ {
 		fmt.Fprintf(&lines, "neigh add 10.0.%d.%d lladdr %v dev %s nud permanent\n", i, a, k.far[i], name)
-		fmt.Fprintf(&lines, "neigh add fd00:%d::%d lladdr %v dev %s nud permanent\n", i, a, k.far[i], name)
+		fmt.Fprintf(&lines, "neigh add fd00:%d::%x lladdr %v dev %s nud permanent\n", i, a, k.far[i], name)
 	}
 	k.run(lines.String(), "ip", "-batch", "-")
 }
@@ -160,16 +163,19 @@ func (k *kernel) device(i, far int) {
 // pass sends a frame into the far end of a device, and says what came out.
 func (k *kernel) pass(b []byte, in int) outcome {
 	k.t.Helper()
-	f := pt.Frame(b)
-	f.SetMACs(k.macs[in], k.far[in])
-	if _, err := unix.Write(k.ends[in], f.Bytes()); err != nil {
+	sent := bytes.Clone(b)
+	copy(sent, k.macs[in][:])
+	copy(sent[6:], k.far[in][:])
+	if _, err := unix.Write(k.ends[in], sent); err != nil {
 		k.t.Fatal(err)
 	}
 	o := outcome{what: "drop"}
+	g := k.frame
 	for side := range k.ends {
 		for _, got := range k.receive(side) {
-			g := pt.Frame(got)
-			if !g.View.Is(packet.ViewIP) || g.DstMAC() != k.far[side] {
+			g.Reset(packet.Headroom, len(got))
+			copy(g.Bytes(), got)
+			if g.View.Parse(g.Bytes()) != packet.FaultNone || !g.View.Is(packet.ViewIP) || g.DstMAC() != k.far[side] {
 				continue // what the kernel says of itself
 			}
 			if side != in {
@@ -185,143 +191,19 @@ func (k *kernel) pass(b []byte, in int) outcome {
 func (k *kernel) receive(side int) (frames [][]byte) {
 	k.t.Helper()
 	for {
-		b := make([]byte, 2048)
-		n, err := unix.Read(k.ends[side], b)
+		n, err := unix.Read(k.ends[side], k.buf[:])
 		if errors.Is(err, unix.EAGAIN) {
 			return frames
 		}
 		k.must(err)
-		frames = append(frames, b[:n])
+		frames = append(frames, bytes.Clone(k.buf[:n]))
 	}
 }
 
 // refusal is what the sender of a packet was told.
 func refusal(g *packet.Frame) string {
 	if g.View.Proto == packet.ProtoTCP {
-		return fmt.Sprintf("reject %d 0/0", policy.RejectTCP)
+		return resetSent
 	}
 	return fmt.Sprintf("reject %d %d/%d", policy.RejectICMP, g.View.SrcPort>>8, g.View.SrcPort&0xff)
-}
-
-// canonical is an outcome as both sides can tell it.
-func canonical(o outcome, sent []byte) outcome {
-	if o.what == "reject 2 0/0" && mute(sent) {
-		o.what = "drop" // nobody answers a reset
-	}
-	return outcome{what: o.what, out: o.out}
-}
-
-// mute reports whether a packet is a TCP reset.
-func mute(b []byte) bool {
-	f := pt.Frame(b)
-	return f.View.Proto == packet.ProtoTCP && f.Bytes()[f.View.L4+13]&pt.RST != 0
-}
-
-func TestEngineIsTheKernel(t *testing.T) {
-	k := newKernel(t)
-	const packets = 60
-	n := many(t, 10, 25)
-	for i := range n {
-		r := rand.New(rand.NewPCG(uint64(i), 5))
-		g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true}
-		k.compare(g.ruleset(), newConversations(r, g.family, 2000+i*10%50000), packets)
-	}
-	t.Logf("%d rulesets, %d packets: no difference", n, n*packets)
-}
-
-// compare plays a ruleset on both.
-func (k *kernel) compare(text string, c *conversations, n int) {
-	k.t.Helper()
-	k.run(text, "nft", "-f", "-")
-	defer k.run("flush ruleset", "nft", "-f", "-")
-	b := newBoth(k.t, load(k.t, text))
-	for i := range n {
-		frame, in := c.next()
-		b.ev.Pin()
-		b.ev.Begin(nil)
-		got := b.ours.pass(frame, in)
-		b.ev.Unpin()
-		want := canonical(k.pass(frame, in), frame)
-		if x := canonical(got, frame); !x.same(want) {
-			k.t.Fatalf("packet %d, %s by m%d:\nengine: %v\nkernel: %v\n%s", i, pt.Describe(frame), in, got, want, k.run("", "nft", "-a", "list", "ruleset"))
-		}
-	}
-	k.compareStates(b, text)
-}
-
-// compareStates compares counters, quotas and sets with what the kernel lists.
-func (k *kernel) compareStates(b *both, text string) {
-	k.t.Helper()
-	listing := k.run("", "nft", "list", "ruleset")
-	theirs := load(k.t, listing)
-	states := b.engine.States(b.ours.now)
-	bad := func(format string, args ...any) {
-		k.t.Errorf(format+"\n%s\n%s", append(args, text, listing)...)
-	}
-	for i, table := range b.rs.Tables {
-		other := theirs.Tables[i]
-		for j, c := range table.Chains {
-			for n, r := range c.Rules {
-				sameCounts(states, r.Stmts, other.Chains[j].Rules[n].Stmts, func(what string) { bad("%s rule %d: %s", c.Name, n+1, what) })
-			}
-		}
-		for j, o := range table.Objects {
-			sameCounts(states, []nft.Stmt{o.Stmt}, []nft.Stmt{other.Objects[j].Stmt}, func(what string) { bad("%s: %s", o.Name, what) })
-		}
-		for j, s := range table.Sets {
-			if what := sameElements(b, table, s, other.Sets[j]); what != "" {
-				bad("set %s: %s", s.Name, what)
-			}
-		}
-	}
-}
-
-// sameCounts compares the counters and quotas of two rules.
-func sameCounts(states *policy.States, ours, theirs []nft.Stmt, bad func(string)) {
-	var mine, his []string
-	for _, s := range ours {
-		v, _ := states.Of(s)
-		switch s.(type) {
-		case *nft.Counter:
-			mine = append(mine, fmt.Sprintf("counter packets %d bytes %d", v.Packets, v.Bytes))
-		case *nft.Quota:
-			mine = append(mine, fmt.Sprintf("quota used %d", v.Bytes))
-		}
-	}
-	for _, s := range theirs {
-		switch s := s.(type) {
-		case *nft.Counter:
-			his = append(his, fmt.Sprintf("counter packets %d bytes %d", s.Packets, s.Bytes))
-		case *nft.Quota:
-			his = append(his, fmt.Sprintf("quota used %d", s.Used))
-		}
-	}
-	if x, y := strings.Join(mine, "; "), strings.Join(his, "; "); x != y {
-		bad(fmt.Sprintf("engine has %s; kernel %s", x, y))
-	}
-}
-
-// sameElements compares a set, with the counters of its elements.
-func sameElements(b *both, table *nft.Table, s, theirs *nft.Set) string {
-	n := 0
-	for e := range b.engine.Elements(table.Handle, s.Name, b.ours.now) {
-		if e.Default {
-			continue
-		}
-		n++
-		x := theirs.Elems.Find(e.Key)
-		if x == nil {
-			return fmt.Sprintf("the kernel's has no %x", e.Key)
-		}
-		for i, st := range x.Stmts {
-			c, counts := st.(*nft.Counter)
-			if counts && i < len(e.States) && (c.Packets != e.States[i].Packets || c.Bytes != e.States[i].Bytes) {
-				return fmt.Sprintf("element %x: engine %v, kernel %v", e.Key, e.States[i], *c)
-			}
-		}
-	}
-	if m := theirs.Elems.Len(); m != n {
-		return fmt.Sprintf("%d elements, the kernel's has %d", n, m)
-	}
-	return ""
 }

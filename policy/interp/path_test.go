@@ -4,11 +4,13 @@ package interp_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"sluice/conntrack"
@@ -32,9 +34,12 @@ type router struct {
 	env   policy.Env
 	now   int64
 
+	frame  *packet.Frame
 	record *policy.Record // of the packet that is on its way; nil: nothing is
 	cache  map[flow.Key]remembered
 	hits   int
+	resets bool               // what is sent by reject is tracked, too, as the kernel does; ours passes no hooks
+	apart  bool               // the packet was not tracked
 	seen   *conntrack.Verdict // what conntrack has said of the packet already
 }
 
@@ -54,7 +59,7 @@ func newRouter(t testing.TB, j judge) *router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &router{judge: j, table: tab, now: 1e9}
+	r := &router{judge: j, table: tab, now: 1e9, frame: pt.NewFrame()}
 	for i := range r.devs {
 		r.devs[i] = policy.NewDevice(fmt.Sprintf("m%d", i), policy.Device{Index: uint32(10 + i), Type: 1})
 	}
@@ -93,12 +98,15 @@ const ctPrio = -200
 
 // pass sends a packet through: by what is remembered of its flow, or by the rules.
 func (r *router) pass(b []byte, in int) outcome {
-	f := pt.Frame(b)
+	f := r.frame
+	f.Reset(packet.Headroom, len(b))
+	copy(f.Bytes(), b)
+	f.View.Parse(f.Bytes())
 	f.InPort = uint16(in + 1)
 	r.now += 1_000_000
 	var key flow.Key
 	known := r.cache != nil && key.Set(f)
-	r.seen = nil
+	r.seen, r.apart = nil, false
 	if m, ok := r.cache[key]; known && ok {
 		if o, ok := r.replay(&m, f, in); ok {
 			r.hits++
@@ -109,13 +117,20 @@ func (r *router) pass(b []byte, in int) outcome {
 	p := &policy.Packet{Frame: f, In: r.devs[in], Now: r.now, Pending: &pending, Env: &r.env}
 	routed := 0
 	o := r.evaluate(p, &routed)
+	if o.what == resetSent && !mute(b) && p.Tracked && !pending.Active() && f.View.Proto == packet.ProtoTCP && packet.VerifyL4(f.Bytes(), &f.View) {
+		if p.Conn != (conntrack.Conn{}) {
+			p.Conn.CloseTCP(uint32(r.now / 1e9))
+		} else if r.resets {
+			r.reset(f)
+		}
+	}
 	if pending.Active() && o.what == "forward" {
 		p.Conn, _ = r.table.Confirm(&pending, uint32(r.now/1e9))
 	}
 	delete(r.cache, key)
-	if known && r.record.Cacheable() && p.Fault == packet.FaultNone && (p.NoTrack || p.Conn != (conntrack.Conn{})) {
+	if known && r.record.Cacheable() && p.Fault == packet.FaultNone && (r.apart || p.Conn != (conntrack.Conn{})) {
 		all := slices.Clone(r.record.Actions())
-		m := remembered{before: all[:routed], after: all[routed:], conn: p.Conn, dir: p.Dir, noTrack: p.NoTrack, out: p.Out, verdict: o}
+		m := remembered{before: all[:routed], after: all[routed:], conn: p.Conn, dir: p.Dir, noTrack: r.apart, out: p.Out, verdict: o}
 		r.cache[key] = m
 	}
 	return o
@@ -186,7 +201,7 @@ func (r *router) evaluate(p *policy.Packet, routed *int) outcome {
 // track is conntrack's turn.
 func (r *router) track(p *policy.Packet) {
 	p.Tracked = true
-	if p.NoTrack {
+	if r.apart = p.NoTrack; r.apart {
 		p.State = conntrack.Untracked
 		return
 	}
@@ -344,4 +359,37 @@ func newBoth(t testing.TB, rs *nft.Ruleset) *both {
 	})
 	b.plain = newRouter(t, b.world.Hook)
 	return b
+}
+
+// resetSent is what becomes of a segment that is refused by a reset.
+const resetSent = "reject 2 0/0"
+
+// reset lets conntrack see the reset that answers a segment of no connection: it may
+// be of the one that the segment is no good for.
+func (r *router) reset(f *packet.Frame) {
+	v, b := &f.View, f.Bytes()
+	src, dst := v.SrcAddr(b), v.DstAddr(b)
+	h := b[v.L4:]
+	tcp := pt.TCPHdr{SrcPort: v.DstPort, DstPort: v.SrcPort, Seq: binary.BigEndian.Uint32(h[8:]), Flags: pt.RST}
+	if h[13]&pt.ACK == 0 {
+		n := uint32(v.End-v.L4) - uint32(h[12]>>4)*4 + uint32(h[13]&1) + uint32(h[13]>>1&1)
+		tcp.Seq, tcp.Ack, tcp.Flags = 0, binary.BigEndian.Uint32(h[4:])+n, pt.RST|pt.ACK
+	}
+	var ip pt.Layer = pt.IPv4Hdr{Src: dst, Dst: src, TTL: 64}
+	if src.Is6() {
+		ip = pt.IPv6Hdr{Src: dst, Dst: src, HopLimit: 64}
+	}
+	var none conntrack.Pending
+	r.table.Look(&conntrack.Packet{Frame: pt.Frame(pt.Build(pt.EtherHdr{}, ip, tcp)), Now: uint32(r.now / 1e9)}, &none)
+}
+
+// marks are the marks of all connections, by their tuples.
+func marks(r *router) string {
+	var all []string
+	r.table.Entries(nil, uint32(r.now/1e9), func(e *conntrack.Entry) bool {
+		all = append(all, fmt.Sprintf("%v mark %d", e.Original, e.Mark))
+		return true
+	})
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }

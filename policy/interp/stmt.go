@@ -39,7 +39,7 @@ func (r *run) stmt(c *nft.Chain, rule *nft.Rule, s nft.Stmt) outcome {
 		r.p.Logs = true
 		return goesOn
 	case *nft.Notrack:
-		if !r.p.Tracked {
+		if _, ok := original(r.p); !ok {
 			r.p.NoTrack = true
 		}
 		return goesOn
@@ -64,8 +64,8 @@ func (r *run) remembers(s nft.Stmt) *memory {
 	return m
 }
 
-// length is that of the packet from its network header on.
-func (r *run) length() int { return r.last - r.network() }
+// length is that of the packet from its network header on, or at egress its link's.
+func (r *run) length() int { return r.last - r.network() + r.lead }
 
 // object does what a named object does.
 func (r *run) object(s *nft.ObjectRef) bool {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing/fstest"
+	"time"
 
 	"sluice/policy/nft"
 )
@@ -51,6 +52,12 @@ type Step struct {
 	// Live are elements that it deletes, and that only packets had added: family, table,
 	// set and key in hexadecimal, with a space between each two.
 	Live []string `json:"live,omitempty"`
+	// Anew says that the ruleset is emptied first.
+	Anew bool `json:"anew,omitempty"`
+
+	// At is when it was made, By how: for who reads the history.
+	At time.Time `json:"at,omitzero"`
+	By string    `json:"by,omitempty"`
 }
 
 // State is a ruleset that was read up to some transaction.
@@ -76,6 +83,9 @@ func (j *Journal) Last() (serial uint64, sum string) {
 func (s *Step) sum(before string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q %v %q %v %q", before, s.File, s.Text, s.JSON, s.Included, s.Devices, s.Live)
+	if s.Anew {
+		fmt.Fprint(h, " anew")
+	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
@@ -133,6 +143,15 @@ func (j *Journal) load() (*State, error) {
 
 // Parse reads the transaction's commands.
 func (s *Step) Parse() ([]*nft.Command, error) {
+	cmds, err := s.parse()
+	if err != nil || !s.Anew {
+		return cmds, err
+	}
+	flush, err := nft.Parse("", "flush ruleset", nil)
+	return append(flush, cmds...), err
+}
+
+func (s *Step) parse() ([]*nft.Command, error) {
 	if s.JSON {
 		return nft.ParseJSON([]byte(s.Text))
 	}
@@ -205,6 +224,17 @@ func (s *Step) Try(r *nft.Ruleset, w World) (*nft.Result, error) {
 			return true
 		},
 	})
+}
+
+// At is the ruleset after the first n of the steps.
+func (j *Journal) At(n int) (*nft.Ruleset, error) {
+	first := *j
+	first.Steps = j.Steps[:n]
+	s, _, err := first.Follow(nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.Ruleset, nil
 }
 
 // With is the journal, at a state, with one transaction more, which came to that

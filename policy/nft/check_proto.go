@@ -82,7 +82,7 @@ func (c *checker) needEther() {
 	}
 	if c.family != FamilyBridge {
 		key := "iiftype"
-		if c.base != nil && (c.base.Hook == HookPostrouting || c.base.Hook == HookOutput) {
+		if c.base != nil && (c.base.Hook == HookPostrouting || c.base.Hook == HookOutput || c.base.Hook == HookEgress) {
 			key = "oiftype"
 		}
 		c.implyMeta(key, arphrdEther)
@@ -124,6 +124,8 @@ func (c *checker) implyNetwork(proto string, pos Pos) {
 		f, _ := h.find("type")
 		x := h.payload(f)
 		c.imply(x, x.Spec, l3Table[proto])
+	case c.family == FamilyBridge && proto == "arp":
+		c.implyEtherType(proto)
 	case c.family == FamilyInet && proto == "arp":
 		fail(pos, "conflicting protocols specified: inet vs. arp")
 	case c.family == FamilyInet:
@@ -131,6 +133,24 @@ func (c *checker) implyNetwork(proto string, pos Pos) {
 	default:
 		c.implyMeta("protocol", l3Table[proto])
 	}
+}
+
+// needNetworkOf is needNetwork for a transport header that implies it.
+func (c *checker) needNetworkOf(proto string, pos Pos) {
+	if c.family != FamilyBridge || c.proto[BaseLink] == "vlan" {
+		c.needNetwork(proto, pos)
+		return
+	}
+	c.implyEtherType(proto)
+	c.proto[BaseNetwork] = proto
+}
+
+// implyEtherType asks what the frame has behind its addresses, as nft does in family
+// bridge: what is behind a tag isn't that.
+func (c *checker) implyEtherType(proto string) {
+	f, _ := headerTable["ether"].find("type")
+	x := headerTable["ether"].payload(f)
+	c.imply(x, x.Spec, l3Table[proto])
 }
 
 // needTransport sees that the transport header is that of proto.
@@ -147,9 +167,9 @@ func (c *checker) needTransport(proto string, pos Pos) {
 	if c.proto[BaseNetwork] == "" {
 		switch proto {
 		case "icmp", "igmp":
-			c.needNetwork("ip", pos)
+			c.needNetworkOf("ip", pos)
 		case "icmpv6":
-			c.needNetwork("ip6", pos)
+			c.needNetworkOf("ip6", pos)
 		}
 	}
 	c.implyMeta("l4proto", l4Table[proto])

@@ -90,6 +90,64 @@ func (s *Set) all() func(yield func(*Elem) bool) {
 	}
 }
 
+// Uses is the first rule, of a chain or of one that it leads to, that has a statement or
+// an expression of which is says so; nil if there is none.
+func (t *Table) Uses(c *Chain, is func(any) bool) (found *Rule) {
+	u := usage{chains: map[string]*Chain{}, sets: map[string]*Set{}, seen: map[string]bool{}, is: is}
+	for _, c := range t.Chains { // the table's own index is a transaction's
+		u.chains[c.Name] = c
+	}
+	for _, s := range t.Sets {
+		u.sets[s.Name] = s
+	}
+	u.look(c)
+	return u.found
+}
+
+// usage looks for what Uses is asked for.
+type usage struct {
+	chains map[string]*Chain
+	sets   map[string]*Set
+	seen   map[string]bool // chains
+	is     func(any) bool
+	found  *Rule
+}
+
+func (u *usage) look(c *Chain) {
+	if c == nil || u.seen[c.Name] {
+		return
+	}
+	u.seen[c.Name] = true
+	for _, r := range c.Rules {
+		r.visit(func(x any) {
+			u.follow(x)
+			if u.found == nil && u.is(x) {
+				u.found = r
+			}
+		})
+	}
+}
+
+// follow looks at the chains that something leads to.
+func (u *usage) follow(x any) {
+	switch y := x.(type) {
+	case *Verdict:
+		u.look(u.chains[y.Chain])
+	case *SetRef:
+		s := u.sets[y.Name]
+		if y.Set != nil || s == nil {
+			return
+		}
+		for e := range s.all() {
+			visitElem(e, func(z any) {
+				if v, ok := z.(*Verdict); ok {
+					u.look(u.chains[v.Chain])
+				}
+			})
+		}
+	}
+}
+
 // Names under which uses are counted.
 const (
 	useChain  = "chain "
