@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,7 +101,7 @@ func (s *Server) fly(st *state, q question) *wire.Msg {
 		s.count.failed.Add(1)
 		m = failure(wire.RcodeServerFailure)
 	}
-	if st == s.state.Load() { // or it is another configuration's
+	if slices.Equal(st.conf.Upstreams, s.state.Load().conf.Upstreams) { // or it is others' word
 		s.cache.put(q, m, s.opts.Now())
 	}
 	return m
