@@ -94,6 +94,9 @@ func (p *Proxy) flowOf(k flowKey, id *stack.TransportEndpointID, pkt *stack.Pack
 	f.used.Store(p.now.Load())
 	p.flows[k] = f
 	p.mu.Unlock()
+	f.mu.Lock() // the dial may fail before the packet is sent
+	f.quote.take(pkt)
+	f.mu.Unlock()
 	p.Dialer.Dial(target(p.Device, k.proto, id), f.opened)
 	return f
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +166,17 @@ func (l *lab) datagram(to string) *gonet.UDPConn {
 		l.Fatal(err)
 	}
 	return c
+}
+
+// TestDatagramThatFailsAtOnce: the container hears of it, though there is an answer before
+// the datagram has been sent.
+func TestDatagramThatFailsAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.errno = unix.ECONNREFUSED
+	c := l.datagram("192.0.2.2:9")
+	if _, err := c.Read(make([]byte, 10)); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestDatagrams(t *testing.T) {
