@@ -19,14 +19,15 @@ const (
 // last packet.
 type sfq struct {
 	node
-	flows   []robin
-	active  flowList
-	limit   int
-	depth   int
-	quantum int64
-	perturb int64 // ns; 0: never
-	seed    uint64
-	renew   int64 // when the hash changes
+	flows    []robin
+	active   flowList
+	limit    int
+	depth    int
+	headDrop bool
+	quantum  int64
+	perturb  int64 // ns; 0: never
+	seed     uint64
+	renew    int64 // when the hash changes
 }
 
 // robin is one queue of sfq.
@@ -45,7 +46,11 @@ func (s *sfq) enqueue(r Ref, now int64) bool {
 	i := s.bucket(r)
 	w := &s.flows[i]
 	if w.qlen >= s.depth {
-		return s.refuse(r, trace.QdiscFull)
+		if !s.headDrop {
+			return s.refuse(r, trace.QdiscFull)
+		}
+		w.qlen--
+		s.lose(s.t.pool.pop(&w.q), trace.QdiscFull)
 	}
 	s.put(i, r)
 	s.added(r)
@@ -73,8 +78,8 @@ func (s *sfq) bucket(r Ref) int {
 	return int(uint64(h) * uint64(len(s.flows)) >> 32)
 }
 
-// overflow drops the tail of the longest queue. A queue is short (maxDepth), so it is
-// walked.
+// overflow drops the tail of the longest queue, or its head. A queue is short (maxDepth),
+// so it is walked.
 func (s *sfq) overflow(r Ref) bool {
 	longest := 0
 	for i := range s.flows {
@@ -83,7 +88,12 @@ func (s *sfq) overflow(r Ref) bool {
 		}
 	}
 	w := &s.flows[longest]
-	x := s.t.pool.popTail(&w.q)
+	x := Ref(0)
+	if s.headDrop {
+		x = s.t.pool.pop(&w.q)
+	} else {
+		x = s.t.pool.popTail(&w.q)
+	}
 	if w.qlen--; w.qlen == 0 {
 		s.unlink(int32(longest))
 	}
@@ -187,6 +197,7 @@ func (s *sfq) change(q *Qdisc, now int64) error {
 		s.flows = make([]robin, n)
 		s.active.head = none
 	}
+	s.headDrop = p.HeadDrop
 	s.limit, s.depth = either(p.Limit, sfqLimit), either(p.Depth, sfqLimit)
 	s.quantum, s.perturb = int64(either(p.Quantum, defaultMTU)), int64(p.Perturb)*second
 	s.renew = now + s.perturb

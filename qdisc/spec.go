@@ -179,6 +179,8 @@ type SFQ struct {
 	Divisor int    `json:"divisor,omitempty"` // buckets, 1024
 	Quantum uint32 `json:"quantum,omitempty"` // bytes, 1514
 	Perturb int    `json:"perturb,omitempty"` // s between new hashes; 0: never
+	// HeadDrop: a full queue loses its first packet, not its last or the one that comes.
+	HeadDrop bool `json:"head_drop,omitempty"`
 }
 
 // Percent is a probability, as a share of 2^32-1: how the kernel has it.

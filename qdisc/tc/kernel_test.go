@@ -54,6 +54,7 @@ var more = [][]string{
 	{"qdisc add dev DEV root handle 1: fq nopacing buckets 128 refill_delay 10ms low_rate_threshold 100kbit"},
 	{"qdisc add dev DEV root handle 1: sfq perturb 10"},
 	{"qdisc add dev DEV root handle 1: sfq limit 300 depth 40 divisor 256 quantum 3000"},
+	{"qdisc add dev DEV root handle 1: sfq depth 20 headdrop"},
 	{"qdisc add dev DEV root handle 1: drr", "class add dev DEV parent 1: classid 1:1 drr quantum 600", "class add dev DEV parent 1: classid 1:2 drr"},
 	{"qdisc add dev DEV root handle 1: netem delay 10ms"},
 	{"qdisc add dev DEV root handle 1: netem limit 50 delay 100ms 20ms 30% loss 1% 25% duplicate 2% 10% reorder 20% 50% gap 5 corrupt 0.1%"},

@@ -314,7 +314,7 @@ func sfq(q *qdisc.Qdisc, w *words) error {
 		"divisor":      into(&p.Divisor, number[int]),
 		"quantum":      into(&p.Quantum, size32),
 		"perturb":      into(&p.Perturb, number[int]),
-		"headdrop":     skip,
+		"headdrop":     flag(&p.HeadDrop, true),
 		"redflowlimit": refuse("RED is not supported"),
 		"ewma":         refuse("RED is not supported"),
 		"min":          refuse("RED is not supported"),

@@ -315,6 +315,9 @@ func (p *printer) sfq(o *qdisc.SFQ, v View) {
 	quantum := or(o.Quantum, 1514)
 	p.field("quantum", quantum, "quantum %s ", sizeText(uint64(quantum)))
 	p.num("depth", "depth %d ", or(o.Depth, 127))
+	if o.HeadDrop {
+		p.field("headdrop", true, "headdrop ")
+	}
 	if v.Details {
 		p.num("flows", "flows %d ", 128)
 	}

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"encoding/json"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,4 +79,82 @@ func shaped(t *testing.T, from, to *lab.NS, bytes uint64, rate float64) {
 	if took > 4*least+3*time.Second {
 		t.Errorf("%d bytes took %v, want about %v", bytes, took, least)
 	}
+}
+
+// TestFairQueue: TCP flows that share a fq_codel have equal parts of all that the rate
+// lets through, and a ping beside them does not wait for what they have queued.
+//
+//	red ---- blue ---- [htb 50 Mbit/s, fq_codel] green
+func TestFairQueue(t *testing.T) {
+	d, red, green := pairOn(t, lab.Blue)
+	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
+	tc("qdisc add dev " + green.Name() + " root handle 1: htb default 10")
+	tc("class add dev " + green.Name() + " parent 1: classid 1:10 htb rate 50mbit burst 100kb cburst 100kb")
+	tc("qdisc add dev " + green.Name() + " parent 1:10 fq_codel")
+	green.Start("iperf3", "-s")
+	to := green.IP(lab.V4).String()
+	d.Lab().Eventually("a server", 5*time.Second, func() bool { return red.Try("iperf3", "-c", to, "-n", "1").Code == 0 })
+	for _, n := range []int{2, 10} {
+		ping := red.Start("ping", "-n", "-i", "0.02", "-c", "200", to)
+		parts := rivals(t, red, to, n)
+		var sum, squares float64
+		for _, x := range parts {
+			sum, squares = sum+x, squares+x*x
+		}
+		if jain := sum * sum / (float64(n) * squares); jain < 0.99 {
+			t.Errorf("%d flows: Jain's index is %.4f, of %.0f", n, jain, parts)
+		}
+		if sum < 0.93*50e6 || sum > 50e6 { // TCP's own headers are four hundredths
+			t.Errorf("%d flows: %.1f Mbit/s in all", n, sum/1e6)
+		}
+		// A full queue of 10,240 packets were 2.5 s, and CoDel's of one flow is some 10 ms.
+		if out := ping.Wait(20 * time.Second).Out; !strings.Contains(out, " 0% packet loss") || median(t, out) > 5 {
+			t.Errorf("%d flows: ping beside them:\n%s", n, out[max(0, len(out)-200):])
+		}
+	}
+	if out := d.CLI("-s", "qdisc", "show", "dev", green.Name()).Out; !strings.Contains(out, "new_flow_count") || strings.Contains(out, "drop_overlimit 0 new_flow_count 0") {
+		t.Errorf("qdisc show:\n%s", out)
+	}
+}
+
+// rivals runs n flows for some seconds, and returns what each had, in bits a second.
+func rivals(t *testing.T, from *lab.NS, to string, n int) (parts []float64) {
+	t.Helper()
+	var r struct {
+		End struct {
+			Streams []struct {
+				Receiver struct {
+					Rate float64 `json:"bits_per_second"`
+				} `json:"receiver"`
+			} `json:"streams"`
+		} `json:"end"`
+	}
+	out := from.Run("iperf3", "-c", to, "-J", "-t", "5", "-O", "1", "-P", strconv.Itoa(n))
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.End.Streams {
+		parts = append(parts, s.Receiver.Rate)
+	}
+	if len(parts) != n {
+		t.Fatalf("%d flows of %d:\n%s", len(parts), n, out)
+	}
+	return parts
+}
+
+// median is that of ping's times, in ms.
+func median(t *testing.T, out string) float64 {
+	t.Helper()
+	var all []float64
+	for line := range strings.Lines(out) {
+		if _, rest, ok := strings.Cut(line, " time="); ok {
+			ms, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, ms)
+		}
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
