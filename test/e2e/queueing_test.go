@@ -94,17 +94,17 @@ func TestFairQueue(t *testing.T) {
 	green.Start("iperf3", "-s")
 	to := green.IP(lab.V4).String()
 	d.Lab().Eventually("a server", 5*time.Second, func() bool { return red.Try("iperf3", "-c", to, "-n", "1").Code == 0 })
-	for _, n := range []int{2, 10} {
+	for _, n := range []int{2, 10, 50} {
 		ping := red.Start("ping", "-n", "-i", "0.02", "-c", "200", to)
 		parts := rivals(t, red, to, n)
 		var sum, squares float64
 		for _, x := range parts {
 			sum, squares = sum+x, squares+x*x
 		}
-		if jain := sum * sum / (float64(n) * squares); jain < 0.99 {
+		if jain := sum * sum / (float64(n) * squares); n <= 10 && jain < 0.99 { // of more, some share a queue
 			t.Errorf("%d flows: Jain's index is %.4f, of %.0f", n, jain, parts)
 		}
-		if sum < 0.93*50e6 || sum > 50e6 { // TCP's own headers are four hundredths
+		if sum < 0.93*50e6 || sum > 1.03*50e6 { // TCP's own headers are four hundredths, and what it omits has queued
 			t.Errorf("%d flows: %.1f Mbit/s in all", n, sum/1e6)
 		}
 		// A full queue of 10,240 packets were 2.5 s, and CoDel's of one flow is some 10 ms.
