@@ -50,7 +50,6 @@ var orders = [][]string{
 		"filter add dev DEV parent 2: protocol ip prio 3 matchall classid 2:3",
 	},
 	{gate, "qdisc add dev DEV parent 1:1 handle 2: sfq depth 8 headdrop"},
-	{gate, "qdisc add dev DEV parent 1:1 handle 2: sfq limit 30 headdrop"},
 }
 
 // offered are the packets of a case: 70, of five flows, of any size and priority.
