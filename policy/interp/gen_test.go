@@ -237,6 +237,10 @@ func (g *gen) rules(n int) {
 		rule := strings.Join(words, " ")
 		if g.kernel { // nft 1.0.6 lists "dport < 443 dport > 53" as a range from 443 to 53
 			rule = strings.NewReplacer(" > ", " < ", " >= ", " < ", " <= ", " < ").Replace(rule)
+			// It makes one comparison of "sport != 1 dport != 2", which then holds if either does.
+			if head, tail, found := strings.Cut(rule, "!= "); found {
+				rule = head + "!= " + strings.ReplaceAll(tail, "!= ", "")
+			}
 		}
 		g.line("%s", rule)
 	}
