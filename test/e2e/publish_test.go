@@ -28,6 +28,7 @@ func trips(t *testing.T, from *lab.NS, to string) {
 		count += uint64(lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.2", "-to", to), time.Minute).Count)
 	}
 	if count < 5 {
+		from.Lab().Evidence()
 		t.Errorf("%s to %s, UDP: %d round trips", from.Name(), to, count)
 	}
 }

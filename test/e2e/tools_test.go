@@ -120,6 +120,7 @@ func TestTools(t *testing.T) {
 			ours, theirs = again[0][i], again[1][i]
 		}
 		if ours != theirs {
+			l.Evidence()
 			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, ours, theirs)
 		}
 	}

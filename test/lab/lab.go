@@ -38,14 +38,15 @@ func (f Family) String() string { return fmt.Sprintf("IPv%d", int(f)) }
 // test. Its methods are for the goroutine of the test, but for processes, which
 // any goroutine may start.
 type Lab struct {
-	t      T
-	id     string // slt-XXXX, prefix of every name
-	dir    string // run and state directories, scratch files
-	bin    string // the binaries under test
-	spaces []*NS
-	daemon *Daemon
-	before footprint
-	serial int // of scratch files
+	t       T
+	id      string // slt-XXXX, prefix of every name
+	dir     string // run and state directories, scratch files
+	bin     string // the binaries under test
+	spaces  []*NS
+	daemon  *Daemon
+	before  footprint
+	serial  int  // of scratch files
+	evident bool // Evidence was logged
 
 	mu    sync.Mutex
 	procs []*Proc // +checklocks:mu
@@ -124,6 +125,9 @@ func (l *Lab) count() int {
 // close takes down what is left, the youngest first, and then looks for what
 // should not be there any more. What the test itself took down is gone already.
 func (l *Lab) close() {
+	if l.failed() {
+		l.Evidence()
+	}
 	l.stopAll()
 	if l.daemon != nil {
 		l.daemon.shutdown()

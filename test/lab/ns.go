@@ -36,6 +36,9 @@ func (l *Lab) NS(name string) *NS {
 	return n
 }
 
+// Lab is the namespace's lab.
+func (n *NS) Lab() *Lab { return n.lab }
+
 // Name is the namespace's name for ip(8) and for sluice(8).
 func (n *NS) Name() string { return n.full }
 
