@@ -26,6 +26,7 @@ type dialogue struct {
 	seen  bool               // got is known
 	last  [2][2][]byte       // by router and direction: the last frame that arrived
 	next  [2]uint32          // sequence numbers, or tags
+	plain bool               // nothing that a router answers itself
 	cut   bool               // fragments were sent: they are counted otherwise
 	id    uint16             // of the next packet that is cut
 }
@@ -101,7 +102,7 @@ func (x *dialogue) tuple(who int, d conntrack.Dir) conntrack.Tuple {
 func (x *dialogue) packet(d conntrack.Dir, step int) (frames [2][]byte, what string) {
 	build, what := x.content(d, step)
 	ttl := uint8(64)
-	if x.r.IntN(40) == 0 {
+	if x.r.IntN(40) == 0 && !x.plain {
 		ttl, what = 1, what+" ttl 1"
 	}
 	spoil := x.r.IntN(60) == 0
@@ -146,6 +147,9 @@ func (x *dialogue) content(d conntrack.Dir, step int) (build func(conntrack.Tupl
 		}, fmt.Sprintf("udp %d", data)
 	}
 	seq, other := uint16(step), x.r.IntN(10)
+	if x.plain {
+		other = 1
+	}
 	return func(t conntrack.Tuple) []pt.Layer {
 		h := pt.ICMPHdr{V6: x.v6, Type: uint8(t.DstPort >> 8), Code: uint8(t.DstPort), ID: t.SrcPort, Seq: seq}
 		if other == 0 && !x.v6 && !x.local && d == conntrack.Original {

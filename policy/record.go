@@ -30,6 +30,7 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
+	ByFirst   // what only a connection's first packet has, since a chain of type nat gave it that
 )
 
 // MaxActions is how many actions a Record holds.
@@ -43,6 +44,17 @@ type Record struct {
 	Routes   bool // the routes were asked: it is good as long as they are as they are
 	n        int
 	actions  [MaxActions]Action
+}
+
+// once forgets the actions from the n-th on, which the flow's next packet knows nothing
+// of: unless this one isn't as that any more.
+func (r *Record) once(n int) {
+	changes := func(a Action) bool { return a.kind >= actSetMark }
+	if r.Volatile == 0 && !slices.ContainsFunc(r.actions[n:r.n], changes) {
+		r.n = n
+		return
+	}
+	r.Volatile |= ByFirst
 }
 
 // Reset makes the record empty.
@@ -89,7 +101,7 @@ const (
 	actLabel
 	actSetCTMark
 	actSetLabel
-	actSetMark
+	actSetMark // from here on the packet itself is changed
 	actSetPriority
 	actSetPktType
 	actWrite // bytes of the packet

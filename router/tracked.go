@@ -21,10 +21,14 @@ func (r *Router) Fragment(p *Packet) (fragment.Ports, fragment.Verdict) {
 }
 
 // Refuse tells the sender of a packet, which the caller drops, why: with e4 or e6, if
-// there may be an answer at all.
+// there may be an answer at all. What was for one of the namespace's addresses is
+// refused by that.
 func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
 	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
 	if w.admit() == trace.None {
+		if w.st.isOwn(w.dst, w.st.byIndex[p.Device]) {
+			w.res.Type = routing.Local
+		}
 		w.report(w.family(e4, e6))
 	}
 }
