@@ -392,6 +392,7 @@ func sameAnswer(e *dialogue, a, b []byte) bool {
 		return true
 	}
 	for _, x := range [][]byte{a, b} {
+		clearSum(x[f.View.L4:], f.View.Proto) // it is right, and may be 0 or ffff
 		if f.View.Is(packet.ViewIPv4) {
 			x[f.View.L3+1] = 0
 			clear(x[f.View.L3+4 : f.View.L3+8]) // and DF
