@@ -54,7 +54,7 @@ const (
 	remembered    = "a source whose connection has ended in this second has its mapping again"
 	aboutQuery    = "the source of the router's error about a query whose identifier no rule has changed"
 	tooSlow       = "a case took more than a second: the clocks are apart"
-	withheld      = "a refusal by ICMP: its sender has been told enough in this second"
+	withheld      = "a refusal: its sender has been told enough in this second"
 	countedPieces = "fragments are counted one by one (decision 0012), the kernel counts what it reassembled"
 )
 
@@ -72,7 +72,7 @@ func TestTranslationAgreesWithKernel(t *testing.T) {
 	for i := number(t, "ORACLE_FROM", 0); i < cases; i++ {
 		o.r = rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 		o.lab.pass(1) // the kernel's rates of errors are off
-		x := &trial{o: o, start: time.Now(), entered: map[conntrack.Tuple]bool{}, }
+		x := &trial{o: o, start: time.Now(), entered: map[conntrack.Tuple]bool{}}
 		fmt.Fprintf(&x.history, "seed %d case %d", seed, i)
 		x.run()
 		x.clean()
@@ -353,10 +353,11 @@ func (x *trial) withholds(f *packet.Frame, sent int) bool {
 	return sent == 0 && (x.refused[to] >= 6 || x.refused[netip.Addr{}] >= 40)
 }
 
-// refusal reports whether a frame says that something is unreachable.
+// refusal reports whether a frame says that something is unreachable, or is a reset.
 func refusal(b []byte) bool {
-	v := pt.Frame(b).View
-	return v.Proto == packet.ProtoICMP && v.SrcPort>>8 == packet.ICMPUnreach || v.Proto == packet.ProtoICMPv6 && v.SrcPort>>8 == packet.ICMP6Unreach
+	f := pt.Frame(b)
+	v := &f.View
+	return packet.IsReset(f) || v.Proto == packet.ProtoICMP && v.SrcPort>>8 == packet.ICMPUnreach || v.Proto == packet.ProtoICMPv6 && v.SrcPort>>8 == packet.ICMP6Unreach
 }
 
 // sameQuote reports whether two errors are one but for their sources.
@@ -370,7 +371,7 @@ func sameQuote(a, b []byte) bool {
 // fromOwn reports whether all frames are from the router's own addresses.
 func fromOwn(frames [][]byte) bool {
 	for _, b := range frames {
-		if src := tupleOf(pt.Frame(b)).Src; src != at(src.Is6(), near, 1) && src != at(src.Is6(), far, 1) {
+		if !ofRouter(tupleOf(pt.Frame(b)).Src) {
 			return false
 		}
 	}
