@@ -304,9 +304,13 @@ func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 	k.collect(from, &kernel)
 	k.lab.send(uint16(10*(from+1)+1), addressed(s, ours))
 	for n := range own {
-		for f := k.lab.got(uint16(10*(n+1) + 1)); f != nil; f = k.lab.got(uint16(10*(n+1) + 1)) {
-			if packet.MAC(f.Bytes()) == k.sides[n].station {
-				own[n] = append(own[n], bytes.Clone(f.Bytes()))
+		for {
+			_, b, ok := k.lab.wires[uint16(10*(n+1)+1)].Receive(0)
+			if !ok {
+				break
+			}
+			if packet.MAC(b) == k.sides[n].station {
+				own[n] = append(own[n], bytes.Clone(b))
 			}
 		}
 	}

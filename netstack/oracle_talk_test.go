@@ -231,7 +231,7 @@ func (x *dialogue) pieces(d conntrack.Dir) (frames [][2][]byte, what string) {
 		t := x.tuple(who, d)
 		build := []pt.Layer{pt.EtherHdr{}, x.ip(t, 64)}
 		whole := pt.Build(append(build, pt.UDPHdr{SrcPort: t.SrcPort, DstPort: t.DstPort}, pt.Bytes(size))...)
-		v := pt.Frame(whole).View
+		v := viewed(whole).View
 		for i, p := range x.split(t, whole[v.L4:v.End], at) {
 			if len(frames) <= i {
 				frames = append(frames, [2][]byte{})
@@ -283,7 +283,7 @@ func (x *dialogue) complaint(d conntrack.Dir) (frames [2][]byte, what string, ok
 		if b == nil {
 			return frames, "", false
 		}
-		v := pt.Frame(b).View
+		v := viewed(b).View
 		quote := append([]byte(nil), b[v.L3:v.End]...)
 		if !whole {
 			quote = quote[:min(len(quote), v.L4-v.L3+8)]

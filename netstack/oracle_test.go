@@ -30,7 +30,8 @@ type trial struct {
 	chosen  choices
 	began   []conntracktest.Tuple    // the kernel's connections
 	entered map[conntrack.Tuple]bool // what came to us
-	history strings.Builder
+	name    string
+	history []event
 	start   time.Time
 	ruled   bool   // by random rulesets: what becomes of a packet is not known before
 	failed  string // what differed first
@@ -73,7 +74,7 @@ func TestTranslationAgreesWithKernel(t *testing.T) {
 		o.r = rand.New(rand.NewPCG(uint64(seed), uint64(i)))
 		o.lab.pass(1) // the kernel's rates of errors are off
 		x := &trial{o: o, start: time.Now(), entered: map[conntrack.Tuple]bool{}}
-		fmt.Fprintf(&x.history, "seed %d case %d", seed, i)
+		x.name = fmt.Sprintf("seed %d case %d", seed, i)
 		x.run()
 		x.clean()
 		if o.bad > 4 {
@@ -144,24 +145,16 @@ func (x *trial) turn(e *dialogue, step int) bool {
 // through lets the frames of one packet into both routers.
 func (x *trial) through(e *dialogue, d conntrack.Dir, from int, frames [][2][]byte, what string) bool {
 	x.o.packets++
-	fmt.Fprintf(&x.history, "\n  %v from %d: %s, %s", d, from, what, pt.Describe(frames[0][0]))
 	var out [2]sent
 	for _, f := range frames {
-		x.entered[tupleOf(pt.Frame(f[1]))] = true
+		x.entered[tupleOf(viewed(f[1]))] = true
 		kernel, own := x.o.pass(from, f[0], f[1])
 		for n := range kernel {
 			out[0][n] = append(out[0][n], kernel[n]...)
 			out[1][n] = append(out[1][n], own[n]...)
 		}
 	}
-	for n := range out[0] {
-		for _, b := range out[0][n] {
-			fmt.Fprintf(&x.history, "\n    kernel to %d: %s", n, pt.Describe(b))
-		}
-		for _, b := range out[1][n] {
-			fmt.Fprintf(&x.history, "\n    we to %d: %s", n, pt.Describe(b))
-		}
-	}
+	x.history = append(x.history, event{d, from, what, frames[0][0], out})
 	for n := range out[0] {
 		out[0][n], out[1][n] = reassembled(out[0][n]), reassembled(out[1][n])
 		if !x.note(e, d, n, out[0][n], out[1][n], frames[0]) {
@@ -174,6 +167,33 @@ func (x *trial) through(e *dialogue, d conntrack.Dir, from int, frames [][2][]by
 	return true
 }
 
+// event is a packet, and what became of it by the kernel and by us.
+type event struct {
+	d     conntrack.Dir
+	from  int
+	what  string
+	frame []byte
+	out   [2]sent
+}
+
+// told is what has happened.
+func (x *trial) told() string {
+	var s strings.Builder
+	s.WriteString(x.name)
+	for _, e := range x.history {
+		fmt.Fprintf(&s, "\n  %v from %d: %s, %s", e.d, e.from, e.what, pt.Describe(e.frame))
+		for n := range e.out[0] {
+			for _, b := range e.out[0][n] {
+				fmt.Fprintf(&s, "\n    kernel to %d: %s", n, pt.Describe(b))
+			}
+			for _, b := range e.out[1][n] {
+				fmt.Fprintf(&s, "\n    we to %d: %s", n, pt.Describe(b))
+			}
+		}
+	}
+	return s.String()
+}
+
 // note learns from what arrived where its answers go to.
 func (x *trial) note(e *dialogue, d conntrack.Dir, n int, kernel, own [][]byte, about [2][]byte) bool {
 	if x.ruled && d == conntrack.Original && len(kernel) == 1 && len(own) == 1 && !isAnswer(kernel[0], about) {
@@ -184,7 +204,7 @@ func (x *trial) note(e *dialogue, d conntrack.Dir, n int, kernel, own [][]byte, 
 	}
 	var got [2]conntrack.Tuple
 	for who, b := range [][]byte{kernel[0], own[0]} {
-		f := pt.Frame(b)
+		f := viewed(b)
 		if f.View.Proto != e.proto || f.View.Is(packet.ViewFrag) {
 			return true
 		}
@@ -293,14 +313,14 @@ func alike(e *dialogue, was uint16, a, b conntrack.Tuple) bool {
 // same compares what the routers sent to the stations of a side.
 func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte) bool {
 	spoiled := false
-	if f := pt.Frame(about[0][0]); f.View.Is(packet.ViewHasL4) && !f.View.Is(packet.ViewFrag) {
+	if f := viewed(about[0][0]); f.View.Is(packet.ViewHasL4) && !f.View.Is(packet.ViewFrag) {
 		spoiled = !packet.VerifyL4(f.Bytes(), &f.View)
 	}
 	if len(own) == 0 && spoiled && fromOwn(kernel) { // the kernel has no SCTP to look at a CRC
 		x.o.allowed[ownAnswer]++
 		return true
 	}
-	if x.ruled && len(kernel) == 1 && isAnswer(kernel[0], about[0]) && refusal(kernel[0]) && x.withholds(pt.Frame(kernel[0]), len(own)) {
+	if x.ruled && len(kernel) == 1 && isAnswer(kernel[0], about[0]) && refusal(kernel[0]) && x.withholds(viewed(kernel[0]), len(own)) {
 		x.o.allowed[withheld]++
 		return true
 	}
@@ -308,7 +328,7 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
 	}
 	for i := range kernel {
-		if x.ruled && x.shows(tupleOf(pt.Frame(kernel[i])), tupleOf(pt.Frame(own[i]))) {
+		if x.ruled && x.shows(tupleOf(viewed(kernel[i])), tupleOf(viewed(own[i]))) {
 			return true
 		}
 		a, err := x.chosen.plain(kernel[i], true, spoiled)
@@ -340,8 +360,8 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 
 // isAnswer reports whether a frame goes to who has sent the one that it is because of.
 func isAnswer(b []byte, about [2][]byte) bool {
-	to := pt.Frame(b).View.DstAddr(b)
-	return slices.ContainsFunc(about[:], func(sent []byte) bool { return pt.Frame(sent).View.SrcAddr(sent) == to })
+	to := viewed(b).View.DstAddr(b)
+	return slices.ContainsFunc(about[:], func(sent []byte) bool { return viewed(sent).View.SrcAddr(sent) == to })
 }
 
 // withholds reports whether a refusal may be withheld, and has been: six are told to an
@@ -355,14 +375,14 @@ func (x *trial) withholds(f *packet.Frame, sent int) bool {
 
 // refusal reports whether a frame says that something is unreachable, or is a reset.
 func refusal(b []byte) bool {
-	f := pt.Frame(b)
+	f := viewed(b)
 	v := &f.View
 	return packet.IsReset(f) || v.Proto == packet.ProtoICMP && v.SrcPort>>8 == packet.ICMPUnreach || v.Proto == packet.ProtoICMPv6 && v.SrcPort>>8 == packet.ICMP6Unreach
 }
 
 // sameQuote reports whether two errors are one but for their sources.
 func sameQuote(a, b []byte) bool {
-	f, g := pt.Frame(a), pt.Frame(b)
+	f, g := viewed(a), viewed(b)
 	q, ok := conntrack.Quoted(f)
 	r, also := conntrack.Quoted(g)
 	return ok && also && f.View.DstAddr(a) == g.View.DstAddr(b) && f.View.SrcPort == g.View.SrcPort && bytes.Equal(a[q.L3:q.End], b[r.L3:r.End])
@@ -371,7 +391,7 @@ func sameQuote(a, b []byte) bool {
 // fromOwn reports whether all frames are from the router's own addresses.
 func fromOwn(frames [][]byte) bool {
 	for _, b := range frames {
-		if !ofRouter(tupleOf(pt.Frame(b)).Src) {
+		if !ofRouter(tupleOf(viewed(b)).Src) {
 			return false
 		}
 	}
@@ -381,7 +401,7 @@ func fromOwn(frames [][]byte) bool {
 // sameAnswer compares answers of the routers' own stacks by what they say, not how:
 // identification and type of service are theirs.
 func sameAnswer(e *dialogue, a, b []byte) bool {
-	f, g := pt.Frame(a), pt.Frame(b)
+	f, g := viewed(a), viewed(b)
 	t := tupleOf(f)
 	if t != tupleOf(g) || f.View.Is(packet.ViewIPv6) != g.View.Is(packet.ViewIPv6) {
 		return false
@@ -406,7 +426,7 @@ func sameAnswer(e *dialogue, a, b []byte) bool {
 // fail says what differs, and after what.
 func (x *trial) fail(format string, args ...any) bool {
 	x.o.t.Helper()
-	x.failed = fmt.Sprintf("%s\nafter %s", fmt.Sprintf(format, args...), x.history.String())
+	x.failed = fmt.Sprintf("%s\nafter %s", fmt.Sprintf(format, args...), x.told())
 	if !x.ruled {
 		x.o.bad++
 		x.o.t.Error(x.failed)
