@@ -394,18 +394,22 @@ func TestRawKnowsNoConnection(t *testing.T) {
 
 // TestRefusedByWhoItWasFor: the namespace refuses what was for one of its addresses by that.
 func TestRefusedByWhoItWasFor(t *testing.T) {
-	l := stillSites(t, ruledSites("table inet t { chain pre { type filter hook prerouting priority 0; udp dport 2000 reject with icmpx admin-prohibited; }; }"))
-	p := alice.to(bob)
-	for _, dst := range []netip.Addr{gate(1).addr4(), gate(2).addr4(), gate(1).addr6(), gate(2).addr6()} {
-		build := pt.UDP4
-		if p.Dst = dst; dst.Is6() {
-			p.Src, build = alice.addr6(), pt.UDP6
-		}
-		l.send(alice.port(), build(p))
-		l.round()
-		f := l.got(alice.port())
-		if f == nil || f.View.SrcAddr(f.Bytes()) != dst {
-			t.Errorf("what was sent to %v is refused by %v", dst, f)
+	for _, hook := range []string{"prerouting", "input"} {
+		l := stillSites(t, ruledSites("table inet t { chain c { type filter hook "+hook+" priority 0; udp dport 2000 reject with icmpx admin-prohibited; }; }"))
+		p := alice.to(bob)
+		for _, dst := range []netip.Addr{gate(1).addr4(), gate(2).addr4(), gate(1).addr6(), gate(2).addr6()} {
+			build, want := pt.UDP4, dst
+			if p.Dst = dst; dst.Is6() {
+				p.Src, build = alice.addr6(), pt.UDP6
+			} else if hook == "prerouting" { // nobody knows yet who it is for
+				want = gate(1).addr4()
+			}
+			l.send(alice.port(), build(p))
+			l.round()
+			f := l.got(alice.port())
+			if f == nil || f.View.SrcAddr(f.Bytes()) != want {
+				t.Errorf("what was sent to %v is refused at %s by %v", dst, hook, f)
+			}
 		}
 	}
 }
