@@ -207,7 +207,7 @@ func TestRulesetsAreTheKernel(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(o.allowed)) {
 		t.Logf("%8d times %s", o.allowed[name], name)
 	}
-	if o.cases*10 < rulesets*8 || hits*20 < uint64(o.packets) {
+	if rulesets > 20 && (o.cases*10 < rulesets*8 || hits*20 < uint64(o.packets)) {
 		t.Errorf("%d of %d rulesets were compared to the end, with %d hits", o.cases, rulesets, hits)
 	}
 }
