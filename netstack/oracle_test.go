@@ -35,6 +35,7 @@ type trial struct {
 	start   time.Time
 	ruled   bool   // by random rulesets: what becomes of a packet is not known before
 	failed  string // what differed first
+	rejects bool   // there are rules that do
 	refused map[netip.Addr]int
 	blurred bool // a port was chosen freely that rules know
 }
@@ -319,6 +320,9 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 	if len(own) == 0 && spoiled && fromOwn(kernel) { // the kernel has no SCTP to look at a CRC
 		x.o.allowed[ownAnswer]++
 		return true
+	}
+	if x.rejects && len(kernel) == 0 && len(own) == 0 { // a refusal may have been for the router itself
+		x.refused[viewed(about[0][1]).View.SrcAddr(about[0][1])]++
 	}
 	if x.ruled && len(kernel) == 1 && refusal(kernel[0]) && !passedOn(kernel[0], about[0][0]) && x.withholds(viewed(about[0][1]), len(own)) {
 		x.o.allowed[withheld]++

@@ -101,7 +101,7 @@ func (o *ruledOracle) play(c *ruledCase) string {
 	defer o.load(nil)
 	o.r = rand.New(rand.NewPCG(c.seed, 10))
 	o.lab.pass(7) // the accounts of errors are full again
-	x := &trial{o: o.oracle, ruled: true, entered: map[conntrack.Tuple]bool{}, refused: map[netip.Addr]int{}}
+	x := &trial{o: o.oracle, ruled: true, entered: map[conntrack.Tuple]bool{}, refused: map[netip.Addr]int{}, rejects: strings.Contains(c.text, "reject")}
 	defer x.clean()
 	if !x.talk(c) || x.blurred || !x.sameState() || x.blurred {
 		return x.failed

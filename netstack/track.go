@@ -132,7 +132,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		return reason
 	}
 	v := t.look()
-	p.to.conn = v.Conn
+	p.to.conn, p.fresh = v.Conn, p.pending.Active()
 	if other := v.Dir.Other(); v.Conn != (conntrack.Conn{}) {
 		p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
 	}
@@ -189,7 +189,6 @@ func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reason {
 	p := &t.passing
 	n := &p.pending
-	p.fresh = true
 	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
 	if !asked.Local {
