@@ -121,6 +121,7 @@ type waiting struct {
 	pkt   *stack.PacketBuffer // with a reference; nil for a frame
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
+	label packet.Label
 	to    destination
 	port  uint16         // of toPort and toRouter
 	ports fragment.Ports // of toRouter

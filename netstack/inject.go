@@ -306,7 +306,7 @@ func (w *waiting) fill(f *packet.Frame) {
 	}
 	f.Reset(packet.Headroom, len(w.frame))
 	copy(f.Bytes(), w.frame)
-	f.Vnet = w.vnet
+	f.Vnet, f.Label = w.vnet, w.label
 }
 
 // fill makes a frame of a packet that the stack sends; an empty one, which

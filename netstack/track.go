@@ -427,7 +427,7 @@ func (t *turn) gather(c *crossing, at *port, i int) bool {
 		in = at.index
 	}
 	for _, h := range v.Held {
-		w := waiting{frame: h.Frame, vnet: h.Vnet, to: toRouter, port: in, ports: ports, from: in}
+		w := waiting{frame: h.Frame, vnet: h.Vnet, label: h.Label, to: toRouter, port: in, ports: ports, from: in}
 		if !at.link.emit(w) {
 			drop(c.in, trace.LocalFull, 1)
 		}

@@ -24,7 +24,8 @@ const maxCoalesced = 64
 //   - all datagrams are as long as the first, but for the last, which may be
 //     shorter. An empty one is not absorbed;
 //   - the headers are the same but for lengths and checksums, and the IPv4
-//     identification counts up.
+//     identification counts up;
+//   - rules said the same of both.
 //
 // The buffer of f is written behind the frame; g is only read.
 // Preconditions: both were parsed without fault, pass CheckVnet and have buffers
@@ -33,7 +34,7 @@ func (f *Frame) Absorb(g *Frame) bool {
 	if g.View.Proto != ProtoUDP || f.View.Proto != ProtoUDP {
 		return false // the answer for most frames
 	}
-	if g.Vnet.IsGSO() || !g.coalescible() || !f.coalescible() || !f.continuedBy(g) {
+	if g.Vnet.IsGSO() || g.Label != f.Label || !g.coalescible() || !f.coalescible() || !f.continuedBy(g) {
 		return false
 	}
 	if !f.Vnet.IsGSO() {

@@ -45,7 +45,7 @@ type Packet struct {
 type Sink interface {
 	// Emit sends a whole Ethernet frame by a device. Over a link its MAC
 	// addresses are zero.
-	Emit(device uint16, vnet packet.Vnet, frame []byte)
+	Emit(device uint16, vnet packet.Vnet, label packet.Label, frame []byte)
 	// Local gives a whole Ethernet frame to the namespace's own stack, as if it had
 	// come in by the device.
 	Local(device uint16, vnet packet.Vnet, frame []byte)
