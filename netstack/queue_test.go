@@ -146,6 +146,37 @@ func TestQueueCutsAndDrops(t *testing.T) {
 	}
 }
 
+// Nothing that leaves by a port goes past its queue: fragments of what does not fit, and
+// segments of what is flooded.
+func TestQueuesSeeWhatIsCut(t *testing.T) {
+	net := blue(3)
+	net.Ports[1].MTU, net.Ports[1].Egress = 600, pfifo()
+	net.Ports[2].Offload, net.Ports[2].Egress = false, pfifo()
+	l := stillLab(t, net)
+	l.send(2, datagram(2, 1, "here I am"))
+	l.got(1)
+	l.send(1, datagram(1, 2, string(make([]byte, 1000))))
+	for i := range 2 {
+		if f := l.got(2); f == nil || !f.View.Is(packet.ViewFrag) {
+			t.Errorf("fragment %d did not come", i)
+		}
+	}
+	if st := l.queuedAt(2); st.Packets != 2 {
+		t.Errorf("the queue has seen %+v of fragments", st)
+	}
+	before := l.queuedAt(3).Packets
+	f := pt.GSO(segment(1, 9, 4000), 1000) // nobody knows where that is
+	l.sendFrame(1, f)
+	for i := range 4 {
+		if f := l.got(3); f == nil || f.Vnet.IsGSO() {
+			t.Errorf("segment %d did not come", i)
+		}
+	}
+	if n := l.queuedAt(3).Packets - before; n != 4 {
+		t.Errorf("the queue has seen %d segments", n)
+	}
+}
+
 // A port that goes takes what waits with it.
 func TestQueueOfAPortThatGoes(t *testing.T) {
 	net := blue(3)
