@@ -146,6 +146,32 @@ func TestQueueCutsAndDrops(t *testing.T) {
 	}
 }
 
+// Datagrams with a partial sum, of which trains are made, do not lose their way when they
+// have waited: their buffers have no room for others.
+func TestTrainsBehindAQueue(t *testing.T) {
+	net := blue(2)
+	net.Ports[0].Ingress = shaped(1_000_000)
+	l := newLab(t, Options{Workers: 1, FlowEntries: 64}, net)
+	for i := range 60 {
+		f := pt.Partial(datagram(1, 2, string(append([]byte{byte(i)}, make([]byte, 999)...))))
+		binary.BigEndian.PutUint16(f.Bytes()[18:], uint16(i)) // identification
+		binary.BigEndian.PutUint16(f.Bytes()[24:], 0)
+		binary.BigEndian.PutUint16(f.Bytes()[24:], ^packet.Sum(f.Bytes()[14:34], 0))
+		l.wires[1].Inject(f.Vnet, f.Bytes())
+	}
+	for n := 0; n < 60; {
+		f := l.await(2, 2*time.Second)
+		if f == nil {
+			t.Fatalf("%d datagrams came", n)
+		}
+		if int(f.Bytes()[42]) != n {
+			t.Fatalf("datagram %d came where %d was due", f.Bytes()[42], n)
+		}
+		segs, _ := f.Segments()
+		n += segs
+	}
+}
+
 // Nothing that leaves by a port goes past its queue: fragments of what does not fit, and
 // segments of what is flooded.
 func TestQueuesSeeWhatIsCut(t *testing.T) {

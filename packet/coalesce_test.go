@@ -135,6 +135,22 @@ func TestAbsorbRefuses(t *testing.T) {
 	}
 }
 
+// TestAbsorbInAShortBuffer: what waited in a queue has no room behind it.
+func TestAbsorbInAShortBuffer(t *testing.T) {
+	whole := pt.Partial(pt.UDP4(pt.Packet{ID: 9, Payload: []byte("abcd")}))
+	next := pt.Partial(pt.UDP4(pt.Packet{ID: 10, Payload: []byte("efgh")}))
+	for room := range 6 {
+		var f packet.Frame
+		f.SetBuf(make([]byte, packet.Headroom+whole.Len()+room, packet.BufLen))
+		f.Reset(packet.Headroom, whole.Len())
+		copy(f.Bytes(), whole.Bytes())
+		f.Vnet, f.View = whole.Vnet, whole.View
+		if got := f.Absorb(next); got != (room >= 4) {
+			t.Errorf("with room for %d bytes: %v", room, got)
+		}
+	}
+}
+
 // TestAbsorbIsBounded fills a frame with as much as it may hold.
 func TestAbsorbIsBounded(t *testing.T) {
 	for _, size := range []int{1, 1472, 9000, 40000} {
