@@ -207,6 +207,10 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 		taken[i].fill(&frames[i])
 		taken[i].release()
 	}
+	if l.proxy != nil {
+		n = joinEnds(taken[:n], frames)
+		frames = frames[:n]
+	}
 	p := t.view.port(l.index)
 	if p == nil || p.link != l {
 		l.counters.Drop(trace.PortRemoved, uint64(n))

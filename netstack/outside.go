@@ -233,7 +233,7 @@ func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
 // watch adds a socket of an uplink to the worker's epoll set. It is let go of when it is
 // closed.
 func (w *worker) watch(fd int, uplink uint16, key int32) error {
-	const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+	const edges = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 	ev := unix.EpollEvent{Events: edges, Fd: outsideIndex | int32(uplink), Pad: key}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_ADD, fd, &ev))
 }
