@@ -8,7 +8,11 @@ func plays() []play {
 		{file: "every-hook.nft", lines: `
 			in tcp 10.91.0.2:5000 > 10.90.0.2:80 syn => out 10.91.0.2:5000 > 10.90.0.2:80
 			out answers => in
-			in answers => out
+			in answers times=5 => out
+			out answers times=4 => in
+			in udp 10.91.0.2:6000 > 10.90.0.2:80 times=3 => out
+			out answers times=5 => in
+			in udp 10.91.0.2:6000 > 10.90.0.2:80 times=6 => out
 			in udp 10.91.0.2:5000 > 10.90.0.1:7 => in icmp type 3 code 3
 			in ping 10.91.0.2 > 10.91.0.1 => in icmp type 0
 			in ping 10.91.0.2 > 10.90.0.1 => in icmp type 0
@@ -69,7 +73,7 @@ func plays() []play {
 			pod1 udp 10.93.0.2:5000 > 10.90.0.2:53 ~> out 10.90.0.102:any
 			pod1 udp 10.93.0.2:5000 > 10.90.0.2:53 ttl=1 => pod1 icmp type 11`},
 		{file: "sets-and-maps.nft", lines: `
-			out tcp 10.90.0.2:5000 > 10.92.0.2:22 syn => c1
+			out tcp 10.90.0.2:5000 > 10.92.0.2:22 syn times=5 => c1
 			out2 tcp 10.90.0.3:5000 > 10.92.0.2:124 syn => out2 tcp R
 			out tcp 10.90.0.70:5000 > 10.92.0.2:22 syn => -
 			out tcp 10.90.0.200:5000 > 10.92.0.2:22 syn => -
@@ -117,7 +121,8 @@ func plays() []play {
 		{file: "home-router.nft", lines: `
 			in tcp 10.91.0.2:5000 > 10.90.0.2:80 syn => out 10.90.0.1:5000 > 10.90.0.2:80
 			out answers => in 10.90.0.2:80 > 10.91.0.2:5000
-			in answers => out
+			in answers times=5 => out
+			out answers times=5 => in
 			in2 tcp 10.91.0.3:5000 > 10.90.0.2:80 syn ~> out 10.90.0.1:any
 			c1 udp 10.92.0.2:5000 > 198.51.100.1:53 => out 10.90.0.1:5000 > 198.51.100.1:53
 			out answers => c1
@@ -151,8 +156,8 @@ func plays() []play {
 			in ping 10.91.0.2 > 10.91.0.3 => in2
 			in2 answers => in
 			in udp 10.91.0.2:5000 > 10.92.0.3:80 => -
-			in udp 10.91.0.2:5000 > 10.92.0.2:80 => c1
-			in udp 10.91.0.2:5000 > 10.92.0.2:99 => -
+			in udp 10.91.0.2:5000 > 10.92.0.2:80 times=5 => c1
+			in udp 10.91.0.2:5000 > 10.92.0.2:99 times=5 => -
 			in udp 10.91.0.2:5000 > 10.91.0.3:99 => in2
 			out udp 127.0.0.1:5000 > 10.91.0.2:80 => -
 			out udp 192.168.3.4:5000 > 10.91.0.2:80 => -
@@ -201,6 +206,8 @@ func plays() []play {
 			out2 tcp 10.90.0.3:5001 > 10.90.0.1:8080 syn => -
 			c1 tcp 10.92.0.2:5000 > 198.51.100.1:443 syn => out 10.90.0.1:5000 >
 			out answers => c1 198.51.100.1:443 > 10.92.0.2:5000
+			c1 answers times=5 => out 10.90.0.1:5000 >
+			out answers times=5 => c1
 			c2 tcp 10.92.0.3:5000 > 198.51.100.1:443 syn ~> out 10.90.0.1:any
 			out answers => c2
 			c1 udp 10.92.0.2:5000 > 10.91.0.2:53 => in 10.91.0.1:5000 > 10.91.0.2:53
@@ -236,7 +243,7 @@ func plays() []play {
 			pod1 answers => pod1 172.30.0.41:80 > 10.93.0.2:5000
 			out tcp 10.90.0.2:5000 > 172.30.0.41:80 syn ~> pod1 10.93.0.1:any > 10.93.0.2:8080
 			pod1 answers => out 172.30.0.41:80 > 10.90.0.2:5000
-			out answers ~> pod1
+			out answers times=5 ~> pod1
 			out tcp 10.90.0.2:5001 > 10.90.0.1:30080 syn ~> pod1 10.93.0.1:any >
 			pod1 answers => out 10.90.0.1:30080 > 10.90.0.2:5001
 			in2 tcp 10.91.0.3:5001 > 10.90.0.1:30081 syn => in2 icmp type 3 code 3

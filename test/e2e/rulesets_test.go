@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -253,6 +254,13 @@ func TestRulesetsOfOthers(t *testing.T) {
 	if st := s.worlds[sluiceWorld].Daemon.Status(); st.Dataplane.Restarts != 0 {
 		t.Errorf("the dataplane has ended %d times", st.Dataplane.Restarts)
 	}
+	hits := uint64(0)
+	for _, l := range s.worlds[sluiceWorld].Daemon.Links() {
+		hits += l.Stats.FlowHits
+	}
+	if hits < 20 {
+		t.Errorf("%d packets by the flow cache", hits)
+	}
 	if len(files) > 0 {
 		t.Errorf("without a play: %v", files)
 	}
@@ -279,7 +287,24 @@ func (s *stage) step(line string) {
 		}
 		frames[i] = p
 	}
-	out := s.pass(words[0], frames)
+	for range howOften(words) {
+		s.compare(line, words[0], wants, frames, loose)
+	}
+}
+
+// howOften is how often a packet is sent.
+func howOften(words []string) int {
+	n := 1
+	for _, w := range words {
+		_, _ = fmt.Sscanf(w, "times=%d", &n)
+	}
+	return n
+}
+
+// compare sends a packet in both worlds.
+func (s *stage) compare(line, from, wants string, frames [2][]byte, loose bool) {
+	s.t.Helper()
+	out := s.pass(from, frames)
 	theirs, ours := heardIn(out[kernelWorld], loose), heardIn(out[sluiceWorld], loose)
 	to, text, _ := strings.Cut(wants, " ")
 	if to == "pod" { // one of them
@@ -385,3 +410,46 @@ func built(eth pt.EtherHdr, proto string, src, dst netip.AddrPort, words []strin
 	return pt.Build(eth, pt.IPv4Hdr{Src: src.Addr(), Dst: dst.Addr(), TTL: hops, ID: 7}, l4, pt.Bytes(20))
 }
 
+
+// refusedExamples are what of nft's own examples is not supported.
+func refusedExamples() map[string]string {
+	return map[string]string{
+		"ct_helpers.nft":     "ct helper objects are not supported",
+		"load_balancing.nft": "fwd statements are not supported",
+		"secmark.nft":        "secmark objects are not supported",
+	}
+}
+
+// TestShippedExamples loads the examples that come with nft into both, with names of
+// devices that there are: they are listed alike, or refused for what is not supported.
+func TestShippedExamples(t *testing.T) {
+	files, _ := filepath.Glob("/usr/share/doc/nftables/examples/*.nft")
+	if len(files) == 0 {
+		t.Skip("nft's examples are not installed")
+	}
+	s := newStage(t)
+	d := s.worlds[sluiceWorld].Daemon
+	d.CLI("nft", "-f", "/usr/share/doc/nftables/examples/netdev-ingress.nft").Expect(1, `device "lo" is no container's port`)
+	rename := strings.NewReplacer("eth2", "docker0", "eth3", "cni0", "bond0", "eth0", "bond1", "eth1", "device lo ", "device pin ")
+	var copies []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, d.Lab().File(filepath.Base(file), rename.Replace(string(text))))
+	}
+	refused := refusedExamples()
+	for _, file := range copies {
+		name := filepath.Base(file)
+		d.CLI("nft", "flush ruleset; add table filter").Expect(0)
+		if why := refused[name]; why != "" {
+			d.CLI("nft", "-f", file).Expect(1, name+":", why)
+			continue
+		}
+		s.router().Run("nft", "flush ruleset; add table filter")
+		s.router().Run("sh", "-c", "cd "+filepath.Dir(file)+" && nft -f "+name)
+		d.Lab().Run("sh", "-c", "cd "+filepath.Dir(file)+" && "+strings.Join(d.Command("nft", "-f", name), " "))
+		s.listings()
+	}
+}
