@@ -76,7 +76,7 @@ func (c *change) devices(next, was *space) error {
 
 // again makes the namespace what it was, for another view.
 func (s *space) again(was *space) {
-	s.ns, s.router, s.rules, s.own, s.named = was.ns, was.router, was.rules, was.own, was.named
+	s.ns, s.router, s.rules, s.own, s.told, s.named = was.ns, was.router, was.rules, was.own, was.told, was.named
 	for _, n := range was.networks {
 		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link, conf: n.conf})
 	}

@@ -246,6 +246,39 @@ func TestRulesNAT(t *testing.T) {
 	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(netip.MustParseAddr("10.44.2.99"))))
 }
 
+// TestRulesNATOnce: what chains of type nat do beside translating, they do for the first
+// packet of a connection.
+func TestRulesNATOnce(t *testing.T) {
+	s := ruledSites(`table ip nat {
+	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+	chain pre { type nat hook prerouting priority dstnat; udp dport 7000 counter update @seen { ip saddr timeout 5s } meta mark set 4 dnat to 10.44.1.11:70; }
+	chain post { type nat hook postrouting priority srcnat; counter masquerade; }
+	chain f { type filter hook forward priority 0; counter; meta mark 4 counter comment "first"; ip saddr @seen counter; }
+}
+`)
+	s.Connections.Rules = nil
+	l := stillSites(t, s)
+	in := bob.to(alice)
+	in.Dst, in.DstPort = gate(2).addr4(), 7000
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.arrived(alice, pt.IPv4(pt.Dst(alice.addr4())), pt.UDP(pt.DstPort(70)))
+	}
+	l.wantListed("\t\tcounter packets 1 bytes 48 masquerade", "\t\tcounter packets 6 bytes 288", "\t\tmeta mark 0x00000004 counter packets 1 bytes 48 comment \"first\"",
+		"\t\tip saddr @seen counter packets 6 bytes 288")
+	if hits := l.n.opts.Counters.Port(bob.port()).Snapshot().FlowHits; hits != 4 {
+		t.Errorf("%d of 6 packets by the flow cache, want all but two", hits)
+	}
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.got(alice.port())
+		l.pass(1)
+	}
+	l.send(bob.port(), pt.UDP4(in)) // the element was not refreshed
+	l.got(alice.port())
+	l.wantListed("\t\tip saddr @seen counter packets 11 bytes 528")
+}
+
 func TestRulesHitAllocatesNothing(t *testing.T) {
 	l := stillSites(t, ruledSites(`table inet t {
 	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
