@@ -113,8 +113,10 @@ func (w *Way) blackhole() {
 }
 
 // gateway is the MAC of the containers' gateway.
-func (w *Way) gateway(n *lab.NS) string {
-	addr := w.Daemon.Gateway(lab.V4)
+func (w *Way) gateway(n *lab.NS) string { return macOf(n, w.Daemon.Gateway(lab.V4)) }
+
+// macOf is the MAC of a neighbour.
+func macOf(n *lab.NS, addr netip.Addr) string {
 	n.Ping(addr)
 	for line := range strings.Lines(n.Run("ip", "neigh", "show", addr.String())) {
 		f := strings.Fields(line)
