@@ -22,7 +22,7 @@ const fanBatch = 64
 
 // fan opens very many flows from one interface: a frame of each, all from the
 // interface's address to one other, by their ports. UDP, or segments of TCP from the
-// middle of a connection, or SYNs to all ports.
+// middle of a connection, or SYNs.
 func fan(ctx context.Context, args []string) (any, error) {
 	f := flags("fan")
 	ifname := f.String("i", "eth0", "interface")
@@ -31,7 +31,8 @@ func fan(ctx context.Context, args []string) (any, error) {
 	to := f.String("to", "", "address of nobody")
 	flows := f.Int("flows", 1_000_000, "how many")
 	tcp := f.Bool("tcp", false, "segments of TCP instead of datagrams")
-	scan := f.Bool("scan", false, "SYNs instead of datagrams; source and destination ports change places")
+	syn := f.Bool("syn", false, "SYNs instead of datagrams")
+	turn := f.Bool("turn", false, "source and destination ports change places: answers, or a scan of ports")
 	persecond := f.Int("rate", 100_000, "frames a second")
 	ports := f.Int("ports", 60_000, "source ports; each has as many destination ports as are needed")
 	skip := f.Int("skip", 0, "flows that are left out first")
@@ -61,13 +62,13 @@ func fan(ctx context.Context, args []string) (any, error) {
 	defer unix.Close(fd)
 	p := packettest.Packet{Src: src, Dst: dst, SrcMAC: packet.MAC(link.HardwareAddr), DstMAC: packet.MAC(mac), SrcPort: 1, DstPort: 1, Flags: packettest.ACK, Seq: 1000, Ack: 1000}
 	raw := packettest.UDP4(p)
-	if *scan {
+	if *syn {
 		p.Flags, p.Ack = packettest.SYN, 0
 	}
-	if *tcp || *scan {
+	if *tcp || *syn {
 		raw = packettest.TCP4(p)
 	}
-	s := spreading{skip: *skip, flows: *flows, ports: *ports, persecond: *persecond, turned: *scan}
+	s := spreading{skip: *skip, flows: *flows, ports: *ports, persecond: *persecond, turned: *turn}
 	return s.run(ctx, fd, raw)
 }
 

@@ -141,7 +141,7 @@ func (s Scan) probes(ifname, via string, from *lab.NS, to string) []string {
 		"-flows", strconv.Itoa(10 * s.Rate * int(s.Each.Seconds()+1)), "-ports", strconv.Itoa(allPorts), "-rate", strconv.Itoa(s.Rate),
 	}
 	if s.Probe != "udp" {
-		args = append(args, "-scan")
+		args = append(args, "-syn", "-turn")
 	}
 	return args
 }

@@ -87,13 +87,15 @@ uplinks: [%s]
 	return w
 }
 
-// wan is the host's address to the world.
+// wan is the host's address to the world, or Sluice's in its place.
 func wan(a netip.Addr) string {
 	if a.Is4() {
-		return "192.0.2.1"
+		return wan4().String()
 	}
 	return "2001:db8::1"
 }
+
+func wan4() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 
 // Container attaches one.
 func (w *Way) Container(name string) *lab.NS {
