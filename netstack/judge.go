@@ -123,6 +123,7 @@ func (t *turn) lookUp(in *port, i int) {
 // remembered.
 func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
+	t.tally.work += missWork
 	t.examined++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]

@@ -225,9 +225,6 @@ func (c *crossing) add(v *router.Verdict) {
 	h.dst, h.src, h.neigh, h.rewrite = v.Dst, v.Src, v.Neigh, !v.Link
 }
 
-// routeWork is what it costs to ask a router, in the units of work.
-const routeWork = 4
-
 // packetAt is frame i as it comes to the router by device at. limit is the MTU of
 // what is behind its next hop; 0: not known. It is good for one question.
 func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {

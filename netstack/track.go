@@ -191,6 +191,11 @@ func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reason {
 	p := &t.passing
 	n := &p.pending
+	if p.eval == nil && p.conns.table.Refuses(p.look.Port) { // a ruleset may have more to say
+		t.tally.work += refuseWork
+		return trace.CTQuota
+	}
+	t.tally.work += beginWork
 	p.fresh = true
 	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
