@@ -183,6 +183,7 @@ func (t *turn) route(in *port, i int, keep bool) {
 type crossing struct {
 	in    *port      // where the frame came from
 	src   bridge.Ref // its station's entry; zero for what the host stack sends
+	dst   bridge.Ref // of what is bridged: that of who it is for
 	keep  bool       // the decision may be remembered
 	links int        // passed
 	// ration is that of a host stack, if not the port that the frame came from has one.
@@ -209,7 +210,7 @@ func (c *crossing) add(v *router.Verdict) {
 		h.epochs[h.routers] = v.Epoch
 		h.routers++
 	}
-	if v.Action != router.Forward {
+	if v.MTU == 0 { // it isn't sent on
 		return
 	}
 	if v.TTL {
@@ -271,6 +272,10 @@ func (t *turn) input(c *crossing, s *space, p *router.Packet) router.Verdict {
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 	switch v.Action {
 	case router.Drop:
+		if c.hooked && v.Reason == trace.NFTDrop {
+			c.add(v)
+			t.dismiss(c, nil, v.Reason)
+		}
 		drop(c.in, v.Reason, 1)
 	case router.Deliver:
 		c.add(v)

@@ -146,7 +146,8 @@ func (w *passage) resolve(v *Verdict) Verdict {
 	f := ws.copyOf(w.Frame)
 	rewrite(f, v)
 	if reason := w.leave(f); reason != trace.None {
-		return drop(reason)
+		v.Action, v.Reason = Drop, reason // whoever the next hop is
+		return *v
 	}
 	if reason := w.r.hold(w, w.out, w.via, f.Vnet, f.Label, f.Bytes()); reason != trace.None {
 		return drop(reason)

@@ -83,7 +83,8 @@ func (a Action) String() string {
 	return "unknown"
 }
 
-// Verdict is what becomes of a packet. Fields that an action doesn't name are zero.
+// Verdict is what becomes of a packet. Fields that an action doesn't name are zero, but
+// those of a Forward may be there if Hooks have made a Drop of it.
 type Verdict struct {
 	Action Action
 	Reason trace.Reason // of Drop
