@@ -65,6 +65,75 @@ func TestShaping(t *testing.T) {
 	}
 }
 
+// TestShapedDevices: what goes over a link, and what is routed into a network, whoever
+// sends it, is shaped by the file and by commands; it outlives both processes, and a
+// change under way loses nothing.
+//
+//	red ── left ── core ==[tbf]== edge ──[tbf] right ── green
+func TestShapedDevices(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon(`networks:
+  - {name: left, namespace: core, subnets: [10.45.1.0/24, "fd45:1::/64"]}
+  - {name: right, namespace: edge, subnets: [10.45.2.0/24, "fd45:2::/64"]}
+namespaces:
+  - name: core
+    links: [{name: over, peer: {namespace: edge, link: back}, qdisc: ["root tbf rate 16mbit burst 64kb latency 200ms"]}]
+    routes: [10.45.2.0/24 dev over, "fd45:2::/64 dev over"]
+  - name: edge
+    links: [{name: back, peer: {namespace: core, link: over}}]
+    routes: [10.45.1.0/24 dev back, "fd45:1::/64 dev back"]
+`)
+	red, green := l.NS("red").Attach("--network", "left"), l.NS("green").Attach("--network", "right")
+	const bytes = 1 << 20
+	shaped(t, red, green, bytes, 2_000_000)
+	lab.UDP(red, green, lab.V6, lab.Datagrams{Bytes: 64 << 10, Size: 4000}) // in fragments
+	d.CLI("-n", "core", "-s", "qdisc", "show", "dev", "over").Expect(0, "qdisc tbf 8001: root refcnt 2 rate 16Mbit burst 64Kb")
+
+	tc := func(space, line string) { t.Helper(); d.CLI(append([]string{"-n", space}, strings.Fields(line)...)...).Expect(0) }
+	tc("edge", "qdisc add dev right root tbf rate 8mbit burst 64kb latency 200ms")
+	tc("core", "qdisc replace dev over root pfifo")
+	shaped(t, red, green, bytes/2, 1_000_000)
+	d.KillBoth()
+	d.Start()
+	shaped(t, red, green, bytes/2, 1_000_000)
+	if r := d.CLI("-n", "core", "qdisc", "add", "dev", "over", "from", "root", "pfifo"); r.Code == 0 || !strings.Contains(r.Err, "hat comes by over has no discipline") {
+		t.Errorf("from of a link: %d, %s", r.Code, r.Err)
+	}
+
+	// A train that waits goes on when the rate is another, and when there is none.
+	tc("edge", "qdisc replace dev right root tbf rate 1mbit burst 64kb limit 10mb")
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		lab.UDP(red, green, lab.V4, lab.Datagrams{Bytes: 1 << 20})
+	}()
+	time.Sleep(300 * time.Millisecond)
+	tc("edge", "qdisc change dev right root tbf rate 4mbit burst 64kb limit 10mb")
+	time.Sleep(300 * time.Millisecond)
+	tc("edge", "qdisc del dev right root")
+	<-sent
+	tc("core", "qdisc del dev over root")
+	if out := d.CLI("-n", "core", "qdisc", "show", "dev", "over").Out; !strings.Contains(out, "rate 16Mbit") { // the file's
+		t.Errorf("qdisc show:\n%s", out)
+	}
+}
+
+// TestShapedSocketUplink: what containers send by a socket uplink.
+func TestShapedSocketUplink(t *testing.T) {
+	w := newWay(t, 1500, "{name: out, type: socket, qdisc: [root tbf rate 16mbit burst 64kb latency 200ms]}")
+	const bytes = 1 << 20
+	shaped(t, w.red, w.world, bytes, 2_000_000)
+	lab.UDPTo(w.red, w.world, lab.V6, lab.Datagrams{Bytes: 256 << 10})
+	w.red.Ping(w.world.IP(lab.V4))
+	w.d.CLI("qdisc", "del", "dev", "out", "root").Expect(1)
+	w.d.CLI("qdisc", "replace", "dev", "out", "root", "fq_codel").Expect(0)
+	start := time.Now()
+	lab.TCP(w.red, w.world, lab.V4, bytes)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("without a rate it took %v", took)
+	}
+}
+
 // TestMarksOfWhatWaits: what rules say of packets that wait until somebody answers for
 // their destination chooses their class all the same.
 //
