@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +132,33 @@ func TestShapedSocketUplink(t *testing.T) {
 	lab.TCP(w.red, w.world, lab.V4, bytes)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("without a rate it took %v", took)
+	}
+}
+
+// TestShapedPortsMove: ports become parts of a tree while packets wait at them, by which
+// they may get another worker, and leave it: nothing is lost, and the rate holds.
+func TestShapedPortsMove(t *testing.T) {
+	d, red, green := pairOn(t, lab.Blue)
+	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
+	const bytes, rate, burst = 512 << 10, 500_000, 32 << 10
+	for _, n := range []*lab.NS{red, green} {
+		tc("qdisc add dev " + n.Name() + " root tbf rate 4mbit burst 32kb limit 10mb")
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() { lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes}) })
+	wg.Go(func() { lab.UDPTo(green, red, lab.V6, lab.Datagrams{Bytes: bytes}) })
+	for _, line := range []string{"tree set rate 1gbit", "tree del", "tree set rate 1gbit", "tree del"} {
+		time.Sleep(200 * time.Millisecond)
+		tc(line)
+	}
+	wg.Wait()
+	least := time.Duration(float64(bytes-burst) / rate * float64(time.Second))
+	if took := time.Since(start); took < least {
+		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
+	}
+	if out := d.CLI("-s", "qdisc", "show").Out; strings.Count(out, "dropped 0,") != 2 {
+		t.Errorf("qdisc show:\n%s", out)
 	}
 }
 
