@@ -90,7 +90,10 @@ namespaces:
 	lab.UDP(red, green, lab.V6, lab.Datagrams{Bytes: 64 << 10, Size: 4000}) // in fragments
 	d.CLI("-n", "core", "-s", "qdisc", "show", "dev", "over").Expect(0, "qdisc tbf 8001: root refcnt 2 rate 16Mbit burst 64Kb")
 
-	tc := func(space, line string) { t.Helper(); d.CLI(append([]string{"-n", space}, strings.Fields(line)...)...).Expect(0) }
+	tc := func(space, line string) {
+		t.Helper()
+		d.CLI(append([]string{"-n", space}, strings.Fields(line)...)...).Expect(0)
+	}
 	tc("edge", "qdisc add dev right root tbf rate 8mbit burst 64kb latency 200ms")
 	tc("core", "qdisc replace dev over root pfifo")
 	shaped(t, red, green, bytes/2, 1_000_000)
