@@ -165,6 +165,30 @@ func TestShapedPortsMove(t *testing.T) {
 	}
 }
 
+// TestUpgradeUnderShaping: what waits at a port when a dataplane of another build takes
+// over leaves as its discipline says, and the next one goes on with it.
+func TestUpgradeUnderShaping(t *testing.T) {
+	d, red, green := pairOn(t, lab.Blue)
+	d.CLI("qdisc", "add", "dev", green.Name(), "root", "tbf", "rate", "1mbit", "burst", "16kb", "limit", "10mb").Expect(0)
+	old := d.Status().Dataplane.PID
+	const bytes, rate, burst = 170_000, 125_000, 16 << 10
+	start, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes})
+	}()
+	time.Sleep(400 * time.Millisecond) // the rest is 1 s at most
+	d.Upgrade()
+	<-done
+	if took, least := time.Since(start), time.Duration(float64(bytes-burst)/rate*float64(time.Second)); took < least {
+		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
+	}
+	if d.Status().Dataplane.PID == old {
+		t.Error("it is the old dataplane: this shows nothing")
+	}
+	shaped(t, red, green, 100_000, rate)
+}
+
 // TestMarksOfWhatWaits: what rules say of packets that wait until somebody answers for
 // their destination chooses their class all the same.
 //
