@@ -38,8 +38,12 @@ const (
 )
 
 const (
-	handoverFrames = 1024
-	handoverBytes  = 1 << 20
+	// Of each ring. Few workers have larger ones: a megabyte is but sixteen super-frames,
+	// which is less than comes while the other worker waits for a processor.
+	handoverFrames   = 2048
+	handoverAll      = 8 << 20 // bytes of the rings to one worker, as far as each is within these
+	leastHandover    = 1 << 20
+	greatestHandover = 4 << 20
 	// queueTurns bounds the queues that one round serves, and handed the frames of
 	// one ring.
 	mostQueues = 1024
@@ -542,12 +546,13 @@ func newRings(workers int) rings {
 	if workers < 2 {
 		return nil
 	}
+	bytes := min(max(handoverAll/(workers-1), leastHandover), greatestHandover)
 	r := make(rings, workers)
 	for i := range r {
 		r[i] = make([]*qdisc.Handover, workers)
 		for k := range r[i] {
 			if k != i {
-				r[i][k] = qdisc.NewHandover(handoverFrames, handoverBytes)
+				r[i][k] = qdisc.NewHandover(handoverFrames, bytes)
 			}
 		}
 	}
