@@ -49,7 +49,7 @@ const (
 	kindQuery                     // body query; the reply's depends on it
 	kindInventory                 // answered by kindPart with ports and a reply with inventory
 	kindPing                      // the reply is empty
-	kindStop                      // the process ends after the reply
+	kindStop                      // body stop, or none: the process ends after the reply
 
 	kindReply  // what was asked for
 	kindRefuse // body RefusedError

@@ -128,6 +128,43 @@ func TestRulesChooseClassesOfWhatWaits(t *testing.T) {
 	}
 }
 
+// TestRulesSeeTheMarksOfFilters: what a filter of a port's ingress discipline sets is the
+// mark that rulesets, and disciplines behind them, see.
+func TestRulesSeeTheMarksOfFilters(t *testing.T) {
+	s := ruledSites(`table inet marks {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		meta mark 7 counter
+	}
+}
+`)
+	prio := &qdisc.Spec{
+		Qdiscs:  []qdisc.Qdisc{{Kind: "prio", Handle: 1 << 16, Parent: qdisc.Root}},
+		Filters: []qdisc.Filter{{Parent: 1 << 16, Prio: 1, Kind: "matchall", SetMark: new(uint32(7)), Class: 1<<16 + 1}},
+	}
+	for i := range s.Networks {
+		for j := range s.Networks[i].Ports {
+			switch p := &s.Networks[i].Ports[j]; p.Index {
+			case alice.port():
+				p.Ingress = prio
+			case bob.port():
+				p.Egress = classing().Networks[1].Ports[0].Egress
+			}
+		}
+	}
+	l := stillSites(t, s)
+	for range 4 {
+		p := alice.to(bob)
+		p.DstPort = 2003
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP())
+	}
+	l.wantListed("\t\tmeta mark 0x00000007 counter packets 4 bytes 192")
+	if got := l.classes(); got != [3]uint64{4, 0, 0} {
+		t.Errorf("packets by class are %v", got)
+	}
+}
+
 const forwardRules = `table inet filter {
 	chain forward {
 		type filter hook forward priority filter; policy drop;
