@@ -7,8 +7,8 @@ import "sluice/proxy"
 // Theory of operation.
 //
 // A proxy may owe acknowledgements, which the answers that it waits for would carry. The
-// worker that it owes them by pays when it has had nothing to do for as long as it rests,
-// a fifth of a millisecond, and at the latest after some rounds.
+// worker that it owes them by pays when it has had nothing to do for a moment (longestDebt),
+// and at the latest after some rounds.
 
 // debtRounds is how many rounds in a row a worker that finds something to do each time may
 // put off what is owed.
@@ -42,12 +42,9 @@ func (d *debt) hold() {
 	}
 }
 
-// pay reports whether anything was owed.
-func (d *debt) pay() bool {
-	if d.proxy == nil {
-		return false
+func (d *debt) pay() {
+	if d.proxy != nil {
+		d.proxy.Pay()
+		d.proxy = nil
 	}
-	d.proxy.Pay()
-	d.proxy = nil
-	return true
 }

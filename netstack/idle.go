@@ -151,9 +151,13 @@ func (w *worker) nap(d time.Duration) int {
 	return w.poll.blockFor(d)
 }
 
-// longestRest is how long a sleep may be that the scheduler does not know of. It has to
-// wait for it when it stops the world, as the garbage collector does.
-const longestRest = 200 * time.Microsecond
+const (
+	// longestRest is how long a sleep may be that the scheduler does not know of. Who is to
+	// stop the world, as the garbage collector does, ends it by a signal.
+	longestRest = time.Millisecond
+	// longestDebt is how long a worker that has nothing to do keeps what a proxy owes.
+	longestDebt = 200 * time.Microsecond
+)
 
 // sleep waits until there is something to do.
 func (w *worker) sleep() int {
@@ -162,13 +166,17 @@ func (w *worker) sleep() int {
 	if !w.mail.quiet() {
 		return 0
 	}
-	if w.idle.hurried || w.debt.owed() {
-		if n := w.poll.rest(); n > 0 || !w.mail.quiet() {
+	if w.debt.owed() {
+		if n := w.poll.rest(longestDebt); n > 0 || !w.mail.quiet() {
 			return n
 		}
-	}
-	if w.debt.pay() {
+		w.debt.pay()
 		return 0
+	}
+	if w.idle.hurried {
+		if n := w.poll.rest(longestRest); n > 0 || !w.mail.quiet() {
+			return n
+		}
 	}
 	return w.poll.block()
 }

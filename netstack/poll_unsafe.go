@@ -21,12 +21,11 @@ func (p *poller) now() int {
 	return int(n)
 }
 
-// rest is block for a moment, without a word to the scheduler: it would give this
-// thread's processor to another thread, which finds nothing to do, and takes that back
-// when the wait is over, at more than the price of a packet. Nobody can stop the world
-// meanwhile.
-func (p *poller) rest() int {
-	limit := unix.Timespec{Nsec: int64(longestRest)}
+// rest is blockFor without a word to the scheduler: it would give this thread's processor
+// to another thread, which finds nothing to do, and takes that back when the wait is over,
+// at more than the price of a packet. A signal ends it.
+func (p *poller) rest(d time.Duration) int {
+	limit := unix.NsecToTimespec(int64(d))
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd),
 		uintptr(unsafe.Pointer(&p.events[0])), maxEvents, uintptr(unsafe.Pointer(&limit)), 0, 0)
 	if errno != 0 {
