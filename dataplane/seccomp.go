@@ -47,7 +47,7 @@ func allowed() []string {
 		"rt_sigtimedwait", "sigaltstack",
 		// Time and chance.
 		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday",
-		"timer_create", "timer_settime", "timer_delete", "setitimer", "getrandom",
+		"timer_create", "timer_settime", "timer_delete", "setitimer", "timerfd_create", "timerfd_settime", "getrandom",
 		// About itself.
 		"getuid", "geteuid", "getgid", "getegid", "getrusage", "prlimit64", "uname", "sysinfo",
 	}
