@@ -82,6 +82,7 @@ type hostLink struct {
 	host     *host
 	mail     *mailbox
 	counters *trace.PortCounters
+	culprits culprits // rules that have dropped its frames
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
