@@ -285,13 +285,21 @@ func (p *passing) keeps() bool {
 // the rules are to be asked about it.
 func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
 	k := h.conn
+	t.replayed = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
+	if !t.repeats(h, f) {
+		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
+		return false
+	}
+	return true
+}
+
+// repeats is again for a packet of which t.replayed says what is known.
+func (t *turn) repeats(h *hop, f *packet.Frame) bool {
+	k, p := h.conn, &t.replayed
 	if k.rules != nil {
 		t.evaluator(k.rules)
 	}
-	p := &t.replayed
-	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
 	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
-		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
 		return false
 	}
 	if h.framed != nil {

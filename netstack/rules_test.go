@@ -44,9 +44,9 @@ func (l *lab) wantListed(lines ...string) {
 	}
 }
 
-// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
-// of a flow and those that are remembered, choose the class of a queueing discipline.
-func TestRulesChooseClasses(t *testing.T) {
+// classing is sites whose rules choose classes of an htb at bob's port: 1:10 by a mark,
+// of port 2000, 1:20 by a priority, of 2001, and 1:30 by nothing.
+func classing() NamespaceSpec {
 	s := ruledSites(`table inet classes {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -72,7 +72,26 @@ func TestRulesChooseClasses(t *testing.T) {
 			}
 		}
 	}
-	l := stillSites(t, s)
+	return s
+}
+
+// classes are the packets that left by classing's classes.
+func (l *lab) classes() (got [3]uint64) {
+	l.t.Helper()
+	reports, _, err := l.n.Queue(bob.port(), false)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, c := range reports[0].Classes {
+		got[c.Handle.Minor()/0x10-1] = c.Stats.Packets
+	}
+	return got
+}
+
+// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
+// of a flow and those that are remembered, choose the class of a queueing discipline.
+func TestRulesChooseClasses(t *testing.T) {
+	l := stillSites(t, classing())
 	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
 		p := alice.to(bob)
 		p.DstPort = port
@@ -81,15 +100,30 @@ func TestRulesChooseClasses(t *testing.T) {
 			l.arrived(bob, pt.UDP(pt.DstPort(port)))
 		}
 	}
-	reports, _, err := l.n.Queue(bob.port(), false)
-	if err != nil {
-		t.Fatal(err)
+	if got := l.classes(); got != [3]uint64{3, 4, 5} {
+		t.Errorf("packets by class are %v", got)
 	}
-	got := make(map[string]uint64)
-	for _, c := range reports[0].Classes {
-		got[c.Handle.String()] = c.Stats.Packets
+}
+
+// TestRulesChooseClassesOfWhatWaits for a neighbour that nobody knows yet.
+func TestRulesChooseClassesOfWhatWaits(t *testing.T) {
+	l := stillSites(t, classing())
+	guest := party{2, 9}
+	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
+		p := alice.to(guest)
+		p.DstPort = port
+		for range times {
+			l.send(alice.port(), pt.UDP4(p))
+		}
 	}
-	if got["1:10"] != 3 || got["1:20"] != 4 || got["1:30"] != 5 {
+	before := l.classes() // somebody was asked for
+	l.arrivedAll(bob, pt.ARP())
+	l.send(bob.port(), bob.answer(guest.mac(), guest.addr4()))
+	for range 3 + 4 + 5 {
+		l.arrivedAll(bob, pt.EtherDst(guest.mac()), pt.UDP())
+	}
+	after := l.classes()
+	if got := [3]uint64{after[0] - before[0], after[1] - before[1], after[2] - before[2]}; got != [3]uint64{3, 4, 5} {
 		t.Errorf("packets by class are %v", got)
 	}
 }

@@ -67,7 +67,7 @@ func (w *passage) sendBack(f []byte) {
 		q.OIF = w.Device
 	}
 	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
-		w.r.emit(w, b.out, b.via, f, packet.Vnet{})
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{}, packet.Label{})
 	}
 }
 
