@@ -206,8 +206,9 @@ const (
 	queryRulesRestore = "rules-restore"
 	queryRuleTraces   = "rule-traces"
 	queryRulesExplain = "rules-explain"
-	// queryRuleLogs is of all namespaces.
-	queryRuleLogs = "rule-logs"
+	// These are of all namespaces.
+	queryRuleLogs  = "rule-logs"
+	queryRuleDrops = "rule-drops"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

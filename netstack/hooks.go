@@ -54,6 +54,7 @@ type ruled struct {
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
+	by     *port  // that one
 	turn   *turn
 }
 
@@ -61,7 +62,7 @@ type ruled struct {
 func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	p := &t.passing
 	r := &p.ruled
-	r.asked, r.from, r.turn = *asked, c.in.index, t
+	r.asked, r.from, r.by, r.turn = *asked, c.in.index, c.in, t
 	rules := p.space.rules
 	if rules == nil {
 		r.eval = nil
@@ -142,8 +143,10 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 func (p *passing) obey(f *packet.Frame, v *policy.Verdict, at nft.Hook) trace.Reason {
 	switch v.Code {
 	case policy.Drop:
+		p.by.culprits().note(p.space.rules, false, v)
 		return trace.NFTDrop
 	case policy.Reject:
+		p.by.culprits().note(p.space.rules, false, v)
 		p.reject(f, v, at)
 		return trace.NFTReject
 	default:
