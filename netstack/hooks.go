@@ -136,15 +136,15 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
 	}
-	return p.obey(f, v)
+	return p.obey(f, v, at)
 }
 
-func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
+func (p *passing) obey(f *packet.Frame, v *policy.Verdict, at nft.Hook) trace.Reason {
 	switch v.Code {
 	case policy.Drop:
 		return trace.NFTDrop
 	case policy.Reject:
-		p.reject(f, v)
+		p.reject(f, v, at)
 		return trace.NFTReject
 	default:
 		return trace.None
@@ -153,7 +153,7 @@ func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
 
 // reject tells the sender of a packet why it goes no further. Who sent one with a wrong
 // checksum isn't told, since it may be from another.
-func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+func (p *passing) reject(f *packet.Frame, v *policy.Verdict, at nft.Hook) {
 	if f.Vnet.Flags&(packet.FlagNeedsCsum|packet.FlagDataValid) == 0 && !packet.VerifyL4(f.Bytes(), &f.View) {
 		return
 	}
@@ -162,7 +162,11 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 	sink := p.turn.out.sink(p.space, p.from)
 	if v.Reject == policy.RejectICMP {
 		e := packet.ICMPError{Type: v.Type, Code: v.ICMP}
-		p.space.router.Refuse(&q, e, e, sink)
+		if at == nft.HookInput {
+			p.space.router.RefuseOwn(&q, e, sink)
+		} else {
+			p.space.router.Refuse(&q, e, e, sink)
+		}
 		return
 	}
 	if f.View.Proto != packet.ProtoTCP {
@@ -200,7 +204,7 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:
-		return nat.Verdict{Reason: p.obey(f, w)}, true
+		return nat.Verdict{Reason: p.obey(f, w, at)}, true
 	case policy.Translate:
 	default:
 		return v, false
@@ -278,13 +282,21 @@ func (p *passing) keeps() bool {
 // the rules are to be asked about it.
 func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
 	k := h.conn
+	t.replayed = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
+	if !t.repeats(h, f) {
+		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
+		return false
+	}
+	return true
+}
+
+// repeats is again for a packet of which t.replayed says what is known.
+func (t *turn) repeats(h *hop, f *packet.Frame) bool {
+	k, p := h.conn, &t.replayed
 	if k.rules != nil {
 		t.evaluator(k.rules)
 	}
-	p := &t.replayed
-	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
 	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
-		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
 		return false
 	}
 	if h.framed != nil {

@@ -80,7 +80,8 @@ type hostLink struct {
 	index    uint16 // of the local port
 	nic      tcpip.NICID
 	host     *host
-	mail     *mailbox
+	worker   *worker  // that serves it
+	mail     *mailbox // of that worker
 	counters *trace.PortCounters
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
@@ -121,6 +122,7 @@ type waiting struct {
 	pkt   *stack.PacketBuffer // with a reference; nil for a frame
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
+	label packet.Label
 	to    destination
 	port  uint16         // of toPort and toRouter
 	ports fragment.Ports // of toRouter
@@ -154,8 +156,8 @@ var (
 	_ stack.GSOEndpoint  = (*hostLink)(nil)
 )
 
-func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
-	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+func newHostLink(h *host, b *BridgeSpec, w *worker, c *trace.PortCounters) *hostLink {
+	l := &hostLink{index: b.Index, host: h, worker: w, mail: &w.mail, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
 	l.released.tokens = localBurst
 	l.mtu.Store(uint32(b.MTU))
 	l.broadcasts.Store(new([]tcpip.Address))

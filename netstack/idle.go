@@ -81,9 +81,11 @@ func (i *idle) slept(d time.Duration) {
 func (w *worker) wait() int {
 	n := w.poll.now()
 	if n > 0 || !w.mail.quiet() {
+		w.debt.hold()
 		return n
 	}
 	if w.due != math.MaxInt64 {
+		w.debt.pay()
 		return w.await()
 	}
 	if w.idle.longest == 0 {
@@ -160,10 +162,13 @@ func (w *worker) sleep() int {
 	if !w.mail.quiet() {
 		return 0
 	}
-	if w.idle.hurried {
+	if w.idle.hurried || w.debt.owed() {
 		if n := w.poll.rest(); n > 0 || !w.mail.quiet() {
 			return n
 		}
+	}
+	if w.debt.pay() {
+		return 0
 	}
 	return w.poll.block()
 }

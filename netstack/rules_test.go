@@ -44,9 +44,9 @@ func (l *lab) wantListed(lines ...string) {
 	}
 }
 
-// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
-// of a flow and those that are remembered, choose the class of a queueing discipline.
-func TestRulesChooseClasses(t *testing.T) {
+// classing is sites whose rules choose classes of an htb at bob's port: 1:10 by a mark,
+// of port 2000, 1:20 by a priority, of 2001, and 1:30 by nothing.
+func classing() NamespaceSpec {
 	s := ruledSites(`table inet classes {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -72,7 +72,26 @@ func TestRulesChooseClasses(t *testing.T) {
 			}
 		}
 	}
-	l := stillSites(t, s)
+	return s
+}
+
+// classes are the packets that left by classing's classes.
+func (l *lab) classes() (got [3]uint64) {
+	l.t.Helper()
+	reports, _, err := l.n.Queue(bob.port(), false)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, c := range reports[0].Classes {
+		got[c.Handle.Minor()/0x10-1] = c.Stats.Packets
+	}
+	return got
+}
+
+// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
+// of a flow and those that are remembered, choose the class of a queueing discipline.
+func TestRulesChooseClasses(t *testing.T) {
+	l := stillSites(t, classing())
 	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
 		p := alice.to(bob)
 		p.DstPort = port
@@ -81,15 +100,30 @@ func TestRulesChooseClasses(t *testing.T) {
 			l.arrived(bob, pt.UDP(pt.DstPort(port)))
 		}
 	}
-	reports, _, err := l.n.Queue(bob.port(), false)
-	if err != nil {
-		t.Fatal(err)
+	if got := l.classes(); got != [3]uint64{3, 4, 5} {
+		t.Errorf("packets by class are %v", got)
 	}
-	got := make(map[string]uint64)
-	for _, c := range reports[0].Classes {
-		got[c.Handle.String()] = c.Stats.Packets
+}
+
+// TestRulesChooseClassesOfWhatWaits for a neighbour that nobody knows yet.
+func TestRulesChooseClassesOfWhatWaits(t *testing.T) {
+	l := stillSites(t, classing())
+	guest := party{2, 9}
+	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
+		p := alice.to(guest)
+		p.DstPort = port
+		for range times {
+			l.send(alice.port(), pt.UDP4(p))
+		}
 	}
-	if got["1:10"] != 3 || got["1:20"] != 4 || got["1:30"] != 5 {
+	before := l.classes() // somebody was asked for
+	l.arrivedAll(bob, pt.ARP())
+	l.send(bob.port(), bob.answer(guest.mac(), guest.addr4()))
+	for range 3 + 4 + 5 {
+		l.arrivedAll(bob, pt.EtherDst(guest.mac()), pt.UDP())
+	}
+	after := l.classes()
+	if got := [3]uint64{after[0] - before[0], after[1] - before[1], after[2] - before[2]}; got != [3]uint64{3, 4, 5} {
 		t.Errorf("packets by class are %v", got)
 	}
 }
@@ -210,6 +244,39 @@ func TestRulesNAT(t *testing.T) {
 	from := party{1, 2}
 	l.send(from.port(), pt.UDP4(from.to(bob)))
 	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(netip.MustParseAddr("10.44.2.99"))))
+}
+
+// TestRulesNATOnce: what chains of type nat do beside translating, they do for the first
+// packet of a connection.
+func TestRulesNATOnce(t *testing.T) {
+	s := ruledSites(`table ip nat {
+	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+	chain pre { type nat hook prerouting priority dstnat; udp dport 7000 counter update @seen { ip saddr timeout 5s } meta mark set 4 dnat to 10.44.1.11:70; }
+	chain post { type nat hook postrouting priority srcnat; counter masquerade; }
+	chain f { type filter hook forward priority 0; counter; meta mark 4 counter comment "first"; ip saddr @seen counter; }
+}
+`)
+	s.Connections.Rules = nil
+	l := stillSites(t, s)
+	in := bob.to(alice)
+	in.Dst, in.DstPort = gate(2).addr4(), 7000
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.arrived(alice, pt.IPv4(pt.Dst(alice.addr4())), pt.UDP(pt.DstPort(70)))
+	}
+	l.wantListed("\t\tcounter packets 1 bytes 48 masquerade", "\t\tcounter packets 6 bytes 288", "\t\tmeta mark 0x00000004 counter packets 1 bytes 48 comment \"first\"",
+		"\t\tip saddr @seen counter packets 6 bytes 288")
+	if hits := l.n.opts.Counters.Port(bob.port()).Snapshot().FlowHits; hits != 4 {
+		t.Errorf("%d of 6 packets by the flow cache, want all but two", hits)
+	}
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.got(alice.port())
+		l.pass(1)
+	}
+	l.send(bob.port(), pt.UDP4(in)) // the element was not refreshed
+	l.got(alice.port())
+	l.wantListed("\t\tip saddr @seen counter packets 11 bytes 528")
 }
 
 func TestRulesHitAllocatesNothing(t *testing.T) {

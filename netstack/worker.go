@@ -50,6 +50,7 @@ type worker struct {
 	idle idle
 	mail mailbox
 	dial dial.Polled // of its containers' connections
+	debt debt
 	due  int64       // ns since the start: when a queue may let a frame go
 
 	mu sync.Mutex // the turn lock, see above

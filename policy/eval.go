@@ -116,9 +116,12 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 }
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
-// Translate is the verdict if one of them wants it; who comes first decides.
+// Translate is the verdict if one of them wants it; who comes first decides. What they do
+// beside that, count or mark, is for this packet alone: then the flow's next one has to be
+// evaluated, which they don't see.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
+	before := e.rec.n
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -126,6 +129,9 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 		if e.base(b); e.verd.Code != Accept {
 			break
 		}
+	}
+	if e.rec.acts(before) {
+		e.rec.Volatile |= ByNAT
 	}
 	e.depart()
 	return &e.verd

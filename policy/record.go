@@ -30,6 +30,7 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
+	ByNAT     // a chain of type nat did something, which it does for a connection's first packet only
 )
 
 // MaxActions is how many actions a Record holds.
@@ -59,6 +60,13 @@ func (r *Record) Actions() []Action { return r.actions[:r.n] }
 // Writes reports whether one of them writes into the packet.
 func (r *Record) Writes() bool {
 	return slices.ContainsFunc(r.Actions(), func(a Action) bool { return a.kind == actWrite })
+}
+
+// acts reports whether one of those from the n-th on does something, and not only asks.
+func (r *Record) acts(n int) bool {
+	return slices.ContainsFunc(r.actions[n:r.n], func(a Action) bool {
+		return a.kind < actLives || a.kind > actLabel || a.kind == actRefresh
+	})
 }
 
 // Len is how many actions were recorded up to now.

@@ -2,7 +2,10 @@
 
 package nft
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // natStmt reads snat, dnat, masquerade and redirect.
 func (p *parser) natStmt(t token) Stmt {
@@ -19,10 +22,14 @@ func (p *parser) natStmt(t token) Stmt {
 		n.Kind = Redirect
 	}
 	p.natFamily(n)
-	if p.accept("to") {
+	switch {
+	case p.accept("to"):
 		p.natTarget(n)
-	} else if n.Kind == SNAT || n.Kind == DNAT {
+	case n.Kind != SNAT && n.Kind != DNAT:
+	case n.Named || n.Netmap || n.Interval || n.addrPort || p.peek(0).kind == tokNewline:
 		p.unexpected("'to'")
+	default: // old rulesets leave the word out
+		p.natTarget(n)
 	}
 	p.natFlags(n)
 	n.pos = t.pos.join(p.last.pos)
@@ -34,7 +41,7 @@ func (p *parser) natFamily(n *natLit) {
 	if n.Kind == Masquerade || n.Kind == Redirect {
 		return
 	}
-	if p.is("ip") || p.is("ip6") {
+	if (p.is("ip") || p.is("ip6")) && slices.Contains([]string{"to", "prefix", "interval", "addr"}, p.peek(1).text) {
 		n.Family, n.Named = familyTable[p.next().text], true
 	}
 	for {

@@ -65,6 +65,46 @@ func TestShaping(t *testing.T) {
 	}
 }
 
+// TestMarksOfWhatWaits: what rules say of packets that wait until somebody answers for
+// their destination chooses their class all the same.
+//
+//	red ---- left (core) right ---- [htb] green, which gets 10.45.2.77 later
+func TestMarksOfWhatWaits(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon("networks:\n" + lab.Routed)
+	red, green := l.NS("red").Attach("--network", "left"), l.NS("green").Attach("--network", "right", "--set", "guard off")
+	d.CLI("-n", "core", "nft", "-f", l.File("marks.nft", `table inet marks {
+	chain forward {
+		type filter hook forward priority filter
+		icmp type echo-request icmp sequence < 3 meta mark set 7
+		icmp type echo-request icmp sequence >= 3 meta priority set 1:20
+	}
+}
+`)).Expect(0)
+	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
+	to := green.Name()
+	tc("qdisc add dev " + to + " root handle 1: htb default 30")
+	for _, class := range []string{"1:10", "1:20", "1:30"} {
+		tc("class add dev " + to + " parent 1: classid " + class + " htb rate 100mbit")
+	}
+	tc("filter add dev " + to + " parent 1: handle 7 fw classid 1:10")
+	ping := red.Start("ping", "-n", "-c", "6", "-i", "0.2", "10.45.2.77")
+	l.Eventually("packets that wait", 5*time.Second, func() bool {
+		return strings.Contains(d.CLI("-n", "core", "neigh", "show").Out, "10.45.2.77 dev right INCOMPLETE")
+	})
+	time.Sleep(300 * time.Millisecond) // for some more
+	green.Run("ip", "address", "add", "10.45.2.77/24", "dev", green.If())
+	if out := ping.Wait(20 * time.Second).Out; !strings.Contains(out, " 0% packet loss") {
+		t.Errorf("ping:\n%s", out)
+	}
+	out := d.CLI("-s", "class", "show", "dev", to).Out
+	for class, sent := range map[string]string{"1:10": "196 bytes 2 pkt", "1:20": "392 bytes 4 pkt"} {
+		if _, after, _ := strings.Cut(out, "class htb "+class+" "); !strings.Contains(strings.Join(strings.Split(after, "\n")[:2], " "), "Sent "+sent) {
+			t.Errorf("class %s: want %s:\n%s", class, sent, out)
+		}
+	}
+}
+
 // shaped sends bytes, both ways, and wants it to take as long as the rate says at
 // least, but for what a burst saves; a busy machine may be slower.
 func shaped(t *testing.T, from, to *lab.NS, bytes uint64, rate float64) {
