@@ -16,9 +16,9 @@ import (
 // while the oldest of its port has to give way for it, and when none may.
 func BenchmarkScan(b *testing.B) {
 	for name, tc := range map[string]struct{ quota, assured int }{
-		"room":        {0, 0},
-		"gives way":   {1000, 0},
-		"refused":     {10, 10},
+		"room":      {0, 0},
+		"gives way": {1000, 0},
+		"refused":   {10, 10},
 	} {
 		b.Run(name, func(b *testing.B) {
 			l := stillSites(b, scanned(tc.quota))

@@ -58,8 +58,8 @@ func TestWorkOfAFrame(t *testing.T) {
 		want int
 	}{
 		{"finds its port's quota met", alice, missWork + routeWork + beginWork},
-		{"is refused", alice, missWork + routeWork + refuseWork},
-		{"is refused again", alice, missWork + routeWork + refuseWork},
+		{"is refused", alice, missWork + routeWork},
+		{"is refused again", alice, missWork + routeWork},
 		{"begins a connection", party{1, 2}, missWork + routeWork + beginWork + 1},
 		{"is of a known one", party{1, 2}, 1},
 	} {

@@ -205,7 +205,6 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	p := &t.passing
 	n := &p.pending
 	if p.eval == nil && p.conns.table.Refuses(p.look.Port) { // a ruleset may have more to say
-		t.tally.work += refuseWork
 		return trace.CTQuota
 	}
 	t.tally.work += beginWork

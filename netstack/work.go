@@ -26,17 +26,15 @@ const (
 	quantum = 512
 	// dear is the work after which a turn asks for no more frames: more than a budget
 	// of frames that are small and known, less than a slice of such as begin connections.
-	dear = 2 * budget
+	dear = budget + slice
 	// workBytes is how many bytes cost as much as one more frame.
 	workBytes = 4 << 10
 	// missWork is what it costs beside the sending that nothing is remembered, routeWork
 	// to ask a router, and beginWork to begin a connection: to translate it, to enter it
-	// into the table, and to end the one that gives way for it. To refuse one costs a
-	// part of it.
-	missWork   = 1
-	routeWork  = 2
-	beginWork  = 5
-	refuseWork = 1
+	// into the table, and to end the one that gives way for it.
+	missWork  = 1
+	routeWork = 2
+	beginWork = 2
 )
 
 // work is what it costs to send a frame to a port.

@@ -18,7 +18,7 @@ import (
 type filler struct {
 	w             *Way
 	from          *lab.NS
-	entries       int
+	entries       int      // 2 % more than are wanted
 	there, answer []string // commands that send a segment of each
 }
 
@@ -37,9 +37,9 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 		}
 	}
 	fan := func(ifname, via, src, dst string, more ...string) []string {
-		flows := strconv.Itoa(entries + entries/50)
-		return append([]string{"fan", "-tcp", "-i", ifname, "-via", via, "-from", src, "-to", dst, "-flows", flows}, more...)
+		return append([]string{"fan", "-tcp", "-i", ifname, "-via", via, "-from", src, "-to", dst, "-flows", strconv.Itoa(entries), "-rate", "50000"}, more...)
 	}
+	entries += entries / 50
 	f := &filler{w: w, from: from, entries: entries}
 	f.there = fan(from.If(), w.gateway(from), from.IP(lab.V4).String(), nowhere)
 	f.answer = fan("wan", macOf(w.World, wan4()), nowhere, out, "-turn")
@@ -47,16 +47,26 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 	return f
 }
 
-// fill sends a segment of each and its answer, until all are established.
+// fill sends a segment of each until all are there, and then the answers until all are
+// established: a busy machine loses some, and the answer to a segment that was lost would
+// begin a connection itself, whose port the segment then would not get any more.
 func (f *filler) fill() {
-	for range 10 {
-		lab.Report[report.Rate](f.from.Traffic(f.there...), 5*time.Minute)
-		lab.Report[report.Rate](f.w.World.Traffic(f.answer...), 5*time.Minute)
-		if f.w.Connections()-f.halfOpen() >= f.entries {
-			return
-		}
+	all := f.send(f.from, f.there, f.w.Connections)
+	if all && f.send(f.w.World, f.answer, func() int { return f.w.Connections() - f.halfOpen() }) {
+		return
 	}
 	f.w.Fail("%d connections in the table, of them %d half open, want %d", f.w.Connections(), f.halfOpen(), f.entries)
+}
+
+// send sends again and again, until the number is what it is to be.
+func (f *filler) send(from *lab.NS, command []string, number func() int) bool {
+	for range 10 {
+		lab.Report[report.Rate](from.Traffic(command...), 5*time.Minute)
+		if number() >= f.entries {
+			return true
+		}
+	}
+	return false
 }
 
 // halfOpen is how many of them nobody has answered.

@@ -128,7 +128,7 @@ func (k Kills) slack() time.Duration {
 	if k.Kills <= 2 {
 		return 1500 * time.Millisecond
 	}
-	return 600 * time.Millisecond
+	return 800 * time.Millisecond
 }
 
 // period is how long it is from kill to kill.
