@@ -65,7 +65,7 @@ func (e *Evaluator) Path(r *Record, from, to Mark) *Path {
 		k.end()
 		k.gen = e.snap.gen
 	}
-	h, alike := hashActions(actions, more), 0
+	h, alike := mixMark(hashActions(actions), from.sum)^to.sum, 0
 	for p := k.byHash[h]; p != nil; p = p.next {
 		if p.is(actions, more) {
 			return p
@@ -124,8 +124,9 @@ func (p *Path) is(actions []Action, more []*state) bool {
 	return len(rest) == 0 && slices.Equal(counts, more)
 }
 
-// hashActions tells paths apart, as far as that is cheap.
-func hashActions(actions []Action, more []*state) uint64 {
+// hashActions tells paths apart, as far as that is cheap. Of what is behind Few actions, the
+// sum of a Mark does.
+func hashActions(actions []Action) uint64 {
 	h := uint64(len(actions))
 	for i := range actions {
 		a := &actions[i]
@@ -138,13 +139,13 @@ func hashActions(actions []Action, more []*state) uint64 {
 				x = x*hashFactor ^ word
 			}
 		}
-		h = bits.RotateLeft64(h^x, 29) * hashFactor
-	}
-	for _, s := range more {
-		h = bits.RotateLeft64(h^s.mark, 29) * hashFactor
+		h = mixMark(h, x)
 	}
 	return h
 }
+
+// mixMark adds a number to a hash.
+func mixMark(h, x uint64) uint64 { return bits.RotateLeft64(h^x, 29) * hashFactor }
 
 const hashFactor = 0x9e3779b97f4a7c15
 

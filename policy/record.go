@@ -40,6 +40,7 @@ type Record struct {
 	Routes   bool // the routes were asked: it is good as long as they are as they are
 	actions  []Action
 	more     []*state // counters that would be actions; only behind Few of those
+	sum      uint64   // of their marks
 	asked    uint8    // of the kinds from actState on: answers are those that were recorded last
 	answers  [actLabel - actState + 1]value
 }
@@ -47,6 +48,7 @@ type Record struct {
 // Reset makes the record empty.
 func (r *Record) Reset() {
 	r.Volatile, r.Routes, r.actions, r.more, r.asked = 0, false, r.actions[:0], r.more[:0], 0
+	r.sum = 0
 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
@@ -67,10 +69,13 @@ func (r *Record) Writes() bool {
 func (r *Record) Len() int { return len(r.actions) + len(r.more) }
 
 // Mark is a place in a Record: Actions are before it in the slice, if there are but Few.
-type Mark struct{ Actions, more int }
+type Mark struct {
+	Actions, more int
+	sum           uint64
+}
 
 // Mark is the end of what was recorded up to now.
-func (r *Record) Mark() Mark { return Mark{len(r.actions), len(r.more)} }
+func (r *Record) Mark() Mark { return Mark{len(r.actions), len(r.more), r.sum} }
 
 func (r *Record) add(a Action) {
 	if r.Volatile != 0 {
@@ -90,6 +95,7 @@ func (r *Record) count(s *state) {
 		return
 	}
 	r.more = append(r.more, s)
+	r.sum = mixMark(r.sum, s.mark)
 }
 
 type actionKind uint8
