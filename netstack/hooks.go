@@ -72,7 +72,7 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	r.eval.Begin(&r.record)
 	r.packet = policy.Packet{
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
-		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
+		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, PktType: pktType(f, c.bridged),
 	}
 	if c.links == 0 { // a mark doesn't leave its namespace
 		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
@@ -110,7 +110,7 @@ func pktType(f *packet.Frame, bridged bool) uint8 {
 func (p *passing) tracked(v *conntrack.Verdict) {
 	if p.eval != nil {
 		q := &p.packet
-		q.Tracked, q.Conn, q.Dir, q.State = true, v.Conn, v.Dir, v.State
+		q.Tracked, q.Conn, q.Pending, q.Dir, q.State = true, v.Conn, &p.pending, v.Dir, v.State
 	}
 }
 
