@@ -50,7 +50,7 @@ type ruled struct {
 	packet policy.Packet
 	record policy.Record
 	family nft.Family
-	routed int           // actions that were recorded before it was routed
+	routed policy.Mark   // what was recorded before it was routed
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
@@ -69,11 +69,11 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		return
 	}
 	f := asked.Frame
-	r.eval, r.family, r.routed = t.evaluator(rules), familyOf(f), 0
+	r.eval, r.family, r.routed = t.evaluator(rules), familyOf(f), policy.Mark{}
 	r.eval.Begin(&r.record)
 	r.packet = policy.Packet{
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
-		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
+		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, PktType: pktType(f, c.bridged),
 	}
 	if c.links == 0 { // a mark doesn't leave its namespace
 		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
@@ -111,7 +111,7 @@ func pktType(f *packet.Frame, bridged bool) uint8 {
 func (p *passing) tracked(v *conntrack.Verdict) {
 	if p.eval != nil {
 		q := &p.packet
-		q.Tracked, q.Conn, q.Dir, q.State = true, v.Conn, v.Dir, v.State
+		q.Tracked, q.Conn, q.Pending, q.Dir, q.State = true, v.Conn, &p.pending, v.Dir, v.State
 	}
 }
 
@@ -273,12 +273,29 @@ func (p *passing) label(f *packet.Frame) {
 // keeps reports whether the rules have nothing against remembering the flow, and notes
 // what is to be done for each packet of it.
 func (p *passing) keeps() bool {
-	p.to.acts = nil
+	k := &p.to
+	k.does, k.acts, k.before, k.after = false, nil, nil, nil
 	if p.eval == nil {
 		return true
 	}
-	p.to.rules, p.to.acts, p.to.routed = p.space.rules, p.record.Actions(), p.routed
-	return p.record.Cacheable() && !p.packet.Trace
+	if !p.record.Cacheable() || p.packet.Trace {
+		return false
+	}
+	r, n := &p.record, p.record.Len()
+	if k.rules, k.does = p.space.rules, n > 0; n <= policy.Few {
+		k.acts, k.routed = r.Actions(), p.routed.Actions
+		return true
+	}
+	k.before, k.after = p.eval.Path(r, policy.Mark{}, p.routed), p.eval.Path(r, p.routed, r.Mark())
+	return k.before != nil && k.after != nil
+}
+
+// holds reports whether all that the rules' verdict rested upon is as it was.
+func (k *tracked) holds(p *policy.Packet) bool {
+	if k.before != nil {
+		return k.before.Hold(p) && k.after.Hold(p)
+	}
+	return policy.Hold(k.acts, p)
 }
 
 // again does for a packet of a remembered flow what the rules did for the first. False:
@@ -299,14 +316,18 @@ func (t *turn) repeats(h *hop, f *packet.Frame) bool {
 	if k.rules != nil {
 		t.evaluator(k.rules)
 	}
-	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
+	if !k.holds(p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
 		return false
 	}
 	if h.framed != nil {
 		t.repeat(h.framed, 0, partOut, f, &t.framing.packet)
 	}
 	p.Mark, p.Priority = f.Mark, f.Priority
-	policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
+	if k.before != nil {
+		k.before.Replay(p, 1, wholeLen(f))
+	} else {
+		policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
+	}
 	return true
 }
 
@@ -315,9 +336,13 @@ func wholeLen(f *packet.Frame) uint64 { return uint64(f.View.End - f.View.L3) }
 
 // afterwards does the rest of it.
 func (t *turn) afterwards(k *tracked, f *packet.Frame) {
-	if len(k.acts) == 0 {
+	switch {
+	case !k.does:
 		return
+	case k.after != nil:
+		k.after.Replay(&t.replayed, 1, wholeLen(f))
+	default:
+		policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
 	}
-	policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
 	f.Mark, f.Priority = t.replayed.Mark, t.replayed.Priority
 }

@@ -37,8 +37,11 @@ type tracked struct {
 	// Of a namespace with a ruleset: what it does for each packet, and how much of that
 	// before it is routed.
 	rules  *rules
+	does   bool // there is something: a few actions, or else paths for both parts
 	acts   []policy.Action
 	routed int
+	before *policy.Path
+	after  *policy.Path
 	stray  stray
 }
 
@@ -53,7 +56,7 @@ func (t *turn) pass(h *hop, f *packet.Frame) bool {
 	if state == conntrack.Gone || state == conntrack.Invalid {
 		return false
 	}
-	if (len(k.acts) > 0 || h.framed != nil) && !t.again(h, state, f) {
+	if (k.does || h.framed != nil) && !t.again(h, state, f) {
 		return false
 	}
 	if k.way.Translates() {
@@ -116,7 +119,7 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 	}
 	if reason == trace.None {
 		reason = p.ask(&t.frames[i], p.first(), atDstNAT, last)
-		p.routed = p.record.Len()
+		p.routed = p.record.Mark()
 	}
 	if reason != trace.None {
 		t.dismiss(c, at, reason)

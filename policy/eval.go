@@ -49,6 +49,7 @@ type Evaluator struct {
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
+	paths   paths
 }
 
 // frame is where evaluation goes on when a chain returns.
