@@ -12,6 +12,7 @@ import (
 	"sluice/policy"
 	"sluice/policy/nft"
 	"sluice/router"
+	"sluice/routing"
 	"sluice/trace"
 )
 
@@ -80,11 +81,26 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
 	}
 	if asked.Local {
-		r.packet.Out = rules.device(asked.Device)
+		r.packet.Out = rules.device(p.space.leavesBy(asked))
 	} else {
 		r.packet.In = rules.device(asked.Device)
 	}
 	t.tracks(rules, r.packet.Now)
+}
+
+// leavesBy is the device by which a packet of the host stack leaves, as far as the routes
+// know before any rule has changed it. The stack answers by the one that was asked.
+func (s *space) leavesBy(p *router.Packet) uint16 {
+	v, b := &p.Frame.View, p.Frame.Bytes()
+	q := routing.Query{Src: v.SrcAddr(b), Dst: v.DstAddr(b), L3mdev: p.Device}
+	if q.Dst.IsLinkLocalUnicast() || q.Dst.IsMulticast() {
+		return p.Device
+	}
+	res := s.router.Set().Lookup(&q)
+	if res.Type != routing.Unicast || res.NextHop == nil {
+		return p.Device
+	}
+	return res.NextHop.Index
 }
 
 func familyOf(f *packet.Frame) nft.Family {
@@ -107,7 +123,8 @@ func pktType(f *packet.Frame, bridged bool) uint8 {
 	return policy.PacketHost
 }
 
-// tracked tells the rules of the packet's connection.
+// tracked tells the rules of the packet's connection. Before that it has none, pending or
+// not.
 func (p *passing) tracked(v *conntrack.Verdict) {
 	if p.eval != nil {
 		q := &p.packet
