@@ -246,9 +246,13 @@ func ends(e *conntrack.Entry) (inside, outside endpoint) {
 		endpointOf(e.Zone, e.Reply.Proto, e.Reply.Dst, out)
 }
 
+// Heeds is conntrack.Config's Heed: which connections Confirmed and Removed do something
+// for.
+func Heeds(aux uint64, backend conntrack.Bind) bool { return aux&auxBound != 0 || backend.ID != 0 }
+
 // Confirmed is conntrack.Config's Confirmed.
 func (n *NAT) Confirmed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
+	if !Heeds(e.Aux, e.Backend) {
 		return
 	}
 	n.mu.Lock()
@@ -280,7 +284,7 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 
 // Removed is conntrack.Config's Removed.
 func (n *NAT) Removed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
+	if !Heeds(e.Aux, e.Backend) {
 		return
 	}
 	n.mu.Lock()

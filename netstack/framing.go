@@ -247,8 +247,10 @@ func (t *turn) shown(from *port, r *rules, part int, f *packet.Frame, at hookAt)
 	case p.Fault != packet.FaultNone:
 		return trace.NFTFault
 	case v.Code == policy.Drop:
+		from.culprits().note(r, r.self != nil, v)
 		return trace.NFTDrop
 	case v.Code == policy.Reject:
+		from.culprits().note(r, r.self != nil, v)
 		t.refuseFrame(from, f, v)
 		return trace.NFTReject
 	}

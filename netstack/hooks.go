@@ -12,6 +12,7 @@ import (
 	"sluice/policy"
 	"sluice/policy/nft"
 	"sluice/router"
+	"sluice/routing"
 	"sluice/trace"
 )
 
@@ -54,6 +55,7 @@ type ruled struct {
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
+	by     *port  // that one
 	turn   *turn
 }
 
@@ -61,7 +63,7 @@ type ruled struct {
 func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	p := &t.passing
 	r := &p.ruled
-	r.asked, r.from, r.turn = *asked, c.in.index, t
+	r.asked, r.from, r.by, r.turn = *asked, c.in.index, c.in, t
 	rules := p.space.rules
 	if rules == nil {
 		r.eval = nil
@@ -79,11 +81,26 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
 	}
 	if asked.Local {
-		r.packet.Out = rules.device(asked.Device)
+		r.packet.Out = rules.device(p.space.leavesBy(asked))
 	} else {
 		r.packet.In = rules.device(asked.Device)
 	}
 	t.tracks(rules, r.packet.Now)
+}
+
+// leavesBy is the device by which a packet of the host stack leaves, as far as the routes
+// know before any rule has changed it. The stack answers by the one that was asked.
+func (s *space) leavesBy(p *router.Packet) uint16 {
+	v, b := &p.Frame.View, p.Frame.Bytes()
+	q := routing.Query{Src: v.SrcAddr(b), Dst: v.DstAddr(b), L3mdev: p.Device}
+	if q.Dst.IsLinkLocalUnicast() || q.Dst.IsMulticast() {
+		return p.Device
+	}
+	res := s.router.Set().Lookup(&q)
+	if res.Type != routing.Unicast || res.NextHop == nil {
+		return p.Device
+	}
+	return res.NextHop.Index
 }
 
 func familyOf(f *packet.Frame) nft.Family {
@@ -106,7 +123,8 @@ func pktType(f *packet.Frame, bridged bool) uint8 {
 	return policy.PacketHost
 }
 
-// tracked tells the rules of the packet's connection.
+// tracked tells the rules of the packet's connection. Before that it has none, pending or
+// not.
 func (p *passing) tracked(v *conntrack.Verdict) {
 	if p.eval != nil {
 		q := &p.packet
@@ -136,15 +154,17 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
 	}
-	return p.obey(f, v)
+	return p.obey(f, v, at)
 }
 
-func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
+func (p *passing) obey(f *packet.Frame, v *policy.Verdict, at nft.Hook) trace.Reason {
 	switch v.Code {
 	case policy.Drop:
+		p.by.culprits().note(p.space.rules, false, v)
 		return trace.NFTDrop
 	case policy.Reject:
-		p.reject(f, v)
+		p.by.culprits().note(p.space.rules, false, v)
+		p.reject(f, v, at)
 		return trace.NFTReject
 	default:
 		return trace.None
@@ -153,7 +173,7 @@ func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
 
 // reject tells the sender of a packet why it goes no further. Who sent one with a wrong
 // checksum isn't told, since it may be from another.
-func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+func (p *passing) reject(f *packet.Frame, v *policy.Verdict, at nft.Hook) {
 	if f.Vnet.Flags&(packet.FlagNeedsCsum|packet.FlagDataValid) == 0 && !packet.VerifyL4(f.Bytes(), &f.View) {
 		return
 	}
@@ -162,7 +182,11 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 	sink := p.turn.out.sink(p.space, p.from)
 	if v.Reject == policy.RejectICMP {
 		e := packet.ICMPError{Type: v.Type, Code: v.ICMP}
-		p.space.router.Refuse(&q, e, e, sink)
+		if at == nft.HookInput {
+			p.space.router.RefuseOwn(&q, e, sink)
+		} else {
+			p.space.router.Refuse(&q, e, e, sink)
+		}
 		return
 	}
 	if f.View.Proto != packet.ProtoTCP {
@@ -200,7 +224,7 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:
-		return nat.Verdict{Reason: p.obey(f, w)}, true
+		return nat.Verdict{Reason: p.obey(f, w, at)}, true
 	case policy.Translate:
 	default:
 		return v, false

@@ -207,6 +207,10 @@ func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reason {
 	p := &t.passing
 	n := &p.pending
+	if p.eval == nil && p.conns.table.Refuses(p.look.Port) { // a ruleset may have more to say
+		return trace.CTQuota
+	}
+	t.tally.work += beginWork
 	p.fresh = true
 	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
@@ -316,6 +320,10 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 // Tell implements router.Hooks: an error quotes the packet with its destination
 // translated, which is not what its sender wrote.
 func (p *passing) Tell(f *packet.Frame) {
+	if packet.IsReset(f) {
+		p.tellReset(f)
+		return
+	}
 	if p.stranger {
 		p.tellStranger(f)
 		return
@@ -335,6 +343,22 @@ func (p *passing) tellStranger(f *packet.Frame) {
 	}
 	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
 		r.ApplyError(f)
+	}
+}
+
+// tellReset is Tell for a reset. That of a segment of no connection may be of the one that
+// the segment was no good for, which it ends.
+func (p *passing) tellReset(f *packet.Frame) {
+	if p.fresh || p.to.conn != (conntrack.Conn{}) {
+		return
+	}
+	look := conntrack.Packet{Frame: f, Zone: p.look.Zone, Now: p.look.Now}
+	v := p.conns.table.Look(&look, &p.pending)
+	if v.Conn == (conntrack.Conn{}) || v.Error || !v.Conn.Valid() {
+		return
+	}
+	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); r.Parts() != 0 && !r.Translates() {
+		r.Apply(f)
 	}
 }
 
@@ -376,6 +400,7 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
+	p.asked.Delivered = v.Action == router.Deliver
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
 	} else if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {
@@ -446,7 +471,7 @@ func (t *turn) gather(c *crossing, at *port, i int) bool {
 		in = at.index
 	}
 	for _, h := range v.Held {
-		w := waiting{frame: h.Frame, vnet: h.Vnet, to: toRouter, port: in, ports: ports, from: in}
+		w := waiting{frame: h.Frame, vnet: h.Vnet, label: h.Label, to: toRouter, port: in, ports: ports, from: in}
 		if !at.link.emit(w) {
 			drop(c.in, trace.LocalFull, 1)
 		}

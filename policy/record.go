@@ -30,6 +30,7 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
+	ByFirst   // what only a connection's first packet has, since a chain of type nat gave it that
 )
 
 // Record is what the evaluation of one packet leaves for its flow: whether the next
@@ -43,6 +44,17 @@ type Record struct {
 	sum      uint64   // of their marks
 	asked    uint8    // of the kinds from actState on: answers are those that were recorded last
 	answers  [actLabel - actState + 1]value
+}
+
+// once forgets the actions from a place on, which the flow's next packet knows nothing
+// of: unless this one isn't as that any more.
+func (r *Record) once(m Mark) {
+	changes := func(a Action) bool { return a.kind >= actSetMark }
+	if r.Volatile != 0 || slices.ContainsFunc(r.actions[m.Actions:], changes) {
+		r.Volatile |= ByFirst
+		return
+	}
+	r.actions, r.more, r.sum, r.asked = r.actions[:m.Actions], r.more[:m.more], m.sum, 0
 }
 
 // Reset makes the record empty.
@@ -111,7 +123,7 @@ const (
 	actLabel
 	actSetCTMark
 	actSetLabel
-	actSetMark
+	actSetMark // from here on the packet itself is changed
 	actSetPriority
 	actSetPktType
 	actWrite // bytes of the packet
