@@ -47,7 +47,7 @@ func allowed() []string {
 		"rt_sigtimedwait", "sigaltstack",
 		// Time and chance.
 		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday",
-		"timer_create", "timer_settime", "timer_delete", "setitimer", "getrandom",
+		"timer_create", "timer_settime", "timer_delete", "setitimer", "timerfd_create", "timerfd_settime", "getrandom",
 		// About itself.
 		"getuid", "geteuid", "getgid", "getegid", "getrusage", "prlimit64", "uname", "sysinfo",
 	}
@@ -123,7 +123,7 @@ func restrictions(pid int) []restriction {
 		{"setsockopt", slices.Concat(
 			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_TCP, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
 			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE),
-			noneOfLevel(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT),
+			noneOfLevel(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT, unix.TCP_QUICKACK),
 			noneOfLevel(unix.IPPROTO_IP, unix.IP_TTL, unix.IP_TOS, unix.IP_MTU_DISCOVER),
 			noneOfLevel(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_TCLASS, unix.IPV6_MTU_DISCOVER),
 			stderr)},

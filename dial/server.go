@@ -163,8 +163,14 @@ func onlyReplies(fd, family int) error {
 	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
 }
 
-// stream lets what comes in pieces go in pieces. All else that a connection is to have,
-// who has the socket gives it if it lasts.
+// stream lets what comes in pieces go in pieces, and the last acknowledgement of the
+// handshake with the first data, so that the other side is woken once for both: mostly they
+// follow at once. Who has the socket sees to it if they don't (TCP_QUICKACK), and to all
+// else that a connection is to have if it lasts.
 func stream(fd int) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
+	return os.NewSyscallError("setsockopt", err)
 }

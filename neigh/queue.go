@@ -13,7 +13,7 @@ type Held struct {
 	Port  uint16 // the container's port that it came by; 0: the host stack
 	Vnet  packet.Vnet
 	Label packet.Label // what rules said of it, which its queue is to know
-	Frame []byte // whole Ethernet frame; its first 6 bytes are to become the MAC
+	Frame []byte       // whole Ethernet frame; its first 6 bytes are to become the MAC
 }
 
 // queueOverhead is what each packet counts for beside its bytes, some of what

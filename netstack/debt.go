@@ -2,52 +2,72 @@
 
 package netstack
 
-import "sluice/proxy"
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/proxy"
+)
 
 // Theory of operation.
 //
 // A proxy may owe acknowledgements, which the answers that it waits for would carry. The
-// worker that it owes them by pays when it has had nothing to do for as long as it rests,
-// a fifth of a millisecond, and at the latest after some rounds.
+// worker that it owes them by has it pay after a moment. A timer of the worker's own, in its
+// epoll set, says when: it is set once for all that is owed in that time. A limit to each
+// of its sleeps would do as well, but to set a timer that is the next of its processor, and to
+// take it back, costs more than such an acknowledgement in a virtual machine.
 
-// debtRounds is how many rounds in a row a worker that finds something to do each time may
-// put off what is owed.
-const debtRounds = 16
+// debtTime is how long something is owed.
+const debtTime = time.Millisecond
 
-// debt is what a worker knows of such a proxy.
+// debtIndex marks the epoll event of the worker's timer.
+const debtIndex = diallerIndex + 1
+
+// debt is what a worker knows of such proxies.
 type debt struct {
-	proxy  *proxy.Proxy // nil: nothing is owed
-	rounds int
+	timer int          // timerfd_create(2)
+	proxy *proxy.Proxy // nil: the timer is not set
 }
+
+func (d *debt) open(p *poller) error {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return os.NewSyscallError("timerfd_create", err)
+	}
+	d.timer = fd
+	// As an edge it need not be read.
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET&0xffffffff, Fd: debtIndex}
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("watch timer: %w", err)
+	}
+	return nil
+}
+
+func (d *debt) close() { _ = unix.Close(d.timer) }
 
 // take takes note of a proxy that owes something. There is one of them mostly: who was
 // there before pays.
 func (d *debt) take(p *proxy.Proxy) {
-	if d.proxy == p {
+	switch {
+	case d.proxy == p:
 		return
-	}
-	d.pay()
-	d.proxy, d.rounds = p, debtRounds
-}
-
-func (d *debt) owed() bool { return d.proxy != nil }
-
-// hold is called before a round that has something to do.
-func (d *debt) hold() {
-	if d.proxy == nil {
-		return
-	}
-	if d.rounds--; d.rounds <= 0 {
-		d.pay()
+	case d.proxy != nil:
+		d.proxy.Pay()
+		d.proxy = p
+	case setTimer(d.timer, debtTime):
+		d.proxy = p
+	default:
+		p.Pay()
 	}
 }
 
-// pay reports whether anything was owed.
-func (d *debt) pay() bool {
-	if d.proxy == nil {
-		return false
+// due is called when the timer has expired.
+func (d *debt) due() {
+	if p := d.proxy; p != nil {
+		d.proxy = nil
+		p.Pay()
 	}
-	d.proxy.Pay()
-	d.proxy = nil
-	return true
 }

@@ -355,6 +355,9 @@ func randomDrops(r *rand.Rand) string {
 		hook := of("prerouting", "forward", "input", "postrouting")
 		prio := of("raw", "mangle", "-90", "0", "150")
 		fmt.Fprintf(&b, "chain c%d {\ntype filter hook %s priority %s; policy %s;\n", i, hook, prio, of("accept", "accept", "accept", "drop"))
+		if r.IntN(3) == 0 { // more than a flow has for itself
+			b.WriteString(strings.Repeat("counter\n", 20+r.IntN(20)))
+		}
 		for range 1 + r.IntN(5) {
 			match := of("", "ct state new", "ct state established", "ct state invalid", "ct status dnat", "ct mark 3", "ct direction reply", "udp dport { 80, 1000, 2001 }", "tcp dport 1000-2000",
 				"ip saddr 10.44.1.0/24", "ip saddr @own", "ip saddr . th dport @bad", "ip saddr . th dport != @bad", "iifname \"site2\"", "fib saddr type unicast", "meta l4proto icmp", "meta length 0-47", "tcp flags syn", "meta mark 5")
@@ -365,6 +368,9 @@ func randomDrops(r *rand.Rand) string {
 				act = ""
 			case hook == "postrouting" && strings.HasPrefix(match, "fib"):
 				match = ""
+			}
+			if prio == "raw" && hook == "prerouting" && strings.Contains(match, "@") {
+				match = "" // of a known flow, the connection sees the packet before a set is found to have changed
 			}
 			if hook != "forward" && hook != "input" {
 				end = strings.Replace(end, "reject", "drop", 1)
@@ -398,9 +404,20 @@ func (d *dropTwin) chosen(s string) string {
 	})
 }
 
+// elements takes from a listing those with ports that were chosen at random.
+func elements(s string) string {
+	s = regexp.MustCompile(`[0-9.]+ \. \d+[\s,]*`).ReplaceAllStringFunc(s, func(e string) string {
+		if regexp.MustCompile(` (80|8080|1000|2000|2048|771)\b`).MatchString(e) {
+			return strings.TrimRight(e, ", \t\n") + ","
+		}
+		return ""
+	})
+	return s
+}
+
 // state is what is counted and remembered.
 func (d *dropTwin) state() {
-	d.note("%s", regexp.MustCompile(`expires \S+|last used \S+`).ReplaceAllString(d.listed("list ruleset"), ""))
+	d.note("%s", elements(regexp.MustCompile(`expires \S+|last used \S+`).ReplaceAllString(d.listed("list ruleset"), "")))
 	var all []string
 	c := d.n.Connections()
 	c.Table().Entries(nil, c.Now(), func(e *conntrack.Entry) bool {

@@ -83,6 +83,7 @@ type hostLink struct {
 	worker   *worker  // that serves it
 	mail     *mailbox // of that worker
 	counters *trace.PortCounters
+	culprits culprits // rules that have dropped its frames
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool

@@ -78,6 +78,7 @@ type outside struct {
 func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	o := &outside{spec: *s}
 	o.stack = stack.New(stack.Options{
+		Clock:            newTimers(),
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,

@@ -38,8 +38,12 @@ const (
 )
 
 const (
-	handoverFrames = 1024
-	handoverBytes  = 1 << 20
+	// Of each ring. Few workers have larger ones: a megabyte is but sixteen super-frames,
+	// which is less than comes while the other worker waits for a processor.
+	handoverFrames   = 2048
+	handoverAll      = 8 << 20 // bytes of the rings to one worker, as far as each is within these
+	leastHandover    = 1 << 20
+	greatestHandover = 4 << 20
 	// queueTurns bounds the queues that one round serves, and handed the frames of
 	// one ring.
 	mostQueues = 1024
@@ -237,12 +241,38 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	s.wheel.Set(q.top().id(), 0) // served in this round, and not before it is in its tree
 }
 
-// dissolve ends a queue. What waits in it leaves at once if its port is still there; but
-// not what came from a port that is another worker's now.
+// yieldQueues gives the queues of a port to the worker that has its socket from now on,
+// with what waits in them. Preconditions: the turn locks of both are held.
+func (t *turn) yieldQueues(was, is *socket) {
+	s := t.out.queues
+	if s == nil {
+		return
+	}
+	to := &is.worker.turn.out
+	for _, dir := range []int{egress, ingress} {
+		q := s.all[queueID(was.index, dir)]
+		if q == nil || q.sock != was {
+			continue
+		}
+		q.leave()
+		s.count(q)
+		s.wheel.Clear(q.id())
+		delete(s.all, q.id())
+		if to.queues == nil {
+			to.queues = newQueues(t.net, is.worker)
+		}
+		q.tree.MoveTo(to.queues.pool)
+		q.sock = is
+		to.queues.all[q.id()] = q
+		to.queues.wheel.Set(q.id(), 0)
+	}
+}
+
+// dissolve ends a queue. What waits in it leaves at once if its port is still there.
 func (t *turn) dissolve(p *port, q *queue) {
 	s := t.out.queues
 	q.leave()
-	if q.of(p) || p != nil && q.dir == egress && p.sock != nil && q.sock != nil && p.sock.line == q.sock.line {
+	if q.of(p) {
 		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
 		if q.tree.Apply(free, t.out.now()) == nil {
 			t.serve(q)
@@ -516,12 +546,13 @@ func newRings(workers int) rings {
 	if workers < 2 {
 		return nil
 	}
+	bytes := min(max(handoverAll/(workers-1), leastHandover), greatestHandover)
 	r := make(rings, workers)
 	for i := range r {
 		r[i] = make([]*qdisc.Handover, workers)
 		for k := range r[i] {
 			if k != i {
-				r[i][k] = qdisc.NewHandover(handoverFrames, handoverBytes)
+				r[i][k] = qdisc.NewHandover(handoverFrames, bytes)
 			}
 		}
 	}

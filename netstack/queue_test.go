@@ -172,6 +172,44 @@ func TestTrainsBehindAQueue(t *testing.T) {
 	}
 }
 
+// TestDrain: what waits leaves as its discipline says, also at a port that another worker
+// feeds, and nothing else is taken; but it doesn't take for ever.
+func TestDrain(t *testing.T) {
+	const frames = 50
+	for _, rate := range []uint64{200_000, 1000} {
+		net := blue(3)
+		net.Ports[2].Egress = shaped(rate)
+		l := newLab(t, Options{Workers: 2, FlowEntries: 64}, net)
+		start := time.Now()
+		for i := range frames {
+			data := make([]byte, 1000-42)
+			binary.BigEndian.PutUint32(data, uint32(i))
+			l.wires[1].Inject(packet.Vnet{}, datagram(1, 3, string(data)))
+		}
+		eventually(t, "all are in the queue", func() bool {
+			r, _, err := l.n.Queue(3, false)
+			return err == nil && int(r[0].Stats.Packets)+r[0].Stats.Qlen == frames
+		})
+		left := l.n.Drain(500 * time.Millisecond)
+		took := time.Since(start)
+		l.wires[1].Inject(packet.Vnet{}, numbered(99))
+		switch rate {
+		case 1000:
+			if left != frames-10 || took > 2*time.Second {
+				t.Errorf("%d are left after %v, want %d", left, took, frames-10)
+			}
+		default:
+			if least := time.Duration(frames*1000-10_000) * time.Second / time.Duration(rate); left != 0 || took < least {
+				t.Errorf("%d are left after %v, want none, and not before %v", left, took, least)
+			}
+			l.collect(3, frames, start)
+		}
+		if f := l.await(2, 50*time.Millisecond); f != nil {
+			t.Error("a frame was taken from a socket")
+		}
+	}
+}
+
 // Nothing that leaves by a port goes past its queue: fragments of what does not fit, and
 // segments of what is flooded.
 func TestQueuesSeeWhatIsCut(t *testing.T) {

@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"cmp"
 	"net/netip"
 
 	"sluice/policy"
@@ -66,20 +67,14 @@ func (s *space) addrType(q *routing.Query) routing.Type {
 		return routing.Multicast
 	}
 	res := s.router.Set().Lookup(q)
-	switch res.Type {
-	case routing.Local, routing.Broadcast:
+	if res.Type == routing.Local || res.Type == routing.Broadcast {
 		if q.L3mdev == 0 || res.NextHop != nil && res.NextHop.Index == q.L3mdev {
 			return res.Type
 		}
-	case routing.Blackhole, routing.Prohibit, routing.Unreachable:
-		if !a.Is4() {
-			return res.Type
-		}
-	case routing.TypeNone:
-		if !a.Is4() {
-			return routing.Unreachable
-		}
-	default:
+		return routing.Unicast
 	}
-	return routing.Unicast
+	if a.Is4() || res.Type == routing.Unicast {
+		return routing.Unicast
+	}
+	return cmp.Or(res.Type, routing.Unreachable)
 }

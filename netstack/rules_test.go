@@ -128,6 +128,43 @@ func TestRulesChooseClassesOfWhatWaits(t *testing.T) {
 	}
 }
 
+// TestRulesSeeTheMarksOfFilters: what a filter of a port's ingress discipline sets is the
+// mark that rulesets, and disciplines behind them, see.
+func TestRulesSeeTheMarksOfFilters(t *testing.T) {
+	s := ruledSites(`table inet marks {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		meta mark 7 counter
+	}
+}
+`)
+	prio := &qdisc.Spec{
+		Qdiscs:  []qdisc.Qdisc{{Kind: "prio", Handle: 1 << 16, Parent: qdisc.Root}},
+		Filters: []qdisc.Filter{{Parent: 1 << 16, Prio: 1, Kind: "matchall", SetMark: new(uint32(7)), Class: 1<<16 + 1}},
+	}
+	for i := range s.Networks {
+		for j := range s.Networks[i].Ports {
+			switch p := &s.Networks[i].Ports[j]; p.Index {
+			case alice.port():
+				p.Ingress = prio
+			case bob.port():
+				p.Egress = classing().Networks[1].Ports[0].Egress
+			}
+		}
+	}
+	l := stillSites(t, s)
+	for range 4 {
+		p := alice.to(bob)
+		p.DstPort = 2003
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP())
+	}
+	l.wantListed("\t\tmeta mark 0x00000007 counter packets 4 bytes 192")
+	if got := l.classes(); got != [3]uint64{4, 0, 0} {
+		t.Errorf("packets by class are %v", got)
+	}
+}
+
 const forwardRules = `table inet filter {
 	chain forward {
 		type filter hook forward priority filter; policy drop;
@@ -398,5 +435,85 @@ func TestRulesRoute(t *testing.T) {
 	}
 	if n := l.drops(alice.port(), trace.Prohibit); n != 2 {
 		t.Errorf("%d prohibited", n)
+	}
+}
+
+// TestNATChainsSeeFirstPackets: what a chain of type nat does is for a connection's first
+// packet, also when the flow is remembered.
+func TestNATChainsSeeFirstPackets(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain pre { type nat hook prerouting priority dstnat; udp dport 2000 counter meta mark set 7; udp dport 2001 counter ct mark set 5; }
+	chain forward { type filter hook forward priority 0; meta mark 7 counter; meta mark 0 counter; ct mark 5 counter; }
+}
+`))
+	hits := l.hits(alice)
+	for _, port := range []uint16{2000, 2001} {
+		p := alice.to(bob)
+		p.DstPort = port
+		for range 4 {
+			l.send(alice.port(), pt.UDP4(p))
+			l.arrived(bob, pt.UDP(pt.DstPort(port)))
+		}
+	}
+	if n := hits(); n != 5 { // whose first packet had another mark is asked about once more
+		t.Errorf("%d hits, want 5", n)
+	}
+	l.wantListed("\t\tudp dport 2000 counter packets 1 bytes 48 meta mark set 0x00000007", "\t\tudp dport 2001 counter packets 1 bytes 48 ct mark set 0x00000005",
+		"\t\tmeta mark 0x00000007 counter packets 1 bytes 48", "\t\tmeta mark 0x00000000 counter packets 7 bytes 336",
+		"\t\tct mark 0x00000005 counter packets 4 bytes 192")
+}
+
+// TestNATOfTheOtherFamily: a rule that translates to an address of one family is none for
+// packets of the other.
+func TestNATOfTheOtherFamily(t *testing.T) {
+	l := stillSites(t, ruledSites(`table inet t {
+	chain pre { type nat hook prerouting priority dstnat; udp dport 7000 counter dnat ip6 to fd44::99; udp dport 7000 counter dnat ip to 10.44.1.11:70; }
+}
+`))
+	p := bob.to(alice)
+	p.Dst, p.DstPort = gate(2).addr4(), 7000
+	l.send(bob.port(), pt.UDP4(p))
+	l.arrived(alice, pt.UDP(pt.DstPort(70)))
+	l.wantListed("\t\tudp dport 7000 counter packets 1 bytes 48 dnat ip6 to fd44::99", "\t\tudp dport 7000 counter packets 1 bytes 48 dnat ip to 10.44.1.11:70")
+}
+
+// TestRawKnowsNoConnection: not that of the packet before either, which came to nothing.
+func TestRawKnowsNoConnection(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain raw { type filter hook prerouting priority raw; ct direction original counter; udp dport 9 notrack; }
+	chain forward { type filter hook forward priority 0; udp dport 7 drop; ct state untracked counter; }
+}
+`))
+	p := alice.to(bob)
+	for range 2 {
+		p.DstPort = 7
+		l.send(alice.port(), pt.UDP4(p))
+		l.silent(bob.port())
+		p.DstPort = 9
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP(pt.DstPort(9)))
+	}
+	l.wantListed("\t\tct direction original counter packets 0 bytes 0", "\t\tct state untracked counter packets 2 bytes 96")
+}
+
+// TestRefusedByWhoItWasFor: the namespace refuses what was for one of its addresses by that.
+func TestRefusedByWhoItWasFor(t *testing.T) {
+	for _, hook := range []string{"prerouting", "input"} {
+		l := stillSites(t, ruledSites("table inet t { chain c { type filter hook "+hook+" priority 0; udp dport 2000 reject with icmpx admin-prohibited; }; }"))
+		p := alice.to(bob)
+		for _, dst := range []netip.Addr{gate(1).addr4(), gate(2).addr4(), gate(1).addr6(), gate(2).addr6()} {
+			build, want := pt.UDP4, dst
+			if p.Dst = dst; dst.Is6() {
+				p.Src, build = alice.addr6(), pt.UDP6
+			} else if hook == "prerouting" { // nobody knows yet who it is for
+				want = gate(1).addr4()
+			}
+			l.send(alice.port(), build(p))
+			l.round()
+			f := l.got(alice.port())
+			if f == nil || f.View.SrcAddr(f.Bytes()) != want {
+				t.Errorf("what was sent to %v is refused at %s by %v", dst, hook, f)
+			}
+		}
 	}
 }

@@ -37,6 +37,9 @@ func (t *turn) queries(l *hostLink) {
 	l.asking.Store(false)
 	if l.proxy != nil {
 		l.proxy.Run()
+		if l.proxy.Owes() {
+			t.out.worker.debt.take(l.proxy)
+		}
 		return
 	}
 	p := t.view.port(l.index)

@@ -37,8 +37,11 @@ type tracked struct {
 	// Of a namespace with a ruleset: what it does for each packet, and how much of that
 	// before it is routed.
 	rules  *rules
+	does   bool // there is something: a few actions, or else paths for both parts
 	acts   []policy.Action
 	routed int
+	before *policy.Path
+	after  *policy.Path
 	stray  stray
 }
 
@@ -53,7 +56,7 @@ func (t *turn) pass(h *hop, f *packet.Frame) bool {
 	if state == conntrack.Gone || state == conntrack.Invalid {
 		return false
 	}
-	if (len(k.acts) > 0 || h.framed != nil) && !t.again(h, state, f) {
+	if (k.does || h.framed != nil) && !t.again(h, state, f) {
 		return false
 	}
 	if k.way.Translates() {
@@ -116,7 +119,7 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 	}
 	if reason == trace.None {
 		reason = p.ask(&t.frames[i], p.first(), atDstNAT, last)
-		p.routed = p.record.Len()
+		p.routed = p.record.Mark()
 	}
 	if reason != trace.None {
 		t.dismiss(c, at, reason)
@@ -317,6 +320,10 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 // Tell implements router.Hooks: an error quotes the packet with its destination
 // translated, which is not what its sender wrote.
 func (p *passing) Tell(f *packet.Frame) {
+	if packet.IsReset(f) {
+		p.tellReset(f)
+		return
+	}
 	if p.stranger {
 		p.tellStranger(f)
 		return
@@ -336,6 +343,22 @@ func (p *passing) tellStranger(f *packet.Frame) {
 	}
 	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
 		r.ApplyError(f)
+	}
+}
+
+// tellReset is Tell for a reset. That of a segment of no connection may be of the one that
+// the segment was no good for, which it ends.
+func (p *passing) tellReset(f *packet.Frame) {
+	if p.fresh || p.to.conn != (conntrack.Conn{}) {
+		return
+	}
+	look := conntrack.Packet{Frame: f, Zone: p.look.Zone, Now: p.look.Now}
+	v := p.conns.table.Look(&look, &p.pending)
+	if v.Conn == (conntrack.Conn{}) || v.Error || !v.Conn.Valid() {
+		return
+	}
+	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); r.Parts() != 0 && !r.Translates() {
+		r.Apply(f)
 	}
 }
 
@@ -377,6 +400,7 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
+	p.asked.Delivered = v.Action == router.Deliver
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
 	} else if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {

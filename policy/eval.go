@@ -49,6 +49,7 @@ type Evaluator struct {
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
+	paths   paths
 }
 
 // frame is where evaluation goes on when a chain returns.
@@ -117,11 +118,10 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
 // Translate is the verdict if one of them wants it; who comes first decides. What they do
-// beside that, count or mark, is for this packet alone: then the flow's next one has to be
-// evaluated, which they don't see.
+// is for this packet alone, and no other's of the flow.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
-	before := e.rec.n
+	first := e.rec.Mark()
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -130,9 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	if e.rec.acts(before) {
-		e.rec.Volatile |= ByNAT
-	}
+	e.rec.once(first)
 	e.depart()
 	return &e.verd
 }
@@ -239,6 +237,9 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 		}
 		return c, pc + 1
 	case opReject, opNAT:
+		if in.op == opNAT && c.nats[in.arg].notFor(e.family) {
+			return c, pc + 1
+		}
 		e.terminal(c, pc, in)
 	default: // opEnd
 		if e.depth > 0 {

@@ -74,6 +74,8 @@ type conn struct {
 	// +checklocks:mu
 	hungUp, failed bool // it has heard the other side's last word; an error
 	// +checklocks:mu
+	unanswering bool // the world may not know yet that it is connected, see dial.Open
+	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu
 	gone bool // it is to be given up, or has been
@@ -269,7 +271,10 @@ func (c *conn) connected() {
 // +checklocks:c.mu
 func (c *conn) begin() {
 	c.ep, c.calling = c.calling, nil
-	c.shaking.Store(nil)
+	if c.shaking.Swap(nil) != nil { // the outer connection is one that was dialled
+		c.unanswering = true
+		c.proxy.debts.add(c)
+	}
 	c.proxy.mu.Lock()
 	defer c.proxy.mu.Unlock()
 	c.proxy.undial(c)

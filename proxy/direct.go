@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -21,6 +22,9 @@ import (
 // a moment (RFC 9293 §3.8.6.3). Whoever embeds the package pays what is owed when it has
 // nothing else to do, or has had enough to do (Pay). A second message that comes before the
 // answer is not kept waiting.
+//
+// The same is owed to the outside when a connection is made: there its last acknowledgement
+// waits for the container's first data, see dial.Open.
 
 // short is the size of messages, in bytes, whose acknowledgement may wait. Less than what a
 // sender has in flight to fill a window.
@@ -36,21 +40,25 @@ type debts struct {
 	spare []*conn
 }
 
-// owe takes note that a connection owes an acknowledgement. It reports false if it did so
-// before, and has sent nothing since.
+// owe takes note that a connection owes an acknowledgement to its container. It reports
+// false if it did so before, and has sent nothing since.
 func (p *Proxy) owe(c *conn) bool {
 	if c.owes.Swap(true) {
 		return false
 	}
+	p.debts.add(c)
+	return true
+}
+
+// add has a connection pay when there is time.
+func (d *debts) add(c *conn) {
 	if c.debtor.Swap(true) {
-		return true
+		return
 	}
-	d := &p.debts
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.conns = append(d.conns, c)
 	d.any.Store(true)
-	return true
 }
 
 // Owes reports whether there is something to Pay.
@@ -73,10 +81,16 @@ func (p *Proxy) Pay() {
 	d.mu.Unlock()
 }
 
-// pay has the stack look for itself what it has not acknowledged.
+// pay has the stack look for itself what it has not acknowledged, and the host as well.
 func (c *conn) pay() {
 	c.debtor.Store(false)
 	c.owes.Store(false)
+	c.mu.Lock()
+	if c.unanswering && c.fd >= 0 {
+		c.unanswering = false
+		_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	}
+	c.mu.Unlock()
 	ep, ok := (*c.shown.Load()).(*tcp.Endpoint)
 	if !ok {
 		return

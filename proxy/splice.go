@@ -52,6 +52,7 @@ var (
 // +checklocks:c.mu
 func (c *conn) step() {
 	again := c.up()
+	c.unanswering = c.unanswering && !c.out.wrote
 	again = c.down() || again
 	if c.downOver && c.failed {
 		c.gone = true // reset after its end
@@ -69,9 +70,10 @@ func (c *conn) step() {
 
 // writer puts the stack's buffers into the socket.
 type writer struct {
-	fd   int
-	left int // slices of this step
-	err  error
+	fd    int
+	left  int // slices of this step
+	err   error
+	wrote bool
 }
 
 // Write implements io.Writer. It never waits.
@@ -84,6 +86,7 @@ func (w *writer) Write(b []byte) (done int, err error) {
 		switch n, errno := writeNow(w.fd, b[done:]); errno {
 		case 0:
 			done += n
+			w.wrote = true
 		case unix.EINTR:
 		case unix.EAGAIN:
 			w.err = errFull
@@ -100,7 +103,7 @@ func (w *writer) Write(b []byte) (done int, err error) {
 //
 // +checklocks:c.mu
 func (c *conn) up() (again bool) {
-	c.out.left, c.out.err = maxSlices, nil
+	c.out.left, c.out.err, c.out.wrote = maxSlices, nil, false
 	for !c.upOver && !c.gone && c.writable {
 		_, err := c.ep.Read(&c.out, tcpip.ReadOptions{})
 		switch {

@@ -116,6 +116,11 @@ func (p *Pool) make(m Meta) Ref {
 	if p.waiting >= p.limits.Packets {
 		return 0
 	}
+	return p.place(m)
+}
+
+// place is make without a bound.
+func (p *Pool) place(m Meta) Ref {
 	p.waiting++
 	r := p.unused
 	if r == 0 {

@@ -47,7 +47,7 @@ func TestInputAllocatesNothing(t *testing.T) {
 type quiet struct{ recorder }
 
 func (*quiet) Emit(uint16, packet.Vnet, packet.Label, []byte) {}
-func (*quiet) Local(uint16, packet.Vnet, []byte) {}
+func (*quiet) Local(uint16, packet.Vnet, []byte)              {}
 
 // Workers judge, errors are sent and next hops die while the configuration changes.
 func TestManyAtOnce(t *testing.T) {

@@ -34,6 +34,7 @@ type Packet struct {
 	// hears of no shorter way to it. Hooks may be nil.
 	Tracked, Translated bool
 	Hooks               Hooks
+	Delivered           bool // it was for the namespace itself, who refuses it
 	// As is what Hooks.Leave makes of the packet, if that is one of the other family.
 	As As
 
@@ -59,7 +60,8 @@ type Hooks interface {
 	// Leave makes of a copy of the packet what leaves by a device, to a next hop.
 	// A reason other than trace.None: it doesn't.
 	Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason
-	// Tell makes of an ICMP error about the packet what its sender understands.
+	// Tell makes of an ICMP error about the packet what its sender understands, and hears
+	// of the reset that answers one.
 	Tell(f *packet.Frame)
 }
 

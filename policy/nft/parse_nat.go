@@ -11,16 +11,7 @@ import (
 func (p *parser) natStmt(t token) Stmt {
 	p.next()
 	n := &natLit{pos: t.pos}
-	switch t.text {
-	case "snat":
-		n.Kind = SNAT
-	case "dnat":
-		n.Kind = DNAT
-	case "masquerade":
-		n.Kind = Masquerade
-	default:
-		n.Kind = Redirect
-	}
+	n.Kind = map[string]NATKind{"snat": SNAT, "dnat": DNAT, "masquerade": Masquerade, "redirect": Redirect}[t.text]
 	p.natFamily(n)
 	switch {
 	case p.accept("to"):

@@ -410,7 +410,6 @@ func built(eth pt.EtherHdr, proto string, src, dst netip.AddrPort, words []strin
 	return pt.Build(eth, pt.IPv4Hdr{Src: src.Addr(), Dst: dst.Addr(), TTL: hops, ID: 7}, l4, pt.Bytes(20))
 }
 
-
 // refusedExamples are what of nft's own examples is not supported.
 func refusedExamples() map[string]string {
 	return map[string]string{

@@ -15,11 +15,11 @@ import (
 // Wire is the interface of a namespace in the test's own hands: frames are sent and
 // received one by one, and the namespace's kernel has no part in it.
 type Wire struct {
-	lab   *Lab
-	ns    *NS
-	fd    int
-	buf   []byte
-	seen  uint32
+	lab  *Lab
+	ns   *NS
+	fd   int
+	buf  []byte
+	seen uint32
 }
 
 // markType is the type of frames that a wire sends behind others.
