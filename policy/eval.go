@@ -49,6 +49,7 @@ type Evaluator struct {
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
+	paths   paths
 }
 
 // frame is where evaluation goes on when a chain returns.
@@ -120,7 +121,7 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 // is for this packet alone, and no other's of the flow.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
-	n := e.rec.Len()
+	first := e.rec.Mark()
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -129,7 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	e.rec.once(n)
+	e.rec.once(first)
 	e.depart()
 	return &e.verd
 }

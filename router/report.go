@@ -127,7 +127,7 @@ func (w *passage) sendError(e packet.ICMPError, b *wayBack) {
 			return
 		}
 	}
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{})
+	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
 }
 
 // tell lets who translates addresses see an error, or a reset, before it leaves, and
@@ -223,7 +223,7 @@ func (w *passage) redirect6() {
 	defer w.r.spaces.Put(ws)
 	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, packet.EtherTypeIPv6)
 	ws.buf = packet.AppendRedirect6(ws.buf, w.Frame, b.src, w.via, mac)
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{})
+	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
 }
 
 // TooBig answers for a bridge to a packet that it would send to a port with a
@@ -259,7 +259,7 @@ func (r *Router) TooBig(p *Packet, mtu int, sink Sink) bool {
 	to := w.Frame.SrcMAC()
 	copy(ws.buf[:6], to[:])
 	copy(ws.buf[6:12], w.in.MAC[:])
-	sink.Emit(w.in.Index, packet.Vnet{}, ws.buf)
+	sink.Emit(w.in.Index, packet.Vnet{}, packet.Label{}, ws.buf)
 	return true
 }
 

@@ -33,6 +33,16 @@ func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
 	}
 }
 
+// RefuseOwn is Refuse for a packet that was to be delivered: the error comes from the
+// address that it was sent to.
+func (r *Router) RefuseOwn(p *Packet, e packet.ICMPError, sink Sink) {
+	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
+	if w.admit() == trace.None {
+		w.res = w.st.set.Lookup(&routing.Query{Dst: w.dst, L3mdev: w.Device})
+		w.report(e)
+	}
+}
+
 // Reset refuses a segment of TCP, which the caller drops, in the name of who it was
 // sent to. It counts as an ICMP error.
 func (r *Router) Reset(p *Packet, sink Sink) {
@@ -63,7 +73,7 @@ func (w *passage) sendBack(f []byte, to netip.Addr) {
 		q.OIF = w.Device
 	}
 	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
-		w.r.emit(w, b.out, b.via, f, packet.Vnet{})
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{}, packet.Label{})
 	}
 }
 

@@ -46,7 +46,7 @@ type Packet struct {
 type Sink interface {
 	// Emit sends a whole Ethernet frame by a device. Over a link its MAC
 	// addresses are zero.
-	Emit(device uint16, vnet packet.Vnet, frame []byte)
+	Emit(device uint16, vnet packet.Vnet, label packet.Label, frame []byte)
 	// Local gives a whole Ethernet frame to the namespace's own stack, as if it had
 	// come in by the device.
 	Local(device uint16, vnet packet.Vnet, frame []byte)
@@ -85,7 +85,8 @@ func (a Action) String() string {
 	return "unknown"
 }
 
-// Verdict is what becomes of a packet. Fields that an action doesn't name are zero.
+// Verdict is what becomes of a packet. Fields that an action doesn't name are zero, but
+// those of a Forward may be there if Hooks have made a Drop of it.
 type Verdict struct {
 	Action Action
 	Reason trace.Reason // of Drop
