@@ -118,10 +118,10 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
 // Translate is the verdict if one of them wants it; who comes first decides. What they do
-// is for this packet alone, and no other's of the flow.
+// is for a connection's first packet, see Record.Confirmed.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
-	first := e.rec.Mark()
+	n := e.rec.Len()
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -130,7 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	e.rec.once(first)
+	e.rec.nat = e.rec.nat || e.rec.Len() > n
 	e.depart()
 	return &e.verd
 }

@@ -30,7 +30,7 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
-	ByFirst   // what only a connection's first packet has, since a chain of type nat gave it that
+	ByFirst   // a chain of type nat did something, for a connection's first packet alone
 )
 
 // Record is what the evaluation of one packet leaves for its flow: whether the next
@@ -39,6 +39,7 @@ const (
 type Record struct {
 	Volatile Volatile
 	Routes   bool // the routes were asked: it is good as long as they are as they are
+	nat      bool // some actions are of chains of type nat
 	actions  []Action
 	more     []*state // counters that would be actions; only behind Few of those
 	sum      uint64   // of their marks
@@ -46,20 +47,18 @@ type Record struct {
 	answers  [actLabel - actState + 1]value
 }
 
-// once forgets the actions from a place on, which the flow's next packet knows nothing
-// of: unless this one isn't as that any more.
-func (r *Record) once(m Mark) {
-	changes := func(a Action) bool { return a.kind >= actSetMark }
-	if r.Volatile != 0 || slices.ContainsFunc(r.actions[m.Actions:], changes) {
+// Confirmed says that the packet's connection is there from now on: what chains of type
+// nat have done with it they do with no other, so that the flow is remembered by the next
+// one. As long as there is none, because rules drop the packets, each is as the first.
+func (r *Record) Confirmed() {
+	if r.nat {
 		r.Volatile |= ByFirst
-		return
 	}
-	r.actions, r.more, r.sum, r.asked = r.actions[:m.Actions], r.more[:m.more], m.sum, 0
 }
 
 // Reset makes the record empty.
 func (r *Record) Reset() {
-	r.Volatile, r.Routes, r.actions, r.more, r.asked = 0, false, r.actions[:0], r.more[:0], 0
+	r.Volatile, r.Routes, r.nat, r.actions, r.more, r.asked = 0, false, false, r.actions[:0], r.more[:0], 0
 	r.sum = 0
 }
 
@@ -123,7 +122,7 @@ const (
 	actLabel
 	actSetCTMark
 	actSetLabel
-	actSetMark // from here on the packet itself is changed
+	actSetMark
 	actSetPriority
 	actSetPktType
 	actWrite // bytes of the packet
