@@ -145,7 +145,7 @@ func (c *conn) down() (again bool) {
 		if c.downOver || c.gone || !c.readable || !c.settle() {
 			return false
 		}
-		if !c.much {
+		if !c.much || c.urgent {
 			left -= c.sip()
 			continue
 		}
@@ -159,7 +159,7 @@ func (c *conn) down() (again bool) {
 		case n == 0:
 			c.end()
 		default:
-			c.much = c.urgent || n >= little
+			c.much = n >= little
 			n = min(n, left)
 			done, err := c.pull(n)
 			if c.gone = err != nil && !isWouldBlock(err); !c.gone && done < n {
@@ -181,7 +181,7 @@ func (c *conn) end() {
 
 // sip reads what may be little, and gives it to the stack. It returns how much that was.
 // A read that gets less than it could has emptied the socket, epoll(7), unless it stopped
-// at urgent data.
+// at urgent data, where the socket even says that there is nothing to read.
 //
 // +checklocks:c.mu
 func (c *conn) sip() int {
@@ -198,7 +198,7 @@ func (c *conn) sip() int {
 		c.end()
 	default:
 		c.much = n == little
-		c.readable = c.much || c.hungUp
+		c.readable = c.much || c.hungUp || c.urgent
 		c.rest = c.push(b[:n])
 	}
 	return max(n, 0)
