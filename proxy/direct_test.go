@@ -208,7 +208,9 @@ func TestKept(t *testing.T) {
 	}
 	defer c.Close()
 	s := l.only()
-	l.eventually("it is connected", func() bool { return (*s.shown.Load()).State() == uint32(tcp.StateEstablished) && s.shaking.Load() == nil })
+	l.eventually("it is connected", func() bool {
+		return (*s.shown.Load()).State() == uint32(tcp.StateEstablished) && s.shaking.Load() == nil
+	})
 	kept := func() int {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -149,26 +149,37 @@ func (c *conn) down() (again bool) {
 			left -= c.sip()
 			continue
 		}
-		n := c.look()
-		switch {
-		case n == nothing:
-			c.readable = false
-			return false
-		case n < 0:
-			c.gone = true
-		case n == 0:
-			c.end()
-		default:
-			c.much = n >= little
-			n = min(n, left)
-			done, err := c.pull(n)
-			if c.gone = err != nil && !isWouldBlock(err); !c.gone && done < n {
-				return false // the stack says when there is room
-			}
-			left -= n
+		done, all := c.gulp(left)
+		if !all {
+			return false // the stack says when there is room
 		}
+		left -= done
 	}
 	return true
+}
+
+// gulp gives the stack up to so many bytes of what there is. It reports whether it had room
+// for them.
+//
+// +checklocks:c.mu
+func (c *conn) gulp(left int) (done int, all bool) {
+	n := c.look()
+	switch {
+	case n == nothing:
+		c.readable = false
+		return 0, true
+	case n < 0:
+		c.gone = true
+		return 0, true
+	case n == 0:
+		c.end()
+		return 0, true
+	}
+	c.much = n >= little
+	n = min(n, left)
+	done, err := c.pull(n)
+	c.gone = err != nil && !isWouldBlock(err)
+	return done, c.gone || done == n
 }
 
 // end passes on the end of what comes from outside.
