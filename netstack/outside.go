@@ -20,6 +20,7 @@ import (
 
 	"sluice/packet"
 	"sluice/proxy"
+	"sluice/qdisc"
 	"sluice/trace"
 )
 
@@ -38,6 +39,8 @@ type SocketSpec struct {
 	MTU    int        `json:"mtu"`
 	Device DeviceSpec `json:"device,omitzero"`
 	VRF    string     `json:"vrf,omitempty"`
+	// Egress is as that of a LinkSpec.
+	Egress *qdisc.Spec `json:"egress,omitempty"`
 	// Limits that are zero are the defaults of package proxy.
 	Limits proxy.Limits `json:"limits,omitzero"`
 }
@@ -82,7 +85,7 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 		},
 	})
 	b := &BridgeSpec{Index: s.Index, MAC: linkMAC(s.Index), MTU: s.MTU}
-	o.link = newHostLink(nil, b, &c.net.worker(s.Index).mail, c.net.opts.Counters.Port(s.Index))
+	o.link = newHostLink(nil, b, c.net.worker(s.Index), c.net.opts.Counters.Port(s.Index))
 	if err := o.open(); err != nil {
 		o.close()
 		return nil, err
@@ -220,7 +223,9 @@ func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
 	o.port = &port{
 		index: o.spec.Index, offload: true, mtu: o.spec.MTU, counters: counters.Port(o.spec.Index),
 		link: o.link, space: s, clamp: o.spec.Device.ClampMSS, outside: o,
+		queues: [2]*qdisc.Spec{egress: o.spec.Egress},
 	}
+	v.queued = v.queued || o.spec.Egress != nil
 	o.port.local = o.port
 	v.add(o.port)
 	s.devices[o.spec.Index], s.ports[o.spec.Index] = o.port, o.port
@@ -281,10 +286,15 @@ func segmentOf(f *packet.Frame, id *stack.TransportEndpointID) bool {
 
 // exit delivers frame i, which is routed to a socket uplink, to its stack.
 func (t *turn) exit(c *crossing, out *port, i int) {
-	if c.keep && c.src.Valid() && c.in.sock != nil {
-		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
-	}
+	t.keepExit(c, out)
 	t.send(c.in, out, i)
+}
+
+// keepExit remembers that a flow leaves by a device that has no bridge, or a queue.
+func (t *turn) keepExit(c *crossing, out *port) {
+	if c.keep && c.src.Valid() && c.in.sock != nil {
+		t.keep(&decision{src: c.src, dst: c.src, out: out.index}, c)
+	}
 }
 
 func (s *SocketSpec) validate(indices map[uint16]string, taken names, vrfs map[string]bool) error {
@@ -292,6 +302,9 @@ func (s *SocketSpec) validate(indices map[uint16]string, taken names, vrfs map[s
 		return err
 	}
 	if err := claimIndex(indices, s.Index, "uplink "+s.Name); err != nil {
+		return err
+	}
+	if err := validateQueue("egress", s.Egress); err != nil {
 		return err
 	}
 	l := &s.Limits
