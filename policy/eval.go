@@ -130,9 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	if e.rec.acts(before) {
-		e.rec.Volatile |= ByNAT
-	}
+	e.rec.First = e.rec.First || e.rec.acts(before)
 	e.depart()
 	return &e.verd
 }

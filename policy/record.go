@@ -30,7 +30,6 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
-	ByNAT     // a chain of type nat did something, which it does for a connection's first packet only
 )
 
 // MaxActions is how many actions a Record holds.
@@ -42,16 +41,21 @@ const MaxActions = 24
 type Record struct {
 	Volatile Volatile
 	Routes   bool // the routes were asked: it is good as long as they are as they are
+	First    bool // a chain of type nat did something: it is good for first packets of connections
 	n        int
 	actions  [MaxActions]Action
 }
 
 // Reset makes the record empty.
-func (r *Record) Reset() { r.Volatile, r.Routes, r.n = 0, false, 0 }
+func (r *Record) Reset() { r.Volatile, r.Routes, r.First, r.n = 0, false, false, 0 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
 // with Hold and Replay.
-func (r *Record) Cacheable() bool { return r.Volatile == 0 }
+func (r *Record) Cacheable() bool { return r.Volatile == 0 && !r.First }
+
+// CacheableFirst is Cacheable for a flow each packet of which is the first of a connection,
+// since it is dropped.
+func (r *Record) CacheableFirst() bool { return r.Volatile == 0 }
 
 // Actions are what Replay is to do. They are the caller's to copy; the slice is good
 // until the record changes.
