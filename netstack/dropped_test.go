@@ -489,6 +489,7 @@ func TestDroppedTwins(t *testing.T) {
 // twinsOfDrops compares two laboratories; the second has an empty flow cache each time.
 // It tells how many hits the first one had.
 func twinsOfDrops(t *testing.T, r *rand.Rand) (hits int) {
+	t.Helper()
 	s := ruledSites(randomDrops(r))
 	s.Connections.Profile = []string{"kernel", "kernel", "rfc"}[r.IntN(3)]
 	twins := []*dropTwin{{lab: stillSites(t, s)}, {lab: stillSites(t, s)}}
