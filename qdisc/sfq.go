@@ -28,12 +28,14 @@ type sfq struct {
 	perturb  int64 // ns; 0: never
 	seed     uint64
 	renew    int64 // when the hash changes
+	changes  uint64
 }
 
 // robin is one queue of sfq.
 type robin struct {
 	q      list
 	qlen   int
+	since  uint64 // the number of the change that gave it this length
 	allot  int64
 	link   int32
 	queued bool
@@ -49,8 +51,10 @@ func (s *sfq) enqueue(r Ref, now int64) bool {
 		if !s.headDrop {
 			return s.refuse(r, trace.QdiscFull)
 		}
-		w.qlen--
 		s.lose(s.t.pool.pop(&w.q), trace.QdiscFull)
+		s.t.pool.push(&w.q, r)
+		s.added(r)
+		return true
 	}
 	s.put(i, r)
 	s.added(r)
@@ -63,7 +67,7 @@ func (s *sfq) enqueue(r Ref, now int64) bool {
 func (s *sfq) put(i int, r Ref) {
 	w := &s.flows[i]
 	s.t.pool.push(&w.q, r)
-	w.qlen++
+	s.resize(w, 1)
 	if !w.queued {
 		w.queued, w.allot = true, s.quantum
 		s.append(int32(i))
@@ -78,15 +82,32 @@ func (s *sfq) bucket(r Ref) int {
 	return int(uint64(h) * uint64(len(s.flows)) >> 32)
 }
 
-// overflow drops the tail of the longest queue, or its head. A queue is short (maxDepth),
-// so it is walked.
-func (s *sfq) overflow(r Ref) bool {
-	longest := 0
-	for i := range s.flows {
-		if s.flows[i].qlen > s.flows[longest].qlen {
-			longest = i
+// resize counts a packet more or less in a queue.
+func (s *sfq) resize(w *robin, by int) {
+	w.qlen += by
+	s.changes++
+	w.since = s.changes
+}
+
+// longest is the queue that loses a packet: of several, that which came to this length
+// last; if all have one packet, the one whose turn it is. It is the kernel's choice.
+func (s *sfq) longest() int32 {
+	most := s.active.head
+	for i := most; i != none; i = s.flows[i].link {
+		w, m := &s.flows[i], &s.flows[most]
+		if w.qlen > m.qlen || w.qlen == m.qlen && w.since > m.since {
+			most = i
 		}
 	}
+	if s.flows[most].qlen == 1 {
+		return s.active.head
+	}
+	return most
+}
+
+// overflow drops the tail of the longest queue, or its head.
+func (s *sfq) overflow(r Ref) bool {
+	longest := s.longest()
 	w := &s.flows[longest]
 	x := Ref(0)
 	if s.headDrop {
@@ -94,8 +115,8 @@ func (s *sfq) overflow(r Ref) bool {
 	} else {
 		x = s.t.pool.popTail(&w.q)
 	}
-	if w.qlen--; w.qlen == 0 {
-		s.unlink(int32(longest))
+	if s.resize(w, -1); w.qlen == 0 {
+		s.unlink(longest)
 	}
 	if x == r {
 		s.removed(x)
@@ -129,7 +150,7 @@ func (s *sfq) dequeue(int64) Ref {
 			continue
 		}
 		r := s.t.pool.pop(&w.q)
-		if w.qlen--; w.qlen == 0 { // it has no turn any more, and is a new one with its next packet
+		if s.resize(w, -1); w.qlen == 0 { // it has no turn any more, and is a new one with its next packet
 			w.queued = false
 			s.active.head = w.link
 		}
