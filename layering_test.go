@@ -247,6 +247,7 @@ func layers() map[string]edges {
 		// Tests from outside see what a user of the daemon or the library sees.
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},
 		"conntrack/conntracktest": {},
+		"policy/policytest":       {},
 		"test/traffic/report":     {},
 		"test/traffic":            fromOutside("test/traffic/report"),
 		"test/lab":                fromOutside("test/traffic/report"),
@@ -290,6 +291,7 @@ func forTests() edges {
 		"qdisc/tc":          "disciplines in words",
 
 		"conntrack/conntracktest": "what the kernel tracks",
+		"policy/policytest":       "random rulesets, and nft(8)",
 		"test/steps":              "a process that is stopped between two lines",
 	}
 }

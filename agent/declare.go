@@ -248,10 +248,11 @@ func (d *declaration) devices(n, old *namespaceRecord, c *config.Namespace) (err
 			Addresses: l.Addresses, MTU: l.MTU, Device: l.Device, VRF: l.VRF,
 		}
 		if was := old.link(l.Name); was != nil {
-			rec.Index = was.Index
+			rec.Index, rec.Queue = was.Index, was.Queue
 		} else if rec.Index, err = d.number(); err != nil {
 			return err
 		}
+		rec.Queue.declare(&l.Queueing)
 		n.Links = append(n.Links, rec)
 	}
 	return nil
@@ -560,5 +561,5 @@ func (l linkRecord) String() string {
 	if l.VRF != "" {
 		text += " vrf " + l.VRF
 	}
-	return strings.Join(append([]string{text}, l.Device.Words()...), " ")
+	return strings.Join(append([]string{text}, l.Device.Words()...), " ") + qdiscText(l.Queue.Lines)
 }

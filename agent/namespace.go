@@ -61,6 +61,7 @@ type linkRecord struct {
 	MTU           int              `json:"mtu"`
 	Device        iproute.Settings `json:"device,omitempty"`
 	VRF           string           `json:"vrf,omitempty"`
+	Queue         deviceQueue      `json:"queue,omitzero"`
 }
 
 // indices notes the numbers that the namespace's devices have, but for networks.

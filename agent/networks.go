@@ -209,6 +209,7 @@ func (n *networkRecord) fields() []field {
 		{"device", orNone(strings.Join(n.Device.Words(), " "))},
 		{"ports", orNone(strings.Join(n.Settings.Words(), " "))},
 		{"ports.vlan", vlanText(n.PortVLAN)},
+		{"qdisc", orNone(strings.Join(n.Queue.Lines, ", "))},
 		{"ports.qdisc", orNone(strings.Join(n.Qdisc, ", "))},
 		{"ports.nft", orNone(strings.Join(rulesetLines(n.PortNFT), " "))},
 		{"ports.tree", sharesText(n.Shares)},

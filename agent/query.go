@@ -13,6 +13,7 @@ import (
 
 	"sluice/api"
 	"sluice/dataplane"
+	"sluice/netstack"
 	"sluice/trace"
 )
 
@@ -20,7 +21,7 @@ import (
 const queryTimeout = pingTimeout
 
 // links lists the attachments of a network (empty: all), by name.
-func (a *Agent) links(q query) ([]api.Link, error) {
+func (a *Agent) links(ctx context.Context, q query) ([]api.Link, error) {
 	st, _, err := a.look(q)
 	if err != nil {
 		return nil, err
@@ -44,9 +45,42 @@ func (a *Agent) links(q query) ([]api.Link, error) {
 		}
 		out = append(out, link)
 	}
+	ports := make(map[uint16]*api.Stats)
+	for i := range out {
+		ports[out[i].Port] = out[i].Stats
+	}
+	a.blame(ctx, ports)
 	// As `ip link` does it: in the order of the numbers.
 	slices.SortFunc(out, func(x, y api.Link) int { return cmp.Compare(x.Port, y.Port) })
 	return out, nil
+}
+
+// blame adds to statistics of ports, as far as there are some, which rules have dropped
+// their frames. What can't be told now is left out: the counters are there without it.
+func (a *Agent) blame(ctx context.Context, ports map[uint16]*api.Stats) {
+	none := true
+	for _, s := range ports {
+		none = none && (s == nil || s.Drops[trace.NFTDrop.String()]+s.Drops[trace.NFTReject.String()] == 0)
+	}
+	if none {
+		return
+	}
+	drops, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) ([]netstack.RuleDrop, error) { return c.RuleDrops(ctx) })
+	if err != nil {
+		return
+	}
+	for _, d := range drops {
+		s := ports[d.Port]
+		if s == nil || s.Drops[d.Reason] == 0 {
+			continue
+		}
+		if s.DroppedBy == nil {
+			s.DroppedBy = make(map[string]api.RuleDrop)
+		}
+		s.DroppedBy[d.Reason] = api.RuleDrop{
+			Namespace: d.Namespace, Port: d.Own, Table: d.Table, Chain: d.Chain, Handle: d.Handle, Rule: d.Rule, Pos: d.Pos,
+		}
+	}
 }
 
 // look reads the state and returns the networks that a query is about.
@@ -89,12 +123,12 @@ func publicStats(s trace.PortStats) *api.Stats {
 	}
 }
 
-func (a *Agent) networks(q query) ([]api.Network, error) {
+func (a *Agent) networks(ctx context.Context, q query) ([]api.Network, error) {
 	st, all, err := a.look(q)
 	if err != nil {
 		return nil, err
 	}
-	out := []api.Network{}
+	out, ports := []api.Network{}, make(map[uint16]*api.Stats)
 	for _, n := range all {
 		if n.Uplink != nil {
 			continue
@@ -106,9 +140,11 @@ func (a *Agent) networks(q query) ([]api.Network, error) {
 		}
 		if q.stats {
 			pub.Stats = a.stats(n.Port)
+			ports[n.Port] = pub.Stats
 		}
 		out = append(out, pub)
 	}
+	a.blame(ctx, ports)
 	return out, nil
 }
 

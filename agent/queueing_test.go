@@ -4,6 +4,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -86,6 +87,74 @@ func TestQueueingOfNetworks(t *testing.T) {
 	l.commands("qdisc del dev out root", "qdisc del dev "+one+" root", "qdisc del dev "+two+" root", "qdisc del dev "+two+" from root",
 		"qdisc del dev "+plain+" root")
 	want("", "")
+}
+
+// TestQueueingOfDevices is of gateways, links and socket uplinks: by the file, and by
+// commands.
+func TestQueueingOfDevices(t *testing.T) {
+	l := newLab(t)
+	stop := l.start()
+	with := func(network, link, uplink string) string {
+		return `namespaces:
+  - {name: shop, links: [{name: out, peer: {namespace: mall, link: in}, qdisc: [` + link + `]}]}
+  - {name: mall, links: [{name: in, peer: {namespace: shop, link: out}}]}
+networks: [{name: web, namespace: shop, subnets: [10.77.0.0/24], qdisc: [` + network + `]}]
+uplinks: [{name: wan, namespace: shop, type: socket, qdisc: [` + uplink + `]}]`
+	}
+	want := func(words, text string) {
+		t.Helper()
+		if got := l.queues(strings.Fields(words)...); !strings.Contains(got, text) || text == "" && got != "" {
+			t.Errorf("show %s: %q, want %q", words, got, text)
+		}
+	}
+	l.apply(with("root pfifo limit 11", "root pfifo limit 12", "root pfifo limit 13"))
+	want("dev web", "limit 11p")
+	want("dev out", "limit 12p")
+	want("dev wan", "limit 13p")
+	changes := l.apply(with("root pfifo limit 21", "root pfifo limit 22", "root pfifo limit 23"))
+	if len(changes) != 5 || !strings.Contains(fmt.Sprint(changes), "qdisc root pfifo limit 11 to root pfifo limit 21") {
+		t.Errorf("changes are %+v", changes)
+	}
+	l.commands("qdisc add dev web root tbf rate 8mbit burst 16kb latency 50ms", "qdisc change dev out root pfifo limit 32",
+		"qdisc replace dev wan root handle 3: htb", "class add dev wan parent 3: classid 3:1 htb rate 8mbit")
+	l.apply(with("root pfifo limit 41", "root pfifo limit 42", ""))
+	stop()
+	l.start()
+	want("dev web", "rate 8Mbit")
+	want("dev out", "limit 32p")
+	want("dev wan", "htb 3:")
+	want("", "web")
+	l.commands("qdisc del dev web root", "qdisc del dev out root", "qdisc del dev wan root")
+	want("dev web", "limit 41p")
+	want("dev out", "limit 42p")
+	want("dev wan", "")
+	for words, fault := range map[string]string{
+		"add dev out from root pfifo":   "hat comes by out has no discipline",
+		"add dev web ingress":           "hat comes by web has no discipline",
+		"add dev nobody root pfifo":     `"nobody"`,
+		"del dev web root":              "he discipline is the network's",
+		"add dev out root tbf rate x":   `rate: "x"`,
+		"add dev in root pfifo limit 5": `"in"`, // of the other namespace
+	} {
+		_, err := l.api.Command(t.Context(), &api.CommandRequest{Namespace: "shop", Commands: []api.Command{{Object: "qdisc", Words: strings.Fields(words)}}})
+		if err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%s: error %v, want %s", words, err, fault)
+		}
+	}
+	if _, err := l.api.Queueing(t.Context(), api.ShowQuery{Namespace: "shop", Words: strings.Fields("qdisc show dev out from")}); err == nil {
+		t.Error("show of what comes by a link: no error")
+	}
+	for yaml, field := range map[string]string{
+		with("from root pfifo", "", ""): "networks[0].qdisc",
+		with("", "from root pfifo", ""): "namespaces[0].links[0].qdisc",
+		with("", "", "from root pfifo"): "uplinks[0].qdisc",
+		with("", "root pfifo, x", ""):   "namespaces[0].links[0].qdisc[1]",
+	} {
+		_, err := l.api.Apply(t.Context(), &api.ApplyRequest{YAML: yaml})
+		if e, ok := errors.AsType[*api.Error](err); !ok || e.Field != field {
+			t.Errorf("error %v, want one of %s", err, field)
+		}
+	}
 }
 
 // TestBounded looks at the numbers that a bandwidth means.

@@ -66,6 +66,9 @@ type networkRecord struct {
 	// Shares are those of its ports that have none of their own, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`
 
+	// Queue is that of what is routed into the network, or to a socket uplink.
+	Queue deviceQueue `json:"queue,omitzero"`
+
 	// PortNFT is the ruleset of ports that have none of their own, as the file says.
 	PortNFT *journal.Journal `json:"port_nft,omitempty"`
 
@@ -96,6 +99,7 @@ func (n *networkRecord) declare(c *config.Network) {
 	n.VRF, n.Device = c.VRF, c.Device
 	n.Settings, n.PortVLAN, n.VLAN, n.Snooping = c.Ports, c.PortVLAN, c.VLAN, c.Snooping
 	n.declareQueueing(&c.Queueing)
+	n.Queue.declare(&c.Routed)
 	n.Stations, n.Groups, n.Services, n.Leases = c.Stations, c.Groups, c.Services, c.Leases
 }
 

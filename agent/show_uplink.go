@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,7 +13,7 @@ import (
 )
 
 // uplinkList is `uplink show`.
-func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
+func (a *Agent) uplinkList(ctx context.Context, q query) ([]api.Uplink, error) {
 	sel, err := readSelection(q.words, "dev", "NAME")
 	if err != nil {
 		return nil, badWords(err)
@@ -30,6 +31,11 @@ func (a *Agent) uplinkList(q query) ([]api.Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
+	ports := make(map[uint16]*api.Stats)
+	for i := range out {
+		ports[out[i].Port] = out[i].Stats
+	}
+	a.blame(ctx, ports)
 	for _, n := range st.bySocket() {
 		if slices.Contains(spaces, n.space()) && isNamed(sel.name, n.Name) {
 			out = append(out, a.publicSocket(n, q.stats))

@@ -54,6 +54,7 @@ func (s *state) namespaceSpec(name, also string) netstack.NamespaceSpec {
 func (s *state) linkSpec(l *linkRecord) netstack.LinkSpec {
 	spec := netstack.LinkSpec{
 		Name: l.Name, Index: l.Index, Addresses: l.Addresses, MTU: l.MTU, Device: deviceSpec(l.Device, routing.ReverseOff), VRF: l.VRF,
+		Egress: l.Queue.spec(),
 	}
 	if ns := s.namespace(l.PeerNamespace); ns != nil {
 		if peer := ns.link(l.Peer); peer != nil {
@@ -86,6 +87,7 @@ func (s *state) networkSpec(n *networkRecord, devices map[string]string, also st
 		Echo:     n.Echo,
 		DNS:      s.answersDNS(n),
 		VRF:      n.VRF,
+		Egress:   n.Queue.spec(),
 		Device:   deviceSpec(n.Device, routing.ReverseStrict),
 		Autoconf: s.services(n),
 		Learn:    n.learnSpec(),

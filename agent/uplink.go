@@ -75,7 +75,11 @@ func uplinkNet(c *config.Uplink, ends []netip.Prefix) networkRecord {
 		n.Uplink.Type = c.Type
 		n.AgeingSeconds, n.FDBMax, n.FDBMaxPerPort, n.Settings = 0, 0, 0, nil // there is no bridge
 	}
-	n.declareQueueing(&c.Queueing)
+	if n.bySocket() {
+		n.Queue.declare(&c.Queueing)
+	} else {
+		n.declareQueueing(&c.Queueing)
+	}
 	for _, p := range ends {
 		n.Subnets, n.Gateways = append(n.Subnets, p.Masked()), append(n.Gateways, p.Addr())
 	}
@@ -190,6 +194,9 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	n := uplinkNet(c, ends)
 	n.Origin = d.by.config
 	n.keepLearned(old)
+	if old != nil && n.bySocket() {
+		n.Queue.Own = old.Queue.Own
+	}
 	if n.Uplink.NIC != nil {
 		d.is.readdress(&n)
 	}
@@ -479,9 +486,9 @@ func (s *state) uplinkLines() map[string][]string {
 	for i := range s.networks {
 		n := &s.networks[i]
 		if n.bySocket() {
-			out[n.space()] = append(out[n.space()], socketLine(n))
+			out[n.space()] = append(out[n.space()], socketLine(n)+qdiscText(n.Queue.Lines))
 		} else if a := s.uplinkPort(n.Name); n.Uplink != nil && a != nil {
-			out[n.space()] = append(out[n.space()], uplinkLine(n, a))
+			out[n.space()] = append(out[n.space()], uplinkLine(n, a)+qdiscText(n.Qdisc))
 		}
 	}
 	return out

@@ -31,7 +31,7 @@ func (s *state) bySocket() (out []*networkRecord) {
 
 func socketSpec(n *networkRecord) netstack.SocketSpec {
 	return netstack.SocketSpec{
-		Name: n.Name, Index: n.Port, MTU: n.MTU, VRF: n.VRF, Device: deviceSpec(n.Device, routing.ReverseOff),
+		Name: n.Name, Index: n.Port, MTU: n.MTU, VRF: n.VRF, Device: deviceSpec(n.Device, routing.ReverseOff), Egress: n.Queue.spec(),
 	}
 }
 

@@ -28,6 +28,25 @@ type Stats struct {
 	Learned uint64 `json:"learned"`
 	// Drops counts dropped frames by reason; reasons that never occurred are absent.
 	Drops map[string]uint64 `json:"drops"`
+	// DroppedBy says for nft_drop and nft_reject which rule it was last, while that is
+	// known: not after the dataplane was replaced, or the ruleset.
+	DroppedBy map[string]RuleDrop `json:"dropped_by,omitempty"`
+}
+
+// RuleDrop is a rule that has dropped or refused a frame.
+type RuleDrop struct {
+	// Namespace is whose ruleset it is in, if not that of the port: the frame has come to it
+	// by a link. Port says that the ruleset is the port's own.
+	Namespace string `json:"namespace,omitempty"`
+	Port      bool   `json:"port,omitempty"`
+	// Table is family and name. Chain is empty if the rule is gone, Handle 0 if it was
+	// the chain's policy.
+	Table  string `json:"table"`
+	Chain  string `json:"chain,omitempty"`
+	Handle uint64 `json:"handle,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	// Pos is the file and line that it was loaded from.
+	Pos string `json:"pos,omitempty"`
 }
 
 // Direction counts one way of a port.

@@ -129,6 +129,8 @@ type Link struct {
 	Device iproute.Settings
 	// VRF is one of the namespace's, or empty.
 	VRF string
+	// Queueing is that of what is sent by this end: Egress alone.
+	Queueing Queueing
 }
 
 // Snooping is the settings of IGMP and MLD snooping, see snoop.Config. Zero is that
@@ -185,8 +187,9 @@ type Network struct {
 	// VLAN is the gateway's port's part in VLAN filtering, PortVLAN that of
 	// containers' ports. nil: unaware.
 	VLAN, PortVLAN *iproute.VLAN
-	// Queueing is that of containers' ports.
-	Queueing Queueing
+	// Queueing is that of containers' ports, Routed that of what is routed into the network:
+	// Egress alone.
+	Queueing, Routed Queueing
 	// PortNFT is the ruleset of containers' ports, as Namespace.NFT; nil: none.
 	PortNFT *string
 	// Snooping is nil if it is off.

@@ -54,6 +54,8 @@ func TestReferenceFile(t *testing.T) {
 	case got.Node.Shares.Egress.Burst != 5<<20 || got.Node.Shares.Ingress.Rate.Bytes != 10e9/8 || got.Namespaces[0].Shares.Ingress.Ceil.Bytes != 10e9/8 ||
 		web.Queueing.Shares.Egress.Prio != 1 || web.Queueing.Shares.Ingress.Ceil.Bytes != 500e6/8 || got.Uplinks[0].Queueing.Shares.Egress.Rate.Bytes != 1e9/8:
 		t.Errorf("trees are %+v, %+v, %+v", got.Node, got.Namespaces[0].Shares, web.Queueing.Shares)
+	case web.Routed.Egress.Qdiscs[0].Kind != "fq_codel" || got.Namespaces[0].Links[0].Queueing.Egress.Qdiscs[0].TBF.Burst != 256<<10:
+		t.Errorf("routed into web: %+v; sent by a link: %+v", web.Routed, got.Namespaces[0].Links)
 	case got.Uplinks[0].Queueing.Egress.Qdiscs[0].Kind != "fq_codel" || got.Uplinks[1].Queueing.Egress != nil:
 		t.Errorf("uplinks are %+v", got.Uplinks)
 	case db.VRF != "red" || len(db.Stations) != 1 || db.Stations[0].Dev != "store" || len(db.Groups) != 1:
@@ -136,7 +138,7 @@ func TestFaults(t *testing.T) {
 		"unknown field of a network": {
 			one(v4, "mtuu: 1500"),
 			"line 4: networks[0].mtuu: unknown field; expected name, namespace, subnets, gateways, mtu, ageing, fdb, mdb, echo, dns, " +
-				"vrf, forwarding, rpFilter, redirects, clampMSS, vlan, snooping, ports, leases, advertise, dhcp, dhcp6",
+				"vrf, forwarding, rpFilter, redirects, clampMSS, qdisc, vlan, snooping, ports, leases, advertise, dhcp, dhcp6",
 		},
 		"unknown field of fdb": {one(v4, "fdb: {max: 4096, ports: 3}"), "line 4: networks[0].fdb.ports: unknown field; expected max, maxPerPort, static"},
 		"text for a number":    {one(v4, "mtu: big"), "line 4: networks[0].mtu: must be a whole number"},

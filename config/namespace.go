@@ -330,6 +330,7 @@ func (v *validator) link(field string, r *rawLink, s *scope) Link {
 	}
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, l.Device)
 	s.enslave(v, field+".vrf", r.Name, r.VRF)
+	l.Queueing = v.routedQueueing(field+".qdisc", r.Qdisc)
 	return l
 }
 

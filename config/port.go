@@ -146,6 +146,16 @@ func (v *validator) queueing(field string, lines []string) Queueing {
 	return Queueing{Lines: lines, Egress: egress, Ingress: ingress}
 }
 
+// routedQueueing is queueing of a device, which has a discipline for what is routed there
+// and none for what comes from it.
+func (v *validator) routedQueueing(field string, lines []string) Queueing {
+	q := v.queueing(field, lines)
+	if q.Ingress != nil {
+		v.fault(field, "what comes by a device has no discipline; expected no from and no ingress: give one to the ports where it is sent, or to the other end of the link")
+	}
+	return q
+}
+
 func (v *validator) vlan(field string, r *rawVLAN) *iproute.VLAN {
 	if r == nil {
 		return nil

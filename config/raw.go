@@ -77,6 +77,7 @@ type rawLink struct {
 	RPFilter   *string  `yaml:"rpFilter"`
 	Redirects  *bool    `yaml:"redirects"`
 	ClampMSS   *string  `yaml:"clampMSS"`
+	Qdisc      []string `yaml:"qdisc"`
 }
 
 type rawPeer struct {
@@ -100,6 +101,7 @@ type rawNetwork struct {
 	RPFilter   *string      `yaml:"rpFilter"`
 	Redirects  *bool        `yaml:"redirects"`
 	ClampMSS   *string      `yaml:"clampMSS"`
+	Qdisc      []string     `yaml:"qdisc"`
 	VLAN       *rawVLAN     `yaml:"vlan"`
 	Snooping   *rawSnooping `yaml:"snooping"`
 	Ports      rawPorts     `yaml:"ports"`

@@ -37,7 +37,8 @@ type Uplink struct {
 	VRF    string // one of the namespace's, or empty
 	Device iproute.Settings
 
-	// Queueing is that of the port, not of UplinkSocket's.
+	// Queueing is that of the port; of UplinkSocket that of what is routed there, Egress
+	// alone.
 	Queueing Queueing
 
 	// DefaultRoute: the namespace's default routes lead here. HostRoutes: the host has
@@ -154,7 +155,11 @@ func (v *validator) uplinks(f *rawFile, c *Config, scopes map[string]*scope) {
 	for i := range f.Uplinks {
 		field := fmt.Sprintf("uplinks[%d]", i)
 		u := v.uplink(field, &f.Uplinks[i])
-		u.Queueing = v.queueing(field+".qdisc", f.Uplinks[i].Qdisc)
+		if u.Type == UplinkSocket {
+			u.Queueing = v.routedQueueing(field+".qdisc", f.Uplinks[i].Qdisc)
+		} else {
+			u.Queueing = v.queueing(field+".qdisc", f.Uplinks[i].Qdisc)
+		}
 		u.Queueing.Shares = v.shares(field+".tree", f.Uplinks[i].Shares)
 		u.Namespace = spaceOf(f, &f.Uplinks[i])
 		if s := scopes[u.Namespace]; s != nil {
@@ -205,7 +210,6 @@ func (v *validator) socketUplink(field string, r *rawUplink) {
 		{"hostRoutes", r.HostRoutes != nil},
 		{"masquerade", r.Masquerade},
 		{"forward", r.Forward},
-		{"qdisc", len(r.Qdisc) > 0},
 		{"tree", len(r.Shares) > 0},
 	} {
 		if f.given {

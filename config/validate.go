@@ -125,6 +125,7 @@ func (v *validator) network(field string, r *rawNetwork) Network {
 	n.FDBMax, n.FDBMaxPerPort = v.fdb(field+".fdb", r.FDB)
 	v.routed(field, r.Forwarding, r.RPFilter, r.Redirects, r.ClampMSS, n.Device)
 	n.Ports, n.PortVLAN = v.ports(field+".ports", &r.Ports)
+	n.Routed = v.routedQueueing(field+".qdisc", r.Qdisc)
 	n.Queueing, n.PortNFT = v.queueing(field+".ports.qdisc", r.Ports.Qdisc), r.Ports.NFT
 	n.Queueing.Shares = v.shares(field+".ports.tree", r.Ports.Shares)
 	if n.VLAN = v.vlan(field+".vlan", r.VLAN); n.VLAN.Aware() && n.VLAN.PVID == 0 {

@@ -40,6 +40,7 @@ func (t *Table) SetPort(port uint16, l PortLimits) error {
 	if sum > len(t.recs) {
 		return fmt.Errorf("conntrack: %d entries reserved for all ports, the table has %d", sum, len(t.recs))
 	}
+	t.refuse(port, false)
 	t.unmet -= u.unmet()
 	u.limits, u.own = l, true
 	t.unmet += u.unmet()
@@ -52,6 +53,7 @@ func (t *Table) RemovePort(port uint16) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if u, ok := t.ports[port]; ok {
+		t.refuse(port, false)
 		t.unmet -= u.unmet()
 		u.limits, u.own = PortLimits{Quota: t.portLimits.Quota}, false
 		t.forget(port, u)
@@ -66,6 +68,32 @@ func (t *Table) PortUse(port uint16) int {
 		return u.used
 	}
 	return 0
+}
+
+// Refuses reports whether a port has all connections of its quota, and none that may
+// give way: what would begin one is dropped then, before anything is done for it, and
+// counted here. It takes no lock. Confirm finds it out first, and what makes room for
+// another ends it.
+func (t *Table) Refuses(port uint16) bool {
+	if t.refusing[port/32].Load()>>(port%32)&1 == 0 {
+		return false
+	}
+	t.stats.drop.Add(1)
+	return true
+}
+
+// refuse notes whether there is no room for a port.
+//
+// +checklocks:t.mu
+func (t *Table) refuse(port uint16, on bool) {
+	word, bit := &t.refusing[port/32], uint32(1)<<(port%32)
+	old := word.Load()
+	switch {
+	case on && old&bit == 0:
+		word.Store(old | bit)
+	case !on && old&bit != 0:
+		word.Store(old &^ bit)
+	}
 }
 
 // use is the entry of a port, which is made with the limits of the table.
@@ -102,7 +130,11 @@ func (t *Table) youngOf(port uint16) uint32 { return uint32(len(t.recs)) + uint3
 // for it if it has to.
 func (t *Table) admit(port uint16, expiry, now uint32) (uint32, Outcome) {
 	t.mu.Lock()
-	l, out := t.room(t.use(port), now)
+	u := t.use(port)
+	l, out := t.room(u, now)
+	if out == Quota && !t.young.linked(u.young) {
+		t.refuse(port, true)
+	}
 	var i uint32
 	if out == Inserted {
 		i = t.take(port, expiry)
@@ -234,6 +266,7 @@ func (t *Table) free(i uint32) {
 	t.young.remove(i)
 	u := t.use(r.port)
 	t.count(u, -1)
+	t.refuse(r.port, false)
 	t.forget(r.port, u)
 	r.life.Store(nextUse(r.life.Load()))
 	t.wheel.push(t.freeList(), i)

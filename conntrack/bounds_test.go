@@ -55,6 +55,74 @@ func TestAPortMeetsItsQuota(t *testing.T) {
 	sound(t, tab)
 }
 
+// TestAPortIsRefused: once Confirm has found that a port has its quota and that none of
+// it may give way, it is known at once, until one of it ends, is closing, or it may have
+// more.
+func TestAPortIsRefused(t *testing.T) {
+	for name, relief := range map[string]func(*Table, []Conn){
+		"one ends":     func(_ *Table, all []Conn) { all[2].Delete(1004) },
+		"one is over":  func(tab *Table, _ []Conn) { tab.Expire(1000 + 3600) },
+		"one closes":   func(tab *Table, all []Conn) { all[1].CloseTCP(1004); tab.Expire(1005) },
+		"may have one": func(tab *Table, _ []Conn) { must(t, tab.SetPort(1, PortLimits{Quota: 5})) },
+		"no quota":     func(tab *Table, _ []Conn) { tab.RemovePort(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tab := table(t, Config{Entries: 100})
+			must(t, tab.SetPort(1, PortLimits{Quota: 4}))
+			all := []Conn{begun(t, tab, datagram(1, 0)), established(t, tab, 1), begun(t, tab, datagram(1, 2)), begun(t, tab, datagram(1, 3))}
+			for _, n := range []int{0, 2, 3} {
+				assure(tab, datagram(1, n), 1000)
+			}
+			if tab.Refuses(1) {
+				t.Error("refused before anybody knows")
+			}
+			if _, out := begin(tab, 1, datagram(1, 99), 1003); out != Quota {
+				t.Fatalf("outcome %d", out)
+			}
+			drops := tab.Stats().Drop
+			if !tab.Refuses(1) || tab.Refuses(2) || tab.Refuses(33) || tab.Stats().Drop != drops+1 {
+				t.Errorf("not refused, or not counted: %+v", tab.Stats())
+			}
+			sound(t, tab)
+			relief(tab, all)
+			if tab.Refuses(1) {
+				t.Error("still refused")
+			}
+			if _, out := begin(tab, 1, datagram(1, 98), 1006); out != Inserted {
+				t.Errorf("outcome %d", out)
+			}
+			sound(t, tab)
+		})
+	}
+}
+
+// begun is a connection of port 1.
+func begun(t *testing.T, tab *Table, b []byte) Conn {
+	t.Helper()
+	c, out := begin(tab, 1, b, 1000)
+	if out != Inserted {
+		t.Fatalf("outcome %d", out)
+	}
+	return c
+}
+
+// established is one of TCP, which is assured.
+func established(t *testing.T, tab *Table, port uint16) Conn {
+	t.Helper()
+	p := pt.Packet{Src: pt.IP("10.9.0.1"), Dst: server(), SrcPort: 7, DstPort: 80, Flags: pt.SYN, Seq: 1}
+	c := begun(t, tab, pt.TCP4(p))
+	back := pt.Packet{Src: p.Dst, Dst: p.Src, SrcPort: 80, DstPort: 7, Flags: pt.SYN | pt.ACK, Seq: 100, Ack: 2}
+	p.Flags, p.Seq, p.Ack = pt.ACK, 2, 101
+	var n Pending
+	for _, b := range [][]byte{pt.TCP4(back), pt.TCP4(p)} {
+		tab.Look(&Packet{Frame: pt.Frame(b), Port: port, Now: 1000}, &n)
+	}
+	if c.Status()&Assured == 0 {
+		t.Fatalf("status %v", c.Status())
+	}
+	return c
+}
+
 // TestTheHalfOpenGivesWay: beyond its quota a port loses its own oldest half-open
 // connection, and none that is assured.
 func TestTheHalfOpenGivesWay(t *testing.T) {

@@ -28,6 +28,14 @@ func sound(tb testing.TB, t *Table) {
 			tb.Errorf("bucket %d ends in %#x", b, l)
 		}
 	}
+	for port := range maxPorts {
+		if t.refusing[port/32].Load()>>(port%32)&1 == 0 {
+			continue
+		}
+		if u := t.ports[uint16(port)]; u == nil || u.limits.Quota == 0 || u.used < u.limits.Quota || t.young.linked(u.young) {
+			tb.Errorf("port %d is refused, and has %+v", port, u)
+		}
+	}
 	live, free := 0, 0
 	ports := map[uint16]int{}
 	for i := range t.highest {

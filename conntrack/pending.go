@@ -101,7 +101,7 @@ func (t *Table) Confirm(n *Pending, now uint32) (Conn, Outcome) {
 	switch out {
 	case Inserted:
 		t.stats.insert.Add(1)
-		t.welcome(c, now)
+		t.welcome(c, n, now)
 	case Raced:
 		t.stats.clashResolve.Add(1)
 	case Clash:
@@ -163,15 +163,16 @@ func (t *Table) fill(r *record, n *Pending, keys *[2]key, h [2]uint32, now uint3
 }
 
 // welcome tells of a connection that has come.
-func (t *Table) welcome(c Conn, now uint32) {
-	if t.confirmed == nil && t.watchers.Load() == 0 {
+func (t *Table) welcome(c Conn, n *Pending, now uint32) {
+	tells := t.confirmed != nil && t.heeds(n.Aux, n.Backend)
+	if !tells && t.watchers.Load() == 0 {
 		return
 	}
 	e := new(Entry)
 	if !c.Entry(e, now) {
 		return
 	}
-	if t.confirmed != nil {
+	if tells {
 		t.confirmed(e)
 	}
 	t.publish(EventNew, e)

@@ -30,6 +30,9 @@ type Config struct {
 	// whoever did it, without any lock: of one that goes at once, Removed may be the
 	// first. The Entry is good during the call.
 	Confirmed, Removed func(*Entry)
+	// Heed says of which connections, by their Aux and Backend, these have to hear. They
+	// may hear of others too. Nil: of all.
+	Heed func(aux uint64, backend Bind) bool
 
 	// Rest is called by Expire now and then, without any lock, while it has much to
 	// do. Nil: it does all in one go.
@@ -59,6 +62,7 @@ type Table struct {
 
 	confirmed func(*Entry)
 	removed   func(*Entry)
+	heed      func(uint64, Bind) bool
 
 	clock    atomic.Uint32 // the second of the last turn, for who has no better one
 	nobody   *lost
@@ -73,6 +77,8 @@ type Table struct {
 
 	turning sync.Mutex  // one turn of the wheel at a time
 	last    [batch]lost // of who is ended in one batch, under turning
+
+	refusing [maxPorts / 32]atomic.Uint32 // bits of ports, see Refuses; written under mu
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -145,7 +151,7 @@ func newTable(mem []byte, n int, secret hashKey, cfg Config) (*Table, error) {
 		heads: words[:buckets], next: words[buckets:],
 		chain: cfg.Chain, otherZone: Kernel(),
 		endpoints: make([]atomic.Uint32, maxPorts), backends: make([]atomic.Uint32, maxPorts),
-		confirmed: cfg.Confirmed, removed: cfg.Removed, rest: cfg.Rest, nobody: new(lost),
+		confirmed: cfg.Confirmed, removed: cfg.Removed, heed: cfg.Heed, rest: cfg.Rest, nobody: new(lost),
 		moved: make([]atomic.Uint32, n),
 		wheel: newLinks(n, slots+1), young: newLinks(n, maxPorts),
 		ports: map[uint16]*portUse{}, portLimits: PortLimits{Quota: cfg.Quota},

@@ -102,6 +102,7 @@ func (t *Table) settleOne(i uint32) {
 	t.schedule(i, r.expiry.Load())
 	if !t.young.linked(i) && t.mayGiveWay(r) {
 		t.young.push(t.use(r.port).young, i)
+		t.refuse(r.port, false)
 	}
 }
 
@@ -175,7 +176,7 @@ func (t *Table) end(i, life, now uint32, words *lost) *lost {
 
 // lastWords describes a connection that is dying, if anybody wants to hear of it.
 func (t *Table) lastWords(i, now uint32, words *lost) *lost {
-	if !t.mourned() {
+	if !t.mourned(&t.recs[i]) {
 		return t.nobody
 	}
 	l := words
@@ -188,7 +189,13 @@ func (t *Table) lastWords(i, now uint32, words *lost) *lost {
 	return l
 }
 
-func (t *Table) mourned() bool { return t.removed != nil || t.watchers.Load() > 0 }
+// mourned reports whether anybody wants to hear that a connection is gone.
+func (t *Table) mourned(r *record) bool {
+	return t.removed != nil && t.heeds(r.aux.Load(), r.bind(bindBackend)) || t.watchers.Load() > 0
+}
+
+// heeds reports whether who made the table has to hear of a connection.
+func (t *Table) heeds(aux uint64, backend Bind) bool { return t.heed == nil || t.heed(aux, backend) }
 
 // mourn tells of a connection that is gone. No lock is held.
 func (t *Table) mourn(l *lost) {

@@ -113,8 +113,9 @@ func Evict(path string) error {
 // and, unless c has others, the counters of old, and then stops old. Connections
 // are copied into c's file, which must be another one than old's: those that begin
 // in the milliseconds that are left are not in it. It is how
-// an upgrade goes: both work on the same sockets for a moment, and no frame is
-// lost. The new client's Adopted returns what was handed over.
+// an upgrade goes: both work on the same sockets for a moment, old lets out what waits
+// in queueing disciplines, and no frame is lost but what has to wait for longer than
+// drainTime. The new client's Adopted returns what was handed over.
 //
 // On an error old goes on, and is the caller's as before; if its path had been
 // given away by then, it ends with the caller's connection. On success old is
@@ -225,9 +226,14 @@ func (h *takeover) undo(ctx context.Context) {
 	}
 }
 
+// drainTime is how long what waits in queueing disciplines may leave yet when a process
+// was replaced. The other one sends meanwhile, too, so it must not be long; and what
+// waits longer waits mostly for an emulated delay.
+const drainTime = time.Second
+
 // retire ends the process that was replaced: by force if it must.
 func (c *Client) retire(ctx context.Context) {
-	if c.Stop(ctx) != nil {
+	if c.stop(ctx, encode(stop{DrainMS: drainTime.Milliseconds()})) != nil {
 		c.Kill()
 	}
 	c.Close()

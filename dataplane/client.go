@@ -270,10 +270,12 @@ func (c *Client) Ping(ctx context.Context) error {
 }
 
 // Stop ends the process in good order, and waits until it is gone.
-func (c *Client) Stop(ctx context.Context) error {
+func (c *Client) Stop(ctx context.Context) error { return c.stop(ctx, nil) }
+
+func (c *Client) stop(ctx context.Context, how []byte) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := c.call(ctx, message{kind: kindStop}, false); err != nil && !errors.Is(err, ErrExited) {
+	if _, err := c.call(ctx, message{kind: kindStop, body: how}, false); err != nil && !errors.Is(err, ErrExited) {
 		return err
 	}
 	select {

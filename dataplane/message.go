@@ -49,7 +49,7 @@ const (
 	kindQuery                     // body query; the reply's depends on it
 	kindInventory                 // answered by kindPart with ports and a reply with inventory
 	kindPing                      // the reply is empty
-	kindStop                      // the process ends after the reply
+	kindStop                      // body stop, or none: the process ends after the reply
 
 	kindReply  // what was asked for
 	kindRefuse // body RefusedError
@@ -206,8 +206,9 @@ const (
 	queryRulesRestore = "rules-restore"
 	queryRuleTraces   = "rule-traces"
 	queryRulesExplain = "rules-explain"
-	// queryRuleLogs is of all namespaces.
-	queryRuleLogs = "rule-logs"
+	// These are of all namespaces.
+	queryRuleLogs  = "rule-logs"
+	queryRuleDrops = "rule-drops"
 )
 
 // query asks for one table of one namespace, or of one of its networks.

@@ -25,6 +25,8 @@ func (s *session) query(body []byte) (message, error) {
 		var l RuleLogs
 		l.Lines, l.Suppressed = s.srv.stack.RuleLogs()
 		return whole(l)
+	case queryRuleDrops:
+		return whole(s.srv.stack.RuleDrops())
 	}
 	if m, known, err := s.connQuery(&q); known {
 		return m, err

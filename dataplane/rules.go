@@ -39,6 +39,11 @@ func (c *Client) RuleLogs(ctx context.Context) (RuleLogs, error) {
 	return table[RuleLogs](ctx, c, query{What: queryRuleLogs})
 }
 
+// RuleDrops are the rules that have dropped or refused a frame of each port last.
+func (c *Client) RuleDrops(ctx context.Context) ([]netstack.RuleDrop, error) {
+	return table[[]netstack.RuleDrop](ctx, c, query{What: queryRuleDrops})
+}
+
 // RuleTraces takes what is told of packets with nftrace. The first call begins that; it
 // ends when nobody asks for some seconds.
 func (c *Client) RuleTraces(ctx context.Context, namespace string, q *netstack.RuleQuery) (RuleTraces, error) {

@@ -47,7 +47,7 @@ func allowed() []string {
 		"rt_sigtimedwait", "sigaltstack",
 		// Time and chance.
 		"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday",
-		"timer_create", "timer_settime", "timer_delete", "setitimer", "getrandom",
+		"timer_create", "timer_settime", "timer_delete", "setitimer", "timerfd_create", "timerfd_settime", "getrandom",
 		// About itself.
 		"getuid", "geteuid", "getgid", "getegid", "getrusage", "prlimit64", "uname", "sysinfo",
 	}
@@ -116,12 +116,14 @@ func restrictions(pid int) []restriction {
 				is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd), is(1, seccomp.Equal, unix.F_DUPFD_CLOEXEC),
 			})},
 		{"getsockopt", noneOf(1, unix.SOL_SOCKET, unix.SOL_PACKET)},
-		// How to close, and how much there is to read. Not stderr, see above. Of the IP
-		// headers of datagrams, what their sender has a say in.
+		// How to close, how to notice that nobody is there any more, and how much there is to
+		// read. Not stderr, see above. Of the IP headers of datagrams, what their sender has a
+		// say in.
 		{"shutdown", stderr},
 		{"setsockopt", slices.Concat(
-			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
-			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER),
+			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_TCP, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
+			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE),
+			noneOfLevel(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT, unix.TCP_QUICKACK),
 			noneOfLevel(unix.IPPROTO_IP, unix.IP_TTL, unix.IP_TOS, unix.IP_MTU_DISCOVER),
 			noneOfLevel(unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_TCLASS, unix.IPV6_MTU_DISCOVER),
 			stderr)},

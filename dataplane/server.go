@@ -25,6 +25,8 @@ const (
 	beginTimeout = 10 * time.Second
 	// replyTimeout bounds the wait for an agent that does not read its replies.
 	replyTimeout = 5 * time.Second
+	// maxDrain bounds what an agent may want of a process that ends.
+	maxDrain = 5 * time.Second
 )
 
 // server is the dataplane process: a netstack, and at most one agent's session
@@ -44,6 +46,7 @@ type server struct {
 	agent    atomic.Pointer[conn] // who gets events; nil: nobody
 	standsBy atomic.Bool          // as a spare
 	stopping chan struct{}        // closed when an agent asked to stop; by the session
+	drain    time.Duration        // before that, by the session
 
 	// snapshot is what was applied, word for word, and ports are its sockets.
 	// The fds are the netstack's.
@@ -234,6 +237,9 @@ func (s *server) run(first *conn) error {
 		case <-alone:
 			return nil
 		case <-s.stopping:
+			if s.drain > 0 {
+				s.stack.Drain(s.drain)
+			}
 			return nil
 		case <-term:
 			return nil

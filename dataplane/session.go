@@ -121,8 +121,10 @@ func (s *session) say(m message) (message, error) {
 		return s.query(m.body)
 	case kindInventory:
 		return s.inventory(m.id)
-	case kindPing, kindStop:
+	case kindPing:
 		return message{}, nil
+	case kindStop:
+		return message{}, s.stop(m.body)
 	case kindTie:
 		s.tied.Store(true)
 		return message{}, nil
@@ -133,6 +135,19 @@ func (s *session) say(m message) (message, error) {
 	default:
 		return message{}, fmt.Errorf("%w: message %d from an agent", ErrProtocol, m.kind)
 	}
+}
+
+// stop notes how the process is to end.
+func (s *session) stop(body []byte) error {
+	if len(body) == 0 {
+		return nil
+	}
+	var how stop
+	if err := decode(body, &how); err != nil {
+		return err
+	}
+	s.srv.drain = min(time.Duration(how.DrainMS)*time.Millisecond, maxDrain)
+	return nil
 }
 
 // free lets the process outlive this connection.

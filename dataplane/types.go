@@ -162,3 +162,10 @@ type Event struct {
 	// came too fast or nobody read them.
 	Lost uint64 `json:"lost,omitempty"`
 }
+
+// stop is how the process ends. Versions before it had no body, and ignore it.
+type stop struct {
+	// DrainMS is how long packets that wait in queueing disciplines may leave before, at
+	// most.
+	DrainMS int64 `json:"drain_ms,omitempty"`
+}

@@ -84,15 +84,6 @@ func (w waiting) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixA
 	return n, oobn, flags, nil, err
 }
 
-// polling is a descriptor that is read without waiting.
-type polling int
-
-// ReadMsgUnix implements source.
-func (p polling) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixAddr, err error) {
-	n, oobn, flags, err = receive(int(p), b, oob, unix.MSG_DONTWAIT)
-	return n, oobn, flags, nil, err
-}
-
 func receive(fd int, b, oob []byte, how int) (n, oobn, flags int, err error) {
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, b, oob, unix.MSG_CMSG_CLOEXEC|how)

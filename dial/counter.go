@@ -5,9 +5,9 @@ package dial
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,17 +16,26 @@ import (
 //
 // What is dialled for one worker of the dataplane is dialled by a thread of its own. Its
 // end of the channel is not in the runtime's poller, which would wake another thread for
-// each request. After a request the thread rests for a while where the next one wakes it
-// soonest (rest), before it waits as any goroutine does.
+// each request. After a request the thread rests in recvmsg(2) for a while, where the next
+// one wakes it soonest, and the scheduler is told nothing: it would give this thread's
+// processor to another one, which finds nothing to do, and takes that back when the wait
+// is over, at more than the price of a dial. Who is to stop the world sends a signal, which
+// ends such a wait. Then it waits as any goroutine does.
 
-// rests is how often the thread rests for the next request: ten milliseconds together.
-const rests = 50
+const (
+	// longestRest is how long the thread rests at once; the kernel counts in ticks, of
+	// four milliseconds perhaps.
+	longestRest = 2 * time.Millisecond
+	// rests is how often the thread rests for the next request.
+	rests = 3
+)
 
 // Counter is a Server that only dials, for a Polled.
 type Counter struct {
-	fd    int
-	may   Policy
-	tries int // so many rests are left
+	fd     int
+	may    Policy
+	letter letter
+	w      wire
 }
 
 // NewCounter makes the channel, and gives its other end as a file to be given away.
@@ -34,6 +43,12 @@ func NewCounter(may Policy) (*Counter, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	limit := unix.NsecToTimeval(int64(longestRest))
+	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, os.NewSyscallError("setsockopt", err)
 	}
 	return &Counter{fd: fds[0], may: may}, os.NewFile(uintptr(fds[1]), "dialler"), nil
 }
@@ -43,19 +58,17 @@ func (c *Counter) Serve() error {
 	defer unix.Close(c.fd)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	r := &reader{from: c}
 	for {
-		var w wire
-		fd, err := r.next(&w)
+		fd, err := c.next()
 		if fd >= 0 {
 			unix.Close(fd)
 			err = fmt.Errorf("%w: a descriptor with a request", ErrProtocol)
 		}
-		if err == nil && w.kind != kindRequest {
-			err = fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
+		if err == nil && c.w.kind != kindRequest {
+			err = fmt.Errorf("%w: message %d from who asks", ErrProtocol, c.w.kind)
 		}
 		if err == nil {
-			err = c.answer(&w)
+			err = c.answer()
 		}
 		if err != nil {
 			return err
@@ -63,28 +76,49 @@ func (c *Counter) Serve() error {
 	}
 }
 
-func (c *Counter) answer(w *wire) error {
-	a, fd := c.may.dial(w)
-	var oob []byte
-	if fd >= 0 {
-		defer unix.Close(fd)
-		oob = unix.UnixRights(fd)
+// next waits for a request.
+func (c *Counter) next() (fd int, err error) {
+	for range rests {
+		if fd, err = c.letter.next(&c.w, c.fd, 0); !isMoment(err) {
+			return fd, err
+		}
 	}
-	var b [messageLen]byte
 	for {
-		_, err := unix.SendmsgN(c.fd, a.encode(&b), oob, nil, unix.MSG_NOSIGNAL)
-		if !errors.Is(err, unix.EINTR) {
+		if err := wait(c.fd, unix.POLLIN); err != nil {
+			return -1, err
+		}
+		if fd, err = c.letter.next(&c.w, c.fd, unix.MSG_DONTWAIT); !isMoment(err) {
+			return fd, err
+		}
+	}
+}
+
+// answer dials, and passes on what comes of it.
+func (c *Counter) answer() error {
+	fd := c.may.dial(&c.w)
+	if fd >= 0 {
+		defer closeNow(fd)
+	}
+	for {
+		err := c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
+		if !isMoment(err) {
+			return err
+		}
+		if err := wait(c.fd, unix.POLLOUT); err != nil {
 			return err
 		}
 	}
 }
 
-// ReadMsgUnix implements source.
-func (c *Counter) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, from *net.UnixAddr, err error) {
-	for c.tries > 0 && !rest(c.fd) {
-		c.tries--
+// isMoment reports whether a call is to be made again.
+func isMoment(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
+
+// wait waits as any goroutine does.
+func wait(fd int, events int16) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	for {
+		if _, err := unix.Poll(p, -1); !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("poll", err)
+		}
 	}
-	n, oobn, flags, err = receive(c.fd, b, oob, 0)
-	c.tries = rests
-	return n, oobn, flags, nil, err
 }

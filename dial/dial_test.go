@@ -98,8 +98,8 @@ func TestDialTCP(t *testing.T) {
 	if _, err := in.Read(b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if v, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_KEEPALIVE); v != 1 || err != nil {
-		t.Errorf("keepalive %d, %v", v, err)
+	if v, err := unix.GetsockoptInt(s.FD, unix.IPPROTO_TCP, unix.TCP_NODELAY); v != 1 || err != nil {
+		t.Errorf("nodelay %d, %v", v, err)
 	}
 }
 

@@ -22,7 +22,7 @@ type Polled struct {
 	// +checklocks:mu
 	open bool
 	// +checklocks:mu
-	in reader
+	letter letter
 	// +checklocks:mu
 	fd int // if open
 	// +checklocks:mu
@@ -37,7 +37,6 @@ func (p *Polled) Attach(fd int) {
 	p.mu.Lock()
 	lost := p.drop()
 	p.open, p.fd, p.pending = true, fd, make(map[uint64]func(Socket))
-	p.in.from = polling(fd)
 	p.mu.Unlock()
 	fail(lost)
 }
@@ -73,8 +72,7 @@ func (p *Polled) Dial(t Target, done func(Socket)) bool {
 	}
 	p.last++
 	w := wire{kind: kindRequest, proto: t.Proto, device: t.Device, id: p.last, to: t.To}
-	var b [messageLen]byte
-	if unix.Send(p.fd, w.encode(&b), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) != nil {
+	if p.letter.send(&w, p.fd, -1, unix.MSG_DONTWAIT) != nil {
 		return false
 	}
 	p.pending[p.last] = done
@@ -89,7 +87,7 @@ func (p *Polled) Ready() {
 		return
 	}
 	var w wire
-	fd, err := p.in.next(&w)
+	fd, err := p.letter.next(&w, p.fd, unix.MSG_DONTWAIT)
 	if err != nil {
 		var lost map[uint64]func(Socket)
 		if !errors.Is(err, unix.EAGAIN) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -69,31 +68,24 @@ func (s *Server) answer(w *wire) error {
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
 	}
-	a, fd := s.may.dial(w)
+	fd := s.may.dial(w)
 	if fd >= 0 {
 		defer unix.Close(fd)
 	}
-	return send(s.conn, a, fd)
+	return send(s.conn, w, fd)
 }
 
-// dial does what a request asks for, if it may be. The descriptor is the caller's; -1:
-// there is none.
-func (may Policy) dial(w *wire) (answer *wire, fd int) {
+// dial does what a request asks for, if it may be, and makes it the answer. The descriptor
+// is the caller's; -1: there is none.
+func (may Policy) dial(w *wire) (fd int) {
 	t := Target{Device: w.device, Proto: w.proto, To: w.to}
 	k := Socket{FD: -1, Errno: may(&t)}
 	if k.Errno == 0 {
 		k = Open(&t)
 	}
-	return &wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}, k.FD
+	*w = wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}
+	return k.FD
 }
-
-// Keepalive of the outer connections, as net has it for those of a Go program, and as
-// those of the gateway have.
-const (
-	keepIdle     = 15
-	keepInterval = 15
-	keepCount    = 9
-)
 
 // Open makes a socket and begins to connect it. The socket is the caller's.
 func Open(t *Target) Socket {
@@ -171,28 +163,14 @@ func onlyReplies(fd, family int) error {
 	return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
 }
 
+// stream lets what comes in pieces go in pieces, and the last acknowledgement of the
+// handshake with the first data, so that the other side is woken once for both: mostly they
+// follow at once. Who has the socket sees to it if they don't (TCP_QUICKACK), and to all
+// else that a connection is to have if it lasts.
 func stream(fd int) error {
-	for _, o := range []struct{ level, name, value int }{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, // what comes in pieces goes in pieces
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
-	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
 	}
-	return nil
-}
-
-func connect(fd int, to netip.AddrPort) error {
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	if to.Addr().Is4() {
-		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	}
-	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return err
-	}
-	return nil
+	return os.NewSyscallError("setsockopt", err)
 }

@@ -76,7 +76,7 @@ func (t *Table) hold(d *datagram, f *packet.Frame) bool {
 		d.in.unlink(d)
 		p.waiting.push(d)
 	}
-	d.held = append(d.held, Held{slices.Clone(f.Bytes()), f.Vnet})
+	d.held = append(d.held, Held{slices.Clone(f.Bytes()), f.Vnet, f.Label})
 	d.bytes += cost
 	p.addHeld(1, cost)
 	t.total.addHeld(1, cost)

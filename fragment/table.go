@@ -87,6 +87,7 @@ type Verdict struct {
 type Held struct {
 	Frame []byte
 	Vnet  packet.Vnet
+	Label packet.Label
 }
 
 // Table tracks the fragments of one namespace. Its methods may be called from

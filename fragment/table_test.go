@@ -298,7 +298,7 @@ func TestHeldAreGivenBackInOrder(t *testing.T) {
 	var want [][]byte
 	for _, p := range []piece{all[3], all[1], all[2]} {
 		f := p.frame()
-		f.Vnet.Flags = packet.FlagDataValid
+		f.Vnet.Flags, f.Label = packet.FlagDataValid, packet.Label{Mark: uint32(len(want)), Priority: 6}
 		want = append(want, bytes.Clone(f.Bytes()))
 		if _, v := tab.Track(1, 1, f, 0); v.Outcome != Hold {
 			t.Fatalf("outcome %d", v.Outcome)
@@ -307,7 +307,7 @@ func TestHeldAreGivenBackInOrder(t *testing.T) {
 	}
 	v := expect(t, tab, 1, all[0], 1, Known, trace.None)
 	for i, h := range v.Held {
-		if !bytes.Equal(h.Frame, want[i]) || h.Vnet.Flags != packet.FlagDataValid {
+		if !bytes.Equal(h.Frame, want[i]) || h.Vnet.Flags != packet.FlagDataValid || h.Label != (packet.Label{Mark: uint32(i), Priority: 6}) {
 			t.Errorf("held %d is another: %x", i, h.Frame)
 		}
 	}

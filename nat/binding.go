@@ -4,6 +4,7 @@ package nat
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"sluice/conntrack"
 )
@@ -59,6 +60,7 @@ type bindings struct {
 	idle    queue[idleBinding]
 	max     int
 	refused uint64
+	made    *atomic.Uint64 // owned ones
 }
 
 type remote struct {
@@ -72,7 +74,7 @@ func newBindings(limit int) bindings {
 	return bindings{
 		all: make([]binding, 1), max: limit,
 		inside: map[endpoint]uint32{}, outside: map[endpoint]uint32{},
-		ports: map[endpoint]*portSet{}, hosts: map[endpoint]int{}, remotes: map[remote]uint32{},
+		ports: map[endpoint]*portSet{}, hosts: map[endpoint]int{}, remotes: map[remote]uint32{}, made: new(atomic.Uint64),
 	}
 }
 
@@ -117,6 +119,7 @@ func (b *bindings) add(inside, outside endpoint, owned bool, linger, now uint32)
 func (b *bindings) own(i uint32) {
 	out := b.all[i].outside
 	b.outside[out] = i
+	b.made.Add(1)
 	s := b.ports[out.host()]
 	if s == nil {
 		s = &portSet{}
@@ -243,9 +246,13 @@ func ends(e *conntrack.Entry) (inside, outside endpoint) {
 		endpointOf(e.Zone, e.Reply.Proto, e.Reply.Dst, out)
 }
 
+// Heeds is conntrack.Config's Heed: which connections Confirmed and Removed do something
+// for.
+func Heeds(aux uint64, backend conntrack.Bind) bool { return aux&auxBound != 0 || backend.ID != 0 }
+
 // Confirmed is conntrack.Config's Confirmed.
 func (n *NAT) Confirmed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
+	if !Heeds(e.Aux, e.Backend) {
 		return
 	}
 	n.mu.Lock()
@@ -277,7 +284,7 @@ func (n *NAT) Confirmed(e *conntrack.Entry) {
 
 // Removed is conntrack.Config's Removed.
 func (n *NAT) Removed(e *conntrack.Entry) {
-	if e.Aux&auxBound == 0 && e.Backend.ID == 0 {
+	if !Heeds(e.Aux, e.Backend) {
 		return
 	}
 	n.mu.Lock()

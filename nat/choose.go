@@ -42,7 +42,23 @@ func (c *choice) set() Verdict {
 		c.f.Pending.Aux |= auxBound // for earlier to find
 	}
 	c.write(t)
-	return Verdict{}
+	return Verdict{Lasting: c.lasting()}
+}
+
+// lasting is how long what set chooses stays the same: what it does not take the
+// connections of others into account for.
+func (c *choice) lasting() Lasting {
+	switch {
+	case c.source:
+		return Ever
+	case c.random || c.shift || c.to.Ports.Min != c.to.Ports.Max:
+		return Once
+	case !isICMP(c.cur.Proto):
+		return Ever
+	case c.to.Ports.given() || c.to.Addrs != One(c.cur.Dst):
+		return Once
+	}
+	return WhileFree
 }
 
 // write makes t what the packet looks like from here on.

@@ -180,12 +180,16 @@ func (c *choice) inbound() Verdict {
 	}
 	b := &c.m.bindings
 	i := b.outside[endpointOf(c.f.Pending.Zone, c.cur.Proto, c.cur.Dst, c.cur.DstPort)]
+	lasting := Once
+	if i == 0 {
+		lasting = WhileUnmapped
+	}
 	if i == 0 || !c.admits(i) {
-		return Verdict{}
+		return Verdict{Lasting: lasting}
 	}
 	in := b.all[i].inside.addrPort()
 	if in.Addr().Is4() != c.cur.Dst.Is4() {
-		return Verdict{} // of NAT64
+		return Verdict{Lasting: Once} // of NAT64
 	}
 	if c.z.Rules.translating(c.f, &c.cur) != nil {
 		c.f.Pending.Aux |= auxHairpin
@@ -193,7 +197,7 @@ func (c *choice) inbound() Verdict {
 	t := c.cur
 	t.Dst, t.DstPort = in.Addr(), in.Port()
 	c.write(t)
-	return Verdict{}
+	return Verdict{Lasting: Once}
 }
 
 // admits reports whether a mapping's filtering lets the packet in. From inside it

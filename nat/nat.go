@@ -68,6 +68,7 @@ type NAT struct {
 	services atomic.Pointer[map[uint16]*service]
 	stats    stats
 	ids      atomic.Uint32 // of IPv4 headers
+	mappings *atomic.Uint64
 
 	mu     sync.Mutex // below it, conntrack's own locks
 	memory memory     // +checklocks:mu
@@ -96,9 +97,12 @@ func New(c Config) *NAT {
 	n.ids.Store(m.random.Uint32())
 	n.zones.Store(&map[uint16]*ZoneConfig{})
 	n.services.Store(&map[uint16]*service{})
-	n.memory = m
+	n.memory, n.mappings = m, m.bindings.made
 	return n
 }
+
+// Mappings counts those by which something may come in. One load.
+func (n *NAT) Mappings() uint64 { return n.mappings.Load() }
 
 func or(x, otherwise int) int {
 	if x == 0 {
@@ -172,9 +176,22 @@ const (
 // Verdict is what becomes of a connection at a hook. Zero: it goes on, as
 // Flow.Pending now says.
 type Verdict struct {
-	Reason trace.Reason // not None: dropped for it
-	Reject Reject
+	Reason  trace.Reason // not None: dropped for it
+	Reject  Reject
+	Lasting Lasting // of a destination; of a source nothing is said
 }
+
+// Lasting says for how long the answer is the same to connections of this tuple, while
+// none of them is confirmed, and no rule and no service has changed.
+type Lasting uint8
+
+// The values.
+const (
+	Ever          Lasting = iota
+	WhileFree             // as long as no connection has the inverse of the tuple
+	WhileUnmapped         // as long as Mappings says the same
+	Once
+)
 
 // auxBits are what is kept with a connection, in conntrack.Pending.Aux.
 const (
@@ -243,7 +260,9 @@ func (n *NAT) translate(z *ZoneConfig, hook Hook, f *Flow, r *Rule, to Target) V
 	case r == nil || r.Kind == Accept:
 		return c.none()
 	case r.Kind == NAT64:
-		return c.nat64(r)
+		v := c.nat64(r)
+		v.Lasting = Once
+		return v
 	case to.Service != 0:
 		return c.balance()
 	case (r.Kind == Masquerade || r.Kind == Redirect) && !to.Addrs.given():

@@ -130,7 +130,11 @@ func (c *choice) balance() Verdict {
 		c.to.Ports = PortRange{b.Port, b.Port}
 	}
 	c.f.Pending.Backend = b.Bind
-	return c.set()
+	v := c.set()
+	if s.spec.Affinity != 0 {
+		v.Lasting = Once
+	}
+	return v
 }
 
 // backend is the one of the client, or the one that the flow's hash says.

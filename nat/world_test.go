@@ -55,6 +55,7 @@ func (w *world) restart(z nat.ZoneConfig, t *conntrack.Table, rules ...nat.Rule)
 			Entries:   1 << 16,
 			Confirmed: func(e *conntrack.Entry) { w.n.Confirmed(e) },
 			Removed:   func(e *conntrack.Entry) { w.n.Removed(e) },
+			Heed:      nat.Heeds,
 		})
 		if err != nil {
 			w.tb.Fatal(err)

@@ -135,7 +135,7 @@ func (c *Change) retire(e *entry) {
 		mac := c.conf.static[e.key].mac()
 		for _, h := range t.drain(e) {
 			copy(h.Frame, mac[:])
-			t.leaving.add(e.key.dev, h.Vnet, h.Frame)
+			t.leaving.add(e.key.dev, h.Vnet, h.Label, h.Frame)
 		}
 	default:
 		return

@@ -31,7 +31,7 @@ type worker struct {
 }
 
 // Emit checks that a packet goes to its neighbour.
-func (w *worker) Emit(_ uint16, _ packet.Vnet, b []byte) {
+func (w *worker) Emit(_ uint16, _ packet.Vnet, _ packet.Label, b []byte) {
 	w.sent.Add(1)
 	f := pt.Frame(b)
 	if f.View.Is(packet.ViewARP) || f.View.IsND() {

@@ -47,11 +47,12 @@ type tape struct {
 type sentFrame struct {
 	dev   uint16
 	vnet  packet.Vnet
+	label packet.Label
 	frame []byte
 }
 
-func (x *tape) Emit(d uint16, v packet.Vnet, b []byte) {
-	x.sent = append(x.sent, sentFrame{d, v, slices.Clone(b)})
+func (x *tape) Emit(d uint16, v packet.Vnet, l packet.Label, b []byte) {
+	x.sent = append(x.sent, sentFrame{d, v, l, slices.Clone(b)})
 }
 
 func (x *tape) fail(f Failure) { x.failed = append(x.failed, f) }

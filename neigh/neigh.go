@@ -50,7 +50,7 @@ func (t Tick) reached(due Tick) bool { return int32(t-due) >= 0 }
 // to be sent from the device's local port. The callee copies what it keeps, and
 // may call back: the table holds no lock meanwhile.
 type Sink interface {
-	Emit(device uint16, vnet packet.Vnet, frame []byte)
+	Emit(device uint16, vnet packet.Vnet, label packet.Label, frame []byte)
 }
 
 // Limits are the bounds of a Table. Zero is the defaults.

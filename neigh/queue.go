@@ -12,7 +12,8 @@ import (
 type Held struct {
 	Port  uint16 // the container's port that it came by; 0: the host stack
 	Vnet  packet.Vnet
-	Frame []byte // whole Ethernet frame; its first 6 bytes are to become the MAC
+	Label packet.Label // what rules said of it, which its queue is to know
+	Frame []byte       // whole Ethernet frame; its first 6 bytes are to become the MAC
 }
 
 // queueOverhead is what each packet counts for beside its bytes, some of what
@@ -178,7 +179,7 @@ func (t *Table) release(e *entry, o *outbox) {
 	mac := e.mac()
 	for _, h := range t.drain(e) {
 		copy(h.Frame, mac[:])
-		o.add(e.key.dev, h.Vnet, h.Frame)
+		o.add(e.key.dev, h.Vnet, h.Label, h.Frame)
 	}
 }
 
@@ -188,16 +189,17 @@ type outbox []outgoing
 type outgoing struct {
 	dev   uint16
 	vnet  packet.Vnet
+	label packet.Label
 	frame []byte
 }
 
-func (o *outbox) add(dev uint16, vnet packet.Vnet, frame []byte) {
-	*o = append(*o, outgoing{dev, vnet, frame})
+func (o *outbox) add(dev uint16, vnet packet.Vnet, label packet.Label, frame []byte) {
+	*o = append(*o, outgoing{dev, vnet, label, frame})
 }
 
 // send empties the outbox.
 func (o outbox) send(sink Sink) {
 	for _, x := range o {
-		sink.Emit(x.dev, x.vnet, x.frame)
+		sink.Emit(x.dev, x.vnet, x.label, x.frame)
 	}
 }

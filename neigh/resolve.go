@@ -58,7 +58,7 @@ func (t *Table) forward(e *entry, h Held, now Tick, o *outbox) {
 	}
 	e.use(e.word.Load(), now)
 	mac := e.mac()
-	o.add(e.key.dev, h.Vnet, append(mac[:], h.Frame[len(mac):]...))
+	o.add(e.key.dev, h.Vnet, h.Label, append(mac[:], h.Frame[len(mac):]...))
 }
 
 // await holds a packet at an entry that is asked for, which may have to be made
@@ -125,7 +125,7 @@ func (t *Table) solicit(d *device, e *entry, now Tick, o *outbox) {
 	s := packet.Solicitation{MAC: d.MAC, Target: e.key.ip(), To: e.mac()}
 	s.Source = d.source(s.Target, e.queue.newest())
 	if b := packet.AppendSolicitation(nil, s); b != nil {
-		o.add(d.Index, packet.Vnet{}, b)
+		o.add(d.Index, packet.Vnet{}, packet.Label{}, b)
 		t.stats.Solicited++
 	}
 }

@@ -149,18 +149,20 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
-// What is sent when it is resolved: as it came but for the MAC, in order.
+// What is sent when it is resolved: as it came but for the MAC, in order, with what
+// rules said of it.
 func TestHeldPackets(t *testing.T) {
 	x, out := newWorld(Limits{}), &tape{}
 	vnet := packet.Vnet{GSOType: packet.GSOTCP4, GSOSize: 1448}
 	big := pt.TCP4(pt.Packet{Payload: pt.Bytes(60_000)})
-	x.Resolve(dev, ip6(1), Held{7, vnet, big}, 100, out)
+	label := packet.Label{Mark: 7, Priority: 0x10020}
+	x.Resolve(dev, ip6(1), Held{Port: 7, Vnet: vnet, Label: label, Frame: big}, 100, out)
 	x.Resolve(dev, ip6(1), ping(7, 2), 100, out)
 	clear(big[:6])
 	clear(big[20:]) // the table has its own copy
 	out.take()
 	x.Input(dev, parsed(advert(1, 0, macA(1)).build(), 3), own, 100, out)
-	if len(out.sent) != 2 || out.sent[0].vnet != vnet || out.sent[0].dev != dev {
+	if len(out.sent) != 2 || out.sent[0].vnet != vnet || out.sent[0].label != label || out.sent[0].dev != dev || out.sent[1].label != (packet.Label{}) {
 		t.Fatalf("%v", words(out.sent))
 	}
 	for i, b := range [][]byte{pt.TCP4(pt.Packet{Payload: pt.Bytes(60_000), DstMAC: macA(1)}), pt.Ping4(pt.Packet{ID: 2, DstMAC: macA(1)})} {
@@ -175,8 +177,12 @@ func TestHeldPackets(t *testing.T) {
 	// Resolved between look-up and Resolve.
 	out.take()
 	frame := ping(7, 3)
+	frame.Label.Mark = 8
 	if r := x.Resolve(dev, ip6(1), frame, 101, out); r.Reason != trace.None {
 		t.Errorf("%+v", r)
+	}
+	if len(out.sent) != 1 || out.sent[0].label.Mark != 8 {
+		t.Errorf("sent %+v", out.sent)
 	}
 	wantWords(t, out, "to "+macA(1).String())
 	if !slices.Equal(frame.Frame, ping(7, 3).Frame) {

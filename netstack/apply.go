@@ -54,6 +54,7 @@ type change struct {
 	old, next *view
 	fresh     map[uint16]*socket // new ones, by index
 	owner     map[uint16]uint16  // of ports of trees, see Snapshot.owners
+	moved     [][2]*socket       // ports' that change their worker: before, after
 	undos     []func()
 	swaps     []func() // under all turn locks: nothing that takes long
 	retired   []func()
@@ -165,6 +166,7 @@ func (c *change) openSocket(index uint16, fd int, was *socket) error {
 	}
 	if k.line = k.serial; was != nil {
 		k.line, k.noStats = was.line, was.noStats
+		c.moved = append(c.moved, [2]*socket{was, k})
 	}
 	if err := k.watch(); err != nil {
 		return err
@@ -249,6 +251,9 @@ func (c *change) swap() {
 	}
 	for _, f := range c.swaps {
 		f()
+	}
+	for _, m := range c.moved {
+		m[0].worker.turn.yieldQueues(m[0], m[1])
 	}
 	c.net.view.Store(c.next)
 	for _, w := range c.net.workers {

@@ -21,7 +21,7 @@ func (t *turn) bridges(in *port, v *bridge.Verdict, i int) bool {
 // network.
 func (t *turn) bridged(in *port, v *bridge.Verdict, i int, keep bool) {
 	t.alone()
-	c := crossing{in: in, src: v.Src, keep: keep && v.Mirror|v.MirrorIn == 0, bridged: true}
+	c := crossing{in: in, src: v.Src, dst: v.Dst, keep: keep && v.Mirror|v.MirrorIn == 0, bridged: true}
 	t.passBridged(&c, v, i)
 }
 
@@ -46,6 +46,7 @@ func (t *turn) passBridged(c *crossing, v *bridge.Verdict, i int) {
 	}
 	d := decisionOf(v)
 	if reason := t.leaveBridged(in, v, &t.frames[i]); reason != trace.None {
+		t.dismissed(c, in.local, &d, reason)
 		drop(in, reason, 1)
 		return
 	}

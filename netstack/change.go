@@ -76,7 +76,7 @@ func (c *change) devices(next, was *space) error {
 
 // again makes the namespace what it was, for another view.
 func (s *space) again(was *space) {
-	s.ns, s.router, s.rules, s.own, s.named = was.ns, was.router, was.rules, was.own, was.named
+	s.ns, s.router, s.rules, s.own, s.told, s.named = was.ns, was.router, was.rules, was.own, was.told, was.named
 	for _, n := range was.networks {
 		s.networks = append(s.networks, &network{spec: n.spec, bridge: n.bridge, link: n.link, conf: n.conf})
 	}
@@ -115,7 +115,7 @@ func (c *change) link(in, was *space, spec *LinkSpec) (*link, error) {
 func (c *change) newLink(in *space, l *link) error {
 	s := &l.spec
 	b := &BridgeSpec{Index: s.Index, MAC: linkMAC(s.Index), MTU: s.MTU}
-	l.link = newHostLink(in.ns.host, b, &c.net.worker(s.Index).mail, c.net.opts.Counters.Port(s.Index))
+	l.link = newHostLink(in.ns.host, b, c.net.worker(s.Index), c.net.opts.Counters.Port(s.Index))
 	return c.addLink(in.ns.host, s.Name, l.link)
 }
 
@@ -174,7 +174,7 @@ func (c *change) network(in, was *space, spec *NetworkSpec) (*network, error) {
 func (c *change) newNetwork(in *space, n *network) error {
 	b := &n.spec.Bridge
 	n.bridge, n.conf = bridge.New(bridgeOptions(b)), newAutoconf()
-	n.link = newHostLink(in.ns.host, b, &c.net.worker(b.Index).mail, c.net.opts.Counters.Port(b.Index))
+	n.link = newHostLink(in.ns.host, b, c.net.worker(b.Index), c.net.opts.Counters.Port(b.Index))
 	return c.addLink(in.ns.host, n.spec.Name, n.link)
 }
 

@@ -93,7 +93,7 @@ func mapConnections(f *os.File) (*Connections, error) {
 	c.nat = nat.New(nat.Config{Seed: seed})
 	// The workers may have no processor but this one.
 	rest := func() { time.Sleep(200 * time.Microsecond) }
-	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed, Rest: rest}
+	conf := conntrack.Config{Confirmed: c.nat.Confirmed, Removed: c.nat.Removed, Heed: nat.Heeds, Rest: rest}
 	if f == nil {
 		c.table, err = conntrack.NewTable(conf)
 	} else {

@@ -72,22 +72,24 @@ func TestBroadcastReachesAllOthers(t *testing.T) {
 // TestFloodOfManyFramesKeepsTheirOrder makes more records than there are, so
 // that lists are sent early.
 func TestFloodOfManyFramesKeepsTheirOrder(t *testing.T) {
-	const ports, frames = 90, budget
-	l := stillLab(t, blue(ports))
+	const ports, frames = 300, slice // what such a frame costs is enough for a turn of a slice
+	s := manyPorts(ports)
+	l := stillLab(t, s)
 	for i := range frames {
-		b := pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast(), SrcPort: uint16(i + 1)})
-		l.wires[1].Inject(packet.Vnet{}, b)
+		b := pt.UDP4(pt.Packet{SrcMAC: s.Ports[0].MAC, DstMAC: packet.Broadcast(), SrcPort: uint16(i + 1)})
+		l.wires[s.Ports[0].Index].Inject(packet.Vnet{}, b)
 	}
 	l.round()
-	if got := l.stats(1); got.RxTurns != 1 || ports*frames <= maxRecords {
+	if got := l.stats(s.Ports[0].Index); got.RxTurns != 1 || (ports-1)*frames <= maxRecords {
 		t.Fatalf("%d turns, want 1 with more than %d records", got.RxTurns, maxRecords)
 	}
-	for at := uint16(2); at <= ports; at++ {
+	for _, p := range s.Ports[1:] {
 		for i := range frames {
-			pt.Check(t, l.got(at), pt.UDP(pt.SrcPort(uint16(i+1))))
+			pt.Check(t, l.got(p.Index), pt.UDP(pt.SrcPort(uint16(i+1))))
 		}
+		l.silent(p.Index)
 	}
-	l.silent(1, 2, ports)
+	l.silent(s.Ports[0].Index)
 }
 
 func TestUnknownStationIsFloodedThenLearned(t *testing.T) {

@@ -50,8 +50,9 @@ type framing struct {
 	packet  policy.Packet
 	records [numParts]policy.Record
 	rules   [numParts]*rules // that were asked
-	asked   bool             // somebody was
-	writes  bool             // something was written before the bridge decided
+	paths   [numParts]*policy.Path
+	asked   bool // somebody was
+	writes  bool // something was written before the bridge decided
 
 	before, after copied // of a frame that is flooded
 }
@@ -69,7 +70,8 @@ type framed struct {
 
 type part struct {
 	rules *rules
-	acts  []policy.Action
+	acts  []policy.Action // a few, or else
+	path  *policy.Path
 }
 
 // frames reports whether some hook of frames may be there for the port.
@@ -245,8 +247,10 @@ func (t *turn) shown(from *port, r *rules, part int, f *packet.Frame, at hookAt)
 	case p.Fault != packet.FaultNone:
 		return trace.NFTFault
 	case v.Code == policy.Drop:
+		from.culprits().note(r, r.self != nil, v)
 		return trace.NFTDrop
 	case v.Code == policy.Reject:
+		from.culprits().note(r, r.self != nil, v)
 		t.refuseFrame(from, f, v)
 		return trace.NFTReject
 	}
@@ -293,7 +297,8 @@ func (fr *framing) knows(p *passing) {
 
 // remembers reports whether the flow of the frame at hand may be remembered, and whether
 // something is to be done for each packet of it.
-func (fr *framing) remembers() (may, acts bool) {
+func (t *turn) remembers() (may, acts bool) {
+	fr := &t.framing
 	for i := range fr.rules {
 		if fr.rules[i] == nil {
 			continue
@@ -303,6 +308,11 @@ func (fr *framing) remembers() (may, acts bool) {
 			return false, false
 		}
 		acts = acts || r.Len() > 0
+		if r.Len() > policy.Few {
+			if fr.paths[i] = t.evaluator(fr.rules[i]).Path(r, policy.Mark{}, r.Mark()); fr.paths[i] == nil {
+				return false, false
+			}
+		}
 	}
 	return !fr.packet.Trace, acts
 }
@@ -314,7 +324,7 @@ func (t *turn) keep(d *decision, c *crossing) {
 		t.flows.keepAny(d, c, t.view.gen)
 		return
 	}
-	may, acts := fr.remembers()
+	may, acts := t.remembers()
 	switch routed := c != nil; {
 	case !may || d.mirrorIn != 0 || routed && fr.writes:
 		return
@@ -346,9 +356,13 @@ func (c *flows) keepFramed(fr *framing) {
 	k := &c.framed[slot]
 	for i := range k.parts {
 		p := &k.parts[i]
-		p.rules, p.acts = nil, p.acts[:0]
-		if fr.rules[i] != nil && fr.records[i].Len() > 0 {
-			p.rules, p.acts = fr.rules[i], append(p.acts, fr.records[i].Actions()...)
+		p.rules, p.path, p.acts = nil, nil, p.acts[:0]
+		switch r := &fr.records[i]; {
+		case fr.rules[i] == nil || r.Len() == 0:
+		case r.Len() > policy.Few:
+			p.rules, p.path = fr.rules[i], fr.paths[i]
+		default:
+			p.rules, p.acts = fr.rules[i], append(p.acts, r.Actions()...)
 		}
 	}
 	c.hops[slot].framed = k
@@ -362,7 +376,7 @@ func (t *turn) stands(k *framed, from, to int, p *policy.Packet) bool {
 			continue
 		}
 		t.evaluator(x.rules)
-		if !policy.Hold(x.acts, p) {
+		if x.path != nil && !x.path.Hold(p) || !policy.Hold(x.acts, p) {
 			return false
 		}
 	}
@@ -381,6 +395,9 @@ func (t *turn) repeat(k *framed, from, to int, f *packet.Frame, p *policy.Packet
 		length := frameLen(f)
 		if i >= partEgress {
 			length += packet.EthernetLen
+		}
+		if x.path != nil {
+			x.path.Replay(p, 1, uint64(length))
 		}
 		policy.Replay(x.acts, p, 1, uint64(length))
 	}

@@ -12,6 +12,7 @@ import (
 	"sluice/policy"
 	"sluice/policy/nft"
 	"sluice/router"
+	"sluice/routing"
 	"sluice/trace"
 )
 
@@ -50,10 +51,11 @@ type ruled struct {
 	packet policy.Packet
 	record policy.Record
 	family nft.Family
-	routed int           // actions that were recorded before it was routed
+	routed policy.Mark   // what was recorded before it was routed
 	asked  router.Packet // as it came
 	rule   nat.Rule
 	from   uint16 // on whose account it is refused
+	by     *port  // that one
 	turn   *turn
 }
 
@@ -61,29 +63,44 @@ type ruled struct {
 func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 	p := &t.passing
 	r := &p.ruled
-	r.asked, r.from, r.turn = *asked, c.in.index, t
+	r.asked, r.from, r.by, r.turn = *asked, c.in.index, c.in, t
 	rules := p.space.rules
 	if rules == nil {
 		r.eval = nil
 		return
 	}
 	f := asked.Frame
-	r.eval, r.family, r.routed = t.evaluator(rules), familyOf(f), 0
+	r.eval, r.family, r.routed = t.evaluator(rules), familyOf(f), policy.Mark{}
 	r.eval.Begin(&r.record)
 	r.packet = policy.Packet{
 		Frame: f, Env: rules.env, Now: int64(t.out.clock.time()), Wall: t.out.clock.wall(), CPU: uint32(t.worker),
-		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, Pending: &p.pending, PktType: pktType(f, c.bridged),
+		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, PktType: pktType(f, c.bridged),
 	}
 	if c.links == 0 { // a mark doesn't leave its namespace
 		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
 		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
 	}
 	if asked.Local {
-		r.packet.Out = rules.device(asked.Device)
+		r.packet.Out = rules.device(p.space.leavesBy(asked))
 	} else {
 		r.packet.In = rules.device(asked.Device)
 	}
 	t.tracks(rules, r.packet.Now)
+}
+
+// leavesBy is the device by which a packet of the host stack leaves, as far as the routes
+// know before any rule has changed it. The stack answers by the one that was asked.
+func (s *space) leavesBy(p *router.Packet) uint16 {
+	v, b := &p.Frame.View, p.Frame.Bytes()
+	q := routing.Query{Src: v.SrcAddr(b), Dst: v.DstAddr(b), L3mdev: p.Device}
+	if q.Dst.IsLinkLocalUnicast() || q.Dst.IsMulticast() {
+		return p.Device
+	}
+	res := s.router.Set().Lookup(&q)
+	if res.Type != routing.Unicast || res.NextHop == nil {
+		return p.Device
+	}
+	return res.NextHop.Index
 }
 
 func familyOf(f *packet.Frame) nft.Family {
@@ -106,11 +123,12 @@ func pktType(f *packet.Frame, bridged bool) uint8 {
 	return policy.PacketHost
 }
 
-// tracked tells the rules of the packet's connection.
+// tracked tells the rules of the packet's connection. Before that it has none, pending or
+// not.
 func (p *passing) tracked(v *conntrack.Verdict) {
 	if p.eval != nil {
 		q := &p.packet
-		q.Tracked, q.Conn, q.Dir, q.State = true, v.Conn, v.Dir, v.State
+		q.Tracked, q.Conn, q.Pending, q.Dir, q.State = true, v.Conn, &p.pending, v.Dir, v.State
 	}
 }
 
@@ -136,15 +154,17 @@ func (p *passing) ask(f *packet.Frame, at nft.Hook, lo, hi int) trace.Reason {
 	if p.packet.Fault != packet.FaultNone {
 		return trace.NFTFault
 	}
-	return p.obey(f, v)
+	return p.obey(f, v, at)
 }
 
-func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
+func (p *passing) obey(f *packet.Frame, v *policy.Verdict, at nft.Hook) trace.Reason {
 	switch v.Code {
 	case policy.Drop:
+		p.by.culprits().note(p.space.rules, false, v)
 		return trace.NFTDrop
 	case policy.Reject:
-		p.reject(f, v)
+		p.by.culprits().note(p.space.rules, false, v)
+		p.reject(f, v, at)
 		return trace.NFTReject
 	default:
 		return trace.None
@@ -153,7 +173,7 @@ func (p *passing) obey(f *packet.Frame, v *policy.Verdict) trace.Reason {
 
 // reject tells the sender of a packet why it goes no further. Who sent one with a wrong
 // checksum isn't told, since it may be from another.
-func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
+func (p *passing) reject(f *packet.Frame, v *policy.Verdict, at nft.Hook) {
 	if f.Vnet.Flags&(packet.FlagNeedsCsum|packet.FlagDataValid) == 0 && !packet.VerifyL4(f.Bytes(), &f.View) {
 		return
 	}
@@ -162,7 +182,11 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict) {
 	sink := p.turn.out.sink(p.space, p.from)
 	if v.Reject == policy.RejectICMP {
 		e := packet.ICMPError{Type: v.Type, Code: v.ICMP}
-		p.space.router.Refuse(&q, e, e, sink)
+		if at == nft.HookInput {
+			p.space.router.RefuseOwn(&q, e, sink)
+		} else {
+			p.space.router.Refuse(&q, e, e, sink)
+		}
 		return
 	}
 	if f.View.Proto != packet.ProtoTCP {
@@ -200,7 +224,7 @@ func (p *passing) translated(f *packet.Frame, at nft.Hook, hook nat.Hook) (v nat
 	}
 	switch w.Code {
 	case policy.Drop, policy.Reject:
-		return nat.Verdict{Reason: p.obey(f, w)}, true
+		return nat.Verdict{Reason: p.obey(f, w, at)}, true
 	case policy.Translate:
 	default:
 		return v, false
@@ -266,32 +290,61 @@ func (p *passing) label(f *packet.Frame) {
 // keeps reports whether the rules have nothing against remembering the flow, and notes
 // what is to be done for each packet of it.
 func (p *passing) keeps() bool {
-	p.to.acts = nil
+	k := &p.to
+	k.does, k.acts, k.before, k.after = false, nil, nil, nil
 	if p.eval == nil {
 		return true
 	}
-	p.to.rules, p.to.acts, p.to.routed = p.space.rules, p.record.Actions(), p.routed
-	return p.record.Cacheable() && !p.packet.Trace
+	if !p.record.Cacheable() || p.packet.Trace {
+		return false
+	}
+	r, n := &p.record, p.record.Len()
+	if k.rules, k.does = p.space.rules, n > 0; n <= policy.Few {
+		k.acts, k.routed = r.Actions(), p.routed.Actions
+		return true
+	}
+	k.before, k.after = p.eval.Path(r, policy.Mark{}, p.routed), p.eval.Path(r, p.routed, r.Mark())
+	return k.before != nil && k.after != nil
+}
+
+// holds reports whether all that the rules' verdict rested upon is as it was.
+func (k *tracked) holds(p *policy.Packet) bool {
+	if k.before != nil {
+		return k.before.Hold(p) && k.after.Hold(p)
+	}
+	return policy.Hold(k.acts, p)
 }
 
 // again does for a packet of a remembered flow what the rules did for the first. False:
 // the rules are to be asked about it.
 func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
 	k := h.conn
+	t.replayed = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
+	if !t.repeats(h, f) {
+		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
+		return false
+	}
+	return true
+}
+
+// repeats is again for a packet of which t.replayed says what is known.
+func (t *turn) repeats(h *hop, f *packet.Frame) bool {
+	k, p := h.conn, &t.replayed
 	if k.rules != nil {
 		t.evaluator(k.rules)
 	}
-	p := &t.replayed
-	*p = policy.Packet{Frame: f, Now: int64(t.out.clock.time()), Conn: k.conn, Dir: k.dir, State: state, Tracked: true}
-	if !policy.Hold(k.acts, p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
-		t.known, t.isKnown = conntrack.Verdict{State: state, Dir: k.dir, Conn: k.conn}, true
+	if !k.holds(p) || h.framed != nil && !t.stands(h.framed, partOut, numParts, p) {
 		return false
 	}
 	if h.framed != nil {
 		t.repeat(h.framed, 0, partOut, f, &t.framing.packet)
 	}
 	p.Mark, p.Priority = f.Mark, f.Priority
-	policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
+	if k.before != nil {
+		k.before.Replay(p, 1, wholeLen(f))
+	} else {
+		policy.Replay(k.acts[:k.routed], p, 1, wholeLen(f))
+	}
 	return true
 }
 
@@ -300,9 +353,13 @@ func wholeLen(f *packet.Frame) uint64 { return uint64(f.View.End - f.View.L3) }
 
 // afterwards does the rest of it.
 func (t *turn) afterwards(k *tracked, f *packet.Frame) {
-	if len(k.acts) == 0 {
+	switch {
+	case !k.does:
 		return
+	case k.after != nil:
+		k.after.Replay(&t.replayed, 1, wholeLen(f))
+	default:
+		policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
 	}
-	policy.Replay(k.acts[k.routed:], &t.replayed, 1, wholeLen(f))
 	f.Mark, f.Priority = t.replayed.Mark, t.replayed.Priority
 }

@@ -80,8 +80,10 @@ type hostLink struct {
 	index    uint16 // of the local port
 	nic      tcpip.NICID
 	host     *host
-	mail     *mailbox
+	worker   *worker  // that serves it
+	mail     *mailbox // of that worker
 	counters *trace.PortCounters
+	culprits culprits // rules that have dropped its frames
 	mac      tcpip.LinkAddress
 	mtu      atomic.Uint32
 	attached atomic.Bool
@@ -121,6 +123,7 @@ type waiting struct {
 	pkt   *stack.PacketBuffer // with a reference; nil for a frame
 	frame []byte              // the ring's own copy, from the Ethernet header on
 	vnet  packet.Vnet
+	label packet.Label
 	to    destination
 	port  uint16         // of toPort and toRouter
 	ports fragment.Ports // of toRouter
@@ -154,8 +157,8 @@ var (
 	_ stack.GSOEndpoint  = (*hostLink)(nil)
 )
 
-func newHostLink(h *host, b *BridgeSpec, m *mailbox, c *trace.PortCounters) *hostLink {
-	l := &hostLink{index: b.Index, host: h, mail: m, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
+func newHostLink(h *host, b *BridgeSpec, w *worker, c *trace.PortCounters) *hostLink {
+	l := &hostLink{index: b.Index, host: h, worker: w, mail: &w.mail, counters: c, mac: tcpip.LinkAddress(b.MAC[:])}
 	l.released.tokens = localBurst
 	l.mtu.Store(uint32(b.MTU))
 	l.broadcasts.Store(new([]tcpip.Address))

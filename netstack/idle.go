@@ -149,9 +149,11 @@ func (w *worker) nap(d time.Duration) int {
 	return w.poll.blockFor(d)
 }
 
-// longestRest is how long a sleep may be that the scheduler does not know of. It has to
-// wait for it when it stops the world, as the garbage collector does.
-const longestRest = 200 * time.Microsecond
+// longestRest is how long a sleep may be that the scheduler does not know of. Who is to
+// stop the world, as the garbage collector does, ends it by a signal. It is longer than
+// the kernel's tick: to set a timer that is the next one of its processor, and to take it
+// back, takes longer than all else that a sleep costs in a virtual machine.
+const longestRest = 10 * time.Millisecond
 
 // sleep waits until there is something to do.
 func (w *worker) sleep() int {

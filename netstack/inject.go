@@ -207,6 +207,10 @@ func (t *turn) hostFrames(l *hostLink, n int) {
 		taken[i].fill(&frames[i])
 		taken[i].release()
 	}
+	if l.proxy != nil {
+		n = joinEnds(taken[:n], frames)
+		frames = frames[:n]
+	}
 	p := t.view.port(l.index)
 	if p == nil || p.link != l {
 		l.counters.Drop(trace.PortRemoved, uint64(n))
@@ -231,11 +235,14 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 	case toRouter:
 		t.resume(p, w, i)
 	default:
-		if (p.peer != 0 || p.outside != nil) && w.kind == kindFrame {
+		switch {
+		case w.kind == kindFrame && p.queues[egress] != nil:
+			t.detain(p, i)
+		case w.kind == kindFrame && p.bridge == nil:
 			t.release(p, i)
-			return
+		default:
+			t.judge(p, i)
 		}
-		t.judge(p, i)
 	}
 }
 
@@ -248,7 +255,7 @@ func (t *turn) release(p *port, i int) {
 		return
 	}
 	t.framing.begin(t)
-	t.cross(&crossing{in: p, ration: &p.link.released}, p, i)
+	t.over(&crossing{in: p, ration: &p.link.released}, p, i)
 }
 
 // direct sends frame i to one port, past the bridge.
@@ -306,7 +313,7 @@ func (w *waiting) fill(f *packet.Frame) {
 	}
 	f.Reset(packet.Headroom, len(w.frame))
 	copy(f.Bytes(), w.frame)
-	f.Vnet = w.vnet
+	f.Vnet, f.Label = w.vnet, w.label
 }
 
 // fill makes a frame of a packet that the stack sends; an empty one, which

@@ -105,7 +105,12 @@ func (t *turn) judge(in *port, i int) {
 		return
 	}
 	t.tally.frame(f)
-	d, cacheable := t.flows.find(f, t.view.gen)
+	t.lookUp(in, i)
+}
+
+// lookUp is judge for a frame that was looked at.
+func (t *turn) lookUp(in *port, i int) {
+	d, cacheable := t.flows.find(&t.frames[i], t.view.gen)
 	if d != nil {
 		t.replay(in, d, i)
 		return
@@ -118,6 +123,7 @@ func (t *turn) judge(in *port, i int) {
 // remembered.
 func (t *turn) examine(in *port, i int, keep bool) {
 	t.tally.misses++
+	t.tally.work += missWork
 	t.examined++
 	t.last = train{} // the place of its decision may get another one
 	f := &t.frames[i]
@@ -174,6 +180,10 @@ func (t *turn) replayMore(in *port, d *decision, i int) {
 	t.mirror(d.mirrorIn, bridge.Tag{}, i)
 	if d.drop != trace.None {
 		drop(in, d.drop, 1)
+		return
+	}
+	if d.hop != nil && d.hop.queued {
+		t.toDevice(in, t.view.port(d.out), i)
 		return
 	}
 	tag := d.tag
@@ -302,7 +312,7 @@ func (t *turn) flood(in *port, v *bridge.Verdict, i int) {
 		switch {
 		case out != nil && out.frames():
 			t.floods(in, out, o, i)
-		case out == nil || f.Vnet.IsGSO() && !out.offload:
+		case out == nil || f.Vnet.IsGSO() && !out.offload && out.queues[egress] == nil:
 			if t.admits(in, out, o.Tag, i) {
 				t.out.share = append(t.out.share, departure{out, o.Tag})
 				t.mirror(o.Mirror, o.Tag, i)

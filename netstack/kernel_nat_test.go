@@ -131,6 +131,7 @@ func snats(v6 bool) []nat.Rule {
 
 // spec is the same router here.
 func (k *kernelRouter) spec() NamespaceSpec {
+	s := k.between()
 	rules := append(dnats(false), dnats(true)...)
 	rules = append(rules, nat.Rule{Hook: nat.Prerouting, Kind: nat.Redirect, Target: nat.Target{Ports: nat.PortRange{Min: 9, Max: 9}}, Match: nat.Match{
 		In: []uint16{10}, Protos: []uint8{packet.ProtoTCP, packet.ProtoUDP}, DstPorts: []nat.PortRange{{Min: 7777, Max: 7777}},
@@ -138,14 +139,20 @@ func (k *kernelRouter) spec() NamespaceSpec {
 	rules = append(append(rules, snats(false)...), snats(true)...)
 	rules = append(rules, nat.Rule{Hook: nat.Postrouting, Kind: nat.Masquerade, Match: nat.Match{Out: []uint16{20}}},
 		nat.Rule{Hook: nat.Postrouting, Kind: nat.Masquerade, Match: nat.Match{Out: []uint16{10}, Hairpin: nat.Yes}})
-	s := NamespaceSpec{Name: "same", Connections: ConnectionsSpec{Track: true, Zone: 1, Rules: rules}}
+	s.Connections.Rules = rules
+	return s
+}
+
+// between is a router between the two links, without rules.
+func (k *kernelRouter) between() NamespaceSpec {
+	s := NamespaceSpec{Name: "same", Connections: ConnectionsSpec{Track: true, Zone: 1}}
 	for n := range 2 {
 		port := PortSpec{Index: uint16(10*(n+1) + 1), MAC: k.sides[n].station, MTU: 1500, Offload: true}
 		for _, host := range hosts() {
 			port.Addresses = append(port.Addresses, at(false, n, host), at(true, n, host))
 		}
 		s.Networks = append(s.Networks, NetworkSpec{
-			Name: fmt.Sprint("net", n+1), Bridge: BridgeSpec{Index: uint16(10 * (n + 1)), MAC: k.sides[n].router, MTU: 1500},
+			Name: fmt.Sprint("slk-r", n+1), Bridge: BridgeSpec{Index: uint16(10 * (n + 1)), MAC: k.sides[n].router, MTU: 1500},
 			Addresses: []netip.Prefix{netip.PrefixFrom(at(false, n, 1), 24), netip.PrefixFrom(at(true, n, 1), 64)},
 			Ports:     []PortSpec{port}, Device: DeviceSpec{NoRedirects: true},
 		})
@@ -154,6 +161,19 @@ func (k *kernelRouter) spec() NamespaceSpec {
 }
 
 func newKernelRouter(t *testing.T) *kernelRouter {
+	t.Helper()
+	k := bareKernelRouter(t)
+	feed(t, kernelRules, "nft", "-f", "-")
+	for n := range k.sides {
+		s, proto := &k.sides[n], uint8(253)
+		s.marker = pt.Build(pt.EtherHdr{Src: s.station, Dst: s.router}, pt.IPv4Hdr{Src: at(false, n, 2), Dst: at(false, 1-n, 2), Proto: &proto}, pt.Bytes(8))
+	}
+	k.lab = stillSites(t, k.spec())
+	return k
+}
+
+// bareKernelRouter is the kernel's, without rules.
+func bareKernelRouter(t *testing.T) *kernelRouter {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for a network namespace")
@@ -167,6 +187,7 @@ func newKernelRouter(t *testing.T) *kernelRouter {
 	for name, value := range map[string]string{
 		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1",
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
+		"ipv6/conf/default/addr_gen_mode": "1", "ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0",
 		"ipv4/icmp_ratelimit": "0", "ipv6/auto_flowlabels": "0", "ipv6/icmp/ratelimit": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0",
 	} {
 		demand(t, name, os.WriteFile("/proc/sys/net/"+name, []byte(value), 0))
@@ -193,17 +214,12 @@ func newKernelRouter(t *testing.T) *kernelRouter {
 			return err == nil && bytes.HasPrefix(out, []byte("local"))
 		})
 	}
-	feed(t, kernelRules, "nft", "-f", "-")
+	feed(t, "add table inet x; add chain inet x c; add rule inet x c ct state new; delete table inet x", "nft", "-f", "-") // connections are counted from now on
 	demand(t, "counters", os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_acct", []byte("1"), 0))
 	for n := 1; n <= 2; n++ { // what the router says itself has whole checksums
 		feed(t, "", "ethtool", "-K", fmt.Sprintf("slk-r%d", n), "tx", "off")
 	}
 	k := &kernelRouter{t: t, sides: [2]side{newSide(t, 1), newSide(t, 2)}, ct: conntracktest.Open(t), watch: conntracktest.Watch(t), buf: make([]byte, packet.BufLen)}
-	for n := range k.sides {
-		s, proto := &k.sides[n], uint8(253)
-		s.marker = pt.Build(pt.EtherHdr{Src: s.station, Dst: s.router}, pt.IPv4Hdr{Src: at(false, n, 2), Dst: at(false, 1-n, 2), Proto: &proto}, pt.Bytes(8))
-	}
-	k.lab = stillSites(t, k.spec())
 	return k
 }
 
@@ -268,15 +284,18 @@ func newSide(t *testing.T, n int) side {
 type sent [2][][]byte
 
 // pass lets a frame into each router on one side, and returns what they sent because
-// of it: all of it, since a marker comes behind it.
+// of it: all of it, since a marker comes behind it, or since that had come out again, on
+// one CPU, when the call returned.
 func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 	k.t.Helper()
 	s := &k.sides[from]
-	for _, b := range [][]byte{addressed(s, theirs), s.marker} {
-		_, err := unix.Write(s.fd, b)
+	_, err := unix.Write(s.fd, addressed(s, theirs))
+	demand(k.t, "send", err)
+	if s.marker != nil {
+		_, err = unix.Write(s.fd, s.marker)
 		demand(k.t, "send", err)
 	}
-	for !k.collect(1-from, &kernel) {
+	for !k.collect(1-from, &kernel) && s.marker != nil {
 		fds := []unix.PollFd{{Fd: int32(k.sides[1-from].fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(fds, 5000); n == 0 && err == nil {
 			k.t.Fatalf("%s: the kernel's router stands still", pt.Describe(theirs))
@@ -285,9 +304,13 @@ func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 	k.collect(from, &kernel)
 	k.lab.send(uint16(10*(from+1)+1), addressed(s, ours))
 	for n := range own {
-		for f := k.lab.got(uint16(10*(n+1) + 1)); f != nil; f = k.lab.got(uint16(10*(n+1) + 1)) {
-			if packet.MAC(f.Bytes()) == k.sides[n].station {
-				own[n] = append(own[n], bytes.Clone(f.Bytes()))
+		for {
+			_, b, ok := k.lab.wires[uint16(10*(n+1)+1)].Receive(0)
+			if !ok {
+				break
+			}
+			if packet.MAC(b) == k.sides[n].station {
+				own[n] = append(own[n], bytes.Clone(b))
 			}
 		}
 	}

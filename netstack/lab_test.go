@@ -128,7 +128,7 @@ func (l *lab) round() { l.n.workers[0].settle() }
 func (w *worker) settle() {
 	for {
 		n := w.poll.now()
-		if n == 0 && w.mail.quiet() {
+		if n == 0 && w.mail.quiet() && w.due > int64(w.net.since(w.net.start)) {
 			return
 		}
 		w.round(n)

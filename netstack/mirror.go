@@ -57,7 +57,6 @@ func (t *turn) answer(in *port, v *bridge.Verdict, i int) {
 	}
 	s := &t.out.cut.Frames[0]
 	fillWith(s, v.AppendAnswer(free(s), &t.frames[i]))
-	t.out.append(in, s)
-	t.out.push(in)
+	t.out.lone(in, s, bridge.Tag{})
 	t.tally.work++
 }

@@ -20,6 +20,16 @@ import (
 // freely is what a packet was made by both routers.
 type freely struct{ kernel, own conntrack.Tuple }
 
+// viewed is a frame to be looked at, in a buffer that it fills.
+func viewed(b []byte) *packet.Frame {
+	f := new(packet.Frame)
+	f.SetBuf(make([]byte, packet.Headroom+len(b)))
+	f.Reset(packet.Headroom, len(b))
+	copy(f.Bytes(), b)
+	f.View.Parse(f.Bytes())
+	return f
+}
+
 // choices are those of one case.
 type choices []freely
 
@@ -109,7 +119,7 @@ func replaced(x, kernel, own uint16) uint16 {
 // and what follows from that left out, after it was found right.
 func (c choices) plain(b []byte, kernels, spoiled bool) ([]byte, error) {
 	b = bytes.Clone(b)
-	f := pt.Frame(b)
+	f := viewed(b)
 	v := &f.View
 	if !v.Is(packet.ViewIP) {
 		return b, nil
@@ -197,7 +207,7 @@ func clearSum(p []byte, proto uint8) {
 func reassembled(frames [][]byte) (out [][]byte) {
 	var pieces [][]byte
 	for _, b := range frames {
-		if pt.Frame(b).View.Is(packet.ViewFrag) {
+		if viewed(b).View.Is(packet.ViewFrag) {
 			pieces = append(pieces, b)
 		} else {
 			out = append(out, b)
@@ -219,7 +229,7 @@ func reassembled(frames [][]byte) (out [][]byte) {
 
 // offset of a fragment, in bytes.
 func offset(b []byte) uint16 {
-	v := pt.Frame(b).View
+	v := viewed(b).View
 	if v.Is(packet.ViewIPv4) {
 		return binary.BigEndian.Uint16(b[v.L3+6:]) << 3
 	}
@@ -227,7 +237,7 @@ func offset(b []byte) uint16 {
 }
 
 func fragmentData(b []byte) []byte {
-	v := pt.Frame(b).View
+	v := viewed(b).View
 	if v.Is(packet.ViewIPv4) {
 		return b[v.L3+int(b[v.L3]&15)*4 : v.End]
 	}
@@ -236,7 +246,7 @@ func fragmentData(b []byte) []byte {
 
 // wholeOf is the datagram whose first fragment is b.
 func wholeOf(b, data []byte) []byte {
-	v := pt.Frame(b).View
+	v := viewed(b).View
 	if v.Is(packet.ViewIPv4) {
 		proto := b[v.L3+9]
 		return pt.Build(pt.EtherHdr{Dst: packet.MAC(b), Src: packet.MAC(b[6:])},

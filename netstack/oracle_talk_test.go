@@ -26,6 +26,7 @@ type dialogue struct {
 	seen  bool               // got is known
 	last  [2][2][]byte       // by router and direction: the last frame that arrived
 	next  [2]uint32          // sequence numbers, or tags
+	plain bool               // nothing that a router answers itself
 	cut   bool               // fragments were sent: they are counted otherwise
 	id    uint16             // of the next packet that is cut
 }
@@ -101,7 +102,7 @@ func (x *dialogue) tuple(who int, d conntrack.Dir) conntrack.Tuple {
 func (x *dialogue) packet(d conntrack.Dir, step int) (frames [2][]byte, what string) {
 	build, what := x.content(d, step)
 	ttl := uint8(64)
-	if x.r.IntN(40) == 0 {
+	if x.r.IntN(40) == 0 && !x.plain {
 		ttl, what = 1, what+" ttl 1"
 	}
 	spoil := x.r.IntN(60) == 0
@@ -146,6 +147,9 @@ func (x *dialogue) content(d conntrack.Dir, step int) (build func(conntrack.Tupl
 		}, fmt.Sprintf("udp %d", data)
 	}
 	seq, other := uint16(step), x.r.IntN(10)
+	if x.plain {
+		other = 1
+	}
 	return func(t conntrack.Tuple) []pt.Layer {
 		h := pt.ICMPHdr{V6: x.v6, Type: uint8(t.DstPort >> 8), Code: uint8(t.DstPort), ID: t.SrcPort, Seq: seq}
 		if other == 0 && !x.v6 && !x.local && d == conntrack.Original {
@@ -227,7 +231,7 @@ func (x *dialogue) pieces(d conntrack.Dir) (frames [][2][]byte, what string) {
 		t := x.tuple(who, d)
 		build := []pt.Layer{pt.EtherHdr{}, x.ip(t, 64)}
 		whole := pt.Build(append(build, pt.UDPHdr{SrcPort: t.SrcPort, DstPort: t.DstPort}, pt.Bytes(size))...)
-		v := pt.Frame(whole).View
+		v := viewed(whole).View
 		for i, p := range x.split(t, whole[v.L4:v.End], at) {
 			if len(frames) <= i {
 				frames = append(frames, [2][]byte{})
@@ -279,7 +283,7 @@ func (x *dialogue) complaint(d conntrack.Dir) (frames [2][]byte, what string, ok
 		if b == nil {
 			return frames, "", false
 		}
-		v := pt.Frame(b).View
+		v := viewed(b).View
 		quote := append([]byte(nil), b[v.L3:v.End]...)
 		if !whole {
 			quote = quote[:min(len(quote), v.L4-v.L3+8)]

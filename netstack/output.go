@@ -353,6 +353,9 @@ func (o *output) toOutside(p *port, f *packet.Frame, tag bridge.Tag, next uint16
 	}
 	p.link.approach(&o.worker.mail)
 	o.hand(p, f, tag, sum)
+	if p.link.proxy.Owes() {
+		o.worker.debt.take(p.link.proxy)
+	}
 }
 
 // hand gives a frame to those at local port p who have a use for it: the neighbour

@@ -20,6 +20,7 @@ import (
 
 	"sluice/packet"
 	"sluice/proxy"
+	"sluice/qdisc"
 	"sluice/trace"
 )
 
@@ -38,6 +39,8 @@ type SocketSpec struct {
 	MTU    int        `json:"mtu"`
 	Device DeviceSpec `json:"device,omitzero"`
 	VRF    string     `json:"vrf,omitempty"`
+	// Egress is as that of a LinkSpec.
+	Egress *qdisc.Spec `json:"egress,omitempty"`
 	// Limits that are zero are the defaults of package proxy.
 	Limits proxy.Limits `json:"limits,omitzero"`
 }
@@ -75,13 +78,14 @@ type outside struct {
 func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 	o := &outside{spec: *s}
 	o.stack = stack.New(stack.Options{
+		Clock:            newTimers(),
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
 	})
 	b := &BridgeSpec{Index: s.Index, MAC: linkMAC(s.Index), MTU: s.MTU}
-	o.link = newHostLink(nil, b, &c.net.worker(s.Index).mail, c.net.opts.Counters.Port(s.Index))
+	o.link = newHostLink(nil, b, c.net.worker(s.Index), c.net.opts.Counters.Port(s.Index))
 	if err := o.open(); err != nil {
 		o.close()
 		return nil, err
@@ -219,7 +223,9 @@ func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
 	o.port = &port{
 		index: o.spec.Index, offload: true, mtu: o.spec.MTU, counters: counters.Port(o.spec.Index),
 		link: o.link, space: s, clamp: o.spec.Device.ClampMSS, outside: o,
+		queues: [2]*qdisc.Spec{egress: o.spec.Egress},
 	}
+	v.queued = v.queued || o.spec.Egress != nil
 	o.port.local = o.port
 	v.add(o.port)
 	s.devices[o.spec.Index], s.ports[o.spec.Index] = o.port, o.port
@@ -228,7 +234,7 @@ func (v *view) compileOutside(s *space, o *outside, counters *trace.Counters) {
 // watch adds a socket of an uplink to the worker's epoll set. It is let go of when it is
 // closed.
 func (w *worker) watch(fd int, uplink uint16, key int32) error {
-	const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+	const edges = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 	ev := unix.EpollEvent{Events: edges, Fd: outsideIndex | int32(uplink), Pad: key}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_ADD, fd, &ev))
 }
@@ -280,10 +286,15 @@ func segmentOf(f *packet.Frame, id *stack.TransportEndpointID) bool {
 
 // exit delivers frame i, which is routed to a socket uplink, to its stack.
 func (t *turn) exit(c *crossing, out *port, i int) {
-	if c.keep && c.src.Valid() && c.in.sock != nil {
-		t.flows.keepHop(&decision{src: c.src, dst: c.src, out: out.index}, c, t.view.gen)
-	}
+	t.keepExit(c, out)
 	t.send(c.in, out, i)
+}
+
+// keepExit remembers that a flow leaves by a device that has no bridge, or a queue.
+func (t *turn) keepExit(c *crossing, out *port) {
+	if c.keep && c.src.Valid() && c.in.sock != nil {
+		t.keep(&decision{src: c.src, dst: c.src, out: out.index}, c)
+	}
 }
 
 func (s *SocketSpec) validate(indices map[uint16]string, taken names, vrfs map[string]bool) error {
@@ -291,6 +302,9 @@ func (s *SocketSpec) validate(indices map[uint16]string, taken names, vrfs map[s
 		return err
 	}
 	if err := claimIndex(indices, s.Index, "uplink "+s.Name); err != nil {
+		return err
+	}
+	if err := validateQueue("egress", s.Egress); err != nil {
 		return err
 	}
 	l := &s.Limits

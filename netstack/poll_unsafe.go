@@ -21,10 +21,9 @@ func (p *poller) now() int {
 	return int(n)
 }
 
-// rest is block for a moment, without a word to the scheduler: it would give this
-// thread's processor to another thread, which finds nothing to do, and takes that back
-// when the wait is over, at more than the price of a packet. Nobody can stop the world
-// meanwhile.
+// rest is block for a moment, without a word to the scheduler: it would give this thread's processor
+// to another thread, which finds nothing to do, and takes that back when the wait is over,
+// at more than the price of a packet. A signal ends it.
 func (p *poller) rest() int {
 	limit := unix.Timespec{Nsec: int64(longestRest)}
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.fd),
@@ -44,6 +43,13 @@ func (p *poller) blockFor(d time.Duration) int {
 		return 0
 	}
 	return int(n)
+}
+
+// setTimer has a timer of timerfd_create(2) expire once, after d.
+func setTimer(fd int, d time.Duration) bool {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(fd), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
+	return errno == 0
 }
 
 // yield gives the CPU to whoever else can run on it, and returns at once if

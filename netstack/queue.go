@@ -18,7 +18,7 @@ import (
 // Theory of operation.
 //
 // A port may have a queueing discipline for each direction. Both belong to the worker
-// that reads the port's socket. What leaves by the port goes into its tree at the end
+// that reads the port's socket; for those of devices see device.go. What leaves by the port goes into its tree at the end
 // of a turn instead of onto the send list, and what the tree lets go at once is sent
 // with the same call as ever, without a copy. The rest is copied, and the worker's
 // timing wheel says when it is the port's turn again. A worker that has frames for
@@ -38,8 +38,12 @@ const (
 )
 
 const (
-	handoverFrames = 1024
-	handoverBytes  = 1 << 20
+	// Of each ring. Few workers have larger ones: a megabyte is but sixteen super-frames,
+	// which is less than comes while the other worker waits for a processor.
+	handoverFrames   = 2048
+	handoverAll      = 8 << 20 // bytes of the rings to one worker, as far as each is within these
+	leastHandover    = 1 << 20
+	greatestHandover = 4 << 20
 	// queueTurns bounds the queues that one round serves, and handed the frames of
 	// one ring.
 	mostQueues = 1024
@@ -49,13 +53,21 @@ const (
 // queue is one direction of one port, at the worker whose port it is; or a tree across
 // ports, see sharing.
 type queue struct {
-	port  uint16
-	dir   int
-	sock  *socket // nil of a tree across ports
-	spec  *qdisc.Spec
-	tree  *qdisc.Tree
-	group *queue // the tree across ports that it is a part of; nil: none
+	port     uint16
+	dir      int
+	sock     *socket             // of a container's port
+	link     *hostLink           // of a device
+	counters *trace.PortCounters // of either; nil, as those, of a tree across ports
+	spec     *qdisc.Spec
+	tree     *qdisc.Tree
+	group    *queue // the tree across ports that it is a part of; nil: none
 }
+
+// shared reports a tree across ports.
+func (q *queue) shared() bool { return q.counters == nil }
+
+// of reports whether the queue is that of a port as this view has it.
+func (q *queue) of(p *port) bool { return p != nil && p.sock == q.sock && p.link == q.link }
 
 // top is the queue that frames come out of.
 func (q *queue) top() *queue {
@@ -65,10 +77,18 @@ func (q *queue) top() *queue {
 	return q
 }
 
-func (q *queue) id() uint32 { return queueID(q.port, q.dir) }
+func (q *queue) id() uint32 {
+	if q.shared() {
+		return treeID(q.port, q.dir)
+	}
+	return queueID(q.port, q.dir)
+}
 
 // queueID is the number of a queue at the wheel.
-func queueID(port uint16, dir int) uint32 { return uint32(port)<<1 | uint32(dir) }
+func queueID(port uint16, dir int) uint32 { return uint32(port)<<2 | uint32(dir) }
+
+// treeID is that of a tree across ports, by its root.
+func treeID(root uint16, dir int) uint32 { return queueID(root, dir) | 2 }
 
 // queues are a worker's.
 type queues struct {
@@ -96,16 +116,26 @@ func (s *queues) due() int64 {
 // ports of a network mostly have the same, and what a check makes is not small.
 func (p *PortSpec) validateQueues(before *PortSpec) error {
 	for name, specs := range map[string][2]*qdisc.Spec{"egress": {p.Egress, before.Egress}, "ingress": {p.Ingress, before.Ingress}} {
-		spec := specs[0]
-		if spec == nil || reflect.DeepEqual(spec, specs[1]) {
+		if reflect.DeepEqual(specs[0], specs[1]) {
 			continue
 		}
-		if len(spec.Qdiscs) == 0 {
-			return fmt.Errorf("%s: there is no qdisc", name)
+		if err := validateQueue(name, specs[0]); err != nil {
+			return err
 		}
-		if err := qdisc.Check(spec); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	}
+	return nil
+}
+
+// validateQueue checks a discipline, if there is one.
+func validateQueue(name string, spec *qdisc.Spec) error {
+	if spec == nil {
+		return nil
+	}
+	if len(spec.Qdiscs) == 0 {
+		return fmt.Errorf("%s: there is no qdisc", name)
+	}
+	if err := qdisc.Check(spec); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }
@@ -123,7 +153,7 @@ func (t *turn) queueTurns() {
 	}
 	for _, ring := range s.rings {
 		if ring != nil && ring.Len() > 0 {
-			o.takeOver(t.view, ring)
+			t.takeOver(ring)
 		}
 	}
 	now := o.now()
@@ -153,11 +183,14 @@ func (o *output) now() int64 { return int64(o.clock.time()) }
 
 // serve lets the frames of a queue go whose time has come.
 func (t *turn) serve(q *queue) {
-	if q.dir == egress {
+	switch {
+	case q.dir == ingress:
+		t.carryOn(q)
+	case q.link != nil:
+		t.setOut(q)
+	default:
 		t.out.drain(t.view, q)
-		return
 	}
-	t.carryOn(q)
 }
 
 // reconcile makes the queues those of the view. Allocates: once for each snapshot.
@@ -167,15 +200,15 @@ func (t *turn) reconcile() {
 	t.part()
 	for _, q := range s.all {
 		p := t.view.port(q.port)
-		if q.sock == nil {
+		if q.shared() {
 			continue
 		}
-		if p == nil || p.sock != q.sock || p.queues[q.dir] == nil {
+		if !q.of(p) || p.queues[q.dir] == nil {
 			t.dissolve(p, q)
 		}
 	}
 	for _, p := range t.view.ports {
-		if p == nil || p.sock == nil || p.sock.worker != t.out.worker {
+		if p == nil || p.worker() != t.out.worker {
 			continue
 		}
 		for dir, spec := range p.queues {
@@ -190,7 +223,7 @@ func (t *turn) reconcile() {
 // adopt gives a port a queue, or its queue another spec.
 func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	s := t.out.queues
-	q := &queue{port: p.index, dir: dir, sock: p.sock}
+	q := &queue{port: p.index, dir: dir, sock: p.sock, link: p.link, counters: p.counters}
 	if old := s.all[q.id()]; old != nil {
 		q = old
 	}
@@ -208,12 +241,38 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 	s.wheel.Set(q.top().id(), 0) // served in this round, and not before it is in its tree
 }
 
-// dissolve ends a queue. What waits in it leaves at once if its port is still there; but
-// not what came from a port that is another worker's now.
+// yieldQueues gives the queues of a port to the worker that has its socket from now on,
+// with what waits in them. Preconditions: the turn locks of both are held.
+func (t *turn) yieldQueues(was, is *socket) {
+	s := t.out.queues
+	if s == nil {
+		return
+	}
+	to := &is.worker.turn.out
+	for _, dir := range []int{egress, ingress} {
+		q := s.all[queueID(was.index, dir)]
+		if q == nil || q.sock != was {
+			continue
+		}
+		q.leave()
+		s.count(q)
+		s.wheel.Clear(q.id())
+		delete(s.all, q.id())
+		if to.queues == nil {
+			to.queues = newQueues(t.net, is.worker)
+		}
+		q.tree.MoveTo(to.queues.pool)
+		q.sock = is
+		to.queues.all[q.id()] = q
+		to.queues.wheel.Set(q.id(), 0)
+	}
+}
+
+// dissolve ends a queue. What waits in it leaves at once if its port is still there.
 func (t *turn) dissolve(p *port, q *queue) {
 	s := t.out.queues
 	q.leave()
-	if p != nil && p.sock.line == q.sock.line && (p.sock == q.sock || q.dir == egress) {
+	if q.of(p) {
 		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
 		if q.tree.Apply(free, t.out.now()) == nil {
 			t.serve(q)
@@ -227,13 +286,13 @@ func (t *turn) dissolve(p *port, q *queue) {
 
 // count adds what the queue dropped to its port's counters.
 func (s *queues) count(q *queue) {
-	if q.sock == nil {
+	if q.shared() {
 		return // what it drops the ports' have dropped
 	}
 	q.tree.TakeDrops(&s.drops)
 	for r, n := range s.drops {
 		if n > 0 {
-			q.sock.counters.Drop(trace.Reason(r), n)
+			q.counters.Drop(trace.Reason(r), n)
 			s.drops[r] = 0
 		}
 	}
@@ -255,25 +314,49 @@ func (s *queues) schedule(q *queue, now int64) {
 // toQueue puts the list that begins at record r into the port's queue, or hands it
 // over to the worker whose port it is.
 func (o *output) toQueue(v *view, p *port, frames []packet.Frame, r uint16) {
-	s := o.queues
-	q := s.all[queueID(p.index, egress)]
-	own := p.sock.worker == o.worker
+	q := o.queues.all[queueID(p.index, egress)]
 	for ; r != 0; r = o.records[r].next {
 		f, tag := o.frame(r, frames)
-		m := qdisc.MetaOf(f, s.seed)
-		m.Port, m.User = p.index, packTag(tag)
-		switch {
-		case !own:
-			o.handOver(p, f, m)
-		case q != nil:
-			q.tree.Enqueue(f, m, o.now())
-		default:
-			drop(p, trace.QdiscRemoved, int(m.Segs))
-		}
+		o.offer(p, q, f, tag)
 	}
-	if q != nil && own {
-		s.count(q)
+	if q != nil && p.sock.worker == o.worker {
+		o.queues.count(q)
 		o.drain(v, q.top())
+	}
+}
+
+// offer puts a frame into the queue of a port, q if that is this worker's.
+func (o *output) offer(p *port, q *queue, f *packet.Frame, tag bridge.Tag) {
+	m := qdisc.MetaOf(f, o.queues.seed)
+	m.Port, m.User = p.index, packTag(tag)
+	switch {
+	case p.sock.worker != o.worker:
+		o.handOver(p, f, m)
+	case q != nil:
+		q.tree.Enqueue(f, m, o.now())
+	default:
+		drop(p, trace.QdiscRemoved, int(m.Segs))
+	}
+}
+
+// lone sends a frame that is on no list, and whose buffer is about to be used again.
+// Preconditions: the send list is empty. The buffers for segments may be in use, so that a
+// queue is served later, in the next round.
+func (o *output) lone(p *port, f *packet.Frame, tag bridge.Tag) {
+	if p.queues[egress] == nil || o.queues == nil {
+		o.appendAs(p, f, tag)
+		o.push(p)
+		return
+	}
+	if f.View.Parse(f.Bytes()) != packet.FaultNone {
+		f.View = packet.View{} // it is of no class in particular
+	}
+	q := o.queues.all[queueID(p.index, egress)]
+	o.offer(p, q, f, tag)
+	o.queues.pool.Keep()
+	if q != nil && p.sock.worker == o.worker {
+		o.queues.count(q)
+		o.queues.wheel.Set(q.top().id(), 0)
 	}
 }
 
@@ -288,7 +371,7 @@ func unpackTag(x uint64) bridge.Tag {
 
 // handOver gives a frame to the worker of port p.
 func (o *output) handOver(p *port, f *packet.Frame, m qdisc.Meta) {
-	w := p.sock.worker
+	w := p.worker()
 	first, ok := w.net.rings.to(w.id, o.worker.id).Push(f, m)
 	if !ok {
 		drop(p, trace.QdiscFull, int(m.Segs))
@@ -299,19 +382,20 @@ func (o *output) handOver(p *port, f *packet.Frame, m qdisc.Meta) {
 }
 
 // takeOver puts what another worker handed over into queues.
-func (o *output) takeOver(v *view, ring *qdisc.Handover) {
+func (t *turn) takeOver(ring *qdisc.Handover) {
+	o, v := &t.out, t.view
 	s := o.queues
 	n := min(ring.Len(), mostHanded)
 	for i := range n {
 		f, m := ring.Frame(i)
 		p, q := v.port(m.Port), s.all[queueID(m.Port, egress)]
 		switch {
-		case q != nil && p != nil && p.sock == q.sock:
+		case q != nil && q.of(p):
 			q.tree.Enqueue(f, m, o.now())
 			s.count(q)
 			s.wheel.Set(q.top().id(), 0) // served in this round
-		case p != nil && p.sock != nil:
-			o.passOn(p, f, m)
+		case p != nil:
+			t.passOn(p, f, m)
 		}
 	}
 	s.pool.Keep()
@@ -323,9 +407,14 @@ func (o *output) takeOver(v *view, ring *qdisc.Handover) {
 
 // passOn is for what was on its way to a queue that has gone: the port's is another
 // worker's now, or it has none.
-func (o *output) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
-	if p.queues[egress] != nil && p.sock.worker != o.worker {
+func (t *turn) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
+	o := &t.out
+	switch {
+	case p.queues[egress] != nil && p.worker() != o.worker:
 		o.handOver(p, f, m)
+		return
+	case p.sock == nil:
+		t.setOutOne(p, f)
 		return
 	}
 	o.depart(p, f, unpackTag(m.User))
@@ -457,12 +546,13 @@ func newRings(workers int) rings {
 	if workers < 2 {
 		return nil
 	}
+	bytes := min(max(handoverAll/(workers-1), leastHandover), greatestHandover)
 	r := make(rings, workers)
 	for i := range r {
 		r[i] = make([]*qdisc.Handover, workers)
 		for k := range r[i] {
 			if k != i {
-				r[i][k] = qdisc.NewHandover(handoverFrames, handoverBytes)
+				r[i][k] = qdisc.NewHandover(handoverFrames, bytes)
 			}
 		}
 	}
@@ -483,15 +573,15 @@ var errNoQueue = errors.New("no queueing discipline")
 // port.
 func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterReport, error) {
 	v := n.view.Load()
-	sock := v.socket(port)
-	if sock == nil {
+	p := v.port(port)
+	if p == nil {
 		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
 	}
 	dir := egress
 	if in {
 		dir = ingress
 	}
-	w := sock.worker
+	w := p.worker()
 	w.catchUp(v)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -146,6 +146,101 @@ func TestQueueCutsAndDrops(t *testing.T) {
 	}
 }
 
+// Datagrams with a partial sum, of which trains are made, do not lose their way when they
+// have waited: their buffers have no room for others.
+func TestTrainsBehindAQueue(t *testing.T) {
+	net := blue(2)
+	net.Ports[0].Ingress = shaped(1_000_000)
+	l := newLab(t, Options{Workers: 1, FlowEntries: 64}, net)
+	for i := range 60 {
+		f := pt.Partial(datagram(1, 2, string(append([]byte{byte(i)}, make([]byte, 999)...))))
+		binary.BigEndian.PutUint16(f.Bytes()[18:], uint16(i)) // identification
+		binary.BigEndian.PutUint16(f.Bytes()[24:], 0)
+		binary.BigEndian.PutUint16(f.Bytes()[24:], ^packet.Sum(f.Bytes()[14:34], 0))
+		l.wires[1].Inject(f.Vnet, f.Bytes())
+	}
+	for n := 0; n < 60; {
+		f := l.await(2, 2*time.Second)
+		if f == nil {
+			t.Fatalf("%d datagrams came", n)
+		}
+		if int(f.Bytes()[42]) != n {
+			t.Fatalf("datagram %d came where %d was due", f.Bytes()[42], n)
+		}
+		segs, _ := f.Segments()
+		n += segs
+	}
+}
+
+// TestDrain: what waits leaves as its discipline says, also at a port that another worker
+// feeds, and nothing else is taken; but it doesn't take for ever.
+func TestDrain(t *testing.T) {
+	const frames = 50
+	for _, rate := range []uint64{200_000, 1000} {
+		net := blue(3)
+		net.Ports[2].Egress = shaped(rate)
+		l := newLab(t, Options{Workers: 2, FlowEntries: 64}, net)
+		start := time.Now()
+		for i := range frames {
+			data := make([]byte, 1000-42)
+			binary.BigEndian.PutUint32(data, uint32(i))
+			l.wires[1].Inject(packet.Vnet{}, datagram(1, 3, string(data)))
+		}
+		eventually(t, "all are in the queue", func() bool {
+			r, _, err := l.n.Queue(3, false)
+			return err == nil && int(r[0].Stats.Packets)+r[0].Stats.Qlen == frames
+		})
+		left := l.n.Drain(500 * time.Millisecond)
+		took := time.Since(start)
+		l.wires[1].Inject(packet.Vnet{}, numbered(99))
+		switch rate {
+		case 1000:
+			if left != frames-10 || took > 2*time.Second {
+				t.Errorf("%d are left after %v, want %d", left, took, frames-10)
+			}
+		default:
+			if least := time.Duration(frames*1000-10_000) * time.Second / time.Duration(rate); left != 0 || took < least {
+				t.Errorf("%d are left after %v, want none, and not before %v", left, took, least)
+			}
+			l.collect(3, frames, start)
+		}
+		if f := l.await(2, 50*time.Millisecond); f != nil {
+			t.Error("a frame was taken from a socket")
+		}
+	}
+}
+
+// Nothing that leaves by a port goes past its queue: fragments of what does not fit, and
+// segments of what is flooded.
+func TestQueuesSeeWhatIsCut(t *testing.T) {
+	net := blue(3)
+	net.Ports[1].MTU, net.Ports[1].Egress = 600, pfifo()
+	net.Ports[2].Offload, net.Ports[2].Egress = false, pfifo()
+	l := stillLab(t, net)
+	l.send(2, datagram(2, 1, "here I am"))
+	l.got(1)
+	l.send(1, datagram(1, 2, string(make([]byte, 1000))))
+	for i := range 2 {
+		if f := l.got(2); f == nil || !f.View.Is(packet.ViewFrag) {
+			t.Errorf("fragment %d did not come", i)
+		}
+	}
+	if st := l.queuedAt(2); st.Packets != 2 {
+		t.Errorf("the queue has seen %+v of fragments", st)
+	}
+	before := l.queuedAt(3).Packets
+	f := pt.GSO(segment(1, 9, 4000), 1000) // nobody knows where that is
+	l.sendFrame(1, f)
+	for i := range 4 {
+		if f := l.got(3); f == nil || f.Vnet.IsGSO() {
+			t.Errorf("segment %d did not come", i)
+		}
+	}
+	if n := l.queuedAt(3).Packets - before; n != 4 {
+		t.Errorf("the queue has seen %d segments", n)
+	}
+}
+
 // A port that goes takes what waits with it.
 func TestQueueOfAPortThatGoes(t *testing.T) {
 	net := blue(3)

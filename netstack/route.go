@@ -41,6 +41,7 @@ type hop struct {
 	crossed uint8  // links in use
 	untag   bool   // the tag comes off first
 	rewrite bool   // MACs are written
+	queued  bool   // it goes into the queue of the device that it leaves by
 
 	conn   *tracked // of a namespace that tracks connections; nil: there is none
 	framed *framed  // of rules that see frames; nil: they have nothing to do
@@ -182,6 +183,7 @@ func (t *turn) route(in *port, i int, keep bool) {
 type crossing struct {
 	in    *port      // where the frame came from
 	src   bridge.Ref // its station's entry; zero for what the host stack sends
+	dst   bridge.Ref // of what is bridged: that of who it is for
 	keep  bool       // the decision may be remembered
 	links int        // passed
 	// ration is that of a host stack, if not the port that the frame came from has one.
@@ -208,7 +210,7 @@ func (c *crossing) add(v *router.Verdict) {
 		h.epochs[h.routers] = v.Epoch
 		h.routers++
 	}
-	if v.Action != router.Forward {
+	if v.MTU == 0 { // it isn't sent on
 		return
 	}
 	if v.TTL {
@@ -223,9 +225,6 @@ func (c *crossing) add(v *router.Verdict) {
 	}
 	h.dst, h.src, h.neigh, h.rewrite = v.Dst, v.Src, v.Neigh, !v.Link
 }
-
-// routeWork is what it costs to ask a router, in the units of work.
-const routeWork = 4
 
 // packetAt is frame i as it comes to the router by device at. limit is the MTU of
 // what is behind its next hop; 0: not known. It is good for one question.
@@ -273,6 +272,10 @@ func (t *turn) input(c *crossing, s *space, p *router.Packet) router.Verdict {
 func (t *turn) follow(c *crossing, at *port, v *router.Verdict, i int) {
 	switch v.Action {
 	case router.Drop:
+		if c.hooked && v.Reason == trace.NFTDrop {
+			c.add(v)
+			t.dismiss(c, nil, v.Reason)
+		}
 		drop(c.in, v.Reason, 1)
 	case router.Deliver:
 		c.add(v)
@@ -401,6 +404,15 @@ func step(v *router.Verdict) hop {
 
 // cross takes the packet over a link, to the router of another namespace.
 func (t *turn) cross(c *crossing, out *port, i int) {
+	if out.queues[egress] != nil {
+		t.wait(c, out, i)
+		return
+	}
+	t.over(c, out, i)
+}
+
+// over is cross behind the queue of the device.
+func (t *turn) over(c *crossing, out *port, i int) {
 	if out.outside != nil {
 		t.exit(c, out, i)
 		return
@@ -421,6 +433,10 @@ func (t *turn) cross(c *crossing, out *port, i int) {
 
 // emerge lets the packet into the bridge of the network that it leaves by.
 func (t *turn) emerge(c *crossing, out *port, i int) {
+	if out.queues[egress] != nil {
+		t.wait(c, out, i)
+		return
+	}
 	v := decide(out, &t.frames[i], t.now, &t.out.clock)
 	keep := c.keep && v.Action == bridge.Forward && v.Src.Valid() && v.Dst.Valid()
 	if t.view.framed && v.Action == bridge.Forward {
@@ -499,6 +515,13 @@ func (t *turn) pieces(in, out *port, tag bridge.Tag, f *packet.Frame) {
 		return
 	}
 	o, n := &t.out, 1
+	if out.queues[egress] != nil {
+		for s := &o.cut.Frames[n]; g.Next(s); t.tally.work++ {
+			s.Label = f.Label
+			o.lone(out, s, tag)
+		}
+		return
+	}
 	for ; g.Next(&o.cut.Frames[n]); t.tally.work++ {
 		o.appendAs(out, &o.cut.Frames[n], tag)
 		if n++; n == len(o.cut.Frames) {

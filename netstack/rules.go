@@ -13,7 +13,6 @@ import (
 	"sluice/policy"
 	"sluice/policy/journal"
 	"sluice/policy/nft"
-	"sluice/routing"
 )
 
 // Theory of operation.
@@ -225,34 +224,6 @@ func (s *space) ruleEnv(conns *Connections) *policy.Env {
 			return conn
 		},
 	}
-}
-
-// fib asks the routes: nft_fib of Linux.
-func (s *space) fib(p *policy.Packet, q *policy.FIBQuery) (a policy.FIBAnswer) {
-	query := routing.Query{Dst: q.Addr}
-	if q.Mark {
-		query.Mark = p.Mark
-	}
-	dev := (*policy.Device)(nil)
-	switch {
-	case q.IIF:
-		dev = p.In
-	case q.OIF:
-		dev = p.Out
-	}
-	if dev != nil && !q.Type {
-		query.OIF = uint16(dev.Index)
-	}
-	if q.Addr.IsMulticast() {
-		a.Type = uint8(routing.Multicast)
-		return a
-	}
-	res := s.router.Set().Lookup(&query)
-	a.Type = uint8(res.Type)
-	if res.Type == routing.Unicast && res.NextHop != nil {
-		a.Device = s.named[res.NextHop.Index]
-	}
-	return a
 }
 
 // evaluator is the worker's, pinned for the round.

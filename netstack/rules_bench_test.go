@@ -29,6 +29,9 @@ func countingRules(n int) string {
 	return strings.ReplaceAll(manyRules(n), "\nudp sport", "\ncounter udp sport")
 }
 
+// dropping is a ruleset that drops what it would accept.
+func dropping(text string) string { return strings.ReplaceAll(text, "counter accept", "counter drop") }
+
 // manyElements is a ruleset with a set of n addresses, one of n networks, and one of n
 // networks with ports: alice's packets are in all of them.
 func manyElements(n int) string {
@@ -68,6 +71,8 @@ func BenchmarkRules(b *testing.B) {
 		{"3x10000 elements", manyElements(10_000)},
 		{"3x100000 elements", manyElements(100_000)},
 		{"10000 chains", manyChains(10_000)},
+		{"10 rules, dropped", dropping(manyRules(10))},
+		{"1000 rules, dropped", dropping(manyRules(1000))},
 	} {
 		for _, miss := range []bool{false, true} {
 			b.Run(map[bool]string{false: "next, ", true: "first, "}[miss]+tc.name, func(b *testing.B) { benchmarkRules(b, tc.text, miss) })

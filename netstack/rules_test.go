@@ -44,9 +44,9 @@ func (l *lab) wantListed(lines ...string) {
 	}
 }
 
-// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
-// of a flow and those that are remembered, choose the class of a queueing discipline.
-func TestRulesChooseClasses(t *testing.T) {
+// classing is sites whose rules choose classes of an htb at bob's port: 1:10 by a mark,
+// of port 2000, 1:20 by a priority, of 2001, and 1:30 by nothing.
+func classing() NamespaceSpec {
 	s := ruledSites(`table inet classes {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -72,7 +72,26 @@ func TestRulesChooseClasses(t *testing.T) {
 			}
 		}
 	}
-	l := stillSites(t, s)
+	return s
+}
+
+// classes are the packets that left by classing's classes.
+func (l *lab) classes() (got [3]uint64) {
+	l.t.Helper()
+	reports, _, err := l.n.Queue(bob.port(), false)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, c := range reports[0].Classes {
+		got[c.Handle.Minor()/0x10-1] = c.Stats.Packets
+	}
+	return got
+}
+
+// TestRulesChooseClasses: the mark and the priority that rules give a packet, the first
+// of a flow and those that are remembered, choose the class of a queueing discipline.
+func TestRulesChooseClasses(t *testing.T) {
+	l := stillSites(t, classing())
 	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
 		p := alice.to(bob)
 		p.DstPort = port
@@ -81,15 +100,67 @@ func TestRulesChooseClasses(t *testing.T) {
 			l.arrived(bob, pt.UDP(pt.DstPort(port)))
 		}
 	}
-	reports, _, err := l.n.Queue(bob.port(), false)
-	if err != nil {
-		t.Fatal(err)
+	if got := l.classes(); got != [3]uint64{3, 4, 5} {
+		t.Errorf("packets by class are %v", got)
 	}
-	got := make(map[string]uint64)
-	for _, c := range reports[0].Classes {
-		got[c.Handle.String()] = c.Stats.Packets
+}
+
+// TestRulesChooseClassesOfWhatWaits for a neighbour that nobody knows yet.
+func TestRulesChooseClassesOfWhatWaits(t *testing.T) {
+	l := stillSites(t, classing())
+	guest := party{2, 9}
+	for port, times := range map[uint16]int{2000: 3, 2001: 4, 2002: 5} {
+		p := alice.to(guest)
+		p.DstPort = port
+		for range times {
+			l.send(alice.port(), pt.UDP4(p))
+		}
 	}
-	if got["1:10"] != 3 || got["1:20"] != 4 || got["1:30"] != 5 {
+	before := l.classes() // somebody was asked for
+	l.arrivedAll(bob, pt.ARP())
+	l.send(bob.port(), bob.answer(guest.mac(), guest.addr4()))
+	for range 3 + 4 + 5 {
+		l.arrivedAll(bob, pt.EtherDst(guest.mac()), pt.UDP())
+	}
+	after := l.classes()
+	if got := [3]uint64{after[0] - before[0], after[1] - before[1], after[2] - before[2]}; got != [3]uint64{3, 4, 5} {
+		t.Errorf("packets by class are %v", got)
+	}
+}
+
+// TestRulesSeeTheMarksOfFilters: what a filter of a port's ingress discipline sets is the
+// mark that rulesets, and disciplines behind them, see.
+func TestRulesSeeTheMarksOfFilters(t *testing.T) {
+	s := ruledSites(`table inet marks {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		meta mark 7 counter
+	}
+}
+`)
+	prio := &qdisc.Spec{
+		Qdiscs:  []qdisc.Qdisc{{Kind: "prio", Handle: 1 << 16, Parent: qdisc.Root}},
+		Filters: []qdisc.Filter{{Parent: 1 << 16, Prio: 1, Kind: "matchall", SetMark: new(uint32(7)), Class: 1<<16 + 1}},
+	}
+	for i := range s.Networks {
+		for j := range s.Networks[i].Ports {
+			switch p := &s.Networks[i].Ports[j]; p.Index {
+			case alice.port():
+				p.Ingress = prio
+			case bob.port():
+				p.Egress = classing().Networks[1].Ports[0].Egress
+			}
+		}
+	}
+	l := stillSites(t, s)
+	for range 4 {
+		p := alice.to(bob)
+		p.DstPort = 2003
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP())
+	}
+	l.wantListed("\t\tmeta mark 0x00000007 counter packets 4 bytes 192")
+	if got := l.classes(); got != [3]uint64{4, 0, 0} {
 		t.Errorf("packets by class are %v", got)
 	}
 }
@@ -212,6 +283,39 @@ func TestRulesNAT(t *testing.T) {
 	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(netip.MustParseAddr("10.44.2.99"))))
 }
 
+// TestRulesNATOnce: what chains of type nat do beside translating, they do for the first
+// packet of a connection.
+func TestRulesNATOnce(t *testing.T) {
+	s := ruledSites(`table ip nat {
+	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
+	chain pre { type nat hook prerouting priority dstnat; udp dport 7000 counter update @seen { ip saddr timeout 5s } meta mark set 4 dnat to 10.44.1.11:70; }
+	chain post { type nat hook postrouting priority srcnat; counter masquerade; }
+	chain f { type filter hook forward priority 0; counter; meta mark 4 counter comment "first"; ip saddr @seen counter; }
+}
+`)
+	s.Connections.Rules = nil
+	l := stillSites(t, s)
+	in := bob.to(alice)
+	in.Dst, in.DstPort = gate(2).addr4(), 7000
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.arrived(alice, pt.IPv4(pt.Dst(alice.addr4())), pt.UDP(pt.DstPort(70)))
+	}
+	l.wantListed("\t\tcounter packets 1 bytes 48 masquerade", "\t\tcounter packets 6 bytes 288", "\t\tmeta mark 0x00000004 counter packets 1 bytes 48 comment \"first\"",
+		"\t\tip saddr @seen counter packets 6 bytes 288")
+	if hits := l.n.opts.Counters.Port(bob.port()).Snapshot().FlowHits; hits != 4 {
+		t.Errorf("%d of 6 packets by the flow cache, want all but two", hits)
+	}
+	for range 6 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.got(alice.port())
+		l.pass(1)
+	}
+	l.send(bob.port(), pt.UDP4(in)) // the element was not refreshed
+	l.got(alice.port())
+	l.wantListed("\t\tip saddr @seen counter packets 11 bytes 528")
+}
+
 func TestRulesHitAllocatesNothing(t *testing.T) {
 	l := stillSites(t, ruledSites(`table inet t {
 	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; }
@@ -331,5 +435,85 @@ func TestRulesRoute(t *testing.T) {
 	}
 	if n := l.drops(alice.port(), trace.Prohibit); n != 2 {
 		t.Errorf("%d prohibited", n)
+	}
+}
+
+// TestNATChainsSeeFirstPackets: what a chain of type nat does is for a connection's first
+// packet, also when the flow is remembered.
+func TestNATChainsSeeFirstPackets(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain pre { type nat hook prerouting priority dstnat; udp dport 2000 counter meta mark set 7; udp dport 2001 counter ct mark set 5; }
+	chain forward { type filter hook forward priority 0; meta mark 7 counter; meta mark 0 counter; ct mark 5 counter; }
+}
+`))
+	hits := l.hits(alice)
+	for _, port := range []uint16{2000, 2001} {
+		p := alice.to(bob)
+		p.DstPort = port
+		for range 4 {
+			l.send(alice.port(), pt.UDP4(p))
+			l.arrived(bob, pt.UDP(pt.DstPort(port)))
+		}
+	}
+	if n := hits(); n != 5 { // whose first packet had another mark is asked about once more
+		t.Errorf("%d hits, want 5", n)
+	}
+	l.wantListed("\t\tudp dport 2000 counter packets 1 bytes 48 meta mark set 0x00000007", "\t\tudp dport 2001 counter packets 1 bytes 48 ct mark set 0x00000005",
+		"\t\tmeta mark 0x00000007 counter packets 1 bytes 48", "\t\tmeta mark 0x00000000 counter packets 7 bytes 336",
+		"\t\tct mark 0x00000005 counter packets 4 bytes 192")
+}
+
+// TestNATOfTheOtherFamily: a rule that translates to an address of one family is none for
+// packets of the other.
+func TestNATOfTheOtherFamily(t *testing.T) {
+	l := stillSites(t, ruledSites(`table inet t {
+	chain pre { type nat hook prerouting priority dstnat; udp dport 7000 counter dnat ip6 to fd44::99; udp dport 7000 counter dnat ip to 10.44.1.11:70; }
+}
+`))
+	p := bob.to(alice)
+	p.Dst, p.DstPort = gate(2).addr4(), 7000
+	l.send(bob.port(), pt.UDP4(p))
+	l.arrived(alice, pt.UDP(pt.DstPort(70)))
+	l.wantListed("\t\tudp dport 7000 counter packets 1 bytes 48 dnat ip6 to fd44::99", "\t\tudp dport 7000 counter packets 1 bytes 48 dnat ip to 10.44.1.11:70")
+}
+
+// TestRawKnowsNoConnection: not that of the packet before either, which came to nothing.
+func TestRawKnowsNoConnection(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain raw { type filter hook prerouting priority raw; ct direction original counter; udp dport 9 notrack; }
+	chain forward { type filter hook forward priority 0; udp dport 7 drop; ct state untracked counter; }
+}
+`))
+	p := alice.to(bob)
+	for range 2 {
+		p.DstPort = 7
+		l.send(alice.port(), pt.UDP4(p))
+		l.silent(bob.port())
+		p.DstPort = 9
+		l.send(alice.port(), pt.UDP4(p))
+		l.arrived(bob, pt.UDP(pt.DstPort(9)))
+	}
+	l.wantListed("\t\tct direction original counter packets 0 bytes 0", "\t\tct state untracked counter packets 2 bytes 96")
+}
+
+// TestRefusedByWhoItWasFor: the namespace refuses what was for one of its addresses by that.
+func TestRefusedByWhoItWasFor(t *testing.T) {
+	for _, hook := range []string{"prerouting", "input"} {
+		l := stillSites(t, ruledSites("table inet t { chain c { type filter hook "+hook+" priority 0; udp dport 2000 reject with icmpx admin-prohibited; }; }"))
+		p := alice.to(bob)
+		for _, dst := range []netip.Addr{gate(1).addr4(), gate(2).addr4(), gate(1).addr6(), gate(2).addr6()} {
+			build, want := pt.UDP4, dst
+			if p.Dst = dst; dst.Is6() {
+				p.Src, build = alice.addr6(), pt.UDP6
+			} else if hook == "prerouting" { // nobody knows yet who it is for
+				want = gate(1).addr4()
+			}
+			l.send(alice.port(), build(p))
+			l.round()
+			f := l.got(alice.port())
+			if f == nil || f.View.SrcAddr(f.Bytes()) != want {
+				t.Errorf("what was sent to %v is refused at %s by %v", dst, hook, f)
+			}
+		}
 	}
 }

@@ -46,7 +46,7 @@ type sharer struct {
 	class *qdisc.HTBClass
 }
 
-func (s *sharing) id() uint32 { return queueID(s.root, s.dir) }
+func (s *sharing) id() uint32 { return treeID(s.root, s.dir) }
 
 // shareClass is the class of a member.
 func shareClass(index uint16) qdisc.Handle {
@@ -219,7 +219,7 @@ func (t *turn) part() {
 			continue
 		}
 		p := t.view.port(q.port)
-		if p == nil || p.sock != q.sock || p.trees[q.dir] == nil || p.trees[q.dir].id() != q.group.id() {
+		if !q.of(p) || p.trees[q.dir] == nil || p.trees[q.dir].id() != q.group.id() {
 			q.leave()
 			t.out.queues.wheel.Set(q.id(), 0)
 		}
@@ -246,7 +246,7 @@ func (t *turn) regroup() {
 		}
 	}
 	for id, g := range s.all {
-		if g.sock == nil && !here[id] {
+		if g.shared() && !here[id] {
 			t.serve(g) // what was on its way between two classes
 			g.tree.Close()
 			s.wheel.Clear(id)
@@ -289,7 +289,7 @@ func (s *queues) reportTree(t *sharing, now int64) []qdisc.Report {
 	all := s.all[t.id()].tree.Report(now)
 	for i := range all[0].Classes {
 		c := &all[0].Classes[i]
-		if q := s.all[queueID(c.Handle.Minor(), t.dir)]; q != nil && q.sock != nil {
+		if q := s.all[queueID(c.Handle.Minor(), t.dir)]; q != nil {
 			c.Stats.Drops = q.tree.Dropped()
 		}
 	}

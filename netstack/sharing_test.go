@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -163,6 +164,57 @@ func TestSharesChangeUnderTraffic(t *testing.T) {
 		}
 		if _, err := l.n.Tree(n.home(), false); err == nil {
 			t.Error("there is still a tree")
+		}
+	}
+}
+
+// TestQueuesMoveWithTheirPort, when it becomes a part of a tree and another worker's, and
+// when it leaves: what waits comes in order, all of it, and never before the rate allows.
+func TestQueuesMoveWithTheirPort(t *testing.T) {
+	const frames, rate = 100, 200_000
+	for _, dir := range []int{egress, ingress} {
+		net := blue(3)
+		from, to, shapedPort := 1, 3, &net.Ports[2]
+		if dir == ingress {
+			from, to = 3, 1
+			shapedPort.Ingress = shaped(rate)
+		} else {
+			shapedPort.Egress = shaped(rate)
+		}
+		l := newLab(t, Options{Workers: 2, FlowEntries: 64}, net)
+		start := time.Now()
+		for i := range frames {
+			data := make([]byte, 1000-42)
+			binary.BigEndian.PutUint32(data, uint32(i))
+			l.wires[uint16(from)].Inject(packet.Vnet{}, datagram(from, to, string(data)))
+		}
+		n := &l.snap.Namespaces[0]
+		port := &n.Networks[0].Ports[2]
+		workers := map[*worker]bool{l.n.view.Load().socket(3).worker: true}
+		for i := range frames {
+			switch i {
+			case 20, 60:
+				n.Shares = qdisc.Shares{Egress: share(10_000_000, 10_000_000), Ingress: share(10_000_000, 10_000_000)}
+				port.Shares = qdisc.Shares{Egress: share(5_000_000, 10_000_000), Ingress: share(5_000_000, 10_000_000)}
+				l.apply()
+			case 40, 80:
+				n.Shares, port.Shares = qdisc.Shares{}, qdisc.Shares{}
+				l.apply()
+			}
+			workers[l.n.view.Load().socket(3).worker] = true
+			f := l.await(uint16(to), 2*time.Second)
+			if f == nil || numberOf(f) != i {
+				t.Fatalf("direction %d: frame %d did not come in its turn", dir, i)
+			}
+			if took, least := time.Since(start), time.Duration((i+1)*1000-10_000)*time.Second/rate; took < least {
+				t.Fatalf("direction %d: frame %d came after %v, want at least %v", dir, i, took, least)
+			}
+		}
+		if len(workers) != 2 {
+			t.Error("the port never had another worker: this shows nothing")
+		}
+		if reports, _, err := l.n.Queue(3, dir == ingress); err != nil || reports[0].Stats.Packets != frames || reports[0].Stats.Drops != 0 {
+			t.Errorf("direction %d: statistics %+v, %v", dir, reports, err)
 		}
 	}
 }

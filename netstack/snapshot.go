@@ -105,6 +105,9 @@ type LinkSpec struct {
 	MTU       int            `json:"mtu"`
 	Device    DeviceSpec     `json:"device,omitzero"`
 	VRF       string         `json:"vrf,omitempty"`
+	// Egress is the queueing discipline of what is sent by this end: what the namespace
+	// routes over the link. Nil: none.
+	Egress *qdisc.Spec `json:"egress,omitempty"`
 }
 
 // NetworkSpec describes one network: a bridge, the gateway's addresses in the
@@ -117,6 +120,9 @@ type NetworkSpec struct {
 	// None means that the host stack has no address and answers nothing.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Ports     []PortSpec     `json:"ports,omitempty"`
+	// Egress is the queueing discipline of the device: of what is routed into the network,
+	// wherever in it that goes. Nil: none.
+	Egress *qdisc.Spec `json:"egress,omitempty"`
 	// Echo starts the echo (RFC 862, port 7) and discard (RFC 863, port 9)
 	// services on TCP and UDP of the gateway's addresses.
 	Echo   bool       `json:"echo,omitempty"`

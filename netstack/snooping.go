@@ -2,7 +2,10 @@
 
 package netstack
 
-import "sluice/packet"
+import (
+	"sluice/bridge"
+	"sluice/packet"
+)
 
 // question lets the bridge's worker send the queries of snooping that are due.
 func (n *network) question() {
@@ -34,6 +37,9 @@ func (t *turn) queries(l *hostLink) {
 	l.asking.Store(false)
 	if l.proxy != nil {
 		l.proxy.Run()
+		if l.proxy.Owes() {
+			t.out.worker.debt.take(l.proxy)
+		}
 		return
 	}
 	p := t.view.port(l.index)
@@ -51,8 +57,7 @@ func (t *turn) query(index uint16, frame []byte) {
 	}
 	s := &t.out.cut.Frames[0]
 	fillWith(s, append(free(s), frame...))
-	t.out.append(p, s)
-	t.out.push(p)
+	t.out.lone(p, s, bridge.Tag{})
 }
 
 // free is the buffer of a frame, empty, to append the bytes of another to.

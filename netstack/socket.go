@@ -28,6 +28,8 @@ type socket struct {
 	worker   *worker
 	noStats  bool // has no PACKET_STATISTICS: a socket pair; guarded by Netstack.mu
 
+	culprits culprits // rules that have dropped its frames
+
 	// What follows is guarded by worker.mu.
 
 	debt    int    // work beyond its quantum, see rests

@@ -60,8 +60,8 @@ type outlet struct {
 }
 
 // Emit implements router.Sink: the frame enters the network by its local port.
-func (o *outlet) Emit(device uint16, vnet packet.Vnet, frame []byte) {
-	o.emit(device, waiting{frame: frame, vnet: vnet})
+func (o *outlet) Emit(device uint16, vnet packet.Vnet, label packet.Label, frame []byte) {
+	o.emit(device, waiting{frame: frame, vnet: vnet, label: label})
 }
 
 // Local implements router.Sink: the frame is for the host stack that caused it.

@@ -123,6 +123,24 @@ func TestRuleTraces(t *testing.T) {
 	}
 }
 
+// TestRulesComeLate: a namespace that was left as it is by a snapshot may have its first
+// ruleset by a later one.
+func TestRulesComeLate(t *testing.T) {
+	l := stillSites(t, translating(2))
+	l.apply()
+	l.snap.Namespaces[0].Rules = ruledSites(telling).Rules
+	l.apply()
+	l.apply()
+	if lines, lost := l.n.Namespace("lab").RuleTraces(&nft.ListOptions{}); len(lines) != 0 || lost != 0 {
+		t.Errorf("traces before the first packet: %q", lines)
+	}
+	l.send(alice.port(), pt.UDP4(alice.to(bob)))
+	l.silent(bob.port())
+	if lines, _ := l.n.RuleLogs(); len(lines) != 2 || lines[0].Namespace != "lab" {
+		t.Errorf("logged %+v", lines)
+	}
+}
+
 // TestFramesAreTold: rules of frames log and trace as those of IP, which one evaluator
 // has judged in between; and so do those of a port.
 func TestFramesAreTold(t *testing.T) {

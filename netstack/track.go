@@ -37,19 +37,26 @@ type tracked struct {
 	// Of a namespace with a ruleset: what it does for each packet, and how much of that
 	// before it is routed.
 	rules  *rules
+	does   bool // there is something: a few actions, or else paths for both parts
 	acts   []policy.Action
 	routed int
+	before *policy.Path
+	after  *policy.Path
+	stray  stray
 }
 
 // pass lets the connection see one more packet, and translates it. False: the packet
 // is for the slow path, and unchanged.
 func (t *turn) pass(h *hop, f *packet.Frame) bool {
 	k := h.conn
+	if k.stray.is {
+		return t.passStray(h, f)
+	}
 	state := k.conn.Packet(k.dir, f, t.seconds)
 	if state == conntrack.Gone || state == conntrack.Invalid {
 		return false
 	}
-	if (len(k.acts) > 0 || h.framed != nil) && !t.again(h, state, f) {
+	if (k.does || h.framed != nil) && !t.again(h, state, f) {
 		return false
 	}
 	if k.way.Translates() {
@@ -73,6 +80,10 @@ type passing struct {
 	stranger bool
 	moved    bool // it has another destination now
 	local    bool // the host stack sends it
+	seen     bool // conntrack has been asked, and
+	said     conntrack.Verdict
+	lasting  nat.Lasting // of what became of the destination
+	mappings uint64      // when that was asked
 	to       tracked
 	told     router.Packet // whose sender is told something; scratch
 	ruled
@@ -108,9 +119,10 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 	}
 	if reason == trace.None {
 		reason = p.ask(&t.frames[i], p.first(), atDstNAT, last)
-		p.routed = p.record.Len()
+		p.routed = p.record.Mark()
 	}
 	if reason != trace.None {
+		t.dismiss(c, at, reason)
 		drop(c.in, reason, 1)
 		return false
 	}
@@ -128,6 +140,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
 	p.local, p.to, p.back, p.out = asked.Local, tracked{}, nat.Rewrite{}, conntrack.Tuple{}
+	p.seen, p.said, p.lasting = false, conntrack.Verdict{}, nat.Ever
 	t.beginRules(c, asked)
 	f := asked.Frame
 	if reason := p.ask(f, p.first(), first, atTrack); reason != trace.None {
@@ -141,8 +154,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	}
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
-		p.stranger = v.State == conntrack.Invalid
-		c.keep = false // it is passed as it is, as Linux does, and the next one may be another
+		p.stranger = v.State == conntrack.Invalid // it is passed as it is, as Linux does
 		if p.to64(f) {
 			return trace.CTInvalid
 		}
@@ -162,13 +174,17 @@ func (t *turn) look() conntrack.Verdict {
 	p := &t.passing
 	switch {
 	case t.isKnown:
-		t.isKnown, p.pending = false, conntrack.Pending{}
-		return t.known
+		t.isKnown, p.seen, p.said = false, true, t.known
+		if p.said.Conn != (conntrack.Conn{}) { // else it is what Look has filled in
+			p.pending = conntrack.Pending{}
+		}
+		return p.said
 	case p.eval != nil && p.packet.NoTrack:
 		p.pending = conntrack.Pending{}
 		return conntrack.Verdict{State: conntrack.Untracked}
 	}
-	return p.conns.table.Look(&p.look, &p.pending)
+	p.seen, p.said = true, p.conns.table.Look(&p.look, &p.pending)
+	return p.said
 }
 
 // goOn is for a packet of a connection that is there.
@@ -191,6 +207,10 @@ func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reason {
 	p := &t.passing
 	n := &p.pending
+	if p.eval == nil && p.conns.table.Refuses(p.look.Port) { // a ruleset may have more to say
+		return trace.CTQuota
+	}
+	t.tally.work += beginWork
 	p.fresh = true
 	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
@@ -205,10 +225,12 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 	if c.links == 0 && c.in.tenure != 0 {
 		n.Origin = conntrack.Bind{ID: c.in.index, Gen: c.in.tenure}
 	}
+	p.mappings = p.conns.nat.Mappings()
 	v, done := p.translated(asked.Frame, p.first(), hook)
 	if !done {
 		v = p.conns.nat.Translate(hook, &p.flow)
 	}
+	p.lasting = v.Lasting
 	p.ways()
 	if v.Reason == trace.None && p.to.way.Translates() {
 		v = p.hairpin(at)
@@ -298,6 +320,10 @@ func (p *passing) Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reaso
 // Tell implements router.Hooks: an error quotes the packet with its destination
 // translated, which is not what its sender wrote.
 func (p *passing) Tell(f *packet.Frame) {
+	if packet.IsReset(f) {
+		p.tellReset(f)
+		return
+	}
 	if p.stranger {
 		p.tellStranger(f)
 		return
@@ -317,6 +343,22 @@ func (p *passing) tellStranger(f *packet.Frame) {
 	}
 	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
 		r.ApplyError(f)
+	}
+}
+
+// tellReset is Tell for a reset. That of a segment of no connection may be of the one that
+// the segment was no good for, which it ends.
+func (p *passing) tellReset(f *packet.Frame) {
+	if p.fresh || p.to.conn != (conntrack.Conn{}) {
+		return
+	}
+	look := conntrack.Packet{Frame: f, Zone: p.look.Zone, Now: p.look.Now}
+	v := p.conns.table.Look(&look, &p.pending)
+	if v.Conn == (conntrack.Conn{}) || v.Error || !v.Conn.Valid() {
+		return
+	}
+	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); r.Parts() != 0 && !r.Translates() {
+		r.Apply(f)
 	}
 }
 
@@ -358,6 +400,7 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	}
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
+	p.asked.Delivered = v.Action == router.Deliver
 	if v.Action == router.Forward {
 		reason = p.Leave(f, v.Device, v.Via)
 	} else if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {
@@ -367,6 +410,7 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 		reason = p.end(f, nft.HookInput, nat.Input)
 	}
 	if reason != trace.None {
+		t.dismiss(c, nil, reason)
 		drop(c.in, reason, 1)
 		return false
 	}
@@ -427,7 +471,7 @@ func (t *turn) gather(c *crossing, at *port, i int) bool {
 		in = at.index
 	}
 	for _, h := range v.Held {
-		w := waiting{frame: h.Frame, vnet: h.Vnet, to: toRouter, port: in, ports: ports, from: in}
+		w := waiting{frame: h.Frame, vnet: h.Vnet, label: h.Label, to: toRouter, port: in, ports: ports, from: in}
 		if !at.link.emit(w) {
 			drop(c.in, trace.LocalFull, 1)
 		}

@@ -48,24 +48,49 @@ func (a *tally) addTo(c *trace.PortCounters) {
 // carry each to its end. If fewer came than were asked for, the socket is
 // drained; a second look is left to epoll.
 func (t *turn) port(p *port, events uint32) {
-	s := p.sock
+	s, k := p.sock, &t.rx
 	if s.rests() {
 		return
 	}
-	errno := t.rx.take(s.fd)
-	drop(p, trace.BadOffload, t.rx.refused)
-	if t.rx.n > 0 {
+	k.begin()
+	if p.queues[ingress] != nil {
+		for k.more(s.fd) {
+			continue
+		}
+		if k.n > 0 {
+			t.enqueue(p, k.frames[:k.n])
+		}
+	} else {
+		t.intake(p)
+	}
+	drop(p, trace.BadOffload, k.refused)
+	if k.n > 0 {
 		s.strikes = 0
-		if p.queues[ingress] != nil {
-			t.enqueue(p, t.rx.frames[:t.rx.n])
-		} else {
-			t.carry(p, t.rx.frames[:t.rx.n])
-			s.debt += t.tally.work
+	}
+	if k.errno != 0 || k.n+k.refused == 0 {
+		t.fruitless(s, k.errno, events)
+	}
+}
+
+// intake carries frames of port p slice by slice, until they were work enough.
+func (t *turn) intake(p *port) {
+	k := &t.rx
+	more := k.more(p.sock.fd)
+	if k.n == 0 {
+		return
+	}
+	t.begin(p, k.frames[:k.n])
+	for from := 0; ; more = k.more(p.sock.fd) {
+		t.frames = k.frames[:k.n]
+		for ; from < k.n; from++ {
+			t.judge(p, from)
+		}
+		if !more || t.tally.work > dear {
+			break
 		}
 	}
-	if errno != 0 || t.rx.n+t.rx.refused == 0 {
-		t.fruitless(s, errno, events)
-	}
+	t.end(p)
+	p.sock.debt += t.tally.work
 }
 
 // carry takes the frames of one turn from port p to their ends.

@@ -90,6 +90,9 @@ func (s *NetworkSpec) validate(indices map[uint16]string, seen map[netip.Addr]bo
 	if err := claimAddresses(s.Addresses, seen); err != nil {
 		return err
 	}
+	if err := validateQueue("egress", s.Egress); err != nil {
+		return err
+	}
 	if err := s.validatePorts(indices); err != nil {
 		return err
 	}

@@ -102,6 +102,9 @@ func (l *LinkSpec) validate(indices map[uint16]string, taken names, seen map[net
 	if l.MTU < minMTU6 || l.MTU > maxMTU {
 		return fmt.Errorf("MTU %d is not in %d..%d", l.MTU, minMTU6, maxMTU)
 	}
+	if err := validateQueue("egress", l.Egress); err != nil {
+		return err
+	}
 	return claimAddresses(l.Addresses, seen)
 }
 

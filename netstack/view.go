@@ -57,12 +57,20 @@ type port struct {
 	learn  *autoconf.Learner // the same; nil: nothing is asked
 	client *autoconf.Client  // of a container's port: who is behind it; nil: many
 
-	queues [2]*qdisc.Spec // of a container's port, by direction; nil: none
+	queues [2]*qdisc.Spec // by direction, of a device egress only; nil: none
 	trees  [2]*sharing    // of which the queues are a part; nil: of none
 
 	mac    packet.MAC // of a network's local port
 	framed *rules     // of its namespace, if they see frames; nil: they don't
 	own    *rules     // of a container's port; nil: it has none
+}
+
+// worker is whose the port's queues are: who reads its socket, or serves its link.
+func (p *port) worker() *worker {
+	if p.sock != nil {
+		return p.sock.worker
+	}
+	return p.link.worker
 }
 
 // port returns the port of this index, nil if there is none.
@@ -109,7 +117,9 @@ func (v *view) compile(s *space, counters *trace.Counters, sock func(uint16) *so
 		l.port = &port{
 			index: l.spec.Index, offload: true, mtu: l.spec.MTU, counters: counters.Port(l.spec.Index),
 			link: l.link, space: s, peer: l.spec.Peer, clamp: l.spec.Device.ClampMSS,
+			queues: [2]*qdisc.Spec{egress: l.spec.Egress},
 		}
+		v.queued = v.queued || l.spec.Egress != nil
 		l.port.local = l.port
 		v.add(l.port)
 		s.devices[l.spec.Index], s.ports[l.spec.Index] = l.port, l.port
@@ -126,7 +136,9 @@ func (v *view) compileNetwork(s *space, n *network, counters *trace.Counters, so
 		index: b.Index, offload: true, mtu: b.MTU, counters: counters.Port(b.Index),
 		bridge: n.bridge, link: n.link, space: s, pvid: b.VLAN.PVID, conf: n.conf, learn: n.learn,
 		clamp: n.spec.Device.ClampMSS, mac: b.MAC, framed: s.frameRules(),
+		queues: [2]*qdisc.Spec{egress: n.spec.Egress},
 	}
+	v.queued = v.queued || n.spec.Egress != nil
 	n.local.local = n.local
 	v.framed = v.framed || n.local.framed != nil
 	v.add(n.local)

@@ -113,11 +113,11 @@ func TestFloodWithDifferentTags(t *testing.T) {
 	all := func(k int) []byte {
 		return pt.UDP4(pt.Packet{SrcMAC: mac(1), DstMAC: packet.Broadcast(), SrcPort: uint16(k + 1)})
 	}
-	for k := range budget {
+	for k := range 2 * slice {
 		l.wires[1].Inject(packet.Vnet{}, all(k))
 	}
 	l.round()
-	for k := range budget {
+	for k := range 2 * slice {
 		for at, want := range map[uint16][]byte{
 			2: retagged(all(k), push(packet.EtherTypeVLAN, 10)),
 			3: all(k),

@@ -6,11 +6,13 @@ import "sluice/packet"
 
 // Theory of operation.
 //
-// A frame makes more work the more ports it goes to, the longer it is, and the
-// more segments it must be cut into; the sender chooses all three. So work is
-// counted, in units of one small frame that is sent once, about a microsecond,
-// and bounded twice:
+// A frame makes more work the more ports it goes to, the longer it is, the more
+// segments it must be cut into, and the less is remembered of its flow; the sender
+// chooses all of these. So work is counted, in units of one small frame of a known flow
+// that is sent once, about a microsecond, and bounded thrice:
 //
+//   - A turn ends early that was dear: one whose frames begin connections brings a
+//     slice of them, and then the other ports have theirs.
 //   - A turn has maxWork. What goes beyond it is dropped, as output_budget. The
 //     most that an intake holds, sent to one port in segments of an MSS of 88, is
 //     less: it takes a flood to many ports, or absurd segments.
@@ -22,8 +24,17 @@ import "sluice/packet"
 const (
 	maxWork = slice*packet.MaxSegments + 2*quantum
 	quantum = 512
+	// dear is the work after which a turn asks for no more frames: more than a budget
+	// of frames that are small and known, less than a slice of such as begin connections.
+	dear = budget + slice
 	// workBytes is how many bytes cost as much as one more frame.
 	workBytes = 4 << 10
+	// missWork is what it costs beside the sending that nothing is remembered, routeWork
+	// to ask a router, and beginWork to begin a connection: to translate it, to enter it
+	// into the table, and to end the one that gives way for it.
+	missWork  = 1
+	routeWork = 2
+	beginWork = 2
 )
 
 // work is what it costs to send a frame to a port.

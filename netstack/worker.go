@@ -50,7 +50,8 @@ type worker struct {
 	idle idle
 	mail mailbox
 	dial dial.Polled // of its containers' connections
-	due  int64       // ns since the start: when a queue may let a frame go
+	debt debt
+	due  int64 // ns since the start: when a queue may let a frame go
 
 	mu sync.Mutex // the turn lock, see above
 	// +checklocks:mu
@@ -90,7 +91,7 @@ type turn struct {
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
 	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll), due: math.MaxInt64}
-	w.mail.efd, w.poll.fd = -1, -1
+	w.mail.efd, w.poll.fd, w.debt.timer = -1, -1, -1
 	defer func() {
 		if err != nil {
 			w.free()
@@ -100,6 +101,9 @@ func newWorker(n *Netstack, id int) (_ *worker, err error) {
 		return nil, err
 	}
 	if err = w.poll.open(w.mail.efd); err != nil {
+		return nil, err
+	}
+	if err = w.debt.open(&w.poll); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
@@ -136,6 +140,7 @@ func (w *worker) free() {
 		}
 	}
 	w.dial.Close()
+	w.debt.close()
 	w.poll.close()
 	w.mail.close()
 }
@@ -185,8 +190,12 @@ func (t *turn) ready(ev *unix.EpollEvent) {
 		t.stats.Wakes++
 		return
 	}
-	if ev.Fd == diallerIndex {
+	switch ev.Fd {
+	case diallerIndex:
 		t.out.worker.dial.Ready()
+		return
+	case debtIndex:
+		t.out.worker.debt.due()
 		return
 	}
 	if ev.Fd >= outsideIndex {

@@ -23,8 +23,10 @@ const maxCoalesced = 64
 //     verified before it may be replaced by a trusted one;
 //   - all datagrams are as long as the first, but for the last, which may be
 //     shorter. An empty one is not absorbed;
+//   - the buffer of f has room for it;
 //   - the headers are the same but for lengths and checksums, and the IPv4
-//     identification counts up.
+//     identification counts up;
+//   - rules said the same of both.
 //
 // The buffer of f is written behind the frame; g is only read.
 // Preconditions: both were parsed without fault, pass CheckVnet and have buffers
@@ -33,7 +35,7 @@ func (f *Frame) Absorb(g *Frame) bool {
 	if g.View.Proto != ProtoUDP || f.View.Proto != ProtoUDP {
 		return false // the answer for most frames
 	}
-	if g.Vnet.IsGSO() || !g.coalescible() || !f.coalescible() || !f.continuedBy(g) {
+	if g.Vnet.IsGSO() || g.Label != f.Label || !g.coalescible() || !f.coalescible() || !f.continuedBy(g) {
 		return false
 	}
 	if !f.Vnet.IsGSO() {
@@ -69,8 +71,8 @@ func (f *Frame) continuedBy(g *Frame) bool {
 	switch {
 	case more == 0 || more > size || had%size != 0:
 		return false
-	case had/size >= maxCoalesced || f.View.End-f.View.L3+more > 0xffff:
-		return false
+	case had/size >= maxCoalesced || f.View.End-f.View.L3+more > 0xffff || f.end+more > len(f.buf):
+		return false // too many, too long, or no room: what waited in a queue has a buffer of its own length
 	case f.View.Flags != g.View.Flags || f.View.L3 != g.View.L3:
 		return false
 	}

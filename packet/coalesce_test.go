@@ -105,6 +105,8 @@ func TestAbsorbRefuses(t *testing.T) {
 		change(&p)
 		return pt.Partial(pt.UDP4(p))
 	}
+	marked := next(func(*pt.Packet) {})
+	marked.Mark = 1
 	for name, g := range map[string]*packet.Frame{
 		"complete sum":     pt.Frame(pt.UDP4(pt.Packet{ID: 10, Payload: []byte("efgh")})),
 		"tcp":              pt.Partial(pt.TCP4(pt.Packet{ID: 10, Payload: []byte("efgh")})),
@@ -119,6 +121,7 @@ func TestAbsorbRefuses(t *testing.T) {
 		"source port":      next(func(p *pt.Packet) { p.SrcPort = 7 }),
 		"destination port": next(func(p *pt.Packet) { p.DstPort = 7 }),
 		"mac":              next(func(p *pt.Packet) { p.SrcMAC = packet.MAC{2, 9} }),
+		"mark":             marked,
 		"tag":              next(func(p *pt.Packet) { p.Tags = []pt.VLANTag{{TCI: 5}} }),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,6 +132,22 @@ func TestAbsorbRefuses(t *testing.T) {
 				t.Errorf("absorbed, or changed: %+v % x", f.Vnet, f.Bytes())
 			}
 		})
+	}
+}
+
+// TestAbsorbInAShortBuffer: what waited in a queue has no room behind it.
+func TestAbsorbInAShortBuffer(t *testing.T) {
+	whole := pt.Partial(pt.UDP4(pt.Packet{ID: 9, Payload: []byte("abcd")}))
+	next := pt.Partial(pt.UDP4(pt.Packet{ID: 10, Payload: []byte("efgh")}))
+	for room := range 6 {
+		var f packet.Frame
+		f.SetBuf(make([]byte, packet.Headroom+whole.Len()+room, packet.BufLen))
+		f.Reset(packet.Headroom, whole.Len())
+		copy(f.Bytes(), whole.Bytes())
+		f.Vnet, f.View = whole.Vnet, whole.View
+		if got := f.Absorb(next); got != (room >= 4) {
+			t.Errorf("with room for %d bytes: %v", room, got)
+		}
 	}
 }
 

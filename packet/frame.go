@@ -17,6 +17,10 @@ const (
 	BufLen = (Headroom + MaxFrame + 63) &^ 63
 )
 
+// Label is what rules said of a packet: the kernel's skb->mark and skb->priority. Zero
+// is nothing.
+type Label struct{ Mark, Priority uint32 }
+
 // Frame is one Ethernet frame in a buffer that the caller's batch owns. A Frame
 // is not safe for concurrent use, and a copy of it shares the buffer.
 // Zero has no buffer and no bytes.
@@ -25,9 +29,7 @@ type Frame struct {
 	InPort uint16 // the port that it came from; 0 is nobody
 	View   View   // set by View.Parse, kept right by PushVLAN and PopVLAN
 
-	// Mark and Priority are what rules said of the packet: the kernel's skb->mark and
-	// skb->priority. 0: nothing.
-	Mark, Priority uint32
+	Label
 
 	start, end int // the frame is buf[start:end]; VnetLen <= start <= end
 	buf        []byte
@@ -48,7 +50,7 @@ func (f *Frame) Reset(start, n int) {
 	f.start, f.end = start, start+n
 	f.Vnet = Vnet{}
 	f.View = View{}
-	f.Mark, f.Priority = 0, 0
+	f.Label = Label{}
 }
 
 // Received takes up what recvmsg wrote into buf[Headroom-VnetLen:], n bytes of
@@ -63,7 +65,7 @@ func (f *Frame) Received(n int) {
 	f.start, f.end = Headroom, Headroom-VnetLen+n
 	f.Vnet.Decode(f.buf[Headroom-VnetLen : Headroom])
 	f.View = View{}
-	f.Mark, f.Priority = 0, 0
+	f.Label = Label{}
 }
 
 // Bytes is the Ethernet frame. The slice shares the buffer.

@@ -102,7 +102,7 @@ func sums(p *nft.Payload) uint8 {
 
 // nat compiles a NAT statement.
 func (c *compiler) nat(s *nft.NAT) error {
-	n := natCode{v6: s.Family == nft.FamilyIP6, fixed: NATRequest{
+	n := natCode{v6: s.Family == nft.FamilyIP6, only: s.Family, fixed: NATRequest{
 		Kind: s.Kind, Random: s.Random, FullyRandom: s.FullyRandom, Persistent: s.Persistent, Netmap: s.Netmap,
 	}}
 	var err error

@@ -105,6 +105,9 @@ func (e *Engine) Prepare(rs *nft.Ruleset, changes []nft.Change, now int64) (publ
 // publish applies what was prepared, and shows it.
 // +checklocks:e.mu
 func (e *Engine) publish(s *stage) {
+	if len(s.objs) > 0 {
+		e.settle() // what they have counted isn't what they count from now on
+	}
 	for i := range s.objs {
 		s.objs[i].state.set(&s.objs[i].spec)
 	}

@@ -91,8 +91,10 @@ func final(s nft.Stmt) bool {
 	switch s := s.(type) {
 	case *nft.Verdict:
 		return s.Kind != nft.Continue
-	case *nft.Reject, *nft.NAT:
+	case *nft.Reject:
 		return true
+	case *nft.NAT: // to an address of one family: packets of the other go on
+		return s.Family == nft.FamilyNone
 	}
 	return false
 }

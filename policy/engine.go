@@ -25,6 +25,8 @@ type Engine struct {
 	tree   *nft.Ruleset         // +checklocks:mu
 	tables map[uint64]*tableRun // by handle; +checklocks:mu
 	drawn  uint64               // +checklocks:mu
+
+	evaluators []*Evaluator // +checklocks:mu
 }
 
 // snapshot is a ruleset as evaluators see it.
@@ -64,11 +66,15 @@ func (e *Engine) Evaluator() *Evaluator {
 	e.drawn++
 	ev := &Evaluator{eng: e, read: e.epochs.join(), random: e.seed[1] + e.drawn*0x9e3779b97f4a7c15}
 	ev.rec = &ev.none
+	e.evaluators = append(e.evaluators, ev)
 	return ev
 }
 
 // Close ends the evaluator.
-func (e *Evaluator) Close() { e.eng.epochs.leave(e.read) }
+func (e *Evaluator) Close() {
+	e.eng.epochs.leave(e.read)
+	e.eng.close(e)
+}
 
 // Generation counts what was committed.
 func (e *Engine) Generation() uint64 { return e.current.Load().gen }

@@ -49,6 +49,7 @@ type Evaluator struct {
 	traces  *Tracer
 	logs    [maxLogs]LogEntry
 	nlogs   int
+	paths   paths
 }
 
 // frame is where evaluation goes on when a chain returns.
@@ -116,9 +117,11 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 }
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
-// Translate is the verdict if one of them wants it; who comes first decides.
+// Translate is the verdict if one of them wants it; who comes first decides. What they do
+// is for this packet alone, and no other's of the flow.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
+	first := e.rec.Mark()
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -127,6 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
+	e.rec.once(first)
 	e.depart()
 	return &e.verd
 }
@@ -233,6 +237,9 @@ func (e *Evaluator) control(base, c *code, pc uint32) (next *code, nextPC uint32
 		}
 		return c, pc + 1
 	case opReject, opNAT:
+		if in.op == opNAT && c.nats[in.arg].notFor(e.family) {
+			return c, pc + 1
+		}
 		e.terminal(c, pc, in)
 	default: // opEnd
 		if e.depth > 0 {

@@ -157,6 +157,7 @@ type natCode struct {
 	port       uint8
 	lastPort   uint8
 	v6         bool
+	only       nft.Family // which packets it is for; none: all
 }
 
 type hashCode struct {

@@ -257,14 +257,16 @@ func (e *Evaluator) ct(in *inst) (value, bool) {
 	return e.ctTuple(in, key)
 }
 
-// once records what has to be the same for the next packet, if it isn't there.
+// once records what has to be the same for the next packet, if it isn't what was
+// recorded last of its kind.
 func (e *Evaluator) once(kind actionKind, v value) {
-	for i := range e.rec.Actions() {
-		if a := &e.rec.actions[i]; a.kind == kind && a.v == v {
-			return
-		}
+	r, i := e.rec, kind-actState
+	if r.asked>>i&1 != 0 && r.answers[i] == v {
+		return
 	}
-	e.rec.add(Action{kind: kind, v: v})
+	r.asked |= 1 << i
+	r.answers[i] = v
+	r.add(Action{kind: kind, v: v})
 }
 
 // tupleOf is the tuple of one direction of the connection, by default the packet's.

@@ -54,7 +54,11 @@ func (e *Evaluator) element(el *elem) bool {
 func (e *Evaluator) state(s *state, el *elem) bool {
 	switch s.Kind {
 	case CounterState, LastState:
-		if el != nil && el.born == 0 { // it may be another's before long
+		if el == nil {
+			e.rec.count(s)
+			break
+		}
+		if el.born == 0 { // it may be another's before long
 			e.rec.add(Action{kind: actLives, elem: el, life: el.life.Load()})
 		}
 		e.rec.add(Action{kind: actCount, state: s})

@@ -30,10 +30,8 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
+	ByFirst   // what only a connection's first packet has, since a chain of type nat gave it that
 )
-
-// MaxActions is how many actions a Record holds.
-const MaxActions = 24
 
 // Record is what the evaluation of one packet leaves for its flow: whether the next
 // packet needs no evaluation, and what has to be done for it nevertheless. It is
@@ -41,20 +39,38 @@ const MaxActions = 24
 type Record struct {
 	Volatile Volatile
 	Routes   bool // the routes were asked: it is good as long as they are as they are
-	n        int
-	actions  [MaxActions]Action
+	actions  []Action
+	more     []*state // counters that would be actions; only behind Few of those
+	sum      uint64   // of their marks
+	asked    uint8    // of the kinds from actState on: answers are those that were recorded last
+	answers  [actLabel - actState + 1]value
+}
+
+// once forgets the actions from a place on, which the flow's next packet knows nothing
+// of: unless this one isn't as that any more.
+func (r *Record) once(m Mark) {
+	changes := func(a Action) bool { return a.kind >= actSetMark }
+	if r.Volatile != 0 || slices.ContainsFunc(r.actions[m.Actions:], changes) {
+		r.Volatile |= ByFirst
+		return
+	}
+	r.actions, r.more, r.sum, r.asked = r.actions[:m.Actions], r.more[:m.more], m.sum, 0
 }
 
 // Reset makes the record empty.
-func (r *Record) Reset() { r.Volatile, r.Routes, r.n = 0, false, 0 }
+func (r *Record) Reset() {
+	r.Volatile, r.Routes, r.actions, r.more, r.asked = 0, false, r.actions[:0], r.more[:0], 0
+	r.sum = 0
+}
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
 // with Hold and Replay.
 func (r *Record) Cacheable() bool { return r.Volatile == 0 }
 
-// Actions are what Replay is to do. They are the caller's to copy; the slice is good
-// until the record changes.
-func (r *Record) Actions() []Action { return r.actions[:r.n] }
+// Actions are what Replay is to do, if there are but Few: otherwise they are what
+// Evaluator.Path has. They are the caller's to copy; the slice is good until the record
+// changes.
+func (r *Record) Actions() []Action { return r.actions }
 
 // Writes reports whether one of them writes into the packet.
 func (r *Record) Writes() bool {
@@ -62,18 +78,36 @@ func (r *Record) Writes() bool {
 }
 
 // Len is how many actions were recorded up to now.
-func (r *Record) Len() int { return r.n }
+func (r *Record) Len() int { return len(r.actions) + len(r.more) }
+
+// Mark is a place in a Record: Actions are before it in the slice, if there are but Few.
+type Mark struct {
+	Actions, more int
+	sum           uint64
+}
+
+// Mark is the end of what was recorded up to now.
+func (r *Record) Mark() Mark { return Mark{len(r.actions), len(r.more), r.sum} }
 
 func (r *Record) add(a Action) {
 	if r.Volatile != 0 {
 		return // it is of no use any more
 	}
-	if r.n == MaxActions {
+	if r.Len() == MaxActions {
 		r.Volatile |= ByTooMuch
 		return
 	}
-	r.actions[r.n] = a
-	r.n++
+	r.actions = append(r.actions, a)
+}
+
+// count adds a counter of a rule, or of an object.
+func (r *Record) count(s *state) {
+	if len(r.actions) < Few || r.Volatile != 0 || r.Len() == MaxActions {
+		r.add(Action{kind: actCount, state: s, own: true})
+		return
+	}
+	r.more = append(r.more, s)
+	r.sum = mixMark(r.sum, s.mark)
 }
 
 type actionKind uint8
@@ -89,7 +123,7 @@ const (
 	actLabel
 	actSetCTMark
 	actSetLabel
-	actSetMark
+	actSetMark // from here on the packet itself is changed
 	actSetPriority
 	actSetPktType
 	actWrite // bytes of the packet
@@ -101,6 +135,7 @@ type Action struct {
 	width uint8 // bytes that are written
 	base  uint8
 	sums  uint8 // which checksums follow
+	own   bool  // the counter is a rule's or an object's, and no element's
 	life  uint32
 	off   int32
 	state *state
@@ -124,7 +159,7 @@ func Hold(actions []Action, p *Packet) bool {
 // Replay does for another packet of a flow what the evaluation of the first did,
 // after Hold. n packets are counted, with that many bytes in all. What is done
 // before and after the packet is routed, or translated, are parts of the actions,
-// for which Record.Len is to be asked in between.
+// for which Record.Mark is to be asked in between.
 func Replay(actions []Action, p *Packet, n, bytes uint64) {
 	for i := range actions {
 		actions[i].do(p, n, bytes)

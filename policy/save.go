@@ -48,6 +48,7 @@ type SavedElement struct {
 func (e *Engine) Export(now int64) *Saved {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.settle()
 	s := &Saved{}
 	for _, tree := range e.tree.Tables {
 		t := e.tables[tree.Handle]

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"math"
+	"math/rand/v2"
 	"sync/atomic"
 )
 
@@ -52,6 +53,7 @@ type state struct {
 	cost int64        // limit: nanoseconds that a packet takes from the bucket
 	full int64        // limit: what the bucket holds
 	list *connList    // of ct count
+	mark uint64       // as good as nobody else's
 }
 
 // defaultBurst is NFT_LIMIT_PKT_BURST_DEFAULT.
@@ -61,7 +63,7 @@ const defaultBurst = 5
 const never = math.MinInt64 / 2
 
 func newState(spec *StateSpec) *state {
-	s := &state{}
+	s := &state{mark: rand.Uint64()}
 	s.set(spec)
 	return s
 }

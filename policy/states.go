@@ -123,6 +123,7 @@ func withNumbers(s nft.Stmt, v *StateValue) nft.Stmt {
 func (e *Engine) States(now int64) *States {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.settle()
 	s := &States{engine: e, of: map[nft.Stmt]*state{}, now: now}
 	for _, t := range e.tables {
 		for _, o := range t.objects {

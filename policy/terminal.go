@@ -25,6 +25,9 @@ func (e *Evaluator) terminal(c *code, pc uint32, in *inst) {
 	}
 }
 
+// notFor reports whether packets of a family pass the statement by.
+func (n *natCode) notFor(f nft.Family) bool { return n.only != nft.FamilyNone && n.only != f }
+
 // refuse drops, and says what the sender is told.
 func (e *Evaluator) refuse(kind nft.RejectKind, code uint8) {
 	e.rec.Volatile |= ByReject

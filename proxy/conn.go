@@ -18,8 +18,8 @@ import (
 	"sluice/trace"
 )
 
-// Keepalive of the inner connections: a container that is gone without a word is
-// noticed after two and a half minutes.
+// Keepalive of both ends' connections: who is gone without a word is noticed after two and
+// a half minutes. Most connections don't last long enough to need it.
 const (
 	keepIdle     = 15 * time.Second
 	keepInterval = 15 * time.Second
@@ -46,6 +46,9 @@ type conn struct {
 	queued  atomic.Bool                    // it waits for Proxy.Run
 	closed  atomic.Bool                    // there is no socket any more: the stack is to finish
 
+	owes   atomic.Bool // an acknowledgement, unless something was sent since
+	debtor atomic.Bool // it is among Proxy.debts
+
 	ended func() // the socket is closed; may be nil
 
 	wq    waiter.Queue
@@ -65,7 +68,13 @@ type conn struct {
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
+	much, urgent bool // more may be there than a sip; not all of it is in order
+	// +checklocks:mu
+	rest []byte // was read, and the stack had no room for it
+	// +checklocks:mu
 	hungUp, failed bool // it has heard the other side's last word; an error
+	// +checklocks:mu
+	unanswering bool // the world may not know yet that it is connected, see dial.Open
 	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu
@@ -234,6 +243,9 @@ func (c *conn) note(events uint32) {
 	c.writable = c.writable || events&unix.EPOLLOUT != 0
 	c.hungUp = c.hungUp || events&last != 0
 	c.failed = c.failed || events&unix.EPOLLERR != 0
+	if events&unix.EPOLLPRI != 0 {
+		c.urgent, c.much = true, true
+	}
 }
 
 // connected sees what has become of the dial: a socket that can be written to is
@@ -259,7 +271,10 @@ func (c *conn) connected() {
 // +checklocks:c.mu
 func (c *conn) begin() {
 	c.ep, c.calling = c.calling, nil
-	c.shaking.Store(nil)
+	if c.shaking.Swap(nil) != nil { // the outer connection is one that was dialled
+		c.unanswering = true
+		c.proxy.debts.add(c)
+	}
 	c.proxy.mu.Lock()
 	defer c.proxy.mu.Unlock()
 	c.proxy.undial(c)
@@ -274,13 +289,27 @@ func (c *conn) watchStack() {
 	c.wq.EventRegister(&c.entry)
 }
 
-// keep has the inner end kept alive.
-func keep(ep tcpip.Endpoint) {
+// keep has both ends kept alive.
+func (c *conn) keep() {
+	ep := *c.shown.Load()
 	idle, interval := tcpip.KeepaliveIdleOption(keepIdle), tcpip.KeepaliveIntervalOption(keepInterval)
 	ep.SocketOptions().SetKeepAlive(true)
 	_ = ep.SetSockOpt(&idle) // none of the three can fail for TCP
 	_ = ep.SetSockOpt(&interval)
 	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		keepSocket(c.fd)
+	}
+}
+
+// keepSocket has the host look after a connection of its own. It takes all of this for TCP.
+func keepSocket(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepIdle/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepInterval/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 }
 
 // ready implements watched.
@@ -404,7 +433,7 @@ func (c *conn) shut() {
 	if c.gone || c.ep == nil {
 		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it is a FIN
 	}
-	_ = unix.Close(c.fd)
+	closeNow(c.fd)
 	c.fd = -1
 	if c.ended != nil {
 		c.ended()
@@ -414,8 +443,7 @@ func (c *conn) shut() {
 // expire gives up dials and handshakes that take too long, has what lasts kept alive,
 // forgets connections whose endpoint is gone, and aborts those that take too long to end.
 func (p *Proxy) expire() {
-	var lost []*conn
-	var lasting []tcpip.Endpoint
+	var lost, lasting []*conn
 	now := p.now.Load()
 	p.mu.Lock()
 	for _, c := range p.conns {
@@ -426,15 +454,15 @@ func (p *Proxy) expire() {
 			p.linger(c)
 		case !c.kept && !c.dials && c.shown.Load() != nil && now-c.since > 1:
 			c.kept = true
-			lasting = append(lasting, *c.shown.Load())
+			lasting = append(lasting, c)
 		}
 	}
 	p.mu.Unlock()
 	for _, c := range lost {
 		c.abort()
 	}
-	for _, ep := range lasting {
-		keep(ep)
+	for _, c := range lasting {
+		c.keep()
 	}
 }
 

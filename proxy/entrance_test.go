@@ -57,6 +57,7 @@ func (e *entrance) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *
 		e.NetworkDispatcher.DeliverNetworkPacket(proto, pkt)
 		return
 	}
+	pkt.RXChecksumValidated = true
 	if e.lab.proxy.Deliver(to, pkt, id) {
 		e.inline.Add(1)
 	}

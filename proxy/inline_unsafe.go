@@ -31,6 +31,9 @@ import (
 //go:linkname handleSegments gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).handleSegmentsLocked
 func handleSegments(ep *tcp.Endpoint) tcpip.Error
 
+//go:linkname handleSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).handleSegmentLocked
+func handleSegment(ep *tcp.Endpoint, s *segment) (more bool, err tcpip.Error)
+
 //go:linkname resetConnection gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).resetConnectionLocked
 func resetConnection(ep *tcp.Endpoint, err tcpip.Error)
 
@@ -53,6 +56,15 @@ type (
 
 //go:linkname newSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.newIncomingSegment
 func newSegment(id stack.TransportEndpointID, clock tcpip.Clock, pkt *stack.PacketBuffer) (*segment, error)
+
+// recvQ says that a segment's memory is that of the receive buffer.
+const recvQ uint8 = 2
+
+//go:linkname setOwner gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).setOwner
+func setOwner(s *segment, ep *tcp.Endpoint, queue uint8)
+
+//go:linkname receiveMemUsed gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*Endpoint).receiveMemUsed
+func receiveMemUsed(ep *tcp.Endpoint) int
 
 //go:linkname releaseSegment gvisor.dev/gvisor/pkg/tcpip/transport/tcp.(*segment).DecRef
 func releaseSegment(s *segment)
@@ -132,14 +144,54 @@ func (p *Proxy) Deliver(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *s
 		return false
 	}
 	ep.LockUser()
-	to.HandlePacket(pkt)
-	over := digest(ep, c.shaking.Load())
+	over := p.process(c, ep, to, pkt, id)
 	ep.UnlockUser() // wakes the goroutine for what is left
+	c.concluded(ep, over)
+	return true
+}
+
+// process has the endpoint handle a packet. It reports whether that was its end.
+// Preconditions: the caller is the endpoint's user.
+func (p *Proxy) process(c *conn, ep *tcp.Endpoint, to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *stack.TransportEndpointID) (over bool) {
+	h := c.shaking.Load()
+	if h != nil || !underWay(ep) {
+		to.HandlePacket(pkt)
+		return digest(ep, h)
+	}
+	head, ok := strip(pkt)
+	if !ok {
+		to.HandlePacket(pkt)
+		return digest(ep, nil)
+	}
+	payload := pkt.Data().Size()
+	if payload > 0 && receiveMemUsed(ep) > int(ep.SocketOptions().GetReceiveBufferSize()) {
+		return false // it sends more than it may
+	}
+	s, err := newSegment(*id, p.Stack.Clock(), pkt)
+	if err != nil {
+		return false
+	}
+	setOwner(s, ep, recvQ)
+	_, failed := handleSegment(ep, s)
+	releaseSegment(s)
+	switch {
+	case failed != nil:
+		resetConnection(ep, failed)
+		return true
+	case isMessage(head, payload) && p.owe(c):
+		return false
+	case underWay(ep):
+		return digest(ep, nil)
+	}
+	return ended(ep)
+}
+
+// concluded says that the endpoint has come to its end, if it has.
+func (c *conn) concluded(ep *tcp.Endpoint, over bool) {
 	if over {
 		drainSegments(ep)
 		c.wq.Notify(waiter.EventHUp | waiter.EventErr | waiter.ReadableEvents | waiter.WritableEvents)
 	}
-	return true
 }
 
 // established is the connection of a segment, if its endpoint has begun its work.
@@ -162,20 +214,34 @@ func digest(ep *tcp.Endpoint, h *handshake) (over bool) {
 			return true
 		}
 	}
-	switch ep.EndpointState() {
-	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
-	default:
+	if !underWay(ep) {
 		return false
 	}
 	if err := handleSegments(ep); err != nil {
 		resetConnection(ep, err)
 		return true
 	}
+	return ended(ep)
+}
+
+// ended reports whether a segment was the endpoint's last, and does what there is to do if it
+// is only to be remembered.
+// Preconditions: the caller is the endpoint's user, which was under way before that segment.
+func ended(ep *tcp.Endpoint) bool {
 	switch ep.EndpointState() {
 	case tcp.StateClose:
 		return true
 	case tcp.StateTimeWait:
 		startTimeWait(ep)
+	}
+	return false
+}
+
+// underWay reports whether segments of the endpoint are those of a connection.
+func underWay(ep *tcp.Endpoint) bool {
+	switch ep.EndpointState() {
+	case tcp.StateEstablished, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
+		return true
 	}
 	return false
 }

@@ -103,7 +103,7 @@ func (l *lab) watch(up *stack.Stack) {
 			l.drops[r]++
 		},
 		Watch: func(_ uint16, fd int, key int32) error {
-			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: key})
+			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: key})
 		},
 		Wake: func() {
 			select {
@@ -127,6 +127,9 @@ func (l *lab) watch(up *stack.Stack) {
 			case <-done:
 				return
 			default:
+			}
+			if n == 0 {
+				l.proxy.Pay()
 			}
 		}
 	})

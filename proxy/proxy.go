@@ -68,6 +68,7 @@ type Proxy struct {
 	pieces   sync.Pool // of *pieces
 	runs     runs
 	waits    timeWaits
+	debts    debts
 	held     atomic.Int64 // bytes that wait for sockets of flows
 
 	mu sync.Mutex

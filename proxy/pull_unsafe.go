@@ -76,6 +76,7 @@ func (c *conn) pull(n int) (done int, err tcpip.Error) {
 		return 0, &tcpip.ErrConnectionAborted{}
 	}
 	sendData(ep, first)
+	c.owes.Store(false)
 	return done, nil
 }
 

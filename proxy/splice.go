@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,10 @@ import (
 // endpoint's lock held: the writer that it gets must not wait. It stops at what the
 // socket does not take, which then stays in the stack.
 //
-// The other way the socket's bytes are read into the stack's buffers, see pull_unsafe.go.
+// The other way the socket's bytes are read into the stack's buffers, see pull_unsafe.go,
+// for which one has to know how many there are. Most messages are short, and to ask takes
+// longer than to copy them: so a socket is first read into a buffer here, and asked only
+// when there was more.
 //
 // A step carries what there is in both directions, until the source is empty or the
 // sink is full; the next one comes when the socket or the stack has news. The socket's
@@ -29,6 +33,8 @@ const (
 	// maxSlices bounds what one step may carry in one direction: others have their
 	// turn then.
 	maxSlices = 16
+	// little is what is read from the socket without a look at how much there is.
+	little = 4 << 10
 )
 
 // SendBuffer is the size that the send buffers of the stack's connections should have:
@@ -46,6 +52,7 @@ var (
 // +checklocks:c.mu
 func (c *conn) step() {
 	again := c.up()
+	c.unanswering = c.unanswering && !c.out.wrote
 	again = c.down() || again
 	if c.downOver && c.failed {
 		c.gone = true // reset after its end
@@ -63,9 +70,10 @@ func (c *conn) step() {
 
 // writer puts the stack's buffers into the socket.
 type writer struct {
-	fd   int
-	left int // slices of this step
-	err  error
+	fd    int
+	left  int // slices of this step
+	err   error
+	wrote bool
 }
 
 // Write implements io.Writer. It never waits.
@@ -75,17 +83,17 @@ func (w *writer) Write(b []byte) (done int, err error) {
 		return 0, errTurn
 	}
 	for done < len(b) {
-		n, err := unix.Write(w.fd, b[done:])
-		switch {
-		case err == nil:
+		switch n, errno := writeNow(w.fd, b[done:]); errno {
+		case 0:
 			done += n
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
+			w.wrote = true
+		case unix.EINTR:
+		case unix.EAGAIN:
 			w.err = errFull
 			return done, errFull
 		default:
-			w.err = err
-			return done, err
+			w.err = errno
+			return done, errno
 		}
 	}
 	return done, nil
@@ -95,7 +103,7 @@ func (w *writer) Write(b []byte) (done int, err error) {
 //
 // +checklocks:c.mu
 func (c *conn) up() (again bool) {
-	c.out.left, c.out.err = maxSlices, nil
+	c.out.left, c.out.err, c.out.wrote = maxSlices, nil, false
 	for !c.upOver && !c.gone && c.writable {
 		_, err := c.ep.Read(&c.out, tcpip.ReadOptions{})
 		switch {
@@ -134,8 +142,12 @@ func isEnd(err tcpip.Error) bool {
 // +checklocks:c.mu
 func (c *conn) down() (again bool) {
 	for left := maxSlices * maxRead; left > 0; {
-		if c.downOver || c.gone || !c.readable {
+		if c.downOver || c.gone || !c.readable || !c.settle() {
 			return false
+		}
+		if !c.much {
+			left -= c.sip()
+			continue
 		}
 		n := c.look()
 		switch {
@@ -145,9 +157,9 @@ func (c *conn) down() (again bool) {
 		case n < 0:
 			c.gone = true
 		case n == 0:
-			c.gone = c.ep.Shutdown(tcpip.ShutdownWrite) != nil
-			c.downOver = true
+			c.end()
 		default:
+			c.much = c.urgent || n >= little
 			n = min(n, left)
 			done, err := c.pull(n)
 			if c.gone = err != nil && !isWouldBlock(err); !c.gone && done < n {
@@ -157,6 +169,61 @@ func (c *conn) down() (again bool) {
 		}
 	}
 	return true
+}
+
+// end passes on the end of what comes from outside.
+//
+// +checklocks:c.mu
+func (c *conn) end() {
+	c.gone = c.ep.Shutdown(tcpip.ShutdownWrite) != nil
+	c.downOver = true
+}
+
+// sip reads what may be little, and gives it to the stack. It returns how much that was.
+// A read that gets less than it could has emptied the socket, epoll(7), unless it stopped
+// at urgent data.
+//
+// +checklocks:c.mu
+func (c *conn) sip() int {
+	b := c.proxy.buffers.Get().(*message) //nolint:forcetypeassert // it is our pool
+	defer c.proxy.buffers.Put(b)
+	n, errno := readNow(c.fd, b[:little])
+	switch {
+	case errno == unix.EINTR:
+	case errno == unix.EAGAIN:
+		c.readable = false
+	case errno != 0:
+		c.gone = true
+	case n == 0:
+		c.end()
+	default:
+		c.much = n == little
+		c.readable = c.much || c.hungUp
+		c.rest = c.push(b[:n])
+	}
+	return max(n, 0)
+}
+
+// push gives bytes to the stack, and returns a copy of those that it has no room for.
+//
+// +checklocks:c.mu
+func (c *conn) push(b []byte) (rest []byte) {
+	var from bytes.Reader
+	from.Reset(b)
+	n, err := c.ep.Write(&from, tcpip.WriteOptions{})
+	c.owes.Store(false)
+	c.gone = err != nil && !isWouldBlock(err)
+	return bytes.Clone(b[n:])
+}
+
+// settle gives the stack what it had no room for. It reports whether that is done.
+//
+// +checklocks:c.mu
+func (c *conn) settle() bool {
+	if len(c.rest) > 0 {
+		c.rest = c.push(c.rest)
+	}
+	return len(c.rest) == 0
 }
 
 // nothing is there to read, and no end.

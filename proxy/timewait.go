@@ -28,7 +28,7 @@ const (
 	// enoughWaits is how many are remembered for their whole time; beyond that the oldest
 	// go. A container that has so many at once gets through them before the other timers
 	// of the first expire, which are a fifth of a second long, and start goroutines, too.
-	enoughWaits = 512
+	enoughWaits = 128
 	// maxWaits is how many the tick ends at once.
 	maxWaits = 1 << 16
 )

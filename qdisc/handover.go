@@ -32,6 +32,7 @@ type handed struct {
 	len     uint32
 	vnet    packet.Vnet
 	view    packet.View
+	label   packet.Label
 	input   uint16
 }
 
@@ -63,7 +64,7 @@ func (h *Handover) Push(f *packet.Frame, m Meta) (first, ok bool) {
 	b := h.mem[at%size : at%size+n]
 	copy(b[packet.Headroom:], f.Bytes())
 	h.entries[tail%uint64(len(h.entries))] = handed{
-		Meta: m, at: at, end: at + n, len: uint32(f.Len()), vnet: f.Vnet, view: f.View, input: f.InPort,
+		Meta: m, at: at, end: at + n, len: uint32(f.Len()), vnet: f.Vnet, view: f.View, input: f.InPort, label: f.Label,
 	}
 	h.wrote = at + n
 	h.tail.Store(tail + 1)
@@ -81,7 +82,7 @@ func (h *Handover) Frame(i int) (*packet.Frame, Meta) {
 	at := e.at % uint64(len(h.mem))
 	f.SetBuf(h.mem[at : at+packet.Headroom+uint64(e.len)])
 	f.Reset(packet.Headroom, int(e.len))
-	f.Vnet, f.View, f.InPort = e.vnet, e.view, e.input
+	f.Vnet, f.View, f.InPort, f.Label = e.vnet, e.view, e.input, e.label
 	return f, e.Meta
 }
 

@@ -47,6 +47,7 @@ type item struct {
 	len   uint32
 	vnet  packet.Vnet
 	view  packet.View
+	label packet.Label
 	input uint16
 }
 
@@ -115,6 +116,11 @@ func (p *Pool) make(m Meta) Ref {
 	if p.waiting >= p.limits.Packets {
 		return 0
 	}
+	return p.place(m)
+}
+
+// place is make without a bound.
+func (p *Pool) place(m Meta) Ref {
 	p.waiting++
 	r := p.unused
 	if r == 0 {
@@ -187,7 +193,7 @@ func (p *Pool) store(it *item, f *packet.Frame) bool {
 		return false
 	}
 	copy(p.bufs.bytes(it.buf)[packet.Headroom:], f.Bytes())
-	it.len, it.vnet, it.view, it.input = uint32(n), f.Vnet, f.View, f.InPort
+	it.len, it.vnet, it.view, it.input, it.label = uint32(n), f.Vnet, f.View, f.InPort, f.Label
 	return true
 }
 
@@ -219,7 +225,7 @@ func (p *Pool) Load(r Ref, f *packet.Frame) bool {
 func (p *Pool) load(it *item, f *packet.Frame) {
 	f.SetBuf(p.bufs.bytes(it.buf))
 	f.Reset(packet.Headroom, int(it.len))
-	f.Vnet, f.View, f.InPort = it.vnet, it.view, it.input
+	f.Vnet, f.View, f.InPort, f.Label = it.vnet, it.view, it.input, it.label
 }
 
 // bytes is the frame's bytes and what was found in them; nil if it has none.

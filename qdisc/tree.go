@@ -155,17 +155,21 @@ func (t *Tree) NextTime(now int64) int64 {
 
 // Take is Dequeue for a caller who goes on with the frame, as with one that just
 // came in. A frame that was lent is the caller's again, and r is 0; of one that was
-// kept *f shares the bytes until Done(r). False if there is none.
+// kept *f shares the bytes until Done(r). It has the mark that filters gave it. False if
+// there is none.
 func (t *Tree) Take(now int64, f *packet.Frame) (r Ref, ok bool) {
 	if r = t.Dequeue(now); r == 0 {
 		return 0, false
 	}
+	mark := t.pool.at(r).Mark
 	if t.pool.Load(r, f) {
+		f.Mark = mark
 		return r, true
 	}
 	if lent := t.pool.Frame(r); lent != nil {
 		*f = *lent
 	}
+	f.Mark = mark
 	t.Done(r)
 	return 0, true
 }

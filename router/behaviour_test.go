@@ -39,6 +39,34 @@ func TestPacketWaitsForItsNeighbour(t *testing.T) {
 	}
 }
 
+// What the router makes of a packet has what rules said of that: one that waits for its
+// neighbour or for the first fragment, and pieces.
+func TestLabelsStay(t *testing.T) {
+	l := newLab(t, "route add 10.9.0.0/16 via 10.2.0.3 mtu 600\nroute add default via 10.2.0.4\nroute add default via 10.2.0.3 table 7\nrule add dport 53 lookup 7")
+	labelled := func(mark uint32, b []byte) Verdict {
+		f := pt.Frame(b)
+		f.Label = packet.Label{Mark: mark, Priority: 0x10020}
+		return l.inputAs(f, Packet{Device: 1, Port: 100})
+	}
+	udp := func(h pt.IPv4Hdr, more ...pt.Layer) []byte {
+		h.Src, h.Proto = pt.IP("10.1.0.2"), new(uint8(packet.ProtoUDP))
+		return pt.Build(append([]pt.Layer{toA(), h}, more...)...)
+	}
+	labelled(1, from4("10.2.0.77", 64, 100))
+	l.sink.take()
+	l.sink.answer()
+	l.said("2 02:00:00:aa:00:02: ipv4 10.1.0.2:40000 > 10.2.0.77:80 udp ttl 63 mark 1 priority 0x10020")
+
+	labelled(2, udp(pt.IPv4Hdr{Dst: pt.IP("10.9.0.1")}, pt.UDPHdr{}, pt.Bytes(600)))
+	l.said("2 02:00:00:00:02:03: ipv4 10.1.0.2:40000 > 10.9.0.1:80 udp ttl 63 fragment 0+576 mark 2 priority 0x10020",
+		"2 02:00:00:00:02:03: ipv4 10.1.0.2 > 10.9.0.1 proto 17 ttl 63 fragment 576+32 mark 2 priority 0x10020")
+
+	labelled(3, udp(pt.IPv4Hdr{Dst: pt.IP("10.8.0.1"), ID: 2, Offset: 104}, pt.Bytes(100)))
+	labelled(4, udp(pt.IPv4Hdr{Dst: pt.IP("10.8.0.1"), ID: 2, MF: true},
+		pt.UDPHdr{DstPort: 53, Len: new(uint16(204)), Checksum: new(uint16(0))}, pt.Bytes(96)))
+	l.said("2 02:00:00:00:02:03: ipv4 10.1.0.2 > 10.8.0.1 proto 17 ttl 63 fragment 104+100 mark 3 priority 0x10020")
+}
+
 // Nobody answers: who sent the packet hears of it, and its port has a drop more.
 func TestNeighbourThatDoesNotAnswer(t *testing.T) {
 	l := newLab(t, "")

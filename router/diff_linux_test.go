@@ -409,7 +409,7 @@ func (v *rivals) mine(n int, b []byte) (verdict Verdict, events []string) {
 	v.ours.answer()
 	if verdict.Action == Forward {
 		rewrite(f, &verdict)
-		v.ours.Emit(verdict.Device, f.Vnet, f.Bytes())
+		v.ours.Emit(verdict.Device, f.Vnet, f.Label, f.Bytes())
 	}
 	events = slices.Clone(v.ours.events)
 	slices.Sort(events)

@@ -146,9 +146,10 @@ func (w *passage) resolve(v *Verdict) Verdict {
 	f := ws.copyOf(w.Frame)
 	rewrite(f, v)
 	if reason := w.leave(f); reason != trace.None {
-		return drop(reason)
+		v.Action, v.Reason = Drop, reason // whoever the next hop is
+		return *v
 	}
-	if reason := w.r.hold(w, w.out, w.via, f.Vnet, f.Bytes()); reason != trace.None {
+	if reason := w.r.hold(w, w.out, w.via, f.Vnet, f.Label, f.Bytes()); reason != trace.None {
 		return drop(reason)
 	}
 	return Verdict{Action: Consumed}
@@ -174,8 +175,9 @@ func rewrite(f *packet.Frame, v *Verdict) {
 }
 
 // hold lets a frame wait for its next hop to be resolved.
-func (r *Router) hold(w *passage, out *device, via netip.Addr, vnet packet.Vnet, frame []byte) trace.Reason {
-	res := r.neigh.Resolve(out.Index, via, neigh.Held{Port: w.Port, Vnet: vnet, Frame: frame}, w.Now, w.sink)
+func (r *Router) hold(w *passage, out *device, via netip.Addr, vnet packet.Vnet, label packet.Label, frame []byte) trace.Reason {
+	held := neigh.Held{Port: w.Port, Vnet: vnet, Label: label, Frame: frame}
+	res := r.neigh.Resolve(out.Index, via, held, w.Now, w.sink)
 	for _, port := range res.Pushed {
 		w.sink.Drop(port, trace.NeighQueue, 1)
 	}
@@ -183,19 +185,19 @@ func (r *Router) hold(w *passage, out *device, via netip.Addr, vnet packet.Vnet,
 }
 
 // emit sends a frame that the router made, or holds it.
-func (r *Router) emit(w *passage, out *device, via netip.Addr, f []byte, vnet packet.Vnet) trace.Reason {
+func (r *Router) emit(w *passage, out *device, via netip.Addr, f []byte, vnet packet.Vnet, label packet.Label) trace.Reason {
 	if out.PointToPoint {
 		clear(f[:12])
-		w.sink.Emit(out.Index, vnet, f)
+		w.sink.Emit(out.Index, vnet, label, f)
 		return trace.None
 	}
 	copy(f[6:12], out.MAC[:])
 	mac, _, ok := r.neigh.Lookup(out.Index, via, w.Now)
 	if !ok {
-		return r.hold(w, out, via, vnet, f)
+		return r.hold(w, out, via, vnet, label, f)
 	}
 	copy(f[:6], mac[:])
-	w.sink.Emit(out.Index, vnet, f)
+	w.sink.Emit(out.Index, vnet, label, f)
 	return trace.None
 }
 

@@ -47,6 +47,7 @@ func (w *passage) release(h *fragment.Held) {
 	late := passage{Packet: &p, r: w.r, st: w.st, sink: w.sink, query: w.query, res: w.res}
 	v := drop(trace.FragMalformed)
 	if ok {
+		f.Label = h.Label
 		v.Reason = late.admit()
 	}
 	if v.Reason == trace.None {
@@ -59,7 +60,7 @@ func (w *passage) release(h *fragment.Held) {
 		w.sink.Local(v.Device, f.Vnet, f.Bytes())
 	case Forward:
 		rewrite(f, &v)
-		w.sink.Emit(v.Device, f.Vnet, f.Bytes())
+		w.sink.Emit(v.Device, f.Vnet, f.Label, f.Bytes())
 	case Consumed:
 	}
 }
@@ -81,14 +82,14 @@ func (w *passage) fragment(mtu int) Verdict {
 		w.redirect4()
 	}
 	if !f.Vnet.IsGSO() {
-		return w.pieces(ws, f, mtu, id)
+		return w.pieces(ws, f, mtu, id, f.Label)
 	}
 	if !ws.segmenter.Init(f) {
 		return drop(trace.NotSegmentable)
 	}
 	verdict := Verdict{Action: Consumed}
 	for ; ws.segmenter.Next(&ws.segment); id = (id + 1) & 0xffff { // each is a datagram
-		if v := w.pieces(ws, &ws.segment, mtu, id); v.Action == Drop {
+		if v := w.pieces(ws, &ws.segment, mtu, id, f.Label); v.Action == Drop {
 			verdict = v
 		}
 	}
@@ -104,13 +105,13 @@ func (ws *workspace) cut(f *packet.Frame, mtu int, id uint32) bool {
 	return ws.fragmenter.Init(f, mtu)
 }
 
-// pieces sends what a frame is cut into.
-func (w *passage) pieces(ws *workspace, f *packet.Frame, mtu int, id uint32) Verdict {
+// pieces sends what a frame is cut into, each with what rules said of the whole.
+func (w *passage) pieces(ws *workspace, f *packet.Frame, mtu int, id uint32, label packet.Label) Verdict {
 	if !ws.cut(f, mtu, id) {
 		return drop(trace.FragNeeded)
 	}
 	for ws.fragmenter.Next(&ws.piece) {
-		if reason := w.r.emit(w, w.out, w.via, ws.piece.Bytes(), packet.Vnet{}); reason != trace.None {
+		if reason := w.r.emit(w, w.out, w.via, ws.piece.Bytes(), packet.Vnet{}, label); reason != trace.None {
 			return drop(reason)
 		}
 	}

@@ -46,8 +46,8 @@ func TestInputAllocatesNothing(t *testing.T) {
 // quiet is a Sink of no interest that workers share.
 type quiet struct{ recorder }
 
-func (*quiet) Emit(uint16, packet.Vnet, []byte)  {}
-func (*quiet) Local(uint16, packet.Vnet, []byte) {}
+func (*quiet) Emit(uint16, packet.Vnet, packet.Label, []byte) {}
+func (*quiet) Local(uint16, packet.Vnet, []byte)              {}
 
 // Workers judge, errors are sent and next hops die while the configuration changes.
 func TestManyAtOnce(t *testing.T) {

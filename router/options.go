@@ -194,7 +194,7 @@ func (w *passage) recorded() Verdict {
 	if reason := w.leave(f); reason != trace.None {
 		return drop(reason)
 	}
-	if reason := w.r.emit(w, w.out, w.via, f.Bytes(), f.Vnet); reason != trace.None {
+	if reason := w.r.emit(w, w.out, w.via, f.Bytes(), f.Vnet, f.Label); reason != trace.None {
 		return drop(reason)
 	}
 	return Verdict{Action: Consumed}

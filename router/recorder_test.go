@@ -26,9 +26,13 @@ type recorder struct {
 // answering is who answers for all on the link that is no gateway.
 func answering(dev uint16) packet.MAC { return packet.MAC{2, 0, 0, 0xaa, 0, byte(dev)} }
 
-func (s *recorder) Emit(dev uint16, vnet packet.Vnet, b []byte) {
+func (s *recorder) Emit(dev uint16, vnet packet.Vnet, label packet.Label, b []byte) {
 	f := pt.Frame(b)
-	s.said = append(s.said, fmt.Sprintf("%d %v: %s", dev, f.DstMAC(), short(b)))
+	said := fmt.Sprintf("%d %v: %s", dev, f.DstMAC(), short(b))
+	if label != (packet.Label{}) {
+		said += fmt.Sprintf(" mark %d priority %#x", label.Mark, label.Priority)
+	}
+	s.said = append(s.said, said)
 	if f.View.Is(packet.ViewARP) || f.View.IsND() && f.View.SrcPort>>8 == packet.NDNeighbourSol {
 		s.asked, s.devs = append(s.asked, slices.Clone(b)), append(s.devs, dev)
 		return

@@ -118,19 +118,31 @@ func (w *passage) sendError(e packet.ICMPError, b *wayBack) {
 	e.ID = uint16(w.r.ident.Add(1))
 	e.MTU = w.st.mtu(&b.res, b.out, w.v6)
 	ws.buf = w.appendError(ws.buf[:0], e, b.src)
-	w.tell(ws)
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{})
+	if to := w.tell(ws); to != w.src { // a part of a connection that is translated
+		q := routing.Query{Dst: to, Src: b.src, Proto: packet.ProtoICMP, L3mdev: w.Device}
+		if w.v6 {
+			q.Proto = packet.ProtoICMPv6
+		}
+		if !b.find(w, &q) {
+			return
+		}
+	}
+	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
 }
 
-// tell lets who translates addresses see an error before it leaves.
-func (w *passage) tell(ws *workspace) {
+// tell lets who translates addresses see an error, or a reset, before it leaves, and
+// says where that goes then.
+func (w *passage) tell(ws *workspace) (to netip.Addr) {
 	if w.Hooks == nil {
-		return
+		return w.src
 	}
-	if f, ok := ws.load(ws.buf, packet.Vnet{}); ok {
-		w.Hooks.Tell(f)
-		ws.buf = append(ws.buf[:0], f.Bytes()...)
+	f, ok := ws.load(ws.buf, packet.Vnet{})
+	if !ok {
+		return w.src
 	}
+	w.Hooks.Tell(f)
+	ws.buf = append(ws.buf[:0], f.Bytes()...)
+	return f.View.DstAddr(f.Bytes())
 }
 
 // appendError appends an Ethernet header to fill in, and the error.
@@ -211,7 +223,7 @@ func (w *passage) redirect6() {
 	defer w.r.spaces.Put(ws)
 	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, packet.EtherTypeIPv6)
 	ws.buf = packet.AppendRedirect6(ws.buf, w.Frame, b.src, w.via, mac)
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{})
+	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
 }
 
 // TooBig answers for a bridge to a packet that it would send to a port with a
@@ -247,7 +259,7 @@ func (r *Router) TooBig(p *Packet, mtu int, sink Sink) bool {
 	to := w.Frame.SrcMAC()
 	copy(ws.buf[:6], to[:])
 	copy(ws.buf[6:12], w.in.MAC[:])
-	sink.Emit(w.in.Index, packet.Vnet{}, ws.buf)
+	sink.Emit(w.in.Index, packet.Vnet{}, packet.Label{}, ws.buf)
 	return true
 }
 

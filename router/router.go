@@ -111,6 +111,9 @@ type Epoch struct{ e *epoch }
 // stays false. One atomic load.
 func (e Epoch) Valid() bool { return e.e != nil && !e.e.over.Load() }
 
+// Epoch is that of what the router says now.
+func (r *Router) Epoch() Epoch { return Epoch{r.state.Load().epoch} }
+
 // install publishes a state, and then ends the one before it.
 //
 // +checklocks:r.mu

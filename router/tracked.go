@@ -21,11 +21,25 @@ func (r *Router) Fragment(p *Packet) (fragment.Ports, fragment.Verdict) {
 }
 
 // Refuse tells the sender of a packet, which the caller drops, why: with e4 or e6, if
-// there may be an answer at all.
+// there may be an answer at all. What was for one of the namespace's addresses is
+// refused by that; of IPv4, if it had been found by a route, as the kernel does.
 func (r *Router) Refuse(p *Packet, e4, e6 packet.ICMPError, sink Sink) {
 	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
 	if w.admit() == trace.None {
+		if p.Delivered || w.v6 && w.st.isOwn(w.dst, w.st.byIndex[p.Device]) {
+			w.res.Type = routing.Local
+		}
 		w.report(w.family(e4, e6))
+	}
+}
+
+// RefuseOwn is Refuse for a packet that was to be delivered: the error comes from the
+// address that it was sent to.
+func (r *Router) RefuseOwn(p *Packet, e packet.ICMPError, sink Sink) {
+	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
+	if w.admit() == trace.None {
+		w.res = w.st.set.Lookup(&routing.Query{Dst: w.dst, L3mdev: w.Device})
+		w.report(e)
 	}
 }
 
@@ -42,22 +56,24 @@ func (r *Router) Reset(p *Packet, sink Sink) {
 	if ws.buf = packet.AppendReset(ws.buf, p.Frame); len(ws.buf) == packet.EthernetLen {
 		return
 	}
+	to := w.tell(ws)
 	if w.Local {
 		w.toSelf(ws.buf)
 		return
 	}
-	w.sendBack(ws.buf)
+	w.sendBack(ws.buf, to)
 }
 
-// sendBack sends a frame to the packet's sender, in the name of who it was sent to.
-func (w *passage) sendBack(f []byte) {
+// sendBack sends a frame to the packet's sender, or who that is by translation, in the name
+// of who it was sent to.
+func (w *passage) sendBack(f []byte, to netip.Addr) {
 	b := wayBack{src: w.dst}
-	q := routing.Query{Dst: w.src, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
+	q := routing.Query{Dst: to, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
 	if w.v6 && w.src.IsLinkLocalUnicast() {
 		q.OIF = w.Device
 	}
 	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
-		w.r.emit(w, b.out, b.via, f, packet.Vnet{})
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{}, packet.Label{})
 	}
 }
 

@@ -34,6 +34,7 @@ type Packet struct {
 	// hears of no shorter way to it. Hooks may be nil.
 	Tracked, Translated bool
 	Hooks               Hooks
+	Delivered           bool // it was for the namespace itself, who refuses it
 	// As is what Hooks.Leave makes of the packet, if that is one of the other family.
 	As As
 
@@ -45,7 +46,7 @@ type Packet struct {
 type Sink interface {
 	// Emit sends a whole Ethernet frame by a device. Over a link its MAC
 	// addresses are zero.
-	Emit(device uint16, vnet packet.Vnet, frame []byte)
+	Emit(device uint16, vnet packet.Vnet, label packet.Label, frame []byte)
 	// Local gives a whole Ethernet frame to the namespace's own stack, as if it had
 	// come in by the device.
 	Local(device uint16, vnet packet.Vnet, frame []byte)
@@ -59,7 +60,8 @@ type Hooks interface {
 	// Leave makes of a copy of the packet what leaves by a device, to a next hop.
 	// A reason other than trace.None: it doesn't.
 	Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason
-	// Tell makes of an ICMP error about the packet what its sender understands.
+	// Tell makes of an ICMP error about the packet what its sender understands, and hears
+	// of the reset that answers one.
 	Tell(f *packet.Frame)
 }
 
@@ -83,7 +85,8 @@ func (a Action) String() string {
 	return "unknown"
 }
 
-// Verdict is what becomes of a packet. Fields that an action doesn't name are zero.
+// Verdict is what becomes of a packet. Fields that an action doesn't name are zero, but
+// those of a Forward may be there if Hooks have made a Drop of it.
 type Verdict struct {
 	Action Action
 	Reason trace.Reason // of Drop

@@ -27,7 +27,7 @@ func (ws *workspace) copyOf(f *packet.Frame) *packet.Frame {
 	g := &ws.frame
 	g.Reset(packet.Headroom, f.View.End)
 	copy(g.Bytes(), f.Bytes())
-	g.Vnet, g.View, g.InPort = f.Vnet, f.View, f.InPort
+	g.Vnet, g.View, g.InPort, g.Label = f.Vnet, f.View, f.InPort, f.Label
 	g.View.Flags &^= packet.ViewTrailer
 	return g
 }

@@ -211,9 +211,16 @@ func links(stats bool) []api.Link {
 			RX:       api.Direction{Packets: 741_512, Bytes: 1_073_750_211, Batches: 20_133, GSO: 16_402},
 			TX:       api.Direction{Packets: 91_100, Bytes: 6_012_600, Batches: 18_040, GSO: 0},
 			FlowHits: 107_914, FlowMisses: 12, Flooded: 6, Learned: 1,
-			Drops: map[string]uint64{"tx_full": 211, "malformed_ipv4": 4},
+			Drops: map[string]uint64{"tx_full": 211, "malformed_ipv4": 4, "nft_drop": 17, "nft_reject": 1},
+			DroppedBy: map[string]api.RuleDrop{
+				"nft_drop":   {Table: "inet filter", Chain: "forward", Handle: 9, Rule: "tcp dport 81 counter drop", Pos: "/etc/sluice/filter.nft:21"},
+				"nft_reject": {Port: true, Table: "netdev own", Handle: 4},
+			},
 		}
-		out[1].Stats = &api.Stats{Drops: map[string]uint64{}}
+		out[1].Stats = &api.Stats{
+			Drops:     map[string]uint64{"nft_drop": 2},
+			DroppedBy: map[string]api.RuleDrop{"nft_drop": {Namespace: "core", Table: "inet filter", Chain: "forward"}},
+		}
 	}
 	return out
 }

@@ -170,5 +170,34 @@ func printStats(w io.Writer, s *api.Stats) {
 	fmt.Fprintf(w, "    dropped: %d\n", s.Dropped())
 	for _, reason := range sortedKeys(s.Drops) {
 		fmt.Fprintf(w, "        %s %d\n", reason, s.Drops[reason])
+		if d, known := s.DroppedBy[reason]; known {
+			fmt.Fprintf(w, "            last by %s\n", culprit(&d))
+		}
 	}
+}
+
+// culprit says which rule has dropped a frame, as explain does.
+func culprit(d *api.RuleDrop) string {
+	var b strings.Builder
+	if d.Namespace != "" {
+		b.WriteString("namespace " + d.Namespace + "'s ")
+	}
+	if d.Port {
+		b.WriteString("the port's ")
+	}
+	b.WriteString(d.Table)
+	if d.Chain != "" {
+		b.WriteString(" " + d.Chain)
+	}
+	switch {
+	case d.Handle == 0:
+		b.WriteString(": policy")
+	case d.Chain == "":
+		fmt.Fprintf(&b, ": a rule that is gone (handle %d)", d.Handle)
+	case d.Pos == "":
+		fmt.Fprintf(&b, ": %s (handle %d)", d.Rule, d.Handle)
+	default:
+		fmt.Fprintf(&b, ": %s (%s, handle %d)", d.Rule, d.Pos, d.Handle)
+	}
+	return b.String()
 }

@@ -14,6 +14,7 @@ import (
 	"sluice/policy"
 	"sluice/policy/interp"
 	"sluice/policy/nft"
+	"sluice/policy/policytest"
 )
 
 // Packets are aimed at rules: of each rule the comparisons up to its end are solved,
@@ -315,7 +316,7 @@ func (a *aimer) domain(f field) int {
 	case fSport:
 		return len(a.values[f]) + 1
 	case fDport:
-		return len(a.values[f]) + len(ports())
+		return len(a.values[f]) + len(policytest.Ports())
 	case fProto, fFlags, fTTL, fTOS, fData, numFields:
 	}
 	return len(a.values[f])
@@ -341,7 +342,7 @@ func (a *aimer) give(c *choice, f field, i int) {
 		if i < len(a.values[f]) {
 			c.dport = a.values[f][i]
 		} else {
-			fmt.Sscan(ports()[i-len(a.values[f])], &c.dport)
+			fmt.Sscan(policytest.Ports()[i-len(a.values[f])], &c.dport)
 		}
 	case fProto:
 		c.proto = uint8(a.values[f][i])

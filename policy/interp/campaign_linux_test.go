@@ -18,6 +18,7 @@ import (
 
 	pt "sluice/packet/packettest"
 	"sluice/policy/nft"
+	"sluice/policy/policytest"
 )
 
 // trial is a ruleset, and packets that begin when it is loaded.
@@ -30,8 +31,8 @@ type trial struct {
 func (k *kernel) play(tr *trial) (difference string, said *verdicts) {
 	k.t.Helper()
 	k.must(netlink.ConntrackTableFlush(netlink.ConntrackTable))
-	k.nft.do(tr.text)
-	defer k.nft.do("flush ruleset")
+	k.nft.Do(tr.text)
+	defer k.nft.Do("flush ruleset")
 	b := newBoth(k.t, load(k.t, tr.text))
 	b.ours.resets = tracks(b.rs)
 	said = &verdicts{}
@@ -46,7 +47,7 @@ func (k *kernel) play(tr *trial) (difference string, said *verdicts) {
 		}
 		said.packets = append(said.packets, want)
 	}
-	said.listing = k.nft.do("list ruleset")
+	said.listing = k.nft.Do("list ruleset")
 	said.conns = k.connections(families(b.rs.Tables[0].Family)...)
 	return b.differs(k.t, said), said
 }
@@ -92,12 +93,12 @@ func tcpState(n uint8) string {
 // random is a ruleset with packets that are aimed at it, and some that are not.
 func randomTrials(seed uint64) (all []trial) {
 	r := rand.New(rand.NewPCG(seed, 5))
-	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], kernel: true, counts: r.IntN(4) > 0, long: r.IntN(12) == 0}
-	text := g.ruleset()
+	g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Kernel: true, Counts: r.IntN(4) > 0, Long: r.IntN(12) == 0}
+	text := g.Ruleset()
 	a := newAimer(r, mustLoad(text))
 	a.effort = 8000 // long chains take long
 	for _, shots := range aimed(a, 2, 150) {
-		c := newConversations(r, g.family, 2000)
+		c := newConversations(r, g.Family, 2000)
 		for range 30 {
 			frame, in := c.next()
 			shots = append(shots, shot{frame, in})

@@ -170,6 +170,9 @@ func shift(field []byte, before, after uint16) {
 
 // nat says what a connection is to become.
 func (r *run) nat(c *nft.Chain, rule *nft.Rule, s *nft.NAT) outcome {
+	if six := r.p.Frame.View.Is(packet.ViewIPv6); s.Family != nft.FamilyNone && six != (s.Family == nft.FamilyIP6) {
+		return goesOn
+	}
 	q := policy.NATRequest{
 		Kind: s.Kind, Random: s.Random, FullyRandom: s.FullyRandom, Persistent: s.Persistent, Netmap: s.Netmap,
 	}

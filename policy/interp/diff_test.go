@@ -12,6 +12,7 @@ import (
 	pt "sluice/packet/packettest"
 	"sluice/policy"
 	"sluice/policy/nft"
+	"sluice/policy/policytest"
 )
 
 // differ plays a ruleset on both, and reports the first difference. With cache, what
@@ -135,10 +136,10 @@ func TestReplayIsEvaluation(t *testing.T) {
 func one(t testing.TB, seed uint64, n int, cache bool) (hits int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
-	g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], calm: cache && r.IntN(4) != 0}
-	g.long = seed%4 == 3
-	text := g.ruleset()
-	return differ(t, text, newConversations(r, g.family, 20000), n, cache)
+	g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Calm: cache && r.IntN(4) != 0}
+	g.Long = seed%4 == 3
+	text := g.Ruleset()
+	return differ(t, text, newConversations(r, g.Family, 20000), n, cache)
 }
 
 func FuzzEngineIsTheInterpreter(f *testing.F) {

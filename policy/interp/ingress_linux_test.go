@@ -35,8 +35,8 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 		}
 	}
 	text = strings.Join(rules, "")
-	k.nft.do(text)
-	defer k.nft.do("flush ruleset")
+	k.nft.Do(text)
+	defer k.nft.Do("flush ruleset")
 	b := newBoth(k.t, load(k.t, text))
 	for range 60 {
 		frame := pt.Random(r)
@@ -62,7 +62,7 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 	for side := range k.ends {
 		k.receive(side)
 	}
-	for _, what := range b.beside(k.t, k.nft.do("list ruleset")) {
+	for _, what := range b.beside(k.t, k.nft.Do("list ruleset")) {
 		k.t.Errorf("%s\n%s", what, text)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy"
+	"sluice/policy/policytest"
 )
 
 // kernel is the oracle: a network namespace that routes between m0 and m1, with nft,
@@ -32,7 +33,7 @@ type kernel struct {
 	t    *testing.T
 	near int
 	ends [2]int // packet sockets
-	nft  *session
+	nft  *policytest.Session
 
 	frame *packet.Frame
 	buf   [4096]byte
@@ -75,7 +76,7 @@ func newKernel(t *testing.T) *kernel {
 	for i := range k.ends {
 		k.device(i, far)
 	}
-	k.nft = newSession(t)
+	k.nft = policytest.NewSession(t)
 	k.settle()
 	return k
 }
@@ -84,12 +85,12 @@ func newKernel(t *testing.T) *kernel {
 // that it is in: rules of postrouting would count it.
 func (k *kernel) settle() {
 	k.t.Helper()
-	defer k.nft.do("flush ruleset")
-	k.nft.do("table ip6 t { chain c { type filter hook postrouting priority 0; counter; }; }")
+	defer k.nft.Do("flush ruleset")
+	k.nft.Do("table ip6 t { chain c { type filter hook postrouting priority 0; counter; }; }")
 	was := ""
 	for range 20 {
 		time.Sleep(1200 * time.Millisecond)
-		is := k.nft.do("list ruleset")
+		is := k.nft.Do("list ruleset")
 		if is == was {
 			return
 		}

@@ -20,6 +20,7 @@ import (
 	"sluice/policy"
 	"sluice/policy/interp"
 	"sluice/policy/nft"
+	"sluice/policy/policytest"
 )
 
 // judge is who decides about a packet at a hook: the engine, or the interpreter.
@@ -117,7 +118,7 @@ func (r *router) pass(b []byte, in int) outcome {
 	p := &policy.Packet{Frame: f, In: r.devs[in], Now: r.now, Pending: &pending, Env: &r.env}
 	routed := 0
 	o := r.evaluate(p, &routed)
-	if o.what == resetSent && !mute(b) && p.Tracked && !pending.Active() && f.View.Proto == packet.ProtoTCP && packet.VerifyL4(f.Bytes(), &f.View) {
+	if o.what == resetSent && !mute(b) && !pending.Active() && f.View.Proto == packet.ProtoTCP && packet.VerifyL4(f.Bytes(), &f.View) {
 		if p.Conn != (conntrack.Conn{}) {
 			p.Conn.CloseTCP(uint32(r.now / 1e9))
 		} else if r.resets {
@@ -262,14 +263,14 @@ func newConversations(r *rand.Rand, family string, first int) *conversations {
 func (c *conversations) flow(i int) flowOf {
 	in := c.r.IntN(2)
 	f := flowOf{in: in, sport: uint16(c.first + i), proto: []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP}[c.r.IntN(5)]}
-	fmt.Sscan(ports()[c.r.IntN(len(ports()))], &f.dport)
+	fmt.Sscan(policytest.Ports()[c.r.IntN(len(policytest.Ports()))], &f.dport)
 	if f.proto != packet.ProtoICMP && c.r.IntN(3) == 0 { // so that rules about source ports see some, too
 		f.sport, f.dport = f.dport, f.sport
 	}
-	g := &gen{r: c.r}
+	g := &policytest.Gen{R: c.r}
 	six := c.v6 && (!c.v4 || c.r.IntN(2) == 0)
 	for side(f.src) == side(f.dst) || side(f.src) != in {
-		f.src, f.dst = pt.IP(g.addr(six)), pt.IP(g.addr(six))
+		f.src, f.dst = pt.IP(g.Addr(six)), pt.IP(g.Addr(six))
 		if !f.src.IsValid() {
 			continue
 		}

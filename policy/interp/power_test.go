@@ -13,6 +13,7 @@ import (
 
 	"sluice/policy/interp"
 	"sluice/policy/nft"
+	"sluice/policy/policytest"
 )
 
 // TestMutantsAreCaught measures how much the comparison sees: one side gets a ruleset
@@ -29,8 +30,8 @@ func TestMutantsAreCaught(t *testing.T) {
 	equal := map[string]int{}
 	for i := range n {
 		r := rand.New(rand.NewPCG(uint64(i), 21))
-		g := &gen{r: r, family: []string{"ip", "ip6", "inet"}[r.IntN(3)], counts: true}
-		text := g.ruleset()
+		g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Counts: true}
+		text := g.Ruleset()
 		mutant, kind, line := mutate(r, text)
 		if kind == "" {
 			continue

@@ -2,27 +2,25 @@
 
 package nft
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // natStmt reads snat, dnat, masquerade and redirect.
 func (p *parser) natStmt(t token) Stmt {
 	p.next()
 	n := &natLit{pos: t.pos}
-	switch t.text {
-	case "snat":
-		n.Kind = SNAT
-	case "dnat":
-		n.Kind = DNAT
-	case "masquerade":
-		n.Kind = Masquerade
-	default:
-		n.Kind = Redirect
-	}
+	n.Kind = map[string]NATKind{"snat": SNAT, "dnat": DNAT, "masquerade": Masquerade, "redirect": Redirect}[t.text]
 	p.natFamily(n)
-	if p.accept("to") {
+	switch {
+	case p.accept("to"):
 		p.natTarget(n)
-	} else if n.Kind == SNAT || n.Kind == DNAT {
+	case n.Kind != SNAT && n.Kind != DNAT:
+	case n.Named || n.Netmap || n.Interval || n.addrPort || p.peek(0).kind == tokNewline:
 		p.unexpected("'to'")
+	default: // old rulesets leave the word out
+		p.natTarget(n)
 	}
 	p.natFlags(n)
 	n.pos = t.pos.join(p.last.pos)
@@ -34,7 +32,7 @@ func (p *parser) natFamily(n *natLit) {
 	if n.Kind == Masquerade || n.Kind == Redirect {
 		return
 	}
-	if p.is("ip") || p.is("ip6") {
+	if (p.is("ip") || p.is("ip6")) && slices.Contains([]string{"to", "prefix", "interval", "addr"}, p.peek(1).text) {
 		n.Family, n.Named = familyTable[p.next().text], true
 	}
 	for {

@@ -166,7 +166,8 @@ func (b *bench) connect(l *lab.Lab) []pair {
 func (b *bench) results(setups int) []result {
 	var results []result
 	for _, m := range measurements() {
-		if b.want.MatchString(m.name) && (b.way != "out" || !m.inside) {
+		elsewhere := m.inside && b.way == "out" || m.outside && b.way != "out"
+		if b.want.MatchString(m.name) && !elsewhere {
 			results = append(results, result{measurement: m, values: make([][]float64, setups)})
 		}
 	}

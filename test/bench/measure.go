@@ -20,6 +20,8 @@ type setup struct {
 	fabric     lab.Fabric
 	lab        *lab.Lab
 	red, green *lab.NS
+	// carriers are the processes that carry the traffic; nil: the kernel does.
+	carriers func() []int
 }
 
 // connect makes the containers, whose names end in suffix, and starts the servers.
@@ -50,6 +52,7 @@ type measurement struct {
 	figures []figure
 	run     func(s *setup, seconds float64) []float64
 	inside  bool // it changes both ends, and needs two containers
+	outside bool // it needs processes on all sides
 }
 
 // result is a measurement and, for each setup, the values of each round.
@@ -94,6 +97,7 @@ func measurements() []measurement {
 		{name: "pingpong-tcp-free", figures: halves("TCP ping-pong, unpinned"), run: func(s *setup, secs float64) []float64 { return s.unpinned(secs) }},
 		{name: "udp-64", figures: []figure{{name: "UDP, 64-byte datagrams delivered", unit: "kpps", digits: 0}}, run: (*setup).flood},
 		{name: "crr", figures: []figure{{name: "TCP connections, a byte each way", unit: "1/s", digits: 0}}, run: (*setup).crr},
+		{name: "crr-cpu", figures: []figure{{name: "TCP connections, processor time of each without its ends", unit: "µs", digits: 0, less: true}}, run: (*setup).crrCPU, outside: true},
 	}
 }
 
@@ -163,9 +167,25 @@ func (s *setup) flood(secs float64) []float64 {
 	return []float64{r.PerSecond / 1e3}
 }
 
-func (s *setup) crr(secs float64) []float64 {
+func (s *setup) crr(secs float64) []float64 { return []float64{s.connections(secs).PerSecond} }
+
+func (s *setup) connections(secs float64) report.Rate {
 	p := s.red.Traffic("crr", "-seconds", fmt.Sprint(secs), "-to", s.green.At(lab.V4))
-	return []float64{lab.Report[report.Rate](p, s.patience(secs)).PerSecond}
+	return lab.Report[report.Rate](p, s.patience(secs))
+}
+
+// crrCPU is what the processes between the two ends take of the processors for a
+// connection. It says more than the rate on a machine that does other things, too.
+func (s *setup) crrCPU(secs float64) []float64 {
+	cpu := func() (sum time.Duration) {
+		for _, pid := range s.carriers() {
+			sum += lab.UsageOf(pid).CPU
+		}
+		return sum
+	}
+	before := cpu()
+	n := s.connections(secs).Count
+	return []float64{(cpu() - before).Seconds() * 1e6 / float64(max(n, 1))}
 }
 
 func (s *setup) patience(secs float64) time.Duration {

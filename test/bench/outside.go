@@ -55,21 +55,21 @@ func (b *bench) outside(l *lab.Lab) pair {
 	world.Serve()
 	world.Start("iperf3", "-s")
 	p := pair{way: "Out, by sockets"}
-	add := func(f lab.Fabric, red *lab.NS) {
+	add := func(f lab.Fabric, red *lab.NS, carriers func() []int) {
 		for _, n := range []*lab.NS{red, host} {
 			n.Run("sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=1024 65535")
 		}
-		p.setups = append(p.setups, &setup{fabric: f, lab: l, red: red, green: world})
+		p.setups = append(p.setups, &setup{fabric: f, lab: l, red: red, green: world, carriers: carriers})
 	}
 	if !b.kernelOnly {
 		d := l.DaemonIn(host, outsideYAML)
-		add(d, l.NS("red-out").Attach("--network", "web"))
+		add(d, l.NS("red-out").Attach("--network", "web"), func() []int { return []int{d.PID(), d.Status().Dataplane.PID} })
 	}
 	for _, r := range rivals() {
 		red := l.NS("red-" + r.name)
-		host.Start(r.args(red.Path())...)
+		program := host.Start(r.args(red.Path())...)
 		l.Eventually(r.name, 10*time.Second, func() bool { return strings.Contains(red.Run("ip", "route"), "default") })
-		add(r, red)
+		add(r, red, func() []int { return []int{program.PID()} })
 	}
 	return p
 }

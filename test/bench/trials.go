@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -118,6 +119,7 @@ func scan(c *console, args []string) error {
 	rate := f.Int("rate", 5000, "ports a second")
 	pairs := f.Int("pairs", 9, "pairs of runs")
 	each := f.Duration("each", 2*time.Second, "half a pair")
+	probe := f.String("probe", "syn", "what is sent")
 	uplink := f.String("uplink", "host", "kind of uplink")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -126,7 +128,10 @@ func scan(c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	s := trial.Scan{Kind: kind, Quota: *quota, Rate: *rate, Pairs: *pairs, Each: *each}.Run(c)
+	if !slices.Contains(trial.Probes(), *probe) {
+		return fmt.Errorf("-probe %q: want one of %s", *probe, strings.Join(trial.Probes(), ", "))
+	}
+	s := trial.Scan{Kind: kind, Probe: *probe, Quota: *quota, Rate: *rate, Pairs: *pairs, Each: *each}.Run(c)
 	fmt.Print(s.String())
 	return nil
 }

@@ -246,7 +246,7 @@ networks:
 }
 
 // TestQuota has a container begin more connections than it may: it keeps to its quota,
-// and its neighbour's are not touched.
+// and its neighbour's are not touched. Of open ones none gives way.
 func TestQuota(t *testing.T) {
 	l := lab.New(t)
 	d := l.Daemon(strings.Replace(natted, "    nat:\n", "    conntrack: {quotaPerPort: 40}\n    nat:\n", 1))
@@ -264,6 +264,20 @@ func TestQuota(t *testing.T) {
 	if count["red"] == 0 || count["red"] > 40 || count["green"] == 0 {
 		t.Errorf("connections by container: %v", count)
 	}
+	// As many that are open leave no room for another; those that end do.
+	world.Serve()
+	call := "exec {f}<>/dev/tcp/" + strings.Replace(world.At(lab.V4), ":", "/", 1)
+	open := red.Start("bash", "-c", "for i in $(seq 40); do "+call+" || exit 1; done; echo ready; sleep 60").Ready()
+	before := drops(d, "red", "conntrack_quota")
+	red.Try("timeout", "2", "bash", "-c", call).Expect(124)
+	if n := drops(d, "red", "conntrack_quota") - before; n < 1 || n > 4 {
+		t.Errorf("%d SYNs were dropped for the quota, want those of two seconds", n)
+	}
+	if open.Ended() {
+		t.Errorf("the open ones: %s", open.Output())
+	}
+	open.Kill()
+	red.Try("timeout", "20", "bash", "-c", call).Expect(0)
 	if r := p.Stop(); r.Lost > r.Count/10 {
 		t.Errorf("green's: %+v", r)
 	}

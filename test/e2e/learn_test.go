@@ -17,8 +17,10 @@ import (
 const learning = "{name: wan, type: nic, ifname: wan0, masquerade: true, dhcp: true, slaac: true, dhcp6: true}"
 
 // serveBoth has dnsmasq(8) advertise the world as the router, and lease addresses of
-// both families.
+// both families. The world must not listen to itself: with an address of its own
+// prefix it would answer datagrams from that one.
 func (w *wire) serveBoth() *lab.Proc {
+	w.world.Run("sysctl", "-q", "-w", "net.ipv6.conf.wan0.accept_ra=0")
 	p := w.world.Start("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--interface=wan0", "--bind-dynamic",
 		"--dhcp-leasefile="+w.File("leases", ""), "--no-ping", "--no-resolv", "--no-hosts", "--address=/world.test/192.0.2.2", "--dhcp-authoritative", "--user=root",
 		"--dhcp-range=192.0.2.100,192.0.2.100,255.255.255.0,2m", "--dhcp-option=option:router,192.0.2.2", "--dhcp-option=option:dns-server,192.0.2.2",

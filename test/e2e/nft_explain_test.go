@@ -32,4 +32,14 @@ func TestNFTExplain(t *testing.T) {
 	d.CLI("nft", "explain", "--from", "203.0.113.7", "--iif", "out", "--to", "red", "--port", "81").Expect(1, "=> drop: rp_filter")
 	d.CLI("nft", "explain", "--from", "nobody", "--to", "red").Expect(1, "neither an address nor an attachment")
 	d.CLI("nft", "list", "chain", "inet", "filter", "forward").Expect(0, "dport 81 counter packets 0 bytes 0")
+
+	// Of what is sent, the counters of the port tell which rule has dropped it last.
+	red.Try("python3", "-c", refusals(blue.IP(lab.V4).String(), 81))
+	d.CLI("-s", "link", "show", "blue").Expect(0, "nft_drop", "last by inet filter forward: policy")
+	d.CLI("-s", "link", "show", "red").Expect(0, "nft_reject", "last by inet filter forward: tcp dport 81 counter reject with tcp reset ("+file+":")
+	d.CLI("nft", "--port", "blue", "add table netdev own; add chain netdev own in { type filter hook ingress device port priority 0; }; add rule netdev own in icmp type echo-request drop").Expect(0)
+	blue.NoPing(red.IP(lab.V4))
+	d.CLI("-s", "link", "show", "blue").Expect(0, "last by the port's netdev own in: icmp type echo-request drop (handle 2)")
+	d.CLI("nft", "flush", "ruleset").Expect(0)
+	d.CLI("-s", "link", "show", "red").Expect(0, "nft_reject 1\n")
 }

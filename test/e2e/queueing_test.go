@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,6 +63,169 @@ func TestShaping(t *testing.T) {
 	lab.TCP(red, green, lab.V4, bytes)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("without a discipline it took %v", took)
+	}
+}
+
+// TestShapedDevices: what goes over a link, and what is routed into a network, whoever
+// sends it, is shaped by the file and by commands; it outlives both processes, and a
+// change under way loses nothing.
+//
+//	red ── left ── core ==[tbf]== edge ──[tbf] right ── green
+func TestShapedDevices(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon(`networks:
+  - {name: left, namespace: core, subnets: [10.45.1.0/24, "fd45:1::/64"]}
+  - {name: right, namespace: edge, subnets: [10.45.2.0/24, "fd45:2::/64"]}
+namespaces:
+  - name: core
+    links: [{name: over, peer: {namespace: edge, link: back}, qdisc: ["root tbf rate 16mbit burst 64kb latency 200ms"]}]
+    routes: [10.45.2.0/24 dev over, "fd45:2::/64 dev over"]
+  - name: edge
+    links: [{name: back, peer: {namespace: core, link: over}}]
+    routes: [10.45.1.0/24 dev back, "fd45:1::/64 dev back"]
+`)
+	red, green := l.NS("red").Attach("--network", "left"), l.NS("green").Attach("--network", "right")
+	const bytes = 1 << 20
+	shaped(t, red, green, bytes, 2_000_000)
+	lab.UDP(red, green, lab.V6, lab.Datagrams{Bytes: 64 << 10, Size: 4000}) // in fragments
+	d.CLI("-n", "core", "-s", "qdisc", "show", "dev", "over").Expect(0, "qdisc tbf 8001: root refcnt 2 rate 16Mbit burst 64Kb")
+
+	tc := func(space, line string) {
+		t.Helper()
+		d.CLI(append([]string{"-n", space}, strings.Fields(line)...)...).Expect(0)
+	}
+	tc("edge", "qdisc add dev right root tbf rate 8mbit burst 64kb latency 200ms")
+	tc("core", "qdisc replace dev over root pfifo")
+	shaped(t, red, green, bytes/2, 1_000_000)
+	d.KillBoth()
+	d.Start()
+	shaped(t, red, green, bytes/2, 1_000_000)
+	if r := d.CLI("-n", "core", "qdisc", "add", "dev", "over", "from", "root", "pfifo"); r.Code == 0 || !strings.Contains(r.Err, "hat comes by over has no discipline") {
+		t.Errorf("from of a link: %d, %s", r.Code, r.Err)
+	}
+
+	// A train that waits goes on when the rate is another, and when there is none.
+	tc("edge", "qdisc replace dev right root tbf rate 1mbit burst 64kb limit 10mb")
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		lab.UDP(red, green, lab.V4, lab.Datagrams{Bytes: 1 << 20})
+	}()
+	time.Sleep(300 * time.Millisecond)
+	tc("edge", "qdisc change dev right root tbf rate 4mbit burst 64kb limit 10mb")
+	time.Sleep(300 * time.Millisecond)
+	tc("edge", "qdisc del dev right root")
+	<-sent
+	tc("core", "qdisc del dev over root")
+	if out := d.CLI("-n", "core", "qdisc", "show", "dev", "over").Out; !strings.Contains(out, "rate 16Mbit") { // the file's
+		t.Errorf("qdisc show:\n%s", out)
+	}
+}
+
+// TestShapedSocketUplink: what containers send by a socket uplink.
+func TestShapedSocketUplink(t *testing.T) {
+	w := newWay(t, 1500, "{name: out, type: socket, qdisc: [root tbf rate 16mbit burst 64kb latency 200ms]}")
+	const bytes = 1 << 20
+	shaped(t, w.red, w.world, bytes, 2_000_000)
+	lab.UDPTo(w.red, w.world, lab.V6, lab.Datagrams{Bytes: 256 << 10})
+	w.red.Ping(w.world.IP(lab.V4))
+	w.d.CLI("qdisc", "del", "dev", "out", "root").Expect(1)
+	w.d.CLI("qdisc", "replace", "dev", "out", "root", "fq_codel").Expect(0)
+	start := time.Now()
+	lab.TCP(w.red, w.world, lab.V4, bytes)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("without a rate it took %v", took)
+	}
+}
+
+// TestShapedPortsMove: ports become parts of a tree while packets wait at them, by which
+// they may get another worker, and leave it: nothing is lost, and the rate holds.
+func TestShapedPortsMove(t *testing.T) {
+	d, red, green := pairOn(t, lab.Blue)
+	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
+	const bytes, rate, burst = 512 << 10, 500_000, 32 << 10
+	for _, n := range []*lab.NS{red, green} {
+		tc("qdisc add dev " + n.Name() + " root tbf rate 4mbit burst 32kb limit 10mb")
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() { lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes}) })
+	wg.Go(func() { lab.UDPTo(green, red, lab.V6, lab.Datagrams{Bytes: bytes}) })
+	for _, line := range []string{"tree set rate 1gbit", "tree del", "tree set rate 1gbit", "tree del"} {
+		time.Sleep(200 * time.Millisecond)
+		tc(line)
+	}
+	wg.Wait()
+	least := time.Duration(float64(bytes-burst) / rate * float64(time.Second))
+	if took := time.Since(start); took < least {
+		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
+	}
+	if out := d.CLI("-s", "qdisc", "show").Out; strings.Count(out, "dropped 0,") != 2 {
+		t.Errorf("qdisc show:\n%s", out)
+	}
+}
+
+// TestUpgradeUnderShaping: what waits at a port when a dataplane of another build takes
+// over leaves as its discipline says, and the next one goes on with it.
+func TestUpgradeUnderShaping(t *testing.T) {
+	d, red, green := pairOn(t, lab.Blue)
+	d.CLI("qdisc", "add", "dev", green.Name(), "root", "tbf", "rate", "1mbit", "burst", "16kb", "limit", "10mb").Expect(0)
+	old := d.Status().Dataplane.PID
+	const bytes, rate, burst = 170_000, 125_000, 16 << 10
+	start, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes})
+	}()
+	time.Sleep(400 * time.Millisecond) // the rest is 1 s at most
+	d.Upgrade()
+	<-done
+	if took, least := time.Since(start), time.Duration(float64(bytes-burst)/rate*float64(time.Second)); took < least {
+		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
+	}
+	if d.Status().Dataplane.PID == old {
+		t.Error("it is the old dataplane: this shows nothing")
+	}
+	shaped(t, red, green, 100_000, rate)
+}
+
+// TestMarksOfWhatWaits: what rules say of packets that wait until somebody answers for
+// their destination chooses their class all the same.
+//
+//	red ---- left (core) right ---- [htb] green, which gets 10.45.2.77 later
+func TestMarksOfWhatWaits(t *testing.T) {
+	l := lab.New(t)
+	d := l.Daemon("networks:\n" + lab.Routed)
+	red, green := l.NS("red").Attach("--network", "left"), l.NS("green").Attach("--network", "right", "--set", "guard off")
+	d.CLI("-n", "core", "nft", "-f", l.File("marks.nft", `table inet marks {
+	chain forward {
+		type filter hook forward priority filter
+		icmp type echo-request icmp sequence < 3 meta mark set 7
+		icmp type echo-request icmp sequence >= 3 meta priority set 1:20
+	}
+}
+`)).Expect(0)
+	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
+	to := green.Name()
+	tc("qdisc add dev " + to + " root handle 1: htb default 30")
+	for _, class := range []string{"1:10", "1:20", "1:30"} {
+		tc("class add dev " + to + " parent 1: classid " + class + " htb rate 100mbit")
+	}
+	tc("filter add dev " + to + " parent 1: handle 7 fw classid 1:10")
+	ping := red.Start("ping", "-n", "-c", "6", "-i", "0.2", "10.45.2.77")
+	l.Eventually("packets that wait", 5*time.Second, func() bool {
+		return strings.Contains(d.CLI("-n", "core", "neigh", "show").Out, "10.45.2.77 dev right INCOMPLETE")
+	})
+	time.Sleep(300 * time.Millisecond) // for some more
+	green.Run("ip", "address", "add", "10.45.2.77/24", "dev", green.If())
+	if out := ping.Wait(20 * time.Second).Out; !strings.Contains(out, " 0% packet loss") {
+		t.Errorf("ping:\n%s", out)
+	}
+	out := d.CLI("-s", "class", "show", "dev", to).Out
+	for class, sent := range map[string]string{"1:10": "196 bytes 2 pkt", "1:20": "392 bytes 4 pkt"} {
+		if _, after, _ := strings.Cut(out, "class htb "+class+" "); !strings.Contains(strings.Join(strings.Split(after, "\n")[:2], " "), "Sent "+sent) {
+			t.Errorf("class %s: want %s:\n%s", class, sent, out)
+		}
 	}
 }
 

@@ -50,6 +50,12 @@ func (l *Lab) Router() *Router {
 	return r
 }
 
+// NS is where it forwards.
+func (r *Router) NS() *NS { return r.ns }
+
+// Gateway is its address of IPv4 to a host that it connects.
+func (*Router) Gateway(n *NS) netip.Addr { return n.IP(V4).Prev() }
+
 // Name is "Linux router".
 func (r *Router) Name() string { return "Linux router" }
 

@@ -3,11 +3,13 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,8 +36,9 @@ type Daemon struct {
 	network    string // of Connect
 	home       *NS    // where it runs; nil: in the host's namespace
 	flags      []string
-	proc       *Proc // the agent; nil while there is none
-	dataplane  int   // last known process id, to look for when all is over
+	proc       *Proc    // the agent; nil while there is none
+	dataplane  int      // last known process id, to look for when all is over
+	upgraded   []string // programs after the first
 }
 
 // Daemon starts sluiced and declares the networks of a YAML text.
@@ -82,8 +85,35 @@ func (d *Daemon) Start() {
 func (d *Daemon) Launch() {
 	d.lab.t.Helper()
 	log := filepath.Join(d.lab.dir, "sluiced.log")
-	args := append([]string{d.lab.Binary("sluiced"), "run", "--run-dir", d.run, "--state-dir", d.state}, d.flags...)
+	args := append([]string{d.program(), "run", "--run-dir", d.run, "--state-dir", d.state}, d.flags...)
 	d.proc = d.lab.startLogged(log, d.at(args...)...)
+}
+
+// program is the agent's.
+func (d *Daemon) program() string {
+	if n := len(d.upgraded); n > 0 {
+		return d.upgraded[n-1]
+	}
+	return d.lab.Binary("sluiced")
+}
+
+// Upgrade stops the agent and starts one of another build: the same program with another
+// identifier, whose dataplane takes over.
+func (d *Daemon) Upgrade() {
+	d.lab.t.Helper()
+	id := []byte(d.Status().Build)
+	program, err := os.ReadFile(d.program())
+	if err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+	other := slices.Clone(id)
+	slices.Reverse(other)
+	d.Stop()
+	d.upgraded = append(d.upgraded, filepath.Join(d.lab.dir, fmt.Sprintf("sluiced-%d", len(d.upgraded)+2)))
+	if err := os.WriteFile(d.program(), bytes.ReplaceAll(program, id, other), 0o755); err != nil {
+		d.lab.t.Fatalf("%v", err)
+	}
+	d.Start()
 }
 
 // at is the command line that runs a command where the daemon is.

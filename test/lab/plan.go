@@ -163,7 +163,7 @@ func (l *Lab) Sluice(p *Plan) *World {
 		h := &p.Hosts[i]
 		n := l.NS(h.Name)
 		n.Attach("--network", h.Net, "--ip", p.Addr(h.Net, V4, h.Number).String(), "--ip6", p.Addr(h.Net, V6, h.Number).String(),
-			"--mac", p.HostMAC(h), "--set", "guard off")
+			"--mac", p.HostMAC(h), "--name", portOf(h), "--set", "guard off")
 		p.dress(n, h)
 		w.Hosts[h.Name] = n
 	}
@@ -299,7 +299,7 @@ func (l *Lab) plug(p *Plan, w *World, h *Host) *NS {
 	net, _ := p.net(h.Net)
 	r, mtu := w.Routers[p.spaceOf(h.Net)], strconv.Itoa(mtuOf(net.MTU))
 	n := l.NS(h.Name + "-k")
-	port := "p" + h.Name
+	port := portOf(h)
 	r.Run("ip", "link", "add", port, "mtu", mtu, "type", "veth",
 		"peer", "name", "eth0", "mtu", mtu, "address", p.HostMAC(h), "netns", n.full)
 	r.Run("ip", "link", "set", port, "master", h.Net, "up")
@@ -315,6 +315,9 @@ func (l *Lab) plug(p *Plan, w *World, h *Host) *NS {
 	p.dress(n, h)
 	return n
 }
+
+// portOf is what the port of a host is called in both worlds.
+func portOf(h *Host) string { return "p" + h.Name }
 
 func (p *Plan) spaceOf(net string) string {
 	for _, s := range p.Spaces {

@@ -52,6 +52,33 @@ func cpuTime(dir string) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
+// Ran is how long the threads of a process that are there have run, to the nanosecond;
+// what interrupts did meanwhile included, where the kernel doesn't tell that apart.
+func Ran(pid int) (sum time.Duration) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "task")
+	for _, task := range listDir(dir) {
+		text, _ := os.ReadFile(filepath.Join(dir, task, "schedstat"))
+		ns, _, _ := strings.Cut(string(text), " ")
+		n, _ := strconv.ParseInt(ns, 10, 64)
+		sum += time.Duration(n)
+	}
+	return sum
+}
+
+// Busy is for how long the machine's processors had something to do since its start,
+// interrupts included: proc_stat(5), in hundredths of a second.
+func Busy() time.Duration {
+	text, _ := os.ReadFile("/proc/stat")
+	first, _, _ := strings.Cut(string(text), "\n")
+	sum := 0
+	for i, word := range strings.Fields(first) {
+		if n, err := strconv.Atoi(word); err == nil && i != 4 && i != 5 && i < 9 { // idle, iowait; guests are in user
+			sum += n
+		}
+	}
+	return time.Duration(sum) * 10 * time.Millisecond
+}
+
 // String is for the log of a test.
 func (u Usage) String() string {
 	return fmt.Sprintf("RSS %.1f MiB, %d files, %d threads", float64(u.RSS)/1024, u.Files, u.Threads)

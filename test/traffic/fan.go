@@ -22,7 +22,7 @@ const fanBatch = 64
 
 // fan opens very many flows from one interface: a frame of each, all from the
 // interface's address to one other, by their ports. UDP, or segments of TCP from the
-// middle of a connection.
+// middle of a connection, or SYNs.
 func fan(ctx context.Context, args []string) (any, error) {
 	f := flags("fan")
 	ifname := f.String("i", "eth0", "interface")
@@ -31,8 +31,11 @@ func fan(ctx context.Context, args []string) (any, error) {
 	to := f.String("to", "", "address of nobody")
 	flows := f.Int("flows", 1_000_000, "how many")
 	tcp := f.Bool("tcp", false, "segments of TCP instead of datagrams")
+	syn := f.Bool("syn", false, "SYNs instead of datagrams")
+	turn := f.Bool("turn", false, "source and destination ports change places: answers, or a scan of ports")
 	persecond := f.Int("rate", 100_000, "frames a second")
 	ports := f.Int("ports", 60_000, "source ports; each has as many destination ports as are needed")
+	skip := f.Int("skip", 0, "flows that are left out first")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -59,14 +62,33 @@ func fan(ctx context.Context, args []string) (any, error) {
 	defer unix.Close(fd)
 	p := packettest.Packet{Src: src, Dst: dst, SrcMAC: packet.MAC(link.HardwareAddr), DstMAC: packet.MAC(mac), SrcPort: 1, DstPort: 1, Flags: packettest.ACK, Seq: 1000, Ack: 1000}
 	raw := packettest.UDP4(p)
-	if *tcp {
+	if *syn {
+		p.Flags, p.Ack = packettest.SYN, 0
+	}
+	if *tcp || *syn {
 		raw = packettest.TCP4(p)
 	}
-	return spread(ctx, fd, raw, *flows, *ports, *persecond)
+	s := spreading{skip: *skip, flows: *flows, ports: *ports, persecond: *persecond, turned: *turn}
+	return s.run(ctx, fd, raw)
 }
 
-// spread sends a frame with the ports of each flow, at a rate.
-func spread(ctx context.Context, fd int, raw []byte, flows, ports, persecond int) (any, error) {
+// spreading is how flows differ, and how fast they come.
+type spreading struct {
+	skip, flows, ports, persecond int
+	turned                        bool // it is destination ports that there are many of
+}
+
+// of is the ports of a flow.
+func (s *spreading) of(n int) (src, dst uint16) {
+	src, dst = uint16(1024+n%s.ports), uint16(1024+n/s.ports)
+	if s.turned {
+		return dst, src
+	}
+	return src, dst
+}
+
+// run sends a frame with the ports of each flow, at a rate.
+func (s *spreading) run(ctx context.Context, fd int, raw []byte) (any, error) {
 	b := newBatch(fanBatch, len(raw), 0, 0)
 	for i := range b.bufs {
 		copy(b.bufs[i], raw)
@@ -74,10 +96,11 @@ func spread(ctx context.Context, fd int, raw []byte, flows, ports, persecond int
 	}
 	var r report.Rate
 	start := time.Now()
-	for n := 0; n < flows && ctx.Err() == nil; {
-		size := min(fanBatch, flows-n)
+	for n := 0; n < s.flows && ctx.Err() == nil; {
+		size := min(fanBatch, s.flows-n)
 		for i := range size {
-			setPorts(b.bufs[i], raw, uint16(1024+(n+i)%ports), uint16(1024+(n+i)/ports))
+			src, dst := s.of(s.skip + n + i)
+			setPorts(b.bufs[i], raw, src, dst)
 		}
 		for sent := 0; sent < size && ctx.Err() == nil; {
 			done, err := b.send(fd, sent, size)
@@ -89,7 +112,7 @@ func spread(ctx context.Context, fd int, raw []byte, flows, ports, persecond int
 		}
 		n += size
 		r.Count += uint64(size)
-		if due := time.Duration(float64(n) / float64(persecond) * 1e9); due > time.Since(start) {
+		if due := time.Duration(float64(n) / float64(s.persecond) * 1e9); due > time.Since(start) {
 			time.Sleep(due - time.Since(start))
 		}
 	}

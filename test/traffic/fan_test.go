@@ -14,7 +14,8 @@ import (
 
 func TestFanHasRightChecksums(t *testing.T) {
 	p := packettest.Packet{SrcPort: 1, DstPort: 1, Seq: 1000, Ack: 1000, Flags: packettest.ACK}
-	for _, raw := range [][]byte{packettest.UDP4(p), packettest.TCP4(p)} {
+	syn := packettest.Packet{SrcPort: 1, DstPort: 1, Seq: 1000, Flags: packettest.SYN}
+	for _, raw := range [][]byte{packettest.UDP4(p), packettest.TCP4(p), packettest.TCP4(syn)} {
 		for range 1000 {
 			b := append([]byte(nil), raw...)
 			src, dst := uint16(rand.Uint32()), uint16(rand.Uint32())
@@ -23,6 +24,25 @@ func TestFanHasRightChecksums(t *testing.T) {
 			if !packet.VerifyL4(f.Bytes(), &f.View) || f.View.SrcPort != src || f.View.DstPort != dst {
 				t.Fatalf("%s", packettest.Describe(b))
 			}
+		}
+	}
+}
+
+func TestFlowsOfAFanDiffer(t *testing.T) {
+	for _, turned := range []bool{false, true} {
+		s := spreading{ports: 100, turned: turned}
+		seen := map[[2]uint16]bool{}
+		var most [2]int
+		for n := range 1000 {
+			src, dst := s.of(n)
+			seen[[2]uint16{src, dst}] = true
+			most[0], most[1] = max(most[0], int(src)-1023), max(most[1], int(dst)-1023)
+		}
+		if turned {
+			most[0], most[1] = most[1], most[0]
+		}
+		if len(seen) != 1000 || most != [2]int{100, 10} {
+			t.Errorf("turned %v: %d flows of %v ports", turned, len(seen), most)
 		}
 	}
 }

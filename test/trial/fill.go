@@ -7,55 +7,72 @@ import (
 	"strings"
 	"time"
 
+	"sluice/api"
 	"sluice/test/lab"
 	"sluice/test/traffic/report"
 )
 
-// filler keeps a number of connections in the table: segments of TCP from the middle
-// of connections to nobody, which live for five minutes without an answer.
+// filler keeps a number of connections in the table: of TCP, from the middle, to nobody.
+// The world answers each of them once, so that they are established and live for five
+// days, as long as the table has them.
 type filler struct {
-	w       *Way
-	from    *lab.NS
-	entries int
-	args    []string
-	since   time.Time // of the last time that all were sent
+	w             *Way
+	from          *lab.NS
+	entries       int      // 2 % more than are wanted
+	there, answer []string // commands that send a segment of each
 }
 
-// fresh is for how long they are left alone.
-const fresh = 2 * time.Minute
-
-// newFiller makes as many as entries, and waits until they are there.
+// newFiller makes as many as entries, and some, and waits until they are there.
 func newFiller(w *Way, from *lab.NS, entries int) *filler {
 	w.blackhole()
-	mac := w.gateway(from)
-	f := &filler{w: w, from: from, entries: entries}
-	f.args = []string{
-		"fan", "-tcp", "-i", from.If(), "-via", mac, "-from", from.IP(lab.V4).String(), "-to", nowhere, "-flows", strconv.Itoa(entries),
+	from.Run("ip", "route", "add", "blackhole", nowhere+"/32") // its kernel would answer with resets
+	var up []api.Uplink
+	w.Daemon.CLI("-s", "uplink", "-o", "json").JSON(&up)
+	out := ""
+	for _, u := range up {
+		for _, p := range u.Addresses {
+			if p.Addr().Is4() {
+				out = p.Addr().String()
+			}
+		}
 	}
+	fan := func(ifname, via, src, dst string, more ...string) []string {
+		return append([]string{"fan", "-tcp", "-i", ifname, "-via", via, "-from", src, "-to", dst, "-flows", strconv.Itoa(entries), "-rate", "50000"}, more...)
+	}
+	entries += entries / 50
+	f := &filler{w: w, from: from, entries: entries}
+	f.there = fan(from.If(), w.gateway(from), from.IP(lab.V4).String(), nowhere)
+	f.answer = fan("wan", macOf(w.World, wan4()), nowhere, out, "-turn")
 	f.fill()
 	return f
 }
 
-// fill sends a segment of each, until all are in the table.
+// fill sends a segment of each until all are there, and then the answers until all are
+// established: a busy machine loses some, and the answer to a segment that was lost would
+// begin a connection itself, whose port the segment then would not get any more.
 func (f *filler) fill() {
-	start := time.Now()
-	for range 10 {
-		lab.Report[report.Rate](f.from.Traffic(f.args...), 5*time.Minute)
-		if f.w.Connections() >= f.entries {
-			f.since = start
-			return
-		}
+	all := f.send(f.from, f.there, f.w.Connections)
+	if all && f.send(f.w.World, f.answer, func() int { return f.w.Connections() - f.halfOpen() }) {
+		return
 	}
-	f.w.Fail("%d connections in the table, want %d", f.w.Connections(), f.entries)
+	f.w.Fail("%d connections in the table, of them %d half open, want %d", f.w.Connections(), f.halfOpen(), f.entries)
 }
 
-// keep fills again when it is time, and reports whether it was.
-func (f *filler) keep() bool {
-	if f == nil || time.Since(f.since) < fresh {
-		return false
+// send sends again and again, until the number is what it is to be.
+func (f *filler) send(from *lab.NS, command []string, number func() int) bool {
+	for range 10 {
+		lab.Report[report.Rate](from.Traffic(command...), 5*time.Minute)
+		if number() >= f.entries {
+			return true
+		}
 	}
-	f.fill()
-	return true
+	return false
+}
+
+// halfOpen is how many of them nobody has answered.
+func (f *filler) halfOpen() int {
+	r := f.w.Daemon.CLI("conntrack", "-L", "-u", "UNSET", "-s", f.from.IP(lab.V4).String())
+	return strings.Count(r.Out, "\n")
 }
 
 // Connections is how many there are in the table.

@@ -15,9 +15,9 @@ func TestGapsBelongToKills(t *testing.T) {
 	silence := func(from int64, ms float64) report.Silence {
 		return report.Silence{From: at(from).UnixNano(), MS: ms}
 	}
-	kills := []kill{{at: at(0)}, {at: at(1000), until: at(1500)}, {at: at(2000)}}
-	got := gaps(kills, []report.Silence{silence(-500, 400), silence(-1, 90), silence(300, 20), silence(1001, 150), silence(1600, 300)})
-	if want := []float64{0, 90, 150}; !slices.Equal(got, want) {
+	kills := []time.Time{at(0), at(1000), at(2000)}
+	got := gaps(kills, []report.Silence{silence(-500, 400), silence(-1, 90), silence(300, 20), silence(1001, 150), silence(2100, 30)})
+	if want := []float64{30, 90, 150}; !slices.Equal(got, want) {
 		t.Errorf("gaps %v, want %v", got, want)
 	}
 	g := Gaps{MS: got}

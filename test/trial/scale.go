@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"sluice/api"
 	"sluice/test/lab"
 	"sluice/test/traffic/report"
 )
@@ -136,83 +134,5 @@ func (s *Scaled) String() string {
 	n := max(s.Flows, 1)
 	fmt.Fprintf(&b, "| %d | %.1f | %d | %d | %.1f | %.1f | %.1f |\n", s.Flows, s.Opening.Seconds(), s.RSS*1024/n, s.File/int64(n), s.GapAlone, s.Gap, s.GapOver)
 	fmt.Fprintf(&b, "\nOf %d frames the daemon read %d; dropped: %v. All were over after %.1f s.\n", s.Sent, s.Heard, s.Drops, s.Ended.Seconds())
-	return b.String()
-}
-
-// Scan lets one container try all ports of a host while its neighbour begins
-// connections, and compares with the neighbour alone, pair by pair.
-type Scan struct {
-	Kind  Kind
-	Quota int // connections of a container
-	Rate  int // ports a second
-	Pairs int
-	Each  time.Duration // of one half of a pair
-}
-
-// Scanned is the neighbour's rate of connections, alone and beside the scan.
-type Scanned struct {
-	Quota, Held     int // of the one that scans; the most that it had
-	Alone, Together []float64
-}
-
-// Run does it.
-func (s Scan) Run(t lab.T) Scanned {
-	t.Helper()
-	w := NewWay(t, s.Kind, s.Quota, "--connections", strconv.Itoa(8*s.Quota))
-	red, green := w.Container("scanner"), w.Container("neighbour")
-	w.blackhole()
-	w.World.Serve()
-	mac := w.gateway(red)
-	out := Scanned{Quota: s.Quota}
-	crr := func() float64 {
-		p := green.Traffic("crr", "-seconds", fmt.Sprint(s.Each.Seconds()), "-to", w.World.At(lab.V4))
-		return lab.Report[report.Rate](p, time.Minute).PerSecond
-	}
-	crr() // nothing is cold any more
-	for range s.Pairs {
-		out.Alone = append(out.Alone, crr())
-		p := red.Traffic("fan", "-i", red.If(), "-via", mac, "-from", red.IP(lab.V4).String(), "-to", nowhere,
-			"-flows", strconv.Itoa(10*s.Rate*int(s.Each.Seconds()+1)), "-ports", "64000", "-rate", strconv.Itoa(s.Rate))
-		time.Sleep(200 * time.Millisecond)
-		out.Together = append(out.Together, crr())
-		p.Kill()
-		out.Held = max(out.Held, w.held(red)) // a list is of one moment only while none come and go
-	}
-	if out.Held > s.Quota {
-		t.Errorf("the scanner had %d connections, its quota is %d", out.Held, s.Quota)
-	}
-	return out
-}
-
-// held is how many connections a container has begun.
-func (w *Way) held(n *lab.NS) int {
-	var all []api.Connection
-	w.Daemon.CLI("-j", "conntrack", "-L", "-s", n.IP(lab.V4).String()).JSON(&all)
-	return len(all)
-}
-
-// Ratio is the median of the pairs' ratios.
-func (s *Scanned) Ratio() float64 {
-	var all []float64
-	for i := range s.Together {
-		if s.Alone[i] > 0 {
-			all = append(all, s.Together[i]/s.Alone[i])
-		}
-	}
-	if len(all) == 0 {
-		return 0
-	}
-	slices.Sort(all)
-	return all[len(all)/2]
-}
-
-// String is a table in Markdown.
-func (s *Scanned) String() string {
-	var b strings.Builder
-	b.WriteString("| pair | alone, connections/s | beside a scan | ratio |\n|---:|---:|---:|---:|\n")
-	for i := range s.Together {
-		fmt.Fprintf(&b, "| %d | %.0f | %.0f | %.3f |\n", i+1, s.Alone[i], s.Together[i], s.Together[i]/s.Alone[i])
-	}
-	fmt.Fprintf(&b, "\nMedian ratio **%.3f**; the scanner had %d connections at most, of a quota of %d.\n", s.Ratio(), s.Held, s.Quota)
 	return b.String()
 }

@@ -87,13 +87,15 @@ uplinks: [%s]
 	return w
 }
 
-// wan is the host's address to the world.
+// wan is the host's address to the world, or Sluice's in its place.
 func wan(a netip.Addr) string {
 	if a.Is4() {
-		return "192.0.2.1"
+		return wan4().String()
 	}
 	return "2001:db8::1"
 }
+
+func wan4() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 
 // Container attaches one.
 func (w *Way) Container(name string) *lab.NS {
@@ -113,8 +115,10 @@ func (w *Way) blackhole() {
 }
 
 // gateway is the MAC of the containers' gateway.
-func (w *Way) gateway(n *lab.NS) string {
-	addr := w.Daemon.Gateway(lab.V4)
+func (w *Way) gateway(n *lab.NS) string { return macOf(n, w.Daemon.Gateway(lab.V4)) }
+
+// macOf is the MAC of a neighbour.
+func macOf(n *lab.NS, addr netip.Addr) string {
 	n.Ping(addr)
 	for line := range strings.Lines(n.Run("ip", "neigh", "show", addr.String())) {
 		f := strings.Fields(line)

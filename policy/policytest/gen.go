@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package interp_test
+package policytest
 
 import (
 	"fmt"
@@ -8,76 +8,90 @@ import (
 	"strings"
 )
 
-// gen writes random rulesets in nft(8)'s language, about the few addresses and ports
-// that packets of the test have: so that most rules are met.
-type gen struct {
-	r      *rand.Rand
+// Gen writes random rulesets in nft(8)'s language, about the few addresses and ports
+// that packets of the tests have: so that most rules are met. Its devices are m0, with
+// 10.0.0.0/24 and fd00::/64, and m1, with 10.0.1.0/24 and fd00:1::/64.
+type Gen struct {
+	R      *rand.Rand
+	Family string // ip, ip6, inet
+	Kernel bool   // it is for the kernel, too
+	Calm   bool   // what becomes of a packet is what became of the one before of its flow
+	Long   bool   // chains have many rules
+	Counts bool   // each rule counts what it decides about
+	// Whole: it is for the whole way of packets: there are chains at input and output,
+	// and those that translate. Ports from 1024 on are all the same to rules then, since
+	// they may have been chosen freely.
+	Whole bool
+
 	b      strings.Builder
-	family string // ip, ip6, inet
 	hook   string // of the base chain that is written
 	chains int    // c0 to c(chains-1), of which one may jump to a later one
 	me     int    // the chain that is written; -1: a base chain
-	kernel bool   // it is for the kernel, too
 	six    bool   // the rule that is written speaks of IPv6
 	// rejects: rules may refuse packets. What the kernel then sends meets rules of
 	// postrouting, too, so that there are none beside the kernel.
 	rejects bool
-	calm    bool // what becomes of a packet is what became of the one before of its flow
-	long    bool // chains have many rules
-	counts  bool // each rule counts what it decides about
+	nat     bool // the ruleset translates
+	pool    bool // to addresses that are chosen freely, too
+	soft    bool // the chain lets all packets through
 }
 
-func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
+func (g *Gen) pick(of ...string) string { return of[g.R.IntN(len(of))] }
 
-func (g *gen) chance(percent int) bool { return g.r.IntN(100) < percent }
+func (g *Gen) chance(percent int) bool { return g.R.IntN(100) < percent }
 
-func (g *gen) line(format string, args ...any) { fmt.Fprintf(&g.b, format+"\n", args...) }
+func (g *Gen) line(format string, args ...any) { fmt.Fprintf(&g.b, format+"\n", args...) }
 
 // v6 is of what family the addresses of a rule are.
-func (g *gen) v6() bool { return g.six }
+func (g *Gen) v6() bool { return g.six }
 
 // sets reports whether the rule's addresses are those of the named sets.
-func (g *gen) sets() bool { return g.six == (g.family == "ip6") }
+func (g *Gen) sets() bool { return g.six == (g.Family == "ip6") }
 
-func (g *gen) addr(v6 bool) string {
+// Addr is the address of some host.
+func (g *Gen) Addr(v6 bool) string {
 	if v6 {
-		return fmt.Sprintf("fd00:%d::%d", g.r.IntN(2), 2+g.r.IntN(3))
+		return fmt.Sprintf("fd00:%d::%d", g.R.IntN(2), 2+g.R.IntN(3))
 	}
-	return fmt.Sprintf("10.0.%d.%d", g.r.IntN(2), 2+g.r.IntN(3))
+	return fmt.Sprintf("10.0.%d.%d", g.R.IntN(2), 2+g.R.IntN(3))
 }
 
-func (g *gen) addrs(v6 bool) string {
-	switch g.r.IntN(3) {
+func (g *Gen) addrs(v6 bool) string {
+	switch g.R.IntN(3) {
 	case 0:
-		return g.addr(v6)
+		return g.Addr(v6)
 	case 1:
 		if v6 {
-			return fmt.Sprintf("fd00:%d::/%d", g.r.IntN(2), 64-g.r.IntN(2)*32)
+			return fmt.Sprintf("fd00:%d::/%d", g.R.IntN(2), 64-g.R.IntN(2)*32)
 		}
-		return fmt.Sprintf("10.0.%d.%d/%d", g.r.IntN(2), 4*g.r.IntN(2), 30)
+		return fmt.Sprintf("10.0.%d.%d/%d", g.R.IntN(2), 4*g.R.IntN(2), 30)
 	}
-	a := 2 + g.r.IntN(3)
+	a := 2 + g.R.IntN(3)
 	if v6 {
-		n := g.r.IntN(2)
-		return fmt.Sprintf("fd00:%d::%d-fd00:%d::%d", n, a, n, a+g.r.IntN(4)+1)
+		n := g.R.IntN(2)
+		return fmt.Sprintf("fd00:%d::%d-fd00:%d::%d", n, a, n, a+g.R.IntN(4)+1)
 	}
-	n := g.r.IntN(2)
-	return fmt.Sprintf("10.0.%d.%d-10.0.%d.%d", n, a, n, a+g.r.IntN(4)+1)
+	n := g.R.IntN(2)
+	return fmt.Sprintf("10.0.%d.%d-10.0.%d.%d", n, a, n, a+g.R.IntN(4)+1)
 }
 
-func ports() []string { return []string{"22", "53", "80", "1000"} }
+// Ports are those that rules are about.
+func Ports() []string { return []string{"22", "53", "80", "1000"} }
 
-func (g *gen) port() string { return g.pick(ports()...) }
+func (g *Gen) port() string { return g.pick(Ports()...) }
 
-func (g *gen) ports() string {
+func (g *Gen) ports() string {
 	if g.chance(50) {
 		return g.port()
+	}
+	if g.Whole {
+		return g.pick("1-60", "50-500", "1000-1001", "80-1023")
 	}
 	return g.pick("1-60", "50-500", "1000-1001", "80-5000")
 }
 
 // some are n different ones, for a set.
-func (g *gen) some(n int, one func() string) string {
+func (g *Gen) some(n int, one func() string) string {
 	seen := map[string]bool{}
 	var all []string
 	for range n {
@@ -89,11 +103,14 @@ func (g *gen) some(n int, one func() string) string {
 	return strings.Join(all, ", ")
 }
 
-// ruleset is a table of the family.
-func (g *gen) ruleset() string {
+// Ruleset is a table of the family.
+func (g *Gen) Ruleset() string {
 	g.b.Reset()
-	g.chains, g.rejects = g.r.IntN(4), g.chance(40)
-	g.line("table %s t {", g.family)
+	g.chains, g.rejects = g.R.IntN(4), g.chance(40)
+	if g.Whole {
+		g.nat, g.pool = g.chance(75), g.chance(25)
+	}
+	g.line("table %s t {", g.Family)
 	g.declarations()
 	for g.me = g.chains - 1; g.me >= 0; g.me-- {
 		g.hook = ""
@@ -102,35 +119,38 @@ func (g *gen) ruleset() string {
 		g.line("}")
 	}
 	g.me = -1
-	for i := range 1 + g.r.IntN(4) {
+	for i := range 1 + g.R.IntN(4) {
 		g.base(i)
+	}
+	if g.nat {
+		g.translations()
 	}
 	g.line("}")
 	return g.b.String()
 }
 
 // declarations are the sets, maps and objects.
-func (g *gen) declarations() {
+func (g *Gen) declarations() {
 	v := "ipv4_addr"
-	six := g.family == "ip6"
+	six := g.Family == "ip6"
 	if six {
 		v = "ipv6_addr"
 	}
-	addr := func() string { return g.addr(six) }
+	addr := func() string { return g.Addr(six) }
 	g.line("set addrs { type %s; elements = { %s } }", v, g.some(4, addr))
 	g.line("set nets { type %s; flags interval; auto-merge; elements = { %s } }", v, g.some(4, func() string { return g.addrs(six) }))
 	g.line("set counted { type %s; counter; elements = { %s } }", v, g.some(4, addr))
 	g.line("set ports { type inet_service; flags interval; auto-merge; elements = { %s } }", g.some(3, g.ports))
 	g.line("set pairs { type %s . inet_service; elements = { %s } }", v,
 		g.some(6, func() string { return addr() + " . " + g.port() }))
-	g.line("set boxes { type %s . inet_service; flags interval; elements = { %s . 1-100, %s . 443, %s . 1000-2000 } }", v, "NET0", "NET0", "NET1")
-	g.line("set dyn { type %s; size %d; flags dynamic; }", v, 2+g.r.IntN(5))
-	g.line("set dynt { type %s . inet_service; size 100; flags dynamic,timeout; timeout 1h; }", v)
-	g.line("map marks { type %s : mark; elements = { %s } }", v, strings.ReplaceAll(g.some(4, addr)+",", ",", fmt.Sprintf(" : %d,", g.r.IntN(4))))
+	g.line("set boxes { type %s . inet_service; flags interval; elements = { %s . 1-100, %s . 443, %s . %s } }", v, "NET0", "NET0", "NET1", g.thousands())
+	g.line("set dyn { type %s; size %d; flags dynamic; }", v, 2+g.R.IntN(5))
+	g.line("set dynt { type %s . inet_service; size 10000; flags dynamic,timeout; timeout 1h; }", v)
+	g.line("map marks { type %s : mark; elements = { %s } }", v, strings.ReplaceAll(g.some(4, addr)+",", ",", fmt.Sprintf(" : %d,", g.R.IntN(4))))
 	g.line("map verdicts { type inet_service : verdict; elements = { %s } }", g.verdictMap())
 	g.line("counter n1 { packets 0 bytes 0 }")
 	g.line("counter n2 { packets 0 bytes 0 }")
-	g.line("quota q1 { %d bytes }", 100+g.r.IntN(2000))
+	g.line("quota q1 { %d bytes }", 100+g.R.IntN(2000))
 	s := g.b.String()
 	net0, net1 := "10.0.0.0/24", "10.0.1.0-10.0.1.255"
 	if six {
@@ -140,10 +160,10 @@ func (g *gen) declarations() {
 	g.b.WriteString(strings.NewReplacer("NET0", net0, "NET1", net1).Replace(s))
 }
 
-func (g *gen) verdictMap() string {
+func (g *Gen) verdictMap() string {
 	seen := map[string]bool{}
 	var all []string
-	for range 1 + g.r.IntN(5) {
+	for range 1 + g.R.IntN(5) {
 		p := g.port()
 		if seen[p] {
 			continue
@@ -155,22 +175,28 @@ func (g *gen) verdictMap() string {
 }
 
 // base is a base chain.
-func (g *gen) base(i int) {
+func (g *Gen) base(i int) {
 	g.hook = g.pick("prerouting", "forward", "forward", "postrouting")
-	if g.kernel && g.rejects && g.hook == "postrouting" {
+	if g.Whole {
+		g.hook = g.pick("prerouting", "prerouting", "input", "input", "forward", "forward", "output", "postrouting")
+	}
+	if g.Kernel && g.rejects && (g.hook == "postrouting" || g.hook == "output") {
 		g.hook = "forward"
 	}
-	prio := map[string][]string{
+	prio := g.pick(map[string][]string{
 		"prerouting": {"-300", "-150", "0"}, "forward": {"0", "10", "0"}, "postrouting": {"0", "300"},
-	}[g.hook]
+		"input": {"0", "10", "200"}, "output": {"-300", "-150", "0"},
+	}[g.hook]...)
+	g.soft = g.Whole && (prio == "200" || prio == "300") // what is dropped there has its connection all the same
+	defer func() { g.soft = false }()
 	policy := "accept"
-	if g.chance(15) {
+	if g.chance(15) && !g.soft {
 		policy = "drop"
 	}
 	g.line("chain b%d {", i)
-	g.line("type filter hook %s priority %s; policy %s;", g.hook, g.pick(prio...), policy)
+	g.line("type filter hook %s priority %s; policy %s;", g.hook, prio, policy)
 	g.rules(g.length(6))
-	if g.counts && policy == "drop" { // so that what comes after it is met
+	if g.Counts && policy == "drop" { // so that what comes after it is met
 		g.line("ct state established,related counter accept")
 		g.line("meta l4proto %s counter accept", g.pick("tcp", "udp", "{ tcp, icmp, ipv6-icmp }"))
 	}
@@ -178,31 +204,31 @@ func (g *gen) base(i int) {
 }
 
 // length is how many rules a chain has.
-func (g *gen) length(most int) int {
-	if g.long && g.r.IntN(2) == 0 {
-		return 10 + g.r.IntN(60) + g.r.IntN(2)*g.r.IntN(250)
+func (g *Gen) length(most int) int {
+	if g.Long && g.R.IntN(2) == 0 {
+		return 10 + g.R.IntN(60) + g.R.IntN(2)*g.R.IntN(250)
 	}
-	return 1 + g.r.IntN(most)
+	return 1 + g.R.IntN(most)
 }
 
 // theme is what most rules of a long chain begin with.
-func (g *gen) theme(l4 string, kind int) string {
+func (g *Gen) theme(l4 string, kind int) string {
 	side := g.ip(g.six) + " " + []string{"saddr", "daddr"}[kind%2]
 	switch {
 	case kind < 2:
 		return side + " " + g.addrs(g.six)
 	case kind < 4 && l4 != "":
-		return l4 + " " + []string{"sport", "dport"}[kind%2] + " " + g.pick(g.ports(), fmt.Sprint(1+g.r.IntN(100)), "> "+g.port(), "< "+g.port(), "!= "+g.port())
+		return l4 + " " + []string{"sport", "dport"}[kind%2] + " " + g.pick(g.ports(), fmt.Sprint(1+g.R.IntN(100)), "> "+g.port(), "< "+g.port(), "!= "+g.port())
 	case kind == 4:
 		return g.pick("iifname", "oifname") + " " + g.pick(`"m0"`, `"m1"`, `"m*"`, `"m2"`)
 	}
-	return side + " " + g.addr(g.six)
+	return side + " " + g.Addr(g.six)
 }
 
-func (g *gen) rules(n int) {
-	kind := g.r.IntN(6)
+func (g *Gen) rules(n int) {
+	kind := g.R.IntN(6)
 	for i := range n {
-		g.six = g.family == "ip6" || g.family == "inet" && g.chance(40)
+		g.six = g.Family == "ip6" || g.Family == "inet" && g.chance(40)
 		var words []string
 		if g.chance(40) {
 			words = append(words, "counter")
@@ -211,11 +237,11 @@ func (g *gen) rules(n int) {
 		if n > 8 && g.chance(80) {
 			words = append(words, g.theme(l4, kind))
 		}
-		matches := []int{0, 1, 1, 1, 2, 2, 3}[g.r.IntN(7)]
+		matches := []int{0, 1, 1, 1, 2, 2, 3}[g.R.IntN(7)]
 		for range matches {
 			words = append(words, g.match(l4))
 		}
-		for range g.r.IntN(3) {
+		for range g.R.IntN(3) {
 			words = append(words, g.statement(l4))
 		}
 		decides := 60
@@ -225,7 +251,7 @@ func (g *gen) rules(n int) {
 		if n > 8 {
 			decides /= 6
 		}
-		if g.counts {
+		if g.Counts {
 			words = append(words, "counter")
 			if matches == 0 && i < n-1 {
 				decides = 0
@@ -234,19 +260,25 @@ func (g *gen) rules(n int) {
 		if g.chance(decides) || len(words) == 0 {
 			words = append(words, g.verdict(l4))
 		}
-		rule := strings.Join(words, " ")
-		if g.kernel { // nft 1.0.6 lists "dport < 443 dport > 53" as a range from 443 to 53
-			rule = strings.NewReplacer(" > ", " < ", " >= ", " < ", " <= ", " < ").Replace(rule)
-			// It makes one comparison of "sport != 1 dport != 2", which then holds if either does.
-			if head, tail, found := strings.Cut(rule, "!= "); found {
-				rule = head + "!= " + strings.ReplaceAll(tail, "!= ", "")
-			}
-		}
-		g.line("%s", rule)
+		g.line("%s", g.known(strings.Join(words, " ")))
 	}
 }
 
-func (g *gen) ip(v6 bool) string {
+// known is a rule, without what nft 1.0.6 makes another one of.
+func (g *Gen) known(rule string) string {
+	if !g.Kernel {
+		return rule
+	}
+	// It lists "dport < 443 dport > 53" as a range from 443 to 53.
+	rule = strings.NewReplacer(" > ", " < ", " >= ", " < ", " <= ", " < ").Replace(rule)
+	// It makes one comparison of "sport != 1 dport != 2", which then holds if either does.
+	if head, tail, found := strings.Cut(rule, "!= "); found {
+		rule = head + "!= " + strings.ReplaceAll(tail, "!= ", "")
+	}
+	return rule
+}
+
+func (g *Gen) ip(v6 bool) string {
 	if v6 {
 		return "ip6"
 	}
@@ -254,22 +286,22 @@ func (g *gen) ip(v6 bool) string {
 }
 
 // match is one condition.
-func (g *gen) match(l4 string) string {
+func (g *Gen) match(l4 string) string {
 	if l4 != "" && g.chance(50) {
 		return g.transport(l4)
 	}
 	v6 := g.v6()
 	side := g.ip(v6) + " " + g.pick("saddr", "daddr")
 	not := g.pick("", "", "!= ")
-	n := g.r.IntN(16)
-	if g.calm && (n >= 7 && n <= 9 || n == 15) {
+	n := g.R.IntN(16)
+	if g.Calm && (n >= 7 && n <= 9 || n == 15) {
 		n = 3
 	}
 	switch n {
 	case 0, 1:
 		return side + " " + not + g.addrs(v6)
 	case 2:
-		return side + " " + not + "{ " + g.some(3, func() string { return g.addr(v6) }) + " }"
+		return side + " " + not + "{ " + g.some(3, func() string { return g.Addr(v6) }) + " }"
 	case 3:
 		if g.sets() {
 			return side + " " + not + "@" + g.pick("addrs", "nets", "counted", "dyn")
@@ -289,6 +321,9 @@ func (g *gen) match(l4 string) string {
 		}
 		return "ip ttl " + g.pick("64", "63", "< 64", "> 63")
 	case 8:
+		if g.Whole { // what stacks say themselves differs in it
+			break
+		}
 		if v6 {
 			return "ip6 dscp " + g.pick("cs0", "ef", "!= cs0")
 		}
@@ -299,19 +334,25 @@ func (g *gen) match(l4 string) string {
 		return g.ctMatch()
 	case 13:
 		if v6 {
-			return "ip6 saddr . ip6 daddr " + not + "{ " + g.some(4, func() string { return g.addr(true) + " . " + g.addr(true) }) + " }"
+			return "ip6 saddr . ip6 daddr " + not + "{ " + g.some(4, func() string { return g.Addr(true) + " . " + g.Addr(true) }) + " }"
 		}
-		return "ip saddr . ip daddr " + not + "{ " + g.some(4, func() string { return g.addr(false) + " . " + g.addr(false) }) + " }"
+		return "ip saddr . ip daddr " + not + "{ " + g.some(4, func() string { return g.Addr(false) + " . " + g.Addr(false) }) + " }"
 	case 14:
-		if g.family == "inet" {
+		if g.Family == "inet" {
 			return "meta nfproto ipv" + map[bool]string{false: "4", true: "6"}[g.six]
 		}
+	}
+	if g.Whole {
+		return "@nh," + g.pick("0,4 4", "0,4 6", "64,8 64", "64,8 63")
 	}
 	return "@nh," + g.pick("0,4 4", "0,4 6", "8,8 0", "64,8 64", "64,8 63")
 }
 
-func (g *gen) ctMatch() string {
-	switch g.r.IntN(5) {
+func (g *Gen) ctMatch() string {
+	if g.nat && g.chance(20) {
+		return "ct status " + g.pick("dnat", "snat", "! dnat", "! snat", "dnat,snat")
+	}
+	switch g.R.IntN(5) {
 	case 0:
 		return "ct mark " + g.pick("0", "1", "!= 0")
 	case 1:
@@ -323,11 +364,11 @@ func (g *gen) ctMatch() string {
 }
 
 // transport is a condition on a transport header.
-func (g *gen) transport(l4 string) string {
+func (g *Gen) transport(l4 string) string {
 	side := g.pick("dport", "dport", "sport")
 	not := g.pick("", "", "!= ")
 	a := g.ip(g.six) + " " + g.pick("saddr", "daddr")
-	switch g.r.IntN(7) {
+	switch g.R.IntN(7) {
 	case 0:
 		return l4 + " " + side + " " + not + g.ports()
 	case 1:
@@ -342,7 +383,7 @@ func (g *gen) transport(l4 string) string {
 	case 4:
 		return l4 + " " + side + " " + g.pick("<", ">", ">=", "<=") + " " + g.port()
 	case 5:
-		if l4 == "tcp" && !g.calm {
+		if l4 == "tcp" && !g.Calm {
 			return "tcp flags " + g.pick("syn", "syn,ack", "{ syn, ack }", "!= syn", "& (syn | ack) == syn", "! syn", "== ack")
 		}
 	}
@@ -350,13 +391,13 @@ func (g *gen) transport(l4 string) string {
 }
 
 // statement is something that is done.
-func (g *gen) statement(l4 string) string {
+func (g *Gen) statement(l4 string) string {
 	key := g.ip(g.six) + " " + g.pick("saddr", "daddr")
-	n := g.r.IntN(12)
-	if g.counts && g.hook == "prerouting" && g.chance(10) {
+	n := g.R.IntN(12)
+	if g.Counts && g.hook == "prerouting" && g.chance(10) {
 		return "notrack"
 	}
-	if n >= 8 && n <= 10 && !g.sets() || g.calm && (n >= 4 && n <= 6 || n == 11) {
+	if n >= 8 && n <= 10 && (!g.sets() || g.pool && n < 10) || g.Calm && (n >= 4 && n <= 6 || n == 11) {
 		n = 0
 	}
 	switch n {
@@ -369,13 +410,13 @@ func (g *gen) statement(l4 string) string {
 	case 4:
 		return g.mangle(l4)
 	case 5:
-		return fmt.Sprintf("quota %s%d bytes", g.pick("", "over "), 100+g.r.IntN(1500))
+		return fmt.Sprintf("quota %s%d bytes", g.pick("", "over "), 100+g.R.IntN(1500))
 	case 6:
-		return fmt.Sprintf("limit rate %s%d/day burst %d packets", g.pick("", "over "), 1+g.r.IntN(3), 1+g.r.IntN(6))
+		return fmt.Sprintf("limit rate %s%d/day burst %d packets", g.pick("", "over "), 1+g.R.IntN(3), 1+g.R.IntN(6))
 	case 7:
 		return "counter name " + g.pick(`"n1"`, `"n2"`)
 	case 8:
-		return g.pick("add", "update") + " @dyn { " + key + g.pick("", " counter", fmt.Sprintf(" limit rate 1/day burst %d packets", 1+g.r.IntN(4))) + " }"
+		return g.pick("add", "update") + " @dyn { " + key + g.pick("", " counter", fmt.Sprintf(" limit rate 1/day burst %d packets", 1+g.R.IntN(4))) + " }"
 	case 9:
 		if l4 != "" {
 			return g.pick("add", "update", "delete") + " @dynt { " + key + " . " + l4 + " dport }"
@@ -389,33 +430,41 @@ func (g *gen) statement(l4 string) string {
 }
 
 // mangle rewrites the packet, if that changes nothing of its way.
-func (g *gen) mangle(l4 string) string {
+func (g *Gen) mangle(l4 string) string {
 	v6 := g.v6()
+	if g.Whole && v6 && (g.hook == "" || g.hook == "prerouting" || g.hook == "input") {
+		// The kernel's conntrack has summed the packet up from its IPv6 header on, and its own
+		// stack throws away what is longer than 76 bytes and has another header since then.
+		return "counter"
+	}
 	all := []string{g.ip(v6) + " dscp set " + g.pick("ef", "cs1", "cs0")}
 	if v6 {
 		all = append(all, "ip6 hoplimit set "+g.pick("33", "200"))
 	} else {
 		all = append(all, "ip ttl set "+g.pick("33", "200"))
 	}
-	if l4 != "" && g.hook != "" && g.hook != "prerouting" {
+	if l4 != "" && g.hook != "" && g.hook != "prerouting" && !g.nat {
 		all = append(all, l4+" dport set "+g.port(), l4+" sport set "+g.port())
 	}
-	if g.hook == "postrouting" {
-		all = append(all, g.ip(v6)+" saddr set "+g.addr(v6))
-		if !g.kernel { // which then looks for the neighbour with that address
-			all = append(all, g.ip(v6)+" daddr set "+g.addr(v6))
+	if g.hook == "postrouting" && !g.nat {
+		all = append(all, g.ip(v6)+" saddr set "+g.Addr(v6))
+		if !g.Kernel { // which then looks for the neighbour with that address
+			all = append(all, g.ip(v6)+" daddr set "+g.Addr(v6))
 		}
 	}
 	return g.pick(all...)
 }
 
 // verdict ends a rule.
-func (g *gen) verdict(l4 string) string {
+func (g *Gen) verdict(l4 string) string {
+	if g.soft {
+		return g.pick("accept", "return", "continue")
+	}
 	if n := g.chains - g.me - 1; n > 0 && g.chance(40) {
-		return g.pick("jump", "goto") + fmt.Sprintf(" c%d", g.me+1+g.r.IntN(n))
+		return g.pick("jump", "goto") + fmt.Sprintf(" c%d", g.me+1+g.R.IntN(n))
 	}
 	if l4 != "" && g.chance(20) {
-		return l4 + " dport vmap " + g.pick("@verdicts", "{ 22 : accept, 80 : drop, 443 : continue, 1000-2000 : accept }")
+		return l4 + " dport vmap " + g.pick("@verdicts", "{ 22 : accept, 80 : drop, 443 : continue, "+g.thousands()+" : accept }")
 	}
 	if g.rejects && g.chance(20) && g.hook != "postrouting" && g.hook != "" {
 		return g.reject(l4)
@@ -423,9 +472,17 @@ func (g *gen) verdict(l4 string) string {
 	return g.pick("accept", "accept", "drop", "return", "continue")
 }
 
-func (g *gen) reject(l4 string) string {
+// thousands is a range that begins with 1000.
+func (g *Gen) thousands() string {
+	if g.Whole {
+		return "1000-1023"
+	}
+	return "1000-2000"
+}
+
+func (g *Gen) reject(l4 string) string {
 	all := []string{"reject"}
-	switch g.family {
+	switch g.Family {
 	case "ip":
 		all = append(all, "reject with icmp admin-prohibited")
 	case "ip6":

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package interp_test
+package policytest
 
 import (
 	"bufio"
@@ -12,16 +12,17 @@ import (
 	"testing"
 )
 
-// session is nft(8) in its interactive mode, in the namespace of the thread: a command
+// Session is nft(8) in its interactive mode, in the namespace of the thread: a command
 // takes a millisecond, of which a process of its own would take ten.
-type session struct {
+type Session struct {
 	t    testing.TB
 	file string
 	in   io.Writer
 	out  *bufio.Reader
 }
 
-func newSession(t testing.TB) *session {
+// NewSession begins one. It ends with the test.
+func NewSession(t testing.TB) *Session {
 	t.Helper()
 	cmd := exec.Command("nft", "-i")
 	in, err := cmd.StdinPipe()
@@ -42,24 +43,24 @@ func newSession(t testing.TB) *session {
 		_ = cmd.Wait()
 		_ = r.Close()
 	})
-	return &session{t: t, file: filepath.Join(t.TempDir(), "commands.nft"), in: in, out: bufio.NewReader(r)}
+	return &Session{t: t, file: filepath.Join(t.TempDir(), "commands.nft"), in: in, out: bufio.NewReader(r)}
 }
 
 // done is a command whose answer is one line, and known: all before it is said then.
 const done = "describe meta mark"
 
-// do gives commands, of one transaction, and returns what is said.
-func (s *session) do(commands string) string {
+// Do gives commands, of one transaction, and returns what is said.
+func (s *Session) Do(commands string) string {
 	s.t.Helper()
-	out := s.try(commands)
+	out := s.Try(commands)
 	if strings.Contains(out, "Error: ") {
 		s.t.Fatalf("%s\n%s", out, commands)
 	}
 	return out
 }
 
-// try is do for what may be refused.
-func (s *session) try(commands string) string {
+// Try is Do for what may be refused.
+func (s *Session) Try(commands string) string {
 	s.t.Helper()
 	if strings.Contains(commands, "\n") {
 		if err := os.WriteFile(s.file, []byte(commands), 0o600); err != nil {

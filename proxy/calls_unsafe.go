@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Theory of operation.
+//
+// The sockets of connections never let anybody wait, so Go's scheduler is not told of their
+// system calls. It would take the processor of a thread away that is in one for longer than
+// a few microseconds, as those are which send, and wake another thread for it, that finds
+// nothing to do.
+
+// readNow is read(2).
+func readNow(fd int, b []byte) (n int, errno unix.Errno) {
+	r, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(r), errno
+}
+
+// writeNow is write(2).
+func writeNow(fd int, b []byte) (n int, errno unix.Errno) {
+	r, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(r), errno
+}
+
+// closeNow is close(2).
+func closeNow(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
