@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/packet"
 )
 
 // rest is how long after the last packet was offered the last one has left, s.
@@ -30,6 +32,9 @@ func TestRecordDepartures(t *testing.T) {
 	for _, c := range trials() {
 		t.Run(c.name(), func(t *testing.T) {
 			k := newKernel(t, c.theirs())
+			if k.super = c.load.super > 0; k.super {
+				k.must(unix.SetsockoptInt(k.in, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
+			}
 			offers := c.load.offers(c.name())
 			d := departures{Name: c.name()}
 			planned := k.play(offers)
@@ -66,6 +71,7 @@ func TestRecordChances(t *testing.T) {
 type kernel struct {
 	t       *testing.T
 	in, out int
+	super   bool  // frames have a vnet header
 	zero    int64 // ns of the clock when the load began
 }
 
@@ -145,9 +151,15 @@ func (k *kernel) play(offers []offer) (planned []int64) {
 		planned = append(planned, o.at)
 		k.must(unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_PRIORITY, int(o.priority)))
 		k.must(unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_MARK, int(o.mark)))
+		b := o.bytes
+		if k.super {
+			b = make([]byte, packet.VnetLen, packet.VnetLen+len(b))
+			o.vnet.Encode(b)
+			b = append(b, o.bytes...)
+		}
 		k.sleepUntil(k.zero + o.at)
 		o.at = k.now() - k.zero
-		_, _ = unix.Write(k.in, o.bytes) // it says so if the packet is dropped
+		_, _ = unix.Write(k.in, b) // it says so if the packet is dropped
 	}
 	k.sleepUntil(k.now() + rest*1e9)
 	return planned
@@ -166,7 +178,7 @@ func (k *kernel) collect() (left []leaving) {
 
 // each calls do for all packets that have come, with their times.
 func (k *kernel) each(do func(b []byte, at int64)) {
-	buf, oob := make([]byte, 2000), make([]byte, 200)
+	buf, oob := make([]byte, 1<<16), make([]byte, 200)
 	for {
 		size, oobn, _, _, err := unix.Recvmsg(k.out, buf, oob, unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EAGAIN) {

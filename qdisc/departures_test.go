@@ -32,6 +32,7 @@ type load struct {
 	priorities []uint32 // of the flows; nil: none
 	marks      bool     // a flow's number is its mark
 	ecn        int      // flows below take part in ECN
+	super      int      // of TCP, in segments of so many bytes: super-frames; 0: datagrams
 	seed       uint64
 }
 
@@ -42,6 +43,7 @@ type offer struct {
 	ecn            bool
 	priority, mark uint32
 	bytes          []byte
+	vnet           packet.Vnet
 }
 
 // offers are the same ones each time.
@@ -55,7 +57,11 @@ func (l *load) offers(name string) []offer {
 		o := offer{at: at, flow: r.IntN(max(l.flows, 1))}
 		o.ecn = o.flow < l.ecn
 		size := l.sizes[0] + r.IntN(l.sizes[1]-l.sizes[0]+1)
-		o.bytes = datagram(i, size, &o)
+		if l.super > 0 {
+			o.bytes, o.vnet = segments(i, size, l.super, &o)
+		} else {
+			o.bytes = datagram(i, size, &o)
+		}
 		if l.priorities != nil {
 			o.priority = l.priorities[o.flow]
 		}
@@ -85,6 +91,18 @@ func datagram(i, size int, o *offer) []byte {
 		ip.TOS = 2
 	}
 	return pt.Build(pt.EtherHdr{}, ip, pt.UDPHdr{SrcPort: 7, DstPort: uint16(1000 + o.flow)}, pt.Payload(payload))
+}
+
+// segments is a super-frame, or a single segment if it is small; the number is in all of
+// its sequence numbers.
+func segments(i, size, segment int, o *offer) ([]byte, packet.Vnet) {
+	tcp := pt.TCPHdr{SrcPort: 7, DstPort: uint16(1000 + o.flow), Seq: uint32(i) << 16, Flags: pt.ACK, Window: 1000}
+	b := pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{DF: true}, tcp, pt.Payload(make([]byte, size-54)))
+	if size-54 <= segment {
+		return b, packet.Vnet{}
+	}
+	f := pt.GSO(b, segment)
+	return slices.Clone(f.Bytes()), f.Vnet
 }
 
 // leaving is a packet that left: its number, when, and whether it was marked.
@@ -277,6 +295,7 @@ func ours(t *testing.T, lines []string, offers []offer, do func(b []byte, at int
 		}
 		f.Reset(packet.Headroom, len(o.bytes))
 		copy(f.Bytes(), o.bytes)
+		f.Vnet = o.vnet
 		f.View.Parse(f.Bytes())
 		f.Priority, f.Mark = o.priority, o.mark
 		tree.Enqueue(f, qdisc.MetaOf(f, 1), start+o.at)
@@ -306,8 +325,12 @@ func spec(t *testing.T, lines []string) *qdisc.Spec {
 
 // numberOf is that of a packet, -1 if it is another's.
 func numberOf(b []byte) int {
-	if len(b) < 44 || binary.BigEndian.Uint16(b[12:]) != 0x800 || b[23] != 17 {
-		return -1
+	switch {
+	case len(b) < 44 || binary.BigEndian.Uint16(b[12:]) != 0x800:
+	case b[23] == packet.ProtoUDP:
+		return int(binary.BigEndian.Uint16(b[42:]))
+	case b[23] == packet.ProtoTCP:
+		return int(binary.BigEndian.Uint16(b[38:]))
 	}
-	return int(binary.BigEndian.Uint16(b[42:]))
+	return -1
 }

@@ -32,6 +32,9 @@ func (c *trial) name() string {
 	for _, word := range []string{"qdisc add dev DEV ", "filter add dev DEV ", "root ", "parent 1:1 ", "handle 1: ", "handle 2: ", "protocol ip ", "prio 1 "} {
 		text = strings.ReplaceAll(text, word, "")
 	}
+	if c.load.super > 0 {
+		return text + ", super-frames"
+	}
 	if c.lines[0] == line {
 		return strings.TrimPrefix(text, "tbf rate 1mbit burst 1600 limit 10000000; ") + ", below tbf"
 	}
@@ -82,7 +85,7 @@ func root(text string) []string { return []string{"qdisc add dev DEV root handle
 
 // trials are all of them.
 func trials() []trial {
-	return slices.Concat(buckets(), bands(), nested(), codels(), fqs(), netems(), policers())
+	return slices.Concat(buckets(), bands(), nested(), codels(), fqs(), netems(), policers(), supers())
 }
 
 // buckets are tbf and htb.
@@ -240,6 +243,34 @@ func policers() []trial {
 			lines:  []string{"qdisc add dev DEV ingress", "filter add dev DEV parent ffff: protocol ip prio 1 matchall action police rate 500kbit burst 5k conform-exceed drop"},
 			kernel: []string{"filter add dev DEV parent ffff: protocol ip prio 1 matchall action police rate 500kbit burst 5k overhead 14 conform-exceed drop"},
 			load:   groups,
+		},
+	}
+}
+
+// supers are disciplines for super-frames of TCP.
+func supers() []trial {
+	super := load{n: 200, rate: 90 * mbit, group: 10, sizes: [2]int{100, 11_000}, flows: 3, super: 1448}
+	more := super
+	more.rate, more.group = 130*mbit, 1
+	fast := "qdisc add dev DEV root handle 1: tbf rate 100mbit burst 20000 limit 10000000"
+	return []trial{
+		{lines: []string{fast}, load: super},
+		{lines: root("tbf rate 100mbit burst 5000 limit 10000000"), load: super, late: 60_000},
+		{lines: root("tbf rate 100mbit burst 20000 peakrate 200mbit mtu 12000 limit 60000"), load: super},
+		{
+			title: "htb rate 100mbit",
+			lines: append(root("htb default 10"), "class add dev DEV parent 1: classid 1:10 htb rate 100mbit burst 20000 cburst 20000"),
+			load:  super,
+		},
+		{lines: []string{fast, "qdisc add dev DEV parent 1:1 handle 2: bfifo limit 60000"}, load: more},
+		{lines: []string{fast, "qdisc add dev DEV parent 1:1 handle 2: sfq limit 10 quantum 9000"}, load: more.seeded(1)},
+		{lines: []string{fast, "qdisc add dev DEV parent 1:1 handle 2: fq_codel limit 20"}, load: more},
+		{lines: root("fq maxrate 100mbit"), load: more},
+		{lines: root("netem rate 100mbit"), load: super},
+		{
+			title: "police rate 50mbit burst 30k mtu 2000",
+			lines: append(root("prio"), "filter add dev DEV parent 1: protocol ip prio 1 u32 match u32 0 0 action police rate 50mbit burst 30k mtu 2000 conform-exceed drop/ok"),
+			load:  super,
 		},
 	}
 }
