@@ -85,7 +85,7 @@ func root(text string) []string { return []string{"qdisc add dev DEV root handle
 
 // trials are all of them.
 func trials() []trial {
-	return slices.Concat(buckets(), bands(), nested(), codels(), fqs(), netems(), policers(), supers())
+	return slices.Concat(buckets(), bands(), nested(), codels(), fqs(), netems(), policers(), named(), supers())
 }
 
 // buckets are tbf and htb.
@@ -244,6 +244,27 @@ func policers() []trial {
 			kernel: []string{"filter add dev DEV parent ffff: protocol ip prio 1 matchall action police rate 500kbit burst 5k overhead 14 conform-exceed drop"},
 			load:   groups,
 		},
+	}
+}
+
+// named are queues that filters or priorities name.
+func named() []trial {
+	filter := func(port, queue string) string {
+		return "filter add dev DEV parent 2: protocol ip prio 1 u32 match ip dport " + port + " 0xffff flowid 2:" + queue
+	}
+	return []trial{
+		{ // the fourth flow is dropped
+			title: "fq_codel limit 40 with filters",
+			lines: append(below("fq_codel target 10s interval 20s limit 40"), filter("1000", "1"), filter("1001", "1"), filter("1002", "7")),
+			load:  overload,
+		},
+		{title: "fq_codel, priorities name queues", lines: below("fq_codel target 10s interval 20s"), load: overload.with(0x20001, 0x20001, 0x20009, 0)},
+		{
+			title: "sfq limit 30 with filters",
+			lines: append(below("sfq limit 30"), filter("1000", "1"), filter("1001", "1"), filter("1002", "7")),
+			load:  overload,
+		},
+		{title: "sfq, priorities name queues", lines: below("sfq limit 60"), load: overload.with(0x20001, 0x20001, 0x20009, 0)},
 	}
 }
 

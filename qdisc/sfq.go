@@ -42,10 +42,16 @@ type robin struct {
 }
 
 func (s *sfq) enqueue(r Ref, now int64) bool {
-	if s.perturb > 0 && now >= s.renew {
+	if s.perturb > 0 && now >= s.renew && len(s.t.rules[s.handle]) == 0 {
 		s.rehash(now)
 	}
-	i := s.bucket(r)
+	i, ok := s.named(r, len(s.flows), now)
+	if !ok {
+		return false
+	}
+	if i == none {
+		i = s.bucket(r)
+	}
 	w := &s.flows[i]
 	if w.qlen >= s.depth {
 		if !s.headDrop {
@@ -64,22 +70,22 @@ func (s *sfq) enqueue(r Ref, now int64) bool {
 	return s.overflow(r)
 }
 
-func (s *sfq) put(i int, r Ref) {
+func (s *sfq) put(i int32, r Ref) {
 	w := &s.flows[i]
 	s.t.pool.push(&w.q, r)
 	s.resize(w, 1)
 	if !w.queued {
 		w.queued, w.allot = true, s.quantum
-		s.append(int32(i))
+		s.append(i)
 	}
 }
 
-func (s *sfq) bucket(r Ref) int {
+func (s *sfq) bucket(r Ref) int32 {
 	h := uint32(mix(uint64(s.t.pool.at(r).Hash)^s.seed) >> 32)
 	if s.seed == 0 {
 		h = s.t.pool.at(r).Hash
 	}
-	return int(uint64(h) * uint64(len(s.flows)) >> 32)
+	return int32(uint64(h) * uint64(len(s.flows)) >> 32)
 }
 
 // resize counts a packet more or less in a queue.
