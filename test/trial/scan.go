@@ -85,7 +85,8 @@ func (s Scan) Run(t lab.T) Scanned {
 		for i := range all {
 			out.Ways[i].pair(&s, &all[i])
 			if i == 0 {
-				out.Held = max(out.Held, w.held(red)) // a list is of one moment only while none come and go
+				time.Sleep(300 * time.Millisecond) // a list is of one moment only while none come and go
+				out.Held = max(out.Held, w.held(red))
 			}
 		}
 	}
@@ -199,9 +200,17 @@ func (w *Way) held(n *lab.NS) int {
 	return len(all)
 }
 
-// Ratio is the median of the pairs' ratios with Sluice, as a part of what is left beside
-// a scan that goes nowhere: what is ours.
+// Ratio is the median of the pairs' ratios with Sluice.
 func (s *Scanned) Ratio() float64 { return s.Ways[0].ratio() }
+
+// Ours is what that is of the ratio beside a scan that goes nowhere: without what it takes
+// to send so many frames.
+func (s *Scanned) Ours() float64 {
+	if nobody := s.Ways[1].ratio(); nobody > 0 {
+		return s.Ratio() / nobody
+	}
+	return 0
+}
 
 // ratios of the pairs, the smallest first.
 func (g *Scanning) ratios() (all []float64) {
@@ -236,7 +245,8 @@ func (s *Scanned) String() string {
 		per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(g.Probes, 1)) }
 		fmt.Fprintf(&b, "| %s | %.0f | %.0f | **%.3f** | %.3f, %.3f | %.1f | %.1f |\n", g.Name, median(g.Alone), median(g.Together), g.ratio(), all[0], all[len(all)-1], per(g.Busy), per(g.Dataplane))
 	}
-	fmt.Fprintf(&b, "\nThe scanner had %d connections at most, of a quota of %d.\n", s.Held, s.Quota)
+	fmt.Fprintf(&b, "\nOf what a scan to nobody leaves, the neighbour has **%.3f**.", s.Ours())
+	fmt.Fprintf(&b, " The scanner had %d connections at most, of a quota of %d.\n", s.Held, s.Quota)
 	return b.String()
 }
 
