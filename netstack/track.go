@@ -381,7 +381,6 @@ func (p *passing) end(f *packet.Frame, at nft.Hook, hook nat.Hook) trace.Reason 
 		p.fresh = false
 		p.ways()
 		p.to.conn, p.packet.Conn = conn, conn
-		p.record.Confirmed()
 	}
 	if !p.apply(f, nat.Source) {
 		return trace.NATUntranslatable

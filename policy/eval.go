@@ -118,10 +118,10 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
 // Translate is the verdict if one of them wants it; who comes first decides. What they do
-// is for a connection's first packet, see Record.Confirmed.
+// is for the first packet alone, and no other's of the flow: see Record.First.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
-	n := e.rec.Len()
+	first := e.rec.Mark()
 	for _, b := range e.snap.chains(family, hook) {
 		if !b.nat {
 			continue
@@ -130,7 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	e.rec.nat = e.rec.nat || e.rec.Len() > n
+	e.rec.First = e.rec.First || e.rec.acts(first)
 	e.depart()
 	return &e.verd
 }

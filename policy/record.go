@@ -30,7 +30,6 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
-	ByFirst   // a chain of type nat did something, for a connection's first packet alone
 )
 
 // Record is what the evaluation of one packet leaves for its flow: whether the next
@@ -39,7 +38,7 @@ const (
 type Record struct {
 	Volatile Volatile
 	Routes   bool // the routes were asked: it is good as long as they are as they are
-	nat      bool // some actions are of chains of type nat
+	First    bool // a chain of type nat did something: it is good for first packets of connections
 	actions  []Action
 	more     []*state // counters that would be actions; only behind Few of those
 	sum      uint64   // of their marks
@@ -47,24 +46,19 @@ type Record struct {
 	answers  [actLabel - actState + 1]value
 }
 
-// Confirmed says that the packet's connection is there from now on: what chains of type
-// nat have done with it they do with no other, so that the flow is remembered by the next
-// one. As long as there is none, because rules drop the packets, each is as the first.
-func (r *Record) Confirmed() {
-	if r.nat {
-		r.Volatile |= ByFirst
-	}
-}
-
 // Reset makes the record empty.
 func (r *Record) Reset() {
-	r.Volatile, r.Routes, r.nat, r.actions, r.more, r.asked = 0, false, false, r.actions[:0], r.more[:0], 0
+	r.Volatile, r.Routes, r.First, r.actions, r.more, r.asked = 0, false, false, r.actions[:0], r.more[:0], 0
 	r.sum = 0
 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
 // with Hold and Replay.
-func (r *Record) Cacheable() bool { return r.Volatile == 0 }
+func (r *Record) Cacheable() bool { return r.Volatile == 0 && !r.First }
+
+// CacheableFirst is Cacheable for a flow each packet of which is the first of a connection,
+// since it is dropped.
+func (r *Record) CacheableFirst() bool { return r.Volatile == 0 }
 
 // Actions are what Replay is to do, if there are but Few: otherwise they are what
 // Evaluator.Path has. They are the caller's to copy; the slice is good until the record
@@ -74,6 +68,13 @@ func (r *Record) Actions() []Action { return r.actions }
 // Writes reports whether one of them writes into the packet.
 func (r *Record) Writes() bool {
 	return slices.ContainsFunc(r.Actions(), func(a Action) bool { return a.kind == actWrite })
+}
+
+// acts reports whether what was recorded from a place on does something, and not only asks.
+func (r *Record) acts(from Mark) bool {
+	return len(r.more) > from.more || slices.ContainsFunc(r.actions[from.Actions:], func(a Action) bool {
+		return a.kind < actLives || a.kind > actLabel || a.kind == actRefresh
+	})
 }
 
 // Len is how many actions were recorded up to now.
@@ -122,7 +123,7 @@ const (
 	actLabel
 	actSetCTMark
 	actSetLabel
-	actSetMark
+	actSetMark // from here on the packet itself is changed
 	actSetPriority
 	actSetPktType
 	actWrite // bytes of the packet
