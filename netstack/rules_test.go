@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sluice/conntrack"
+	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy/journal"
@@ -405,6 +406,33 @@ func TestRulesRejectTranslated(t *testing.T) {
 	}
 	if n := l.drops(bob.port(), trace.NFTReject); n != 2 {
 		t.Errorf("%d refused", n)
+	}
+}
+
+// TestRulesCountMuch: of a remembered flow that passes many rules which count, at all hooks,
+// each of them counts each packet, and a hit is one nevertheless.
+func TestRulesCountMuch(t *testing.T) {
+	many := strings.Repeat("counter\n", 50)
+	s := framedSites("table ip t {\nchain p { type filter hook prerouting priority 0;\n" + many + "}\nchain f { type filter hook forward priority 0;\n" + many +
+		"}\nchain q { type filter hook postrouting priority 150;\n" + many + "}\n}\ntable bridge b {\nchain o { type filter hook postrouting priority 0;\n" + many + "}\n}\n")
+	s.Connections.Rules = []nat.Rule{publish(8080, alice.addr4(), 80)}
+	l := stillSites(t, s)
+	in := bob.to(alice)
+	in.Dst, in.DstPort = gate(2).addr4(), 8080
+	hits := l.hits(bob)
+	for range 5 {
+		l.send(bob.port(), pt.UDP4(in))
+		l.arrived(alice, pt.UDP(pt.DstPort(80)))
+	}
+	if n := hits(); n != 4 {
+		t.Errorf("%d hits, want 4", n)
+	}
+	if n := strings.Count(l.listed("list ruleset"), "counter packets 5 bytes 240\n"); n != 200 {
+		t.Errorf("%d rules have counted all packets, want 200", n)
+	}
+	l.hitsAllocateNothing(t, bob, pt.Frame(pt.UDP4(in)))
+	if n := strings.Count(l.listed("list ruleset"), "counter packets 207 bytes 9936\n"); n != 200 {
+		t.Errorf("%d rules have counted all packets, want 200", n)
 	}
 }
 

@@ -36,6 +36,7 @@ type router struct {
 	now   int64
 
 	frame  *packet.Frame
+	ev     *policy.Evaluator
 	record *policy.Record // of the packet that is on its way; nil: nothing is
 	cache  map[flow.Key]remembered
 	hits   int
@@ -46,12 +47,43 @@ type router struct {
 
 // remembered is the decision about a flow.
 type remembered struct {
-	before, after []policy.Action // the packet is routed
+	before, after part // the packet is routed
 	conn          conntrack.Conn
 	dir           conntrack.Dir
 	noTrack       bool
 	out           *policy.Device
 	verdict       outcome
+}
+
+// part is what is done, as netstack keeps it: a path, if there is much of it.
+type part struct {
+	path    *policy.Path
+	actions []policy.Action
+}
+
+func (x part) hold(p *policy.Packet) bool {
+	if x.path != nil {
+		return x.path.Hold(p)
+	}
+	return policy.Hold(x.actions, p)
+}
+
+func (x part) replay(p *policy.Packet, bytes uint64) {
+	if x.path != nil {
+		x.path.Replay(p, 1, bytes)
+		return
+	}
+	policy.Replay(x.actions, p, 1, bytes)
+}
+
+// parts are those of the record, before and after the packet was routed.
+func (r *router) parts(routed policy.Mark) (before, after part, ok bool) {
+	if r.record.Len() > policy.Few {
+		before.path, after.path = r.ev.Path(r.record, policy.Mark{}, routed), r.ev.Path(r.record, routed, r.record.Mark())
+		return before, after, before.path != nil && after.path != nil
+	}
+	all := slices.Clone(r.record.Actions())
+	return part{actions: all[:routed.Actions]}, part{actions: all[routed.Actions:]}, true
 }
 
 func newRouter(t testing.TB, j judge) *router {
@@ -116,7 +148,7 @@ func (r *router) pass(b []byte, in int) outcome {
 	}
 	var pending conntrack.Pending
 	p := &policy.Packet{Frame: f, In: r.devs[in], Now: r.now, Pending: &pending, Env: &r.env}
-	routed := 0
+	var routed policy.Mark
 	o := r.evaluate(p, &routed)
 	if o.what == resetSent && !mute(b) && !pending.Active() && f.View.Proto == packet.ProtoTCP && packet.VerifyL4(f.Bytes(), &f.View) {
 		if p.Conn != (conntrack.Conn{}) {
@@ -130,9 +162,11 @@ func (r *router) pass(b []byte, in int) outcome {
 	}
 	delete(r.cache, key)
 	if known && r.record.Cacheable() && p.Fault == packet.FaultNone && (r.apart || p.Conn != (conntrack.Conn{})) {
-		all := slices.Clone(r.record.Actions())
-		m := remembered{before: all[:routed], after: all[routed:], conn: p.Conn, dir: p.Dir, noTrack: r.apart, out: p.Out, verdict: o}
-		r.cache[key] = m
+		m := remembered{conn: p.Conn, dir: p.Dir, noTrack: r.apart, out: p.Out, verdict: o}
+		var ok bool
+		if m.before, m.after, ok = r.parts(routed); ok {
+			r.cache[key] = m
+		}
 	}
 	return o
 }
@@ -150,17 +184,17 @@ func (r *router) replay(m *remembered, f *packet.Frame, in int) (outcome, bool) 
 	if p.State == conntrack.Gone || p.State == conntrack.Invalid {
 		return outcome{}, false
 	}
-	if !policy.Hold(m.before, p) || !policy.Hold(m.after, p) {
+	if !m.before.hold(p) || !m.after.hold(p) {
 		if !m.noTrack { // it is not to see the packet twice
 			r.seen = &conntrack.Verdict{State: p.State, Dir: m.dir, Conn: m.conn}
 		}
 		return outcome{}, false
 	}
-	policy.Replay(m.before, p, 1, n)
+	m.before.replay(p, n)
 	if p.Out = m.out; p.Out != nil {
 		f.DecrementTTL()
 	}
-	policy.Replay(m.after, p, 1, n)
+	m.after.replay(p, n)
 	o := m.verdict
 	o.mark = p.Mark
 	if o.what == "forward" {
@@ -170,7 +204,7 @@ func (r *router) replay(m *remembered, f *packet.Frame, in int) (outcome, bool) 
 }
 
 // evaluate shows a packet to all rules.
-func (r *router) evaluate(p *policy.Packet, routed *int) outcome {
+func (r *router) evaluate(p *policy.Packet, routed *policy.Mark) outcome {
 	f := p.Frame
 	family := nft.FamilyIP
 	if f.View.Is(packet.ViewIPv6) {
@@ -184,7 +218,7 @@ func (r *router) evaluate(p *policy.Packet, routed *int) outcome {
 		return o
 	}
 	if r.record != nil {
-		*routed = r.record.Len()
+		*routed = r.record.Mark()
 	}
 	p.Out = r.devs[side(f.View.DstAddr(f.Bytes()))]
 	if f.HopLimit() <= 1 {
@@ -345,7 +379,7 @@ type both struct {
 
 // remember lets the engine's side remember its decisions about flows.
 func (b *both) remember() {
-	b.ours.record, b.ours.cache = &b.record, map[flow.Key]remembered{}
+	b.ours.ev, b.ours.record, b.ours.cache = b.ev, &b.record, map[flow.Key]remembered{}
 }
 
 func newBoth(t testing.TB, rs *nft.Ruleset) *both {
