@@ -68,7 +68,7 @@ type conn struct {
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
-	much, urgent bool // more may be there than a sip; not all of it is in order
+	much, urgent bool // more may be there than a sip; some of it may be urgent
 	// +checklocks:mu
 	rest []byte // was read, and the stack had no room for it
 	// +checklocks:mu
@@ -243,9 +243,7 @@ func (c *conn) note(events uint32) {
 	c.writable = c.writable || events&unix.EPOLLOUT != 0
 	c.hungUp = c.hungUp || events&last != 0
 	c.failed = c.failed || events&unix.EPOLLERR != 0
-	if events&unix.EPOLLPRI != 0 {
-		c.urgent, c.much = true, true
-	}
+	c.urgent = c.urgent || events&unix.EPOLLPRI != 0
 }
 
 // connected sees what has become of the dial: a socket that can be written to is
