@@ -381,6 +381,14 @@ func randomDrops(r *rand.Rand) string {
 		}
 		b.WriteString("}\n")
 	}
+	for _, hook := range []string{"prerouting", "postrouting"} { // which see first packets only
+		fmt.Fprintf(&b, "chain n_%s {\ntype nat hook %s priority 0; policy accept;\n", hook, hook)
+		for range r.IntN(4) {
+			b.WriteString(of("", "", "udp dport { 80, 1000, 2001 }", "ip saddr 10.44.1.0/24", "ip saddr @own", "ip saddr . th dport @bad", "meta mark 5") + " " +
+				of("counter", "counter name named", "ct mark set 3", "meta mark set 5", "update @bad { ip daddr . th dport }") + " " + of("", "counter", "counter drop", "accept") + "\n")
+		}
+		b.WriteString("}\n")
+	}
 	return b.String() + "}\n"
 }
 
@@ -481,6 +489,7 @@ func TestDroppedTwins(t *testing.T) {
 // twinsOfDrops compares two laboratories; the second has an empty flow cache each time.
 // It tells how many hits the first one had.
 func twinsOfDrops(t *testing.T, r *rand.Rand) (hits int) {
+	t.Helper()
 	s := ruledSites(randomDrops(r))
 	s.Connections.Profile = []string{"kernel", "kernel", "rfc"}[r.IntN(3)]
 	twins := []*dropTwin{{lab: stillSites(t, s)}, {lab: stillSites(t, s)}}
