@@ -315,13 +315,6 @@ func (k *tracked) holds(p *policy.Packet) bool {
 	return policy.Hold(k.acts, p)
 }
 
-// keepsDropped is keeps for a packet that is dropped. Without a connection the next one is
-// the first of one as well, and chains of type nat see it.
-func (p *passing) keepsDropped() bool {
-	return p.keeps() || p.to.conn == (conntrack.Conn{}) && p.record.CacheableFirst() && !p.packet.Trace
-}
-
-
 // again does for a packet of a remembered flow what the rules did for the first. False:
 // the rules are to be asked about it.
 func (t *turn) again(h *hop, state conntrack.State, f *packet.Frame) bool {
