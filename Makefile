@@ -101,9 +101,10 @@ microbench: ## Go benchmarks of the packet path; tools/bin/benchstat compares tw
 		./packet/... ./flow/... ./trace/... ./bridge/... ./routing ./fragment ./neigh ./router ./policy ./veth/... ./netstack/...
 
 .PHONY: oracle-nft
-oracle-nft: ## a million packets for random rulesets beside the kernel's nf_tables (as root; NFT_PACKETS, NFT_SEED), 2,000 rulesets beside the interpreter (NFT_RULESETS)
-	NFT_PACKETS=$${NFT_PACKETS:-1000000} NFT_SEED=$${NFT_SEED:-$$RANDOM$$RANDOM} \
-		go test -count=1 -v -timeout 120m -run 'EngineIsTheKernel' ./policy/interp
+oracle-nft: ## two million packets for random rulesets beside the kernel's nf_tables (as root; NFT_PACKETS of each kind, NFT_SEED), 2,000 rulesets beside the interpreter (NFT_RULESETS)
+	export NFT_PACKETS=$${NFT_PACKETS:-1000000} NFT_SEED=$${NFT_SEED:-$$RANDOM$$RANDOM}; \
+	go test -count=1 -v -timeout 120m -run 'EngineIsTheKernel' ./policy/interp && \
+		go test -count=1 -v -timeout 120m -run 'RulesetsAreTheKernel' ./netstack
 	NFT_RULESETS=$${NFT_RULESETS:-2000} go test -count=1 -v -timeout 60m \
 		-run 'ProbesAre|IngressIs|TheInterpreter|ReplayIs|AnyFrame|Mutants|CasesOf' ./policy/interp
 

@@ -36,6 +36,7 @@ type trial struct {
 	ruled   bool   // by random rulesets: what becomes of a packet is not known before
 	failed  string // what differed first
 	rejects bool   // there are rules that do
+	random  bool   // some choose any port
 	refused map[netip.Addr]int
 	blurred bool // a port was chosen freely that rules know
 }
@@ -244,7 +245,7 @@ func (x *trial) bound(e *dialogue, got, was [2]conntrack.Tuple) bool {
 	}
 	alike := alike
 	if x.ruled {
-		alike = alikeByRules
+		alike = x.alikeByRules
 	}
 	if !alike(e, was[0].SrcPort, k, own) && x.chosen.known(got[1]) {
 		x.o.allowed[remembered]++
@@ -262,13 +263,13 @@ func (x *trial) bound(e *dialogue, got, was [2]conntrack.Tuple) bool {
 // is not compared then.
 func (x *trial) blurs(a, b conntrack.Tuple) bool {
 	told := a.SrcPort != b.SrcPort && min(a.SrcPort, b.SrcPort) < 1024 && !isICMP(a.Proto)
-	x.blurred = x.blurred || x.ruled && told && alikeByRules(nil, 0, a, b)
+	x.blurred = x.blurred || x.ruled && told && x.alikeByRules(nil, 0, a, b)
 	return x.blurred
 }
 
 // shows notes a choice that shows where none was awaited; true if it blurs all.
 func (x *trial) shows(k, own conntrack.Tuple) bool {
-	if mapped := x.chosen.tuple(k); mapped != own && k.Proto == own.Proto && alikeByRules(nil, 0, mapped, own) {
+	if mapped := x.chosen.tuple(k); mapped != own && k.Proto == own.Proto && x.alikeByRules(nil, 0, mapped, own) {
 		x.o.allowed[chosenFreely]++
 		x.chosen.bind(k, own)
 		return x.blurs(k, own)
@@ -483,7 +484,7 @@ func (x *trial) sameState() bool {
 
 // differ says what two entries of one connection differ in. The kernel's clock goes on.
 func (x *trial) differ(k *conntracktest.Entry, own *conntrack.Entry) string {
-	if reply := x.chosen.tuple(conntrack.Tuple(k.Reply)); reply != own.Reply && x.ruled && alikeByRules(nil, 0, turned(reply), turned(own.Reply)) {
+	if reply := x.chosen.tuple(conntrack.Tuple(k.Reply)); reply != own.Reply && x.ruled && x.alikeByRules(nil, 0, turned(reply), turned(own.Reply)) {
 		x.blurs(turned(reply), turned(own.Reply))
 		x.o.allowed[chosenFreely]++ // and never shown
 	} else if reply != own.Reply {

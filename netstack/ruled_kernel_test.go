@@ -101,7 +101,7 @@ func (o *ruledOracle) play(c *ruledCase) string {
 	defer o.load(nil)
 	o.r = rand.New(rand.NewPCG(c.seed, 10))
 	o.lab.pass(7) // the accounts of errors are full again
-	x := &trial{o: o.oracle, ruled: true, entered: map[conntrack.Tuple]bool{}, refused: map[netip.Addr]int{}, rejects: strings.Contains(c.text, "reject")}
+	x := &trial{o: o.oracle, ruled: true, entered: map[conntrack.Tuple]bool{}, refused: map[netip.Addr]int{}, rejects: strings.Contains(c.text, "reject"), random: strings.Contains(c.text, "random")}
 	defer x.clean()
 	if !x.talk(c) || x.blurred || !x.sameState() || x.blurred {
 		return x.failed
@@ -250,18 +250,19 @@ func (o *ruledOracle) shrink(c *ruledCase, difference string) {
 
 // alikeByRules reports whether two choices are of one range: what policytest's rules let
 // be chosen freely.
-func alikeByRules(_ *dialogue, _ uint16, a, b conntrack.Tuple) bool {
-	class := func(x uint16) int {
-		n, _ := slices.BinarySearch([]uint16{512, 1024, 5000, 5064}, x+1)
+func (x *trial) alikeByRules(_ *dialogue, _ uint16, a, b conntrack.Tuple) bool {
+	class := func(port uint16) int {
+		n, _ := slices.BinarySearch([]uint16{512, 1024, 5000, 5064}, port+1)
 		return n
 	}
+	few := func(port uint16) bool { return class(port) == 3 && !x.random }
 	pool := func(t netip.Addr) bool {
 		return slices.ContainsFunc([]int{near, far}, func(n int) bool { return t == at(t.Is6(), n, 20) || t == at(t.Is6(), n, 21) })
 	}
-	ports := func(x, y uint16) bool {
-		return x == y || isICMP(a.Proto) || class(x) == class(y) || min(x, y) >= 1024 && class(x) != 3 && class(y) != 3
+	ports := func(p, q uint16) bool {
+		return p == q || isICMP(a.Proto) || class(p) == class(q) || min(p, q) >= 1024 && !few(p) && !few(q)
 	}
-	addrs := func(x, y netip.Addr) bool { return x == y || pool(x) && pool(y) }
+	addrs := func(p, q netip.Addr) bool { return p == q || pool(p) && pool(q) }
 	return addrs(a.Src, b.Src) && addrs(a.Dst, b.Dst) && ports(a.SrcPort, b.SrcPort) && ports(a.DstPort, b.DstPort)
 }
 
