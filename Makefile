@@ -162,7 +162,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		names=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
 		for name in $$names; do \
 			echo "== $$pkg $$name"; \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg; \
 		done; \
 	done
 

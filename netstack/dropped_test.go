@@ -381,6 +381,10 @@ func randomDrops(r *rand.Rand) string {
 		}
 		b.WriteString("}\n")
 	}
+	if r.IntN(2) == 0 {
+		fmt.Fprintf(&b, "chain n {\ntype nat hook %s;\ncounter\n%s %s\n%s %s %s\n}\n", of("prerouting priority dstnat", "postrouting priority srcnat"),
+			of("", "udp dport 1000", "ip saddr @own"), of("counter", "counter name named", "counter drop"), of("", "tcp dport 80"), of("", "meta mark set 5", "ct mark set 3", "last"), of("counter", "accept", "drop"))
+	}
 	return b.String() + "}\n"
 }
 
@@ -481,6 +485,7 @@ func TestDroppedTwins(t *testing.T) {
 // twinsOfDrops compares two laboratories; the second has an empty flow cache each time.
 // It tells how many hits the first one had.
 func twinsOfDrops(t *testing.T, r *rand.Rand) (hits int) {
+	t.Helper()
 	s := ruledSites(randomDrops(r))
 	s.Connections.Profile = []string{"kernel", "kernel", "rfc"}[r.IntN(3)]
 	twins := []*dropTwin{{lab: stillSites(t, s)}, {lab: stillSites(t, s)}}

@@ -42,11 +42,12 @@ type Record struct {
 	actions  []Action
 	more     []*state // counters that would be actions; only behind Few of those
 	sum      uint64   // of their marks
+	first    []Action // what once has put aside
 	asked    uint8    // of the kinds from actState on: answers are those that were recorded last
 	answers  [actLabel - actState + 1]value
 }
 
-// once forgets the actions from a place on, which the flow's next packet knows nothing
+// once puts the actions from a place on aside, which the flow's next packet knows nothing
 // of: unless this one isn't as that any more.
 func (r *Record) once(m Mark) {
 	changes := func(a Action) bool { return a.kind >= actSetMark }
@@ -54,13 +55,30 @@ func (r *Record) once(m Mark) {
 		r.Volatile |= ByFirst
 		return
 	}
+	r.first = append(r.first, r.actions[m.Actions:]...)
+	for _, s := range r.more[m.more:] {
+		r.first = append(r.first, Action{kind: actCount, state: s, own: true})
+	}
 	r.actions, r.more, r.sum, r.asked = r.actions[:m.Actions], r.more[:m.more], m.sum, 0
+}
+
+// EachIsFirst takes up what the chains of type nat have done, too: no packet of the flow
+// comes through, so that the next one is a connection's first packet again.
+func (r *Record) EachIsFirst() {
+	for i := range r.first {
+		if a := &r.first[i]; a.waits() {
+			r.count(a.state)
+		} else {
+			r.add(*a)
+		}
+	}
+	r.first = r.first[:0]
 }
 
 // Reset makes the record empty.
 func (r *Record) Reset() {
 	r.Volatile, r.Routes, r.actions, r.more, r.asked = 0, false, r.actions[:0], r.more[:0], 0
-	r.sum = 0
+	r.sum, r.first = 0, r.first[:0]
 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
