@@ -130,6 +130,15 @@ oracle-qdisc: ## what a kernel with all disciplines says, by Debian's user-mode-
 	sed -n 's/^ORD //p' $(BIN)/uml.out > qdisc/tc/testdata/order.jsonl
 	go test -count=1 -run AsRecorded ./qdisc/tc
 
+.PHONY: oracle-departures
+oracle-departures: ## when packets leave a kernel's disciplines, by Debian's kernel in qemu (as root; some minutes)
+	command -v qemu-system-x86_64 >/dev/null || apt-get install -y --no-install-recommends qemu-system-x86 busybox-static iproute2
+	CGO_ENABLED=0 go test -c -o $(BIN)/qdisc.test ./qdisc
+	SLUICE_VM=$(BIN)/vm test/vm/run $(BIN)/qdisc.test -test.run 'TestRecord(Departures|Chances)' > $(BIN)/vm.out
+	sed -n 's/^DEP //p' $(BIN)/vm.out > qdisc/testdata/departures.jsonl
+	sed -n 's/^CHA //p' $(BIN)/vm.out > qdisc/testdata/chances.jsonl
+	go test -count=1 -run AsRecorded ./qdisc
+
 .PHONY: kill-test
 kill-test: setup build ## 100 kills of each process in the middle of connections, with 500,000 beside too (as root; TRIALFLAGS)
 	SLUICE_BIN="$(CURDIR)/$(BIN)" $(BIN)/bench kills $(TRIALFLAGS)
@@ -153,7 +162,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		names=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
 		for name in $$names; do \
 			echo "== $$pkg $$name"; \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg; \
 		done; \
 	done
 

@@ -288,6 +288,7 @@ func forTests() edges {
 		"packet/packettest": "frames in words",
 		"packet":            "the addresses and frames of a test's input",
 		"veth/vethtest":     "a port without a namespace and without root",
+		"qdisc/tc":          "disciplines in words",
 
 		"conntrack/conntracktest": "what the kernel tracks",
 		"policy/policytest":       "random rulesets, and nft(8)",

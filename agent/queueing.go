@@ -43,6 +43,13 @@ func (n *networkRecord) routes() bool { return n.Uplink == nil || n.bySocket() }
 // declare takes what a file says.
 func (q *deviceQueue) declare(c *config.Queueing) { q.Lines, q.File = c.Lines, c.Egress }
 
+// keepQueue takes what commands said of an uplink's device before, if that had one.
+func (n *networkRecord) keepQueue(old *networkRecord) {
+	if old != nil && n.bySocket() {
+		n.Queue.Own = old.Queue.Own
+	}
+}
+
 // spec is what is in force; nil: none.
 func (q *deviceQueue) spec() *qdisc.Spec {
 	if q.Own != nil {

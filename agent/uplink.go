@@ -194,9 +194,7 @@ func (d *declaration) uplink(field string, c *config.Uplink) (err error) {
 	n := uplinkNet(c, ends)
 	n.Origin = d.by.config
 	n.keepLearned(old)
-	if old != nil && n.bySocket() {
-		n.Queue.Own = old.Queue.Own
-	}
+	n.keepQueue(old)
 	if n.Uplink.NIC != nil {
 		d.is.readdress(&n)
 	}

@@ -140,7 +140,7 @@ func TestOnlyGivenFDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd)\]|/dev/null|/.*\.(counters|connections|stderr))( \(deleted\))?$`)
+	harmless := regexp.MustCompile(`^(socket:\[\d+\]|anon_inode:\[(eventpoll|eventfd|timerfd)\]|/dev/null|/.*\.(counters|connections|stderr))( \(deleted\))?$`)
 	sockets := 0
 	for _, e := range entries {
 		to, err := os.Readlink(filepath.Join(dir, e.Name()))

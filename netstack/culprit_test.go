@@ -32,6 +32,7 @@ table netdev n { chain i { type filter hook ingress device "p11" priority 0; udp
 	p := alice.to(bob)
 	send := func(port uint16) {
 		p.DstPort = port
+		p.SrcPort++ // a flow that is not remembered
 		l.send(alice.port(), pt.UDP4(p))
 	}
 	want := func(all ...RuleDrop) {
@@ -92,6 +93,7 @@ func TestRuleDropsAllocateNothing(t *testing.T) {
 		w.mu.Lock()
 		w.turn.begin(in, frames)
 		w.turn.out.clock.read = false
+		w.turn.flows.cache.Flush()
 		frames[0].Reset(packet.Headroom, len(whole))
 		copy(frames[0].Bytes(), whole)
 		w.turn.judge(in, 0)

@@ -144,6 +144,10 @@ func (t *turn) goOn(p *port, i int) {
 		t.over(&crossing{in: p, ration: &p.link.released}, p, i)
 	default:
 		f.InPort = p.index
-		t.lookUp(p, i)
+		if d, cacheable := t.flows.find(f, t.view.gen); d != nil {
+			t.replay(p, d, i)
+		} else {
+			t.examine(p, i, cacheable)
+		}
 	}
 }

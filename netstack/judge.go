@@ -105,12 +105,7 @@ func (t *turn) judge(in *port, i int) {
 		return
 	}
 	t.tally.frame(f)
-	t.lookUp(in, i)
-}
-
-// lookUp is judge for a frame that was looked at.
-func (t *turn) lookUp(in *port, i int) {
-	d, cacheable := t.flows.find(&t.frames[i], t.view.gen)
+	d, cacheable := t.flows.find(f, t.view.gen)
 	if d != nil {
 		t.replay(in, d, i)
 		return

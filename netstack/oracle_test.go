@@ -35,6 +35,7 @@ type trial struct {
 	start   time.Time
 	ruled   bool   // by random rulesets: what becomes of a packet is not known before
 	failed  string // what differed first
+	rejects bool   // there are rules that do
 	refused map[netip.Addr]int
 	blurred bool // a port was chosen freely that rules know
 }
@@ -320,7 +321,10 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		x.o.allowed[ownAnswer]++
 		return true
 	}
-	if x.ruled && len(kernel) == 1 && isAnswer(kernel[0], about[0]) && refusal(kernel[0]) && x.withholds(viewed(kernel[0]), len(own)) {
+	if x.rejects && len(kernel) == 0 && len(own) == 0 { // a refusal may have been for the router itself
+		x.refused[viewed(about[0][1]).View.SrcAddr(about[0][1])]++
+	}
+	if x.ruled && len(kernel) == 1 && refusal(kernel[0]) && !passedOn(kernel[0], about[0][0]) && x.withholds(viewed(about[0][1]), len(own)) {
 		x.o.allowed[withheld]++
 		return true
 	}
@@ -328,6 +332,9 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
 	}
 	for i := range kernel {
+		if bytes.Equal(kernel[i], own[i]) && x.ruled {
+			continue // whatever was chosen, before, by other connections
+		}
 		if x.ruled && x.shows(tupleOf(viewed(kernel[i])), tupleOf(viewed(own[i]))) {
 			return true
 		}
@@ -364,10 +371,15 @@ func isAnswer(b []byte, about [2][]byte) bool {
 	return slices.ContainsFunc(about[:], func(sent []byte) bool { return viewed(sent).View.SrcAddr(sent) == to })
 }
 
-// withholds reports whether a refusal may be withheld, and has been: six are told to an
-// address at once, and fifty of what comes by a port.
+// passedOn reports whether a refusal is one that was sent.
+func passedOn(b, sent []byte) bool {
+	return refusal(sent) && viewed(b).View.Proto == viewed(sent).View.Proto
+}
+
+// withholds reports whether the refusal of a packet may be withheld, and has been: six are
+// told to an address at once, and fifty of what comes by a port.
 func (x *trial) withholds(f *packet.Frame, sent int) bool {
-	to := f.View.DstAddr(f.Bytes())
+	to := f.View.SrcAddr(f.Bytes())
 	x.refused[to] += sent
 	x.refused[netip.Addr{}] += sent
 	return sent == 0 && (x.refused[to] >= 6 || x.refused[netip.Addr{}] >= 40)

@@ -218,7 +218,8 @@ func (r *rules) device(index uint16) *policy.Device { return r.devices[index] }
 // ruleEnv is what rules may ask of the namespace.
 func (s *space) ruleEnv(conns *Connections) *policy.Env {
 	return &policy.Env{
-		FIB: s.fib,
+		FIB:   s.fib,
+		Route: s.route,
 		Connection: func(zone uint16, t *conntrack.Tuple) conntrack.Conn {
 			conn, _ := conns.table.Find(zone, *t)
 			return conn

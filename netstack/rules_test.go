@@ -545,3 +545,72 @@ func TestRefusedByWhoItWasFor(t *testing.T) {
 		}
 	}
 }
+
+// TestResetOfNoConnection: a segment that is no good for a connection is refused by a
+// reset, which is of that connection and ends it.
+func TestResetOfNoConnection(t *testing.T) {
+	l := stillSites(t, ruledSites("table ip t { chain c { type filter hook forward priority 0; ct state invalid counter reject with tcp reset; }; }"))
+	p := bob.to(alice) // which nothing translates
+	p.Flags, p.Seq, p.Ack = pt.ACK, 1000, 500
+	l.send(bob.port(), pt.TCP4(p))
+	l.arrived(alice, pt.TCP())
+	table := l.n.Connections().Table()
+	if n := table.Len(); n != 1 {
+		t.Fatalf("%d connections, want 1", n)
+	}
+	q := alice.to(bob)
+	q.SrcPort, q.DstPort, q.Flags, q.Seq, q.Ack = p.DstPort, p.SrcPort, pt.SYN, 500, 1000
+	l.send(alice.port(), pt.TCP4(q))
+	l.round()
+	pt.Check(t, l.got(alice.port()), pt.TCP(pt.SrcPort(p.SrcPort)))
+	table.Entries(nil, l.n.Connections().Now(), func(e *conntrack.Entry) bool {
+		t.Errorf("there is %s", e.Append(nil, 0))
+		return true
+	})
+}
+
+// TestOutputKnowsTheRoute: what the host stack answers leaves, for rules of output, by the
+// device of the routes to where the packet goes as yet.
+func TestOutputKnowsTheRoute(t *testing.T) {
+	l := stillSites(t, ruledSites(strings.NewReplacer("NET1", gate(1).name(), "NET2", gate(2).name()).Replace(`table ip t {
+	chain in { type nat hook input priority 100; snat to 10.44.1.77; }
+	chain out { type filter hook output priority raw; oifname "NET1" counter; oifname "NET2" counter; }
+	chain post { type filter hook postrouting priority 0; oifname "NET2" counter; }
+}
+`)))
+	p := bob.to(alice)
+	p.Dst = gate(2).addr4()
+	l.send(bob.port(), pt.Ping4(p))
+	l.round()
+	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(gate(2).addr4()), pt.Dst(bob.addr4())))
+	l.wantListed("\t\toifname \""+gate(1).name()+"\" counter packets 1 bytes 48", "\t\toifname \""+gate(2).name()+"\" counter packets 0 bytes 0",
+		"\t\toifname \""+gate(2).name()+"\" counter packets 1 bytes 48")
+}
+
+// TestRefusalsAreTranslated: as what they are about would be, also at hooks before that is,
+// or before it is known.
+func TestRefusalsAreTranslated(t *testing.T) {
+	l := stillSites(t, ruledSites(`table ip t {
+	chain raw { type filter hook prerouting priority raw; udp dport 53 counter reject; }
+	chain mangle { type filter hook prerouting priority mangle; ct status dnat udp dport 7000 counter reject; }
+	chain nat { type nat hook prerouting priority dstnat; udp dport 7000 dnat to 10.44.1.11:70; udp dport 7001 redirect; }
+}
+`))
+	p := bob.to(alice)
+	p.Dst, p.DstPort = netip.MustParseAddr("10.44.1.99"), 7000
+	l.send(bob.port(), pt.UDP4(p))
+	l.arrived(alice, pt.UDP(pt.DstPort(70)))
+	l.send(bob.port(), pt.UDP4(p))
+	l.round()
+	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(p.Dst), pt.Dst(bob.addr4())))
+	p.Dst, p.SrcPort, p.DstPort = alice.addr4(), 53, 7001
+	l.send(bob.port(), pt.UDP4(p)) // comes to the namespace itself
+	l.round()
+	pt.Check(t, l.got(bob.port()), pt.IPv4(pt.Src(alice.addr4()), pt.Dst(bob.addr4())))
+	q := alice.to(bob)
+	q.SrcPort, q.DstPort = 7001, 53 // so that this is for the namespace, too
+	l.send(alice.port(), pt.UDP4(q))
+	l.round()
+	l.silent(alice.port(), bob.port())
+	l.wantListed("\t\tudp dport 53 counter packets 1 bytes 48 reject", "\t\tct status dnat udp dport 7000 counter packets 1 bytes 48 reject")
+}

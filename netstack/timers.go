@@ -29,7 +29,6 @@ const (
 // timers is a clock for a stack.
 type timers struct {
 	tcpip.Clock
-	start time.Time
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -56,7 +55,7 @@ var (
 )
 
 func newTimers() *timers {
-	t := &timers{Clock: tcpip.NewStdClock(), start: time.Now(), next: math.MaxInt64}
+	t := &timers{Clock: tcpip.NewStdClock(), next: math.MaxInt64}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.slots {
@@ -68,6 +67,9 @@ func newTimers() *timers {
 	return t
 }
 
+// age is the time since the start.
+func (t *timers) age() time.Duration { return t.NowMonotonic().Sub(tcpip.MonotonicTime{}) }
+
 // AfterFunc implements tcpip.Clock. What is called may wait for no other timer.
 func (t *timers) AfterFunc(d time.Duration, do func()) tcpip.Timer {
 	a := &alarm{of: t, do: do}
@@ -78,7 +80,7 @@ func (t *timers) AfterFunc(d time.Duration, do func()) tcpip.Timer {
 // Reset implements tcpip.Timer.
 func (a *alarm) Reset(d time.Duration) {
 	t := a.of
-	at := time.Since(t.start) + max(d, 0)
+	at := t.age() + max(d, 0)
 	if at < 0 {
 		at = math.MaxInt64 // for ever
 	}
@@ -117,7 +119,7 @@ func (a *alarm) leave() bool {
 // +checklocks:t.mu
 func (t *timers) set(slot int64) {
 	t.next = slot
-	t.timer.Reset(time.Duration(slot)*slotTime - time.Since(t.start))
+	t.timer.Reset(time.Duration(slot)*slotTime - t.age())
 }
 
 // expire calls all whose time has come.
@@ -131,7 +133,7 @@ func (t *timers) expire() {
 func (t *timers) due() (all []func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := int64(time.Since(t.start) / slotTime)
+	now := int64(t.age() / slotTime)
 	for s := max(t.done+1, now-numSlots+1); s <= now; s++ {
 		head := &t.slots[s%numSlots]
 		for a := head.next; a != head; {

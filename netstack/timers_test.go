@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // TestTimers: each is called once, not before its time, in whatever slot it is.
@@ -65,20 +67,27 @@ func TestTimersStop(t *testing.T) {
 	late.Stop()
 }
 
+// fastClock is ahead of another.
+type fastClock struct {
+	tcpip.Clock
+	ahead time.Duration
+}
+
+// NowMonotonic implements tcpip.Clock.
+func (c *fastClock) NowMonotonic() tcpip.MonotonicTime { return c.Clock.NowMonotonic().Add(c.ahead) }
+
 // TestTimersLeaveFar: a slot is met every time around, and what is for a later time stays.
 func TestTimersLeaveFar(t *testing.T) {
 	c := newTimers()
 	var calls atomic.Int32
 	c.AfterFunc((numSlots+2)*slotTime, func() { calls.Add(1) })
-	c.mu.Lock()
-	c.start = c.start.Add(-4 * slotTime) // the slot's first time
-	c.mu.Unlock()
+	clock := &fastClock{Clock: c.Clock}
+	c.Clock = clock
+	clock.ahead = 4 * slotTime // the slot's first time
 	if n := len(c.due()); n != 0 {
 		t.Errorf("%d of %v are due", n, (numSlots+2)*slotTime)
 	}
-	c.mu.Lock()
-	c.start = c.start.Add(-3 * numSlots * slotTime) // as if it had slept
-	c.mu.Unlock()
+	clock.ahead = 3 * numSlots * slotTime // as if it had slept
 	if n := len(c.due()); n != 1 {
 		t.Errorf("%d are due, want 1", n)
 	}

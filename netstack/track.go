@@ -69,15 +69,13 @@ func (t *turn) pass(h *hop, f *packet.Frame) bool {
 // passing is one packet between the hooks of a namespace. A worker has one: a packet
 // has left a namespace before it comes to the next.
 type passing struct {
-	space   *space
-	conns   *Connections
-	pending conntrack.Pending
-	flow    nat.Flow
-	look    conntrack.Packet
-	fresh   bool // the connection is pending
-	isError bool // the packet is an ICMP error about the connection
-	// stranger: the packet is of no connection, and invalid.
-	stranger bool
+	space    *space
+	conns    *Connections
+	pending  conntrack.Pending
+	flow     nat.Flow
+	look     conntrack.Packet
+	fresh    bool // the connection is pending
+	isError  bool // the packet is an ICMP error about the connection
 	moved    bool // it has another destination now
 	local    bool // the host stack sends it
 	seen     bool // conntrack has been asked, and
@@ -134,7 +132,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	asked := t.packetAt(c, at, i, 0)
 	p, conns := &t.passing, at.space.conns
 	p.space, p.conns, p.outMTU = at.space, conns, 0
-	p.fresh, p.isError, p.moved, p.stranger = false, false, false, false
+	p.fresh, p.isError, p.moved = false, false, false
 	p.look = conntrack.Packet{
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
@@ -147,14 +145,17 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		return reason
 	}
 	v := t.look()
-	p.to.conn = v.Conn
+	p.to.conn, p.fresh = v.Conn, p.pending.Active()
+	if other := v.Dir.Other(); v.Conn != (conntrack.Conn{}) {
+		p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
+	}
 	p.tracked(&v)
 	if reason := p.ask(f, p.first(), atTrack, atDstNAT); reason != trace.None {
 		return reason
 	}
 	switch {
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
-		p.stranger = v.State == conntrack.Invalid // it is passed as it is, as Linux does
+		// it is passed as it is, as Linux does
 		if p.to64(f) {
 			return trace.CTInvalid
 		}
@@ -190,13 +191,11 @@ func (t *turn) look() conntrack.Verdict {
 // goOn is for a packet of a connection that is there.
 func (p *passing) goOn(v *conntrack.Verdict) trace.Reason {
 	p.isError = v.Error
-	other := v.Dir.Other()
 	p.out = v.Conn.Out(v.Dir)
 	p.to = tracked{conn: v.Conn, dir: v.Dir, way: nat.Of(v.Conn.Tuple(v.Dir), p.out)}
 	if p.isError && p.to.way.Translates() {
 		p.prefix = p.conns.nat.Prefix64(p.look.Zone, v.Conn.Tuple(conntrack.Original).Dst)
 	}
-	p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
 	if !v.Conn.Valid() { // ended meanwhile: what was read may be anything
 		return trace.CTInvalid
 	}
@@ -211,7 +210,6 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 		return trace.CTQuota
 	}
 	t.tally.work += beginWork
-	p.fresh = true
 	p.flow = nat.Flow{Pending: n, Now: t.seconds, Devices: at.space.router}
 	hook := nat.Output
 	if !asked.Local {
@@ -244,6 +242,12 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 // ways notes what the pending connection's packets become.
 func (p *passing) ways() {
 	n := &p.pending
+	if n.Status&(conntrack.SrcNAT|conntrack.DstNAT) == 0 {
+		p.out = n.Original
+		p.to = tracked{way: nat.Of(p.out, p.out)}
+		p.back = p.to.way
+		return
+	}
 	p.out = n.Out()
 	p.to = tracked{way: nat.Of(n.Original, p.out)}
 	answer, _ := n.Original.Inverse()
@@ -324,7 +328,7 @@ func (p *passing) Tell(f *packet.Frame) {
 		p.tellReset(f)
 		return
 	}
-	if p.stranger {
+	if p.to.conn == (conntrack.Conn{}) && !p.fresh {
 		p.tellStranger(f)
 		return
 	}
@@ -333,7 +337,7 @@ func (p *passing) Tell(f *packet.Frame) {
 	}
 }
 
-// tellStranger is Tell for a packet of no connection: what is said about it may yet be
+// tellStranger is Tell for a packet of no connection, or before it is known of which: what is said about it may yet be
 // about one, whose tuple it has, and is translated as an error that came would be.
 func (p *passing) tellStranger(f *packet.Frame) {
 	p.look.Frame = f

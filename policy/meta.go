@@ -282,6 +282,8 @@ func (e *Evaluator) route(r *nft.RT) (value, bool) {
 		return value{0, uint64(a.ClassID)}, true
 	case "nexthop":
 		return addrValue(a.NextHop, uint8(r.Bytes()))
+	case "ipsec": // there is none
+		return value{}, a.MTU != 0
 	}
 	return value{}, false
 }

@@ -68,7 +68,7 @@ type conn struct {
 	// +checklocks:mu
 	readable, writable bool // the socket, as far as is known
 	// +checklocks:mu
-	much, urgent bool // more may be there than a sip; not all of it is in order
+	much, urgent bool // more may be there than a sip; some of it may be urgent
 	// +checklocks:mu
 	rest []byte // was read, and the stack had no room for it
 	// +checklocks:mu
@@ -231,7 +231,9 @@ func (c *conn) opened(s dial.Socket) {
 		c.tell(unix.ENOMEM)
 		return
 	}
-	c.key = key // it is told of what there is already, too
+	c.key = key             // it is told of what there is already, too,
+	c.note(eventsNow(c.fd)) // but this is sooner
+	c.connected()
 }
 
 // note takes note of an event of the socket.
@@ -243,9 +245,7 @@ func (c *conn) note(events uint32) {
 	c.writable = c.writable || events&unix.EPOLLOUT != 0
 	c.hungUp = c.hungUp || events&last != 0
 	c.failed = c.failed || events&unix.EPOLLERR != 0
-	if events&unix.EPOLLPRI != 0 {
-		c.urgent, c.much = true, true
-	}
+	c.urgent = c.urgent || events&unix.EPOLLPRI != 0
 }
 
 // connected sees what has become of the dial: a socket that can be written to is

@@ -109,31 +109,36 @@ func strip(pkt *stack.PacketBuffer) (tcpHeader header.TCP, ok bool) {
 	}
 	size := pkt.Data().Size()
 	b, ok := pkt.Data().PullUp(min(size, header.IPv6MinimumSize+header.TCPHeaderMaximumSize))
-	if !ok || len(b) < header.IPv4MinimumSize+header.TCPMinimumSize {
+	if !ok {
 		return nil, false
 	}
-	n := header.IPv4MinimumSize
+	proto, n := header.IPv6ProtocolNumber, header.IPv6MinimumSize
+	if header.IPVersion(b) == header.IPv4Version {
+		proto, n = header.IPv4ProtocolNumber, header.IPv4MinimumSize
+	}
+	if len(b) < n+header.TCPMinimumSize || !isPlain(b, size) {
+		return nil, false
+	}
+	h := header.TCP(b[n:])
+	offset := int(h.DataOffset())
+	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagRst|header.TCPFlagAck) != header.TCPFlagAck || offset < header.TCPMinimumSize || offset > len(h) {
+		return nil, false
+	}
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = proto, header.TCPProtocolNumber
+	pkt.NetworkHeader().Consume(n)
+	return pkt.TransportHeader().Consume(offset)
+}
+
+// isPlain reports whether a packet of that size is one of TCP, whole, with nothing between
+// its headers. Preconditions: it has them.
+func isPlain(b []byte, size int) bool {
 	if header.IPVersion(b) == header.IPv4Version {
 		h := header.IPv4(b)
-		ok = h.HeaderLength() == header.IPv4MinimumSize && h.TransportProtocol() == header.TCPProtocolNumber &&
+		return h.HeaderLength() == header.IPv4MinimumSize && h.Protocol() == uint8(header.TCPProtocolNumber) &&
 			!h.More() && h.FragmentOffset() == 0 && int(h.TotalLength()) == size
-		pkt.NetworkProtocolNumber = header.IPv4ProtocolNumber
-	} else {
-		n = header.IPv6MinimumSize
-		ok = len(b) >= n+header.TCPMinimumSize && header.IPv6(b).TransportProtocol() == header.TCPProtocolNumber &&
-			int(header.IPv6(b).PayloadLength())+n == size
-		pkt.NetworkProtocolNumber = header.IPv6ProtocolNumber
 	}
-	const under = header.TCPFlagAck
-	if h := header.TCP(b[n:]); !ok || h.Flags()&(header.TCPFlagSyn|header.TCPFlagRst|under) != under ||
-		int(h.DataOffset()) < header.TCPMinimumSize || int(h.DataOffset()) > len(h) {
-		return nil, false
-	}
-	offset := int(header.TCP(b[n:]).DataOffset())
-	pkt.NetworkHeader().Consume(n)
-	h, ok := pkt.TransportHeader().Consume(offset)
-	pkt.TransportProtocolNumber = header.TCPProtocolNumber
-	return h, ok
+	h := header.IPv6(b)
+	return h.NextHeader() == uint8(header.TCPProtocolNumber) && int(h.PayloadLength())+header.IPv6MinimumSize == size
 }
 
 // isMessage reports whether a segment is a short message of its own.

@@ -153,10 +153,9 @@ func (p *Proxy) Deliver(to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *s
 // process has the endpoint handle a packet. It reports whether that was its end.
 // Preconditions: the caller is the endpoint's user.
 func (p *Proxy) process(c *conn, ep *tcp.Endpoint, to stack.NetworkEndpoint, pkt *stack.PacketBuffer, id *stack.TransportEndpointID) (over bool) {
-	h := c.shaking.Load()
-	if h != nil || !underWay(ep) {
+	if !underWay(ep) {
 		to.HandlePacket(pkt)
-		return digest(ep, h)
+		return digest(ep, c.shaking.Load())
 	}
 	head, ok := strip(pkt)
 	if !ok {

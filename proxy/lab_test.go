@@ -5,6 +5,7 @@ package proxy
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,8 +31,9 @@ type lab struct {
 	container *stack.Stack
 	proxy     *Proxy
 	entrance  *entrance
-	errno     unix.Errno // of all dials, if not 0
-	mute      bool       // nobody answers dials
+	errno     unix.Errno  // of all dials, if not 0
+	mute      bool        // nobody answers dials
+	broke     atomic.Bool // what is owed is not paid
 	// open makes sockets, if the world is not on the loopback.
 	open func(*dial.Target) dial.Socket
 
@@ -128,7 +130,7 @@ func (l *lab) watch(up *stack.Stack) {
 				return
 			default:
 			}
-			if n == 0 {
+			if n == 0 && !l.broke.Load() {
 				l.proxy.Pay()
 			}
 		}

@@ -145,30 +145,41 @@ func (c *conn) down() (again bool) {
 		if c.downOver || c.gone || !c.readable || !c.settle() {
 			return false
 		}
-		if !c.much {
+		if !c.much || c.urgent {
 			left -= c.sip()
 			continue
 		}
-		n := c.look()
-		switch {
-		case n == nothing:
-			c.readable = false
-			return false
-		case n < 0:
-			c.gone = true
-		case n == 0:
-			c.end()
-		default:
-			c.much = c.urgent || n >= little
-			n = min(n, left)
-			done, err := c.pull(n)
-			if c.gone = err != nil && !isWouldBlock(err); !c.gone && done < n {
-				return false // the stack says when there is room
-			}
-			left -= n
+		done, all := c.gulp(left)
+		if !all {
+			return false // the stack says when there is room
 		}
+		left -= done
 	}
 	return true
+}
+
+// gulp gives the stack up to so many bytes of what there is. It reports whether it had room
+// for them.
+//
+// +checklocks:c.mu
+func (c *conn) gulp(left int) (done int, all bool) {
+	n := c.look()
+	switch {
+	case n == nothing:
+		c.readable = false
+		return 0, true
+	case n < 0:
+		c.gone = true
+		return 0, true
+	case n == 0:
+		c.end()
+		return 0, true
+	}
+	c.much = n >= little
+	n = min(n, left)
+	done, err := c.pull(n)
+	c.gone = err != nil && !isWouldBlock(err)
+	return done, c.gone || done == n
 }
 
 // end passes on the end of what comes from outside.
@@ -181,7 +192,7 @@ func (c *conn) end() {
 
 // sip reads what may be little, and gives it to the stack. It returns how much that was.
 // A read that gets less than it could has emptied the socket, epoll(7), unless it stopped
-// at urgent data.
+// at urgent data, where the socket even says that there is nothing to read.
 //
 // +checklocks:c.mu
 func (c *conn) sip() int {
@@ -198,7 +209,7 @@ func (c *conn) sip() int {
 		c.end()
 	default:
 		c.much = n == little
-		c.readable = c.much || c.hungUp
+		c.readable = c.much || c.hungUp || c.urgent
 		c.rest = c.push(b[:n])
 	}
 	return max(n, 0)

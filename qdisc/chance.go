@@ -174,10 +174,11 @@ func pareto(share float64) float64 {
 	return min((math.Pow(share, -1./3)-1.5)*(4./3)*distScale, math.MaxInt16)
 }
 
-// slotFor begins the slot of a packet that is due after the last one's time.
-func (n *netem) slotFor(due int64) {
+// slotFor begins a slot if the last one's time is before the packet is due: from now, as
+// the kernel has it, which is when the packet came or another one did.
+func (n *netem) slotFor(due, now int64) {
 	if n.slotAt != 0 && n.slotAt < due {
-		n.nextSlot(due)
+		n.nextSlot(now)
 	}
 }
 

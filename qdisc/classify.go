@@ -113,6 +113,26 @@ func (t *Tree) ask(at Handle, r Ref, now int64) (Handle, verdict) {
 	return 0, accepted
 }
 
+// named is the queue of n's that a packet's priority or the filters name, as class 1 and so
+// on of n; none if its hash is to say. As with the kernel, a packet of which filters have
+// nothing to say is dropped: ok is false.
+func (n *node) named(r Ref, queues int, now int64) (i int32, ok bool) {
+	class := Handle(n.t.pool.at(r).Priority)
+	if n.handle == 0 || class.Major() != n.handle.Major() || class.Minor() == 0 || int(class.Minor()) > queues {
+		if len(n.t.rules[n.handle]) == 0 {
+			return none, true
+		}
+		var v verdict
+		if class, v = n.classify(r, now); v != accepted {
+			return none, n.judge(r, v)
+		}
+	}
+	if class.Minor() == 0 || int(class.Minor()) > queues {
+		return none, n.refuse(r, trace.QdiscUnclassified)
+	}
+	return int32(class.Minor()) - 1, true
+}
+
 // judge drops what the filters dropped.
 func (n *node) judge(r Ref, v verdict) bool {
 	if v == policed {

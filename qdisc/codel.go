@@ -25,6 +25,9 @@ type aqm struct {
 	ceThreshold      int64 // 0: off
 	ceSelector       uint8
 	ceMask           uint8
+	// law is controlLaw. Tests beside a kernel, which has the root only roughly, have
+	// another one.
+	law func(a *aqm, c *control, t int64) int64
 }
 
 // control is CoDel's state for one queue. The words are RFC 8289 §5.3's.
@@ -53,9 +56,9 @@ type codelStats struct {
 	maxPacket             uint32
 }
 
-// law is the time of the next drop: RFC 8289 §5.3, control_law.
-func (a *aqm) law(t int64, count uint32) int64 {
-	return t + int64(math.Round(float64(a.interval)/math.Sqrt(float64(count))))
+// controlLaw is the time of the next drop after t: RFC 8289 §5.3, control_law.
+func controlLaw(a *aqm, c *control, t int64) int64 {
+	return t + int64(math.Round(float64(a.interval)/math.Sqrt(float64(c.count))))
 }
 
 // above reports whether the sojourn times were above the target for an interval.
@@ -120,7 +123,7 @@ func (c *control) carryOn(p *Pool, a *aqm, q source, r Ref, st *codelStats, now 
 		c.count++
 		if a.ecn && p.markCE(r) {
 			st.marks++
-			c.dropNext = a.law(c.dropNext, c.count)
+			c.dropNext = a.law(a, c, c.dropNext)
 			return r
 		}
 		q.discard(r)
@@ -129,7 +132,7 @@ func (c *control) carryOn(p *Pool, a *aqm, q source, r Ref, st *codelStats, now 
 		if !c.above(p, a, r, q.backlog(), st, now) {
 			c.dropping = false
 		} else {
-			c.dropNext = a.law(c.dropNext, c.count)
+			c.dropNext = a.law(a, c, c.dropNext)
 		}
 	}
 	return r
@@ -153,7 +156,7 @@ func (c *control) begin(p *Pool, a *aqm, q source, r Ref, st *codelStats, now in
 		c.count = delta
 	}
 	c.lastCount = c.count
-	c.dropNext = a.law(now, c.count)
+	c.dropNext = a.law(a, c, now)
 	return r
 }
 
@@ -169,6 +172,9 @@ func (a *aqm) set(target, interval, threshold int64, ecn bool) error {
 		a.interval = interval
 	}
 	a.ceThreshold, a.ecn = threshold, ecn
+	if a.law == nil {
+		a.law = controlLaw
+	}
 	return nil
 }
 

@@ -59,7 +59,13 @@ func (f *fqCodel) enqueue(r Ref, now int64) bool {
 	}
 	it := f.t.pool.at(r)
 	it.at = now
-	i := int32(uint64(it.Hash) * uint64(len(f.flows)) >> 32)
+	i, ok := f.named(r, len(f.flows), now)
+	if !ok {
+		return false
+	}
+	if i == none {
+		i = int32(uint64(it.Hash) * uint64(len(f.flows)) >> 32)
+	}
 	w := &f.flows[i]
 	w.bytes += int64(it.Wire)
 	f.memory += int64(it.mem)

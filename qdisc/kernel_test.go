@@ -4,6 +4,7 @@ package qdisc
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -192,6 +193,9 @@ func (k *kernelQdisc) collect(n int) []int64 {
 	buf, oob := make([]byte, 2000), make([]byte, 200)
 	for got := 0; got < n; {
 		size, oobn, _, _, err := unix.Recvmsg(k.out, buf, oob, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
 		if err != nil {
 			k.t.Fatalf("%d of %d packets came: %v", got, n, err)
 		}

@@ -71,7 +71,7 @@ func TestMoveTo(t *testing.T) {
 				if i < 3000 && rnd.IntN(2) == 0 {
 					n, mark := 20+rnd.IntN(1400), uint32(rnd.IntN(3))
 					for _, x := range []*Tree{stays, moves} {
-						f := udp(n, uint8(rnd.IntN(1))<<2|2)
+						f := udp(n, uint8(ECT0))
 						copy(f.Bytes()[42:], fmt.Sprint(i))
 						m := MetaOf(f, 1)
 						m.Mark, m.Hash, m.Priority = mark, uint32(mix(uint64(mark))), mark*3

@@ -241,7 +241,7 @@ func (n *netem) dequeue(now int64) Ref {
 		if r == 0 {
 			return n.fromChild(now, never)
 		}
-		n.slotFor(due)
+		n.slotFor(due, now)
 		if due > now || n.slotAt > now {
 			return n.fromChild(now, max(due, n.slotAt))
 		}

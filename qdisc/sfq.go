@@ -28,29 +28,39 @@ type sfq struct {
 	perturb  int64 // ns; 0: never
 	seed     uint64
 	renew    int64 // when the hash changes
+	changes  uint64
 }
 
 // robin is one queue of sfq.
 type robin struct {
 	q      list
 	qlen   int
+	since  uint64 // the number of the change that gave it this length
 	allot  int64
 	link   int32
 	queued bool
 }
 
 func (s *sfq) enqueue(r Ref, now int64) bool {
-	if s.perturb > 0 && now >= s.renew {
+	if s.perturb > 0 && now >= s.renew && len(s.t.rules[s.handle]) == 0 {
 		s.rehash(now)
 	}
-	i := s.bucket(r)
+	i, ok := s.named(r, len(s.flows), now)
+	if !ok {
+		return false
+	}
+	if i == none {
+		i = s.bucket(r)
+	}
 	w := &s.flows[i]
 	if w.qlen >= s.depth {
 		if !s.headDrop {
 			return s.refuse(r, trace.QdiscFull)
 		}
-		w.qlen--
 		s.lose(s.t.pool.pop(&w.q), trace.QdiscFull)
+		s.t.pool.push(&w.q, r)
+		s.added(r)
+		return true
 	}
 	s.put(i, r)
 	s.added(r)
@@ -60,33 +70,50 @@ func (s *sfq) enqueue(r Ref, now int64) bool {
 	return s.overflow(r)
 }
 
-func (s *sfq) put(i int, r Ref) {
+func (s *sfq) put(i int32, r Ref) {
 	w := &s.flows[i]
 	s.t.pool.push(&w.q, r)
-	w.qlen++
+	s.resize(w, 1)
 	if !w.queued {
 		w.queued, w.allot = true, s.quantum
-		s.append(int32(i))
+		s.append(i)
 	}
 }
 
-func (s *sfq) bucket(r Ref) int {
+func (s *sfq) bucket(r Ref) int32 {
 	h := uint32(mix(uint64(s.t.pool.at(r).Hash)^s.seed) >> 32)
 	if s.seed == 0 {
 		h = s.t.pool.at(r).Hash
 	}
-	return int(uint64(h) * uint64(len(s.flows)) >> 32)
+	return int32(uint64(h) * uint64(len(s.flows)) >> 32)
 }
 
-// overflow drops the tail of the longest queue, or its head. A queue is short (maxDepth),
-// so it is walked.
-func (s *sfq) overflow(r Ref) bool {
-	longest := 0
-	for i := range s.flows {
-		if s.flows[i].qlen > s.flows[longest].qlen {
-			longest = i
+// resize counts a packet more or less in a queue.
+func (s *sfq) resize(w *robin, by int) {
+	w.qlen += by
+	s.changes++
+	w.since = s.changes
+}
+
+// longest is the queue that loses a packet: of several, that which came to this length
+// last; if all have one packet, the one whose turn it is. It is the kernel's choice.
+func (s *sfq) longest() int32 {
+	most := s.active.head
+	for i := most; i != none; i = s.flows[i].link {
+		w, m := &s.flows[i], &s.flows[most]
+		if w.qlen > m.qlen || w.qlen == m.qlen && w.since > m.since {
+			most = i
 		}
 	}
+	if s.flows[most].qlen == 1 {
+		return s.active.head
+	}
+	return most
+}
+
+// overflow drops the tail of the longest queue, or its head.
+func (s *sfq) overflow(r Ref) bool {
+	longest := s.longest()
 	w := &s.flows[longest]
 	x := Ref(0)
 	if s.headDrop {
@@ -94,8 +121,8 @@ func (s *sfq) overflow(r Ref) bool {
 	} else {
 		x = s.t.pool.popTail(&w.q)
 	}
-	if w.qlen--; w.qlen == 0 {
-		s.unlink(int32(longest))
+	if s.resize(w, -1); w.qlen == 0 {
+		s.unlink(longest)
 	}
 	if x == r {
 		s.removed(x)
@@ -129,7 +156,7 @@ func (s *sfq) dequeue(int64) Ref {
 			continue
 		}
 		r := s.t.pool.pop(&w.q)
-		if w.qlen--; w.qlen == 0 { // it has no turn any more, and is a new one with its next packet
+		if s.resize(w, -1); w.qlen == 0 { // it has no turn any more, and is a new one with its next packet
 			w.queued = false
 			s.active.head = w.link
 		}

@@ -136,18 +136,15 @@ func TestReplayIsEvaluation(t *testing.T) {
 func one(t testing.TB, seed uint64, n int, cache bool) (hits int) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
-	g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Calm: cache && r.IntN(4) != 0}
-	g.Long = seed%4 == 3
-	text := g.Ruleset()
-	return differ(t, text, newConversations(r, g.Family, 20000), n, cache)
+	return chosen(t, r, r, seed%4 == 3, n, cache)
 }
 
-func FuzzEngineIsTheInterpreter(f *testing.F) {
-	for i := range uint64(4) {
-		f.Add(i)
-	}
-	f.Fuzz(func(t *testing.T, seed uint64) {
-		one(t, seed, 40, false)
-		one(t, seed, 40, true)
-	})
+// chosen is a ruleset that one chooses, and packets of another's choice.
+func chosen(t testing.TB, rules, packets *rand.Rand, long bool, n int, cache bool) (hits int) {
+	t.Helper()
+	r := rules
+	g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Calm: cache && r.IntN(4) != 0}
+	g.Long = long
+	text := g.Ruleset()
+	return differ(t, text, newConversations(packets, g.Family, 20000), n, cache)
 }

@@ -48,9 +48,7 @@ func TestAnyFrame(t *testing.T) {
 func anyFrames(t testing.TB, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 8))
-	kind := []struct{ family, hook string }{
-		{"netdev", "ingress device m0"}, {"bridge", "prerouting"}, {"bridge", "forward"}, {"arp", "input"}, {"inet", "prerouting"}, {"ip", "forward"}, {"ip6", "forward"},
-	}[r.IntN(7)]
+	kind := frameKind(r)
 	text := frameRuleset(r, kind.family, kind.hook)
 	rs := load(t, text)
 	b := newBoth(t, rs)
@@ -63,6 +61,13 @@ func anyFrames(t testing.TB, seed uint64) {
 		showBoth(t, b, kind.family, hook, frame, text)
 	}
 	b.compareStates(t, text)
+}
+
+// frameKind is where a ruleset sees frames.
+func frameKind(r *rand.Rand) struct{ family, hook string } {
+	return []struct{ family, hook string }{
+		{"netdev", "ingress device m0"}, {"bridge", "prerouting"}, {"bridge", "forward"}, {"arp", "input"}, {"inet", "prerouting"}, {"ip", "forward"}, {"ip6", "forward"},
+	}[r.IntN(7)]
 }
 
 func frameRuleset(r *rand.Rand, family, hook string) string {

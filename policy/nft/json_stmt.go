@@ -206,7 +206,9 @@ func (s *Notrack) toJSON(*printer) any { return one("notrack", nil) }
 func (s *Mangle) toJSON(p *printer) any {
 	value := s.Value.toJSON(p)
 	if v, ok := s.Value.(*Value); ok && v.Type.info().flag && v.Type != TypeCTLabel && manyBits(v) {
-		value = p.flagNamesOf(v)
+		if value = p.flagsJSON(v); isCT(s.Key) {
+			value = p.flagNamesOf(v)
+		}
 	}
 	return one("mangle", object{{"key", s.Key.toJSON(p)}, {"value", value}})
 }

@@ -384,13 +384,22 @@ func (s *NAT) flagNames() []string {
 
 func (s *Notrack) print(p *printer) { p.WriteString("notrack") }
 
+func isCT(x Expr) bool {
+	_, is := x.(*CT)
+	return is
+}
+
 func (s *Mangle) print(p *printer) {
 	s.Key.print(p)
 	p.WriteString(" set ")
 	v, ok := s.Value.(*Value)
 	switch {
 	case ok && v.Type.info().flag && v.Type != TypeCTLabel:
-		p.flagValue(v, ",")
+		between := " | "
+		if isCT(s.Key) {
+			between = ","
+		}
+		p.flagValue(v, between)
 	case ok && rawLoad(s.Key):
 		hex := *v
 		hex.Type = TypeBitmask

@@ -224,10 +224,16 @@ func (c *Command) placeFilter(s *qdisc.Spec, f *qdisc.Filter) error {
 		}
 		f.Parent = s.Qdiscs[root].Handle
 	}
-	if !slices.ContainsFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Handle == f.Parent.Qdisc() }) {
+	at := slices.IndexFunc(s.Qdiscs, func(q qdisc.Qdisc) bool { return q.Handle == f.Parent.Qdisc() })
+	if at < 0 {
 		return fmt.Errorf("parent: there is no qdisc %v", f.Parent.Qdisc())
 	}
-	return nil
+	switch q := s.Qdiscs[at]; q.Kind {
+	case "prio", "htb", "drr", "fq_codel", "sfq", "ingress":
+		return nil
+	default:
+		return fmt.Errorf("parent: %s %v asks no filters, want prio, htb, drr, fq_codel, sfq or ingress", q.Kind, q.Handle)
+	}
 }
 
 func sameFilter(a, b *qdisc.Filter) bool {

@@ -308,3 +308,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A filter of a discipline that would never ask it is a mistake.
+func TestFiltersOfWhatAsksThem(t *testing.T) {
+	for kind, asks := range map[string]bool{
+		"prio": true, "htb": true, "drr": true, "fq_codel": true, "sfq": true,
+		"codel": false, "fq": false, "pfifo": false, "bfifo": false, "pfifo_fast": false, "netem delay 1ms": false, "tbf rate 1mbit burst 2k limit 10k": false,
+	} {
+		c, err := Parse(strings.Fields("filter add dev web parent 1: matchall action drop"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Apply(spec(t, "qdisc add dev web root handle 1: "+kind))
+		if asks && err != nil || !asks && (err == nil || !strings.Contains(err.Error(), "asks no filters, want prio")) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}

@@ -261,5 +261,111 @@ func plays() []play {
 			pod1 tcp 10.93.0.2:5005 > 198.51.100.7:80 syn => -
 			in tcp 10.91.0.2:5006 > 172.30.0.44:80 syn ~> pod2
 			pod2 tcp 10.93.0.3:5007 > 10.91.0.2:80 syn => in 10.93.0.3:5007 >`},
+		{file: "limits.nft", lines: `
+			in tcp 10.91.0.2:5000 > 10.90.0.2:22 syn => out
+			in tcp 10.91.0.2:5001 > 10.90.0.2:22 syn => out
+			in tcp 10.91.0.2:5002 > 10.90.0.2:22 syn => -
+			in tcp 10.91.0.2:5003 > 10.90.0.2:22 syn => -
+			in2 tcp 10.91.0.3:5003 > 10.90.0.2:22 syn => out
+			out answers => in2
+			in2 answers times=4 => out
+			in tcp 10.91.0.2:5000 > 10.90.0.2:25 syn => out
+			in tcp 10.91.0.2:5001 > 10.90.0.2:25 syn => out
+			in tcp 10.91.0.2:5002 > 10.90.0.2:25 syn => in tcp RST
+			in2 tcp 10.91.0.3:5002 > 10.90.0.2:25 syn => out
+			in tcp 10.91.0.2:5000 > 10.90.0.2:80 syn times=3 => out
+			in tcp [fd91::2]:5000 > [fd90::2]:443 syn times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:53 times=2 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:53 times=2 => -
+			in udp 10.91.0.2:5000 > 10.90.0.2:54 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:54 times=2 => -
+			in udp 10.91.0.2:5000 > 10.90.0.2:55 times=2 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:55 => -
+			in udp 10.91.0.2:5000 > 10.90.0.2:56 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:56 times=3 => -
+			in udp 10.91.0.2:5000 > 10.90.0.2:57 times=2 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:57 times=2 => -
+			in udp 10.91.0.2:5000 > 10.90.0.2:58 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:58 => -
+			in ping 10.91.0.2 > 10.90.0.2 times=2 => out
+			in ping 10.91.0.2 > 10.90.0.2 times=2 => -
+			out tcp 10.90.0.2:5000 > 10.91.0.2:1022 syn => -
+			out tcp 10.90.0.2:5000 > 10.91.0.2:1002 syn => -
+			out tcp 10.90.0.2:5000 > 10.91.0.2:1001 syn => -
+			out tcp 10.90.0.2:5000 > 10.91.0.2:1002 syn => -
+			out tcp 10.90.0.2:5001 > 10.91.0.2:1022 syn => -
+			out tcp 10.90.0.2:5000 > 10.91.0.2:1003 syn => -
+			out tcp 10.90.0.2:5001 > 10.91.0.2:1022 syn times=2 => in
+			out2 tcp 10.90.0.3:5001 > 10.91.0.2:1022 syn => -`},
+		{file: "marks.nft", lines: `
+			out tcp 10.90.0.2:5000 > 10.90.0.1:8000 syn => c1 10.92.0.1:5000 > 10.92.0.2:80
+			c1 answers => out 10.90.0.1:8000 >
+			out answers times=3 => c1
+			c1 answers times=3 => out
+			out2 tcp 10.90.0.3:5001 > 10.90.0.1:8001 syn => c1 10.90.0.3:5001 >
+			c1 answers times=2 => out2
+			out2 answers times=3 => c1
+			in udp 10.91.0.2:5000 > 10.90.0.2:80 times=2 => out 10.90.0.77:5000 >
+			out complains => in icmp type 3 code 3
+			out answers times=2 => in
+			in udp 10.91.0.2:5000 > 10.90.0.2:80 times=3 => out
+			in2 udp 10.91.0.3:5000 > 10.92.0.2:9 times=2 => c1
+			out udp 10.90.0.2:5000 > 10.90.0.1:7000 times=2 => c2 > 10.92.0.3:7000
+			c2 complains => out icmp type 3 code 3
+			c2 answers times=2 => out 10.90.0.1:7000 >
+			reload
+			out answers => c2 > 10.92.0.3:7000
+			c2 answers times=2 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:80 times=3 => out 10.90.0.77:5000 >
+			out2 answers times=3 => c1
+			c1 tcp 10.92.0.2:80 > 10.90.0.9:1 rst => -
+			in tcp 10.91.0.2:5009 > 10.92.0.2:4 syn,ack => -`},
+		{file: "mangle.nft", lines: `
+			in tcp 10.91.0.2:5000 > 10.90.0.2:80 syn mss=1460 => out
+			out answers mss=1300 => in
+			in tcp 10.91.0.2:5001 > 10.93.0.2:80 syn mss=1460 => pod1
+			pod1 answers mss=1460 => in
+			in tcp 10.91.0.2:5002 > 10.93.0.2:80 syn mss=900 => pod1
+			in tcp 10.91.0.2:5003 > 10.93.0.2:80 syn => pod1
+			in tcp [fd91::2]:5001 > [fd93::2]:80 syn mss=1440 => pod1
+			in udp 10.91.0.2:5000 > 10.90.0.2:1 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:2 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:3 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:4 times=3 => out 10.91.0.2:5000 > 10.90.0.2:44
+			in udp 10.91.0.2:5000 > 10.90.0.2:5 times=3 => out 10.92.0.9:5000 >
+			in udp 10.91.0.2:5000 > 10.90.0.2:6 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:7 => out
+			in udp [fd91::2]:5000 > [fd90::2]:8 times=3 => out
+			in udp [fd91::2]:5000 > [fd90::2]:9 times=3 => out
+			in udp [fd91::2]:5000 > [fd90::2]:10 => out
+			in tcp 10.91.0.2:5000 > 10.90.0.2:11 ack => out
+			in tcp 10.91.0.2:5000 > 10.90.0.2:12 syn => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:13 times=3 => out
+			in udp 10.91.0.2:5000 > 10.90.0.2:15 times=3 => out`},
+		{file: "ipv6-nat.nft", lines: `
+			out tcp [fd90::2]:5000 > [fd90::1]:8080 syn => c1 [fd90::2]:5000 > [fd92::2]:80
+			c1 answers => out [fd90::1]:8080 >
+			out answers times=3 => c1
+			out tcp [fd90::2]:5001 > [fd90::1]:8443 syn => pod1 > [fd93::2]:443
+			pod1 answers => out
+			out udp [fd90::2]:5001 > [fd90::1]:53 times=2 => c2 > [fd92::3]:53
+			c2 complains => out icmp type 1 code 4
+			in udp [fd91::2]:5001 > [fd90::2]:5000 => in icmp type 1 code 4
+			in tcp [fd91::2]:5001 > [fd90::2]:80 syn => out [fd90::1]:5001 >
+			out answers => in
+			in answers times=3 => out
+			in ping fd91::2 > fd90::2 => out fd90::1 > fd90::2
+			out answers => in
+			c1 udp [fd92::2]:5001 > [fd90::2]:80 => out [fd90::99]:5001 >
+			out complains => c1 icmp type 1 code 4
+			out answers => c1
+			pod1 udp [fd93::2]:5001 > [fd90::2]:80 => out [fd90:2::2]:5001 >
+			out answers times=2 => pod1
+			out udp [fd90::2]:5002 > [fd90:1::3]:80 => pod2 > [fd93::3]:80
+			pod2 answers times=2 => out [fd90:1::3]:80 >
+			reload
+			out answers times=2 => pod2
+			in answers times=2 => out
+			out udp [fd90::2]:5002 > [fd91::2]:80 => -`},
 	}
 }

@@ -33,7 +33,7 @@ import (
 func rulesetsPlan() *lab.Plan {
 	p := &lab.Plan{Spaces: []lab.Space{{Name: "core"}}}
 	for i, n := range []string{"eth0", "eth1", "docker0", "cni0"} {
-		net := lab.Net{Name: n, Subnets: []string{fmt.Sprintf("10.9%d.0.0/24", i), fmt.Sprintf("fd9%d::/64", i)}}
+		net := lab.Net{Name: n, MTU: []int{1500, 1500, 1500, 1400}[i], Subnets: []string{fmt.Sprintf("10.9%d.0.0/24", i), fmt.Sprintf("fd9%d::/64", i)}}
 		p.Spaces[0].Nets = append(p.Spaces[0].Nets, net)
 		for j, h := range strings.Fields([]string{"out out2", "in in2", "c1 c2", "pod1 pod2"}[i]) {
 			p.Hosts = append(p.Hosts, lab.Host{Name: h, Net: n, Number: j + 2})
@@ -49,6 +49,7 @@ type stage struct {
 	t      *testing.T
 	plan   *lab.Plan
 	worlds [2]*troupe
+	anew   string // a file: the ruleset in place of all there is
 }
 
 // The worlds.
@@ -108,23 +109,37 @@ func (s *stage) load(file string) {
 	d.CLI("nft", "flush", "ruleset").Expect(0)
 	d.CLI("nft", "-f", file).Expect(0)
 	d.CLI("conntrack", "-F").Expect(0)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.anew = d.Lab().File("anew-"+filepath.Base(file), "flush ruleset\n"+string(text))
 	for _, w := range s.worlds {
 		w.heard = map[string][]byte{}
 	}
 }
 
 // expiry is what is left of a timeout.
-var expiry = regexp.MustCompile(`expires [0-9dhms]+`)
+var (
+	expiry      = regexp.MustCompile(`expires [0-9dhms]+`)
+	tableHandle = regexp.MustCompile(`(?m)^(table .* \{ # handle) \d+$`)
+)
 
-// listings compares how both list what they have, with all counters.
+// listings compares how both list what they have: with all counters, and as numbers with
+// handles. Those of tables no two agree in.
 func (s *stage) listings() {
 	s.t.Helper()
-	theirs := s.router().Run("nft", "list", "ruleset")
-	ours := s.worlds[sluiceWorld].Daemon.CLI("nft", "list", "ruleset")
-	ours.Expect(0)
-	cut := func(text string) string { return expiry.ReplaceAllString(text, "expires soon") }
-	if d := cmp.Diff(cut(theirs), cut(ours.Out)); d != "" {
-		s.t.Errorf("listed otherwise (-kernel +Sluice):\n%s", d)
+	for _, options := range [][]string{nil, {"-nas"}} {
+		words := append(append([]string{"nft"}, options...), "list", "ruleset")
+		theirs := s.router().Run(words...)
+		ours := s.worlds[sluiceWorld].Daemon.CLI(words...)
+		ours.Expect(0)
+		cut := func(text string) string {
+			return tableHandle.ReplaceAllString(expiry.ReplaceAllString(text, "expires soon"), "$1")
+		}
+		if d := cmp.Diff(cut(theirs), cut(ours.Out)); d != "" {
+			s.t.Errorf("%v lists otherwise (-kernel +Sluice):\n%s", words, d)
+		}
 	}
 }
 
@@ -218,8 +233,9 @@ var freely = regexp.MustCompile(`(10\.9[0-3]\.0\.1(?:02)?:)\d+( > )`)
 //	c1 answers => out 10.90.0.1:8080 >
 //	out udp 10.90.0.2:5000 > 10.92.0.2:53 => -
 //
-// Who answers turns round what it was sent last. "-" is nobody, "pod" either of the two.
-// With ~> the router chooses the port of the source as it likes.
+// Who answers turns round what it was sent last; "complains" is an ICMP error about it. "-"
+// is nobody, "pod" either of the two. With ~> the router chooses the port of the source as
+// it likes. A line "reload" loads the ruleset once more, in place of itself.
 type play struct{ file, lines string }
 
 // TestRulesetsOfOthers plays all plays.
@@ -269,6 +285,11 @@ func TestRulesetsOfOthers(t *testing.T) {
 // step is one line of a play.
 func (s *stage) step(line string) {
 	s.t.Helper()
+	if line == "reload" { // what is connected stays so
+		s.router().Run("nft", "-f", s.anew)
+		s.worlds[sluiceWorld].Daemon.CLI("nft", "-f", s.anew).Expect(0)
+		return
+	}
 	does, wants, ok := strings.Cut(line, " => ")
 	loose := false
 	if !ok {
@@ -334,8 +355,11 @@ func (s *stage) packetOf(words []string, last []byte) ([]byte, error) {
 	i := slices.IndexFunc(s.plan.Hosts, func(h lab.Host) bool { return h.Name == words[0] })
 	h := &s.plan.Hosts[i]
 	eth := pt.EtherHdr{Src: pt.HW(s.plan.HostMAC(h)), Dst: pt.HW(s.worlds[sluiceWorld].Gateway[h.Net])}
-	if words[1] == "answers" {
+	switch words[1] {
+	case "answers":
 		return answerTo(eth, last, words[2:])
+	case "complains":
+		return complaint(eth, last)
 	}
 	if len(words) < 5 || words[3] != ">" {
 		return nil, fmt.Errorf("want PROTO SOURCE > DESTINATION")
@@ -379,12 +403,28 @@ func answerTo(eth pt.EtherHdr, last []byte, words []string) ([]byte, error) {
 	return built(eth, "pong", src, dst, append(words, fmt.Sprintf("id=%d", binary.BigEndian.Uint16(last[v.L4+4:])))), nil
 }
 
-// built is a packet in the words of a step: what of TCP's flags, a hop limit.
+// complaint says of a packet that its port is closed.
+func complaint(eth pt.EtherHdr, last []byte) ([]byte, error) {
+	var v packet.View
+	if last == nil || v.Parse(last) != packet.FaultNone || !v.Is(packet.ViewIP) {
+		return nil, fmt.Errorf("there is nothing to complain about")
+	}
+	eth.Dst = packet.MAC(last[6:])
+	quote := pt.Payload(last[v.L3:v.End])
+	src, dst := v.DstAddr(last), v.SrcAddr(last)
+	if src.Is6() {
+		return pt.Build(eth, pt.IPv6Hdr{Src: src, Dst: dst}, pt.ICMPHdr{V6: true, Type: packet.ICMP6Unreach, Code: packet.ICMP6PortUnreach}, quote), nil
+	}
+	return pt.Build(eth, pt.IPv4Hdr{Src: src, Dst: dst, ID: 8}, pt.ICMPHdr{Type: packet.ICMPUnreach, Code: packet.ICMPPortUnreach}, quote), nil
+}
+
+// built is a packet in the words of a step: TCP's flags, a hop limit and others.
 func built(eth pt.EtherHdr, proto string, src, dst netip.AddrPort, words []string) []byte {
 	v6 := src.Addr().Is6()
 	var flags uint8
-	hops, id := uint8(64), uint16(77)
+	hops, id, mss := uint8(64), uint16(77), uint16(0)
 	for _, w := range words {
+		_, _ = fmt.Sscanf(w, "mss=%d", &mss)
 		_, _ = fmt.Sscanf(w, "ttl=%d", &hops)
 		_, _ = fmt.Sscanf(w, "id=%d", &id)
 		for f := range strings.SplitSeq(w, ",") {
@@ -394,7 +434,11 @@ func built(eth pt.EtherHdr, proto string, src, dst netip.AddrPort, words []strin
 	var l4 pt.Layer
 	switch proto {
 	case "tcp":
-		l4 = pt.TCPHdr{SrcPort: src.Port(), DstPort: dst.Port(), Flags: flags, Seq: 1000, Ack: 1001}
+		tcp := pt.TCPHdr{SrcPort: src.Port(), DstPort: dst.Port(), Flags: flags, Seq: 1000, Ack: 1001}
+		if mss > 0 {
+			tcp.Options = []byte{2, 4, byte(mss >> 8), byte(mss)}
+		}
+		l4 = tcp
 	case "udp":
 		l4 = pt.UDPHdr{SrcPort: src.Port(), DstPort: dst.Port()}
 	default:

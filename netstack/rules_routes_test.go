@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 
@@ -61,4 +62,46 @@ func TestRulesRejectOwn(t *testing.T) {
 	l.send(bob.port(), pt.UDP6(p))
 	l.round()
 	pt.Check(t, l.got(bob.port()), pt.IPv6(pt.Src(gate(1).addr6()), pt.Dst(bob.addr6())), pt.ICMPv6(pt.ICMPType(1, 1)))
+}
+
+// TestRulesRouteMTU: `rt mtu` is the largest segment that fits both ways, `rt nexthop` who
+// gets the packet.
+func TestRulesRouteMTU(t *testing.T) {
+	s := ruledSites(`table inet t {
+	chain pre { type filter hook prerouting priority 0; }
+	chain f {
+		type filter hook forward priority 0
+		tcp flags syn tcp option maxseg size set rt mtu
+		ip daddr 10.44.0.0/16 rt mtu 1360 counter
+		rt mtu 960 counter
+		rt ipsec missing counter comment "plain"
+		rt ip nexthop 10.44.2.11 counter
+		rt ip6 nexthop fd44:2::b counter comment "six"
+	}
+}
+`)
+	s.Networks[1].Bridge.MTU = 1400
+	far := via("198.51.100.0/24", "site2", bob.addr4())
+	far.MTU = 1000
+	s.Routing.Routes = []routing.Route{far}
+	l := stillSites(t, s)
+	l.send(alice.port(), pt.TCP4(alice.to(bob)))
+	l.send(bob.port(), pt.TCP4(bob.to(alice)))
+	p := alice.to(bob)
+	p.Dst = netip.MustParseAddr("198.51.100.1")
+	l.send(alice.port(), pt.TCP4(p))
+	p.Src, p.Dst = alice.addr6(), bob.addr6()
+	l.send(alice.port(), pt.TCP6(p))
+	l.wantListed("\t\tip daddr 10.44.0.0/16 rt mtu 1360 counter packets 2 bytes 120", "\t\trt mtu 960 counter packets 1 bytes 60",
+		"\t\trt ipsec missing counter packets 4 bytes 260 comment \"plain\"",
+		"\t\trt ip nexthop "+bob.addr4().String()+" counter packets 2 bytes 120", "\t\trt ip6 nexthop "+bob.addr6().String()+" counter packets 1 bytes 80 comment \"six\"")
+	for l.got(bob.port()) != nil {
+	}
+	syn := pt.Build(pt.EtherHdr{Src: alice.mac(), Dst: gate(1).mac()}, pt.IPv4Hdr{Src: alice.addr4(), Dst: bob.addr4()},
+		pt.TCPHdr{SrcPort: 9, DstPort: 9, Flags: pt.SYN, Options: []byte{2, 4, 0x05, 0xb4}})
+	l.send(alice.port(), syn)
+	f := l.got(bob.port())
+	if pt.Check(t, f, pt.TCP(pt.TCPFlags(pt.SYN))); f != nil && !bytes.Contains(f.Bytes(), []byte{2, 4, 1360 >> 8, 1360 & 0xff}) {
+		t.Errorf("no MSS of 1360 in %x", f.Bytes())
+	}
 }

@@ -4,8 +4,10 @@ package netstack
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 
+	"sluice/packet"
 	"sluice/policy"
 	"sluice/routing"
 )
@@ -77,4 +79,47 @@ func (s *space) addrType(q *routing.Query) routing.Type {
 		return routing.Unicast
 	}
 	return cmp.Or(res.Type, routing.Unreachable)
+}
+
+// route is what rules ask of the way that a packet goes, once that is known: nft_rt of
+// Linux.
+func (s *space) route(p *policy.Packet) (a policy.RouteAnswer) {
+	if p.Out == nil {
+		return a
+	}
+	v, b := &p.Frame.View, p.Frame.Bytes()
+	query := routing.Query{Dst: v.DstAddr(b), Src: v.SrcAddr(b), Mark: p.Mark, L3mdev: uint16(p.Out.Index)}
+	res := s.router.Set().Lookup(&query)
+	if res.NextHop == nil {
+		return a
+	}
+	a.NextHop = res.Gateway(query.Dst)
+	mtu := s.mtuOf(&res)
+	query.Dst, query.Src = query.Src, query.Dst
+	if back := s.router.Set().Lookup(&query); back.Type == routing.Unicast && back.NextHop != nil {
+		mtu = min(mtu, s.mtuOf(&back))
+	}
+	headers := packet.IPv4MinLen + packet.TCPMinLen
+	if v.Is(packet.ViewIPv6) {
+		headers = packet.IPv6Len + packet.TCPMinLen
+	}
+	if a.MTU = defaultMSS; mtu > headers && mtu <= math.MaxUint16 {
+		a.MTU = uint16(mtu - headers)
+	}
+	return a
+}
+
+// defaultMSS is TCP_MSS_DEFAULT.
+const defaultMSS = 536
+
+// mtuOf is the MTU of a route, and of its device.
+func (s *space) mtuOf(r *routing.Result) int {
+	mtu := math.MaxUint16
+	if d := s.devices[r.NextHop.Index]; d != nil {
+		mtu = d.mtu
+	}
+	if n := int(r.Route.MTU); n != 0 {
+		mtu = min(mtu, n)
+	}
+	return mtu
 }

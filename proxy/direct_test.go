@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// acks counts the bare acknowledgements that the stack sends.
+func (l *lab) acks() *atomic.Int32 {
+	var n atomic.Int32
+	l.entrance.sent = make(chan []byte, 64)
+	done := make(chan struct{})
+	l.Cleanup(func() { close(done) })
+	go func() {
+		for {
+			select {
+			case b := <-l.entrance.sent:
+				if h := header.TCP(header.IPv4(b).Payload()); h.Flags() == header.TCPFlagAck && len(h) == int(h.DataOffset()) {
+					n.Add(1)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return &n
+}
+
+// TestAnswerAcknowledges: the answer to a message acknowledges it. Without one it is
+// acknowledged when what is owed is paid, and before that, when a second one comes.
+func TestAnswerAcknowledges(t *testing.T) {
+	l := newLab(t)
+	acks := l.acks()
+	l.broke.Store(true)
+	answer := make(chan struct{})
+	port := l.server(func(c *net.TCPConn) {
+		b := make([]byte, 16)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			if <-answer; b[n-1] == '?' {
+				_, _ = c.Write([]byte("yes"))
+			}
+		}
+	})
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = c.Write([]byte("up?"))
+	l.eventually("it is owed", func() bool { return l.proxy.Owes() })
+	answer <- struct{}{}
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "yes" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if n := acks.Load(); n != 0 {
+		t.Errorf("%d acknowledgements besides the answer", n)
+	}
+	_, _ = c.Write([]byte("one."))
+	l.eventually("it is owed again", func() bool { return l.only().owes.Load() })
+	if n := acks.Load(); n != 0 {
+		t.Errorf("%d acknowledgements before one is due", n)
+	}
+	_, _ = c.Write([]byte("two."))
+	l.eventually("the second message is acknowledged at once", func() bool { return acks.Load() == 1 })
+	l.broke.Store(false)
+	close(answer)
+	_, _ = c.Write([]byte("three."))
+	l.eventually("what is owed is paid", func() bool { return acks.Load() >= 2 && !l.proxy.Owes() })
+}
+
+// TestServerSpeaksFirst: whoever is connected to hears of it soon, though its container says
+// nothing; until then it does not.
+func TestServerSpeaksFirst(t *testing.T) {
+	l := newLab(t)
+	l.broke.Store(true)
+	var calls atomic.Int32
+	port := l.server(func(c *net.TCPConn) {
+		calls.Add(1)
+		_, _ = c.Write([]byte("hello"))
+	})
+	began := time.Now()
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel itself waits no longer than 200 ms.
+	if n := calls.Load(); n != 0 && time.Since(began) < 100*time.Millisecond {
+		t.Error("the last acknowledgement of the handshake was sent by itself")
+	}
+	l.broke.Store(false)
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if took := time.Since(began); took > 150*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestUnreadIsBounded: what the outside does not read counts against the receive buffer of
+// its connection, and shuts the window.
+func TestUnreadIsBounded(t *testing.T) {
+	l := newLab(t)
+	stop := make(chan struct{})
+	defer close(stop)
+	port := l.server(func(*net.TCPConn) { <-stop })
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := c.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatalf("%d bytes were taken", n)
+	}
+	ep := (*l.only().shown.Load()).(*tcp.Endpoint)
+	used, buffer := receiveMemUsed(ep), int(ep.SocketOptions().GetReceiveBufferSize())
+	if used < buffer/2 || used > buffer+buffer/8 {
+		t.Errorf("%d bytes are accounted for, the buffer has %d", used, buffer)
+	}
+}
+
+// TestNoRoomForASip: what was read and has no room in the stack is given to it later.
+func TestNoRoomForASip(t *testing.T) {
+	l := newLab(t)
+	tiny := tcpip.TCPSendBufferSizeRangeOption{Min: 1, Default: 2048, Max: 2048}
+	if l.proxy.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, &tiny) != nil {
+		t.Fatal("no small buffer")
+	}
+	port := l.server(func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, data := l.only(), make([]byte, 20<<10)
+	for i := range data {
+		data[i] = byte(i >> 8)
+	}
+	l.eventually("it is connected", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.ep == nil {
+			return false
+		}
+		s.rest = s.push(data)
+		return true
+	})
+	s.mu.Lock()
+	if len(s.rest) == 0 {
+		t.Error("all of it had room")
+	}
+	s.readable = true
+	s.mu.Unlock()
+	got := make([]byte, len(data))
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d of %d bytes, %v", n, len(data), err)
+	}
+}
+
+// TestUrgent: a read stops at urgent data, which is not the end of what there is.
+func TestUrgent(t *testing.T) {
+	l := newLab(t)
+	port := l.server(func(c *net.TCPConn) {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = raw.Control(func(fd uintptr) {
+			for _, flags := range []int{0, unix.MSG_OOB, 0} {
+				_ = unix.Send(int(fd), []byte("ab"), flags)
+			}
+		})
+		_, _ = c.Read(make([]byte, 1))
+	})
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "abaab" { // the last of the urgent bytes is apart
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestKept: the host looks after a connection that lasts.
+func TestKept(t *testing.T) {
+	l := newLab(t)
+	port := l.server(func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
+	c, err := l.dial(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := l.only()
+	l.eventually("it is connected", func() bool {
+		return (*s.shown.Load()).State() == uint32(tcp.StateEstablished) && s.shaking.Load() == nil
+	})
+	kept := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if kept() != 0 {
+		t.Error("at once")
+	}
+	l.proxy.Tick(2)
+	if kept() != 1 {
+		t.Error("not after two seconds")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v, err := unix.GetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE); err != nil || v != 15 {
+		t.Errorf("after %d s, %v", v, err)
+	}
+}
