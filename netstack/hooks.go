@@ -289,23 +289,13 @@ func (p *passing) label(f *packet.Frame) {
 
 // keeps reports whether the rules have nothing against remembering the flow, and notes
 // what is to be done for each packet of it.
-func (p *passing) keeps() bool { return p.noted(p.record.Cacheable()) }
-
-// keepsDropped is keeps for a packet that is dropped. Without a connection the next one is
-// the first of one as well, and chains of type nat see it.
-func (p *passing) keepsDropped() bool {
-	isFirst := p.to.conn == (conntrack.Conn{})
-	return p.noted(p.record.Cacheable() || isFirst && p.record.CacheableFirst())
-}
-
-// noted notes what is to be done for each packet, if it may be remembered.
-func (p *passing) noted(may bool) bool {
+func (p *passing) keeps() bool {
 	k := &p.to
 	k.does, k.acts, k.before, k.after = false, nil, nil, nil
 	if p.eval == nil {
 		return true
 	}
-	if !may || p.packet.Trace {
+	if !p.record.Cacheable() || p.packet.Trace {
 		return false
 	}
 	r, n := &p.record, p.record.Len()
