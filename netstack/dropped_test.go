@@ -484,6 +484,8 @@ func TestDroppedTwins(t *testing.T) {
 
 // twinsOfDrops compares two laboratories; the second has an empty flow cache each time.
 // It tells how many hits the first one had.
+//
+// +checklocksignore: the workers stand still.
 func twinsOfDrops(t *testing.T, r *rand.Rand) (hits int) {
 	t.Helper()
 	s := ruledSites(randomDrops(r))
