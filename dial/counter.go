@@ -36,6 +36,7 @@ type Counter struct {
 	may    Policy
 	letter letter
 	w      wire
+	spare  spare
 }
 
 // NewCounter makes the channel, and gives its other end as a file to be given away.
@@ -50,12 +51,13 @@ func NewCounter(may Policy) (*Counter, *os.File, error) {
 		unix.Close(fds[1])
 		return nil, nil, os.NewSyscallError("setsockopt", err)
 	}
-	return &Counter{fd: fds[0], may: may}, os.NewFile(uintptr(fds[1]), "dialler"), nil
+	return &Counter{fd: fds[0], may: may, spare: spare{fd: -1}}, os.NewFile(uintptr(fds[1]), "dialler"), nil
 }
 
 // Serve is that of a Server.
 func (c *Counter) Serve() error {
 	defer unix.Close(c.fd)
+	defer c.spare.drop()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
@@ -95,19 +97,18 @@ func (c *Counter) next() (fd int, err error) {
 
 // answer dials, and passes on what comes of it.
 func (c *Counter) answer() error {
-	fd := c.may.dial(&c.w)
+	fd := c.may.dial(&c.w, c.spare.open)
+	err := c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
+	for isMoment(err) {
+		if err = wait(c.fd, unix.POLLOUT); err == nil {
+			err = c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
+		}
+	}
 	if fd >= 0 {
-		defer closeNow(fd)
+		closeNow(fd)
 	}
-	for {
-		err := c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
-		if !isMoment(err) {
-			return err
-		}
-		if err := wait(c.fd, unix.POLLOUT); err != nil {
-			return err
-		}
-	}
+	c.spare.fill()
+	return err
 }
 
 // isMoment reports whether a call is to be made again.
@@ -120,5 +121,49 @@ func wait(fd int, events int16) error {
 		if _, err := unix.Poll(p, -1); !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("poll", err)
 		}
+	}
+}
+
+// spare is a socket for the next connection, which is made while nobody waits for it: of the
+// family of the last one.
+type spare struct {
+	fd   int    // -1: none
+	last Target // that was a connection's
+}
+
+// open is Open, by the spare socket if it fits.
+func (s *spare) open(t *Target) Socket {
+	if t.Proto != TCP {
+		return Open(t)
+	}
+	if s.last.family() != t.family() {
+		s.drop()
+	}
+	fd := s.fd
+	s.fd, s.last = -1, *t
+	if fd < 0 {
+		return Open(t)
+	}
+	return begin(fd, false, nil, t.To)
+}
+
+// fill makes it. If that fails the next dial will say so.
+func (s *spare) fill() {
+	if s.fd >= 0 || s.last.Proto != TCP {
+		return
+	}
+	fd, _, err := open(&s.last)
+	switch {
+	case err == nil:
+		s.fd = fd
+	case fd >= 0:
+		unix.Close(fd)
+	}
+}
+
+func (s *spare) drop() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
 	}
 }

@@ -54,7 +54,7 @@ func TestLetter(t *testing.T) {
 			t.Errorf("%s: descriptor %d, %v", name, fd, err)
 		}
 	}
-	if n := descriptors(t); n != open {
+	if n := descriptors(t); n > open { // those of earlier tests may have been closed meanwhile
 		t.Errorf("%d descriptors were open, and %d are", open, n)
 	}
 	unix.Close(fds[0])

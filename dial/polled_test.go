@@ -117,3 +117,46 @@ func TestPolledLosesChannel(t *testing.T) {
 		t.Error("dialled by a channel that has ended")
 	}
 }
+
+// TestSpare: a socket that was made before it was asked for is of the right family, is used
+// once, and does not outlive its Counter.
+func TestSpare(t *testing.T) {
+	open := descriptors(t)
+	s := spare{fd: -1}
+	if s.fill(); s.fd >= 0 {
+		t.Error("made for nobody")
+	}
+	for _, at := range []string{"127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "127.0.0.1:0"} {
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			t.Skip(err)
+		}
+		to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
+		was := s.fd
+		k := s.open(&to)
+		if k.FD < 0 || s.fd >= 0 {
+			t.Fatalf("%s: %+v, spare %d", at, k, s.fd)
+		}
+		in, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s by %d, the spare one was %d", at, k.FD, was)
+		in.Close()
+		l.Close()
+		unix.Close(k.FD)
+		if s.fill(); s.fd < 0 {
+			t.Errorf("%s: no spare one", at)
+		}
+	}
+	was := s.fd
+	if k := s.open(&Target{Proto: UDP, To: netip.MustParseAddrPort("127.0.0.1:9")}); k.FD < 0 || s.fd != was {
+		t.Errorf("a datagram's: %+v, spare %d, was %d", k, s.fd, was)
+	} else {
+		unix.Close(k.FD)
+	}
+	s.drop()
+	if n := descriptors(t); n > open { // those of earlier tests may have been closed meanwhile
+		t.Errorf("%d descriptors were open, and %d are", open, n)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +69,7 @@ func (s *Server) answer(w *wire) error {
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
 	}
-	fd := s.may.dial(w)
+	fd := s.may.dial(w, Open)
 	if fd >= 0 {
 		defer unix.Close(fd)
 	}
@@ -77,11 +78,11 @@ func (s *Server) answer(w *wire) error {
 
 // dial does what a request asks for, if it may be, and makes it the answer. The descriptor
 // is the caller's; -1: there is none.
-func (may Policy) dial(w *wire) (fd int) {
+func (may Policy) dial(w *wire, open func(*Target) Socket) (fd int) {
 	t := Target{Device: w.device, Proto: w.proto, To: w.to}
 	k := Socket{FD: -1, Errno: may(&t)}
 	if k.Errno == 0 {
-		k = Open(&t)
+		k = open(&t)
 	}
 	*w = wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}
 	return k.FD
@@ -90,8 +91,13 @@ func (may Policy) dial(w *wire) (fd int) {
 // Open makes a socket and begins to connect it. The socket is the caller's.
 func Open(t *Target) Socket {
 	fd, raw, err := open(t)
+	return begin(fd, raw, err, t.To)
+}
+
+// begin begins to connect a socket that was made, if it was.
+func begin(fd int, raw bool, err error, to netip.AddrPort) Socket {
 	if err == nil {
-		err = connect(fd, t.To)
+		err = connect(fd, to)
 	}
 	if err == nil {
 		return Socket{FD: fd, Raw: raw}
@@ -106,11 +112,15 @@ func Open(t *Target) Socket {
 
 const socketFlags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 
-func open(t *Target) (fd int, raw bool, err error) {
-	family := unix.AF_INET
+func (t *Target) family() int {
 	if t.To.Addr().Is6() {
-		family = unix.AF_INET6
+		return unix.AF_INET6
 	}
+	return unix.AF_INET
+}
+
+func open(t *Target) (fd int, raw bool, err error) {
+	family := t.family()
 	switch t.Proto {
 	case TCP:
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|socketFlags, unix.IPPROTO_TCP)

@@ -66,6 +66,7 @@ table netdev n { chain i { type filter hook ingress device "p11" priority 0; udp
 	own := rule("i", "udp dport 2004 drop", 2, "")
 	own.Table, own.Own = "netdev own", true
 	want(own, refused)
+	p.SrcPort++ // another flow: this one is dropped by the flow cache
 	send(2000)
 	j := *l.snap.Namespaces[0].Rules
 	j.Steps = append(j.Steps[:1:1], journal.Step{Text: "delete rule inet t f handle 3; delete table netdev n"})

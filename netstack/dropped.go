@@ -51,7 +51,13 @@ func (t *turn) dismiss(c *crossing, at *port, reason trace.Reason) {
 // dismissed is dismiss for a decision that was begun.
 func (t *turn) dismissed(c *crossing, at *port, d *decision, reason trace.Reason) {
 	p, h := &t.passing, &c.hop
-	if reason != trace.NFTDrop || !c.keep || p.isError || p.lasting == nat.Once || p.to.way.Translates() || !p.keepsDropped() {
+	if reason != trace.NFTDrop || !c.keep || p.isError || p.lasting == nat.Once || p.to.way.Translates() {
+		return
+	}
+	if p.eval != nil && p.fresh {
+		p.record.EachIsFirst()
+	}
+	if !p.keeps() {
 		return
 	}
 	if at != nil { // rules may have asked the routes

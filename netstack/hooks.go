@@ -289,16 +289,13 @@ func (p *passing) label(f *packet.Frame) {
 
 // keeps reports whether the rules have nothing against remembering the flow, and notes
 // what is to be done for each packet of it.
-func (p *passing) keeps() bool { return p.notes(p.record.Cacheable()) }
-
-// notes is keeps, if a record may be remembered.
-func (p *passing) notes(may bool) bool {
+func (p *passing) keeps() bool {
 	k := &p.to
 	k.does, k.acts, k.before, k.after = false, nil, nil, nil
 	if p.eval == nil {
 		return true
 	}
-	if !may || p.packet.Trace {
+	if !p.record.Cacheable() || p.packet.Trace {
 		return false
 	}
 	r, n := &p.record, p.record.Len()
@@ -316,12 +313,6 @@ func (k *tracked) holds(p *policy.Packet) bool {
 		return k.before.Hold(p) && k.after.Hold(p)
 	}
 	return policy.Hold(k.acts, p)
-}
-
-// keepsDropped is keeps for a packet that is dropped. Without a connection the next one is
-// the first of one as well, and chains of type nat see it.
-func (p *passing) keepsDropped() bool {
-	return p.notes(p.record.Cacheable() || p.to.conn == (conntrack.Conn{}) && p.record.CacheableFirst())
 }
 
 // again does for a packet of a remembered flow what the rules did for the first. False:

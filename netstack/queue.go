@@ -243,6 +243,8 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 
 // yieldQueues gives the queues of a port to the worker that has its socket from now on,
 // with what waits in them. Preconditions: the turn locks of both are held.
+//
+// +checklocksignore: the analysis does not know a loop that locks.
 func (t *turn) yieldQueues(was, is *socket) {
 	s := t.out.queues
 	if s == nil {

@@ -242,6 +242,12 @@ func (t *turn) commence(c *crossing, at *port, asked *router.Packet) trace.Reaso
 // ways notes what the pending connection's packets become.
 func (p *passing) ways() {
 	n := &p.pending
+	if n.Status&(conntrack.SrcNAT|conntrack.DstNAT) == 0 {
+		p.out = n.Original
+		p.to = tracked{way: nat.Of(p.out, p.out)}
+		p.back = p.to.way
+		return
+	}
 	p.out = n.Out()
 	p.to = tracked{way: nat.Of(n.Original, p.out)}
 	answer, _ := n.Original.Inverse()

@@ -118,7 +118,7 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 
 // NAT shows the first packet of a connection to the chains of type nat at a hook.
 // Translate is the verdict if one of them wants it; who comes first decides. What they do
-// is for the first packet alone, and no other's of the flow: see Record.First.
+// is for this packet alone, and no other's of the flow.
 func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 	e.set(p, family, hook)
 	first := e.rec.Mark()
@@ -130,7 +130,7 @@ func (e *Evaluator) NAT(p *Packet, family nft.Family, hook nft.Hook) *Verdict {
 			break
 		}
 	}
-	e.rec.First = e.rec.First || e.rec.acts(first)
+	e.rec.once(first)
 	e.depart()
 	return &e.verd
 }

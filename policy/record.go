@@ -30,6 +30,7 @@ const (
 	ByTrace
 	ByRewrite // bytes that were computed from what isn't in the flow's key
 	ByTooMuch // more actions than MaxActions
+	ByFirst   // what only a connection's first packet has, since a chain of type nat gave it that
 )
 
 // Record is what the evaluation of one packet leaves for its flow: whether the next
@@ -38,27 +39,51 @@ const (
 type Record struct {
 	Volatile Volatile
 	Routes   bool // the routes were asked: it is good as long as they are as they are
-	First    bool // a chain of type nat did something: it is good for first packets of connections
 	actions  []Action
 	more     []*state // counters that would be actions; only behind Few of those
 	sum      uint64   // of their marks
+	first    []Action // what once has put aside
 	asked    uint8    // of the kinds from actState on: answers are those that were recorded last
 	answers  [actLabel - actState + 1]value
 }
 
+// once puts the actions from a place on aside, which the flow's next packet knows nothing
+// of: unless this one isn't as that any more.
+func (r *Record) once(m Mark) {
+	changes := func(a Action) bool { return a.kind >= actSetMark }
+	if r.Volatile != 0 || slices.ContainsFunc(r.actions[m.Actions:], changes) {
+		r.Volatile |= ByFirst
+		return
+	}
+	r.first = append(r.first, r.actions[m.Actions:]...)
+	for _, s := range r.more[m.more:] {
+		r.first = append(r.first, Action{kind: actCount, state: s, own: true})
+	}
+	r.actions, r.more, r.sum, r.asked = r.actions[:m.Actions], r.more[:m.more], m.sum, 0
+}
+
+// EachIsFirst takes up what the chains of type nat have done, too: no packet of the flow
+// comes through, so that the next one is a connection's first packet again.
+func (r *Record) EachIsFirst() {
+	for i := range r.first {
+		if a := &r.first[i]; a.waits() {
+			r.count(a.state)
+		} else {
+			r.add(*a)
+		}
+	}
+	r.first = r.first[:0]
+}
+
 // Reset makes the record empty.
 func (r *Record) Reset() {
-	r.Volatile, r.Routes, r.First, r.actions, r.more, r.asked = 0, false, false, r.actions[:0], r.more[:0], 0
-	r.sum = 0
+	r.Volatile, r.Routes, r.actions, r.more, r.asked = 0, false, r.actions[:0], r.more[:0], 0
+	r.sum, r.first = 0, r.first[:0]
 }
 
 // Cacheable reports whether the flow's next packet may be treated as this one was,
 // with Hold and Replay.
-func (r *Record) Cacheable() bool { return r.Volatile == 0 && !r.First }
-
-// CacheableFirst is Cacheable for a flow each packet of which is the first of a connection,
-// since it is dropped.
-func (r *Record) CacheableFirst() bool { return r.Volatile == 0 }
+func (r *Record) Cacheable() bool { return r.Volatile == 0 }
 
 // Actions are what Replay is to do, if there are but Few: otherwise they are what
 // Evaluator.Path has. They are the caller's to copy; the slice is good until the record
@@ -68,13 +93,6 @@ func (r *Record) Actions() []Action { return r.actions }
 // Writes reports whether one of them writes into the packet.
 func (r *Record) Writes() bool {
 	return slices.ContainsFunc(r.Actions(), func(a Action) bool { return a.kind == actWrite })
-}
-
-// acts reports whether what was recorded from a place on does something, and not only asks.
-func (r *Record) acts(from Mark) bool {
-	return len(r.more) > from.more || slices.ContainsFunc(r.actions[from.Actions:], func(a Action) bool {
-		return a.kind < actLives || a.kind > actLabel || a.kind == actRefresh
-	})
 }
 
 // Len is how many actions were recorded up to now.

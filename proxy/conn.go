@@ -231,7 +231,9 @@ func (c *conn) opened(s dial.Socket) {
 		c.tell(unix.ENOMEM)
 		return
 	}
-	c.key = key // it is told of what there is already, too
+	c.key = key             // it is told of what there is already, too,
+	c.note(eventsNow(c.fd)) // but this is sooner
+	c.connected()
 }
 
 // note takes note of an event of the socket.

@@ -55,6 +55,18 @@ func TestShaping(t *testing.T) {
 	}
 	shaped(t, red, green, bytes/4, 500_000)
 	tc("qdisc del dev " + from + " from root").Expect(0)
+
+	// fq_codel asks filters for a queue; codel has none to ask for.
+	tc("qdisc replace dev " + to + " root handle 3: fq_codel").Expect(0)
+	tc("filter add dev " + to + " parent 3: protocol ip prio 1 flower ip_proto icmp action drop").Expect(0)
+	tc("filter add dev " + to + " parent 3: prio 2 matchall classid 3:5").Expect(0)
+	red.NoPing(green.IP(lab.V4))
+	red.Ping(green.IP(lab.V6))
+	lab.TCP(red, green, lab.V4, bytes)
+	tc("qdisc replace dev " + to + " root handle 3: codel").Expect(0)
+	if r := tc("filter add dev " + to + " parent 3: matchall action drop"); r.Code == 0 || !strings.Contains(r.Err, "asks no filters") {
+		t.Errorf("a filter of codel: %d, %s", r.Code, r.Err)
+	}
 	tc("qdisc del dev " + to + " root").Expect(0)
 	if out := tc("qdisc show").Out; out != "" {
 		t.Errorf("there are disciplines left:\n%s", out)
