@@ -168,8 +168,17 @@ func newKernelRouter(t *testing.T) *kernelRouter {
 		s, proto := &k.sides[n], uint8(253)
 		s.marker = pt.Build(pt.EtherHdr{Src: s.station, Dst: s.router}, pt.IPv4Hdr{Src: at(false, n, 2), Dst: at(false, 1-n, 2), Proto: &proto}, pt.Bytes(8))
 	}
-	k.lab = stillSites(t, k.spec())
+	k.open(k.spec())
 	return k
+}
+
+// open makes Sluice's router, whose own stack says as much as it is asked, as the kernel's.
+func (k *kernelRouter) open(s NamespaceSpec) {
+	k.t.Helper()
+	k.lab = stillSites(k.t, s)
+	host := k.lab.n.Namespace(s.Name).host.stack
+	host.SetICMPLimit(1e9)
+	host.SetICMPBurst(1e9)
 }
 
 // bareKernelRouter is the kernel's, without rules.

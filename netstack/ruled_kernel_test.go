@@ -44,10 +44,7 @@ func newRuledOracle(t *testing.T) *ruledOracle {
 			s.Networks[i].Ports[j].Tenure = 1
 		}
 	}
-	k.lab = stillSites(t, s)
-	host := k.lab.n.Namespace("same").host.stack
-	host.SetICMPLimit(1e9)
-	host.SetICMPBurst(1e9)
+	k.open(s)
 	o := &ruledOracle{oracle: &oracle{kernelRouter: k, allowed: map[string]int{}}, nft: policytest.NewSession(t)}
 	o.settle()
 	// Connections are tracked here, whatever rules ask for.
