@@ -92,6 +92,7 @@ func newRouter(t testing.TB, j judge) *router {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = tab.Close() })
 	r := &router{judge: j, table: tab, now: 1e9, frame: pt.NewFrame()}
 	for i := range r.devs {
 		r.devs[i] = policy.NewDevice(fmt.Sprintf("m%d", i), policy.Device{Index: uint32(10 + i), Type: 1})
