@@ -178,7 +178,8 @@ func TestShapedPortsMove(t *testing.T) {
 }
 
 // TestUpgradeUnderShaping: what waits at a port when a dataplane of another build takes
-// over leaves as its discipline says, and the next one goes on with it.
+// over leaves as its discipline says, and the next one goes on with it: what that one
+// sends meanwhile may come first.
 func TestUpgradeUnderShaping(t *testing.T) {
 	d, red, green := pairOn(t, lab.Blue)
 	d.CLI("qdisc", "add", "dev", green.Name(), "root", "tbf", "rate", "1mbit", "burst", "16kb", "limit", "10mb").Expect(0)
@@ -187,7 +188,7 @@ func TestUpgradeUnderShaping(t *testing.T) {
 	start, done := time.Now(), make(chan struct{})
 	go func() {
 		defer close(done)
-		lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes})
+		lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes, Mixed: true})
 	}()
 	time.Sleep(400 * time.Millisecond) // the rest is 1 s at most
 	d.Upgrade()
