@@ -13,8 +13,8 @@ import (
 )
 
 // filler keeps a number of connections in the table: of TCP, from the middle, to nobody.
-// The world answers each of them once, so that they are established and live for five
-// days, as long as the table has them.
+// The world answers each of them once, and hears of them once more, so that they are
+// established and live for five days: with nothing behind the answer it would be minutes.
 type filler struct {
 	w             *Way
 	from          *lab.NS
@@ -52,7 +52,7 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 // begin a connection itself, whose port the segment then would not get any more.
 func (f *filler) fill() {
 	all := f.send(f.from, f.there, f.w.Connections)
-	if all && f.send(f.w.World, f.answer, func() int { return f.w.Connections() - f.halfOpen() }) {
+	if all && f.send(f.w.World, f.answer, func() int { return f.w.Connections() - f.halfOpen() }) && f.send(f.from, f.there, f.lasting) {
 		return
 	}
 	f.w.Fail("%d connections in the table, of them %d half open, want %d", f.w.Connections(), f.halfOpen(), f.entries)
@@ -73,6 +73,18 @@ func (f *filler) send(from *lab.NS, command []string, number func() int) bool {
 func (f *filler) halfOpen() int {
 	r := f.w.Daemon.CLI("conntrack", "-L", "-u", "UNSET", "-s", f.from.IP(lab.V4).String())
 	return strings.Count(r.Out, "\n")
+}
+
+// lasting is how many of them live for days: what is listed begins with protocol, number,
+// and the seconds that are left.
+func (f *filler) lasting() (n int) {
+	r := f.w.Daemon.CLI("conntrack", "-L", "-p", "tcp", "-s", f.from.IP(lab.V4).String())
+	for line := range strings.Lines(r.Out) {
+		if words := strings.Fields(line); len(words) > 2 && len(words[2]) > len("99999") {
+			n++
+		}
+	}
+	return n
 }
 
 // Connections is how many there are in the table.
