@@ -47,32 +47,32 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 	return f
 }
 
-// fill sends a segment of each until all are there, and then the answers until all are
-// established: a busy machine loses some, and the answer to a segment that was lost would
-// begin a connection itself, whose port the segment then would not get any more.
+// fill sends a segment of each until all are there: an answer to one that was lost would
+// begin a connection itself, whose port the segment then would not get any more. Then come
+// answers and segments by turns until all are established, since a busy machine loses some,
+// and a segment that comes again without an answer shortens what its connection lives.
 func (f *filler) fill() {
-	all := f.send(f.from, f.there, f.w.Connections)
-	if all && f.send(f.w.World, f.answer, func() int { return f.w.Connections() - f.halfOpen() }) && f.send(f.from, f.there, f.lasting) {
-		return
-	}
-	f.w.Fail("%d connections in the table, of them %d half open, want %d", f.w.Connections(), f.halfOpen(), f.entries)
+	f.again(f.w.Connections, func() { f.send(f.from, f.there) })
+	f.again(f.lasting, func() {
+		f.send(f.w.World, f.answer)
+		f.send(f.from, f.there)
+	})
 }
 
-// send sends again and again, until the number is what it is to be.
-func (f *filler) send(from *lab.NS, command []string, number func() int) bool {
+// again sends until the number is what it is to be.
+func (f *filler) again(number func() int, send func()) {
+	is := 0
 	for range 10 {
-		lab.Report[report.Rate](from.Traffic(command...), 5*time.Minute)
-		if number() >= f.entries {
-			return true
+		send()
+		if is = number(); is >= f.entries {
+			return
 		}
 	}
-	return false
+	f.w.Fail("%d connections in the table, want %d", is, f.entries)
 }
 
-// halfOpen is how many of them nobody has answered.
-func (f *filler) halfOpen() int {
-	r := f.w.Daemon.CLI("conntrack", "-L", "-u", "UNSET", "-s", f.from.IP(lab.V4).String())
-	return strings.Count(r.Out, "\n")
+func (f *filler) send(from *lab.NS, command []string) {
+	lab.Report[report.Rate](from.Traffic(command...), 5*time.Minute)
 }
 
 // lasting is how many of them live for days: what is listed begins with protocol, number,
