@@ -49,42 +49,25 @@ func newFiller(w *Way, from *lab.NS, entries int) *filler {
 
 // fill sends a segment of each until all are there: an answer to one that was lost would
 // begin a connection itself, whose port the segment then would not get any more. Then come
-// answers and segments by turns until all are established, since a busy machine loses some,
-// and a segment that comes again without an answer shortens what its connection lives.
+// answers and segments by turns, twice, since a busy machine loses some, and a segment that
+// comes again without an answer shortens what its connection lives.
 func (f *filler) fill() {
-	f.again(f.w.Connections, func() { f.send(f.from, f.there) })
-	f.again(f.lasting, func() {
-		f.send(f.w.World, f.answer)
-		f.send(f.from, f.there)
-	})
-}
-
-// again sends until the number is what it is to be.
-func (f *filler) again(number func() int, send func()) {
-	is := 0
 	for range 10 {
-		send()
-		if is = number(); is >= f.entries {
-			return
+		if f.send(f.from, f.there); f.w.Connections() >= f.entries {
+			break
 		}
 	}
-	f.w.Fail("%d connections in the table, want %d", is, f.entries)
+	if n := f.w.Connections(); n < f.entries {
+		f.w.Fail("%d connections in the table, want %d", n, f.entries)
+	}
+	for range 2 {
+		f.send(f.w.World, f.answer)
+		f.send(f.from, f.there)
+	}
 }
 
 func (f *filler) send(from *lab.NS, command []string) {
 	lab.Report[report.Rate](from.Traffic(command...), 5*time.Minute)
-}
-
-// lasting is how many of them live for days: what is listed begins with protocol, number,
-// and the seconds that are left.
-func (f *filler) lasting() (n int) {
-	r := f.w.Daemon.CLI("conntrack", "-L", "-p", "tcp", "-s", f.from.IP(lab.V4).String())
-	for line := range strings.Lines(r.Out) {
-		if words := strings.Fields(line); len(words) > 2 && len(words[2]) > len("99999") {
-			n++
-		}
-	}
-	return n
 }
 
 // Connections is how many there are in the table.
