@@ -129,7 +129,7 @@ func TestSpare(t *testing.T) {
 	for _, at := range []string{"127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "127.0.0.1:0"} {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
 		was := s.fd

@@ -29,11 +29,9 @@ func (t *turn) bridged(in *port, v *bridge.Verdict, i int, keep bool) {
 // destination now goes to the router, which knows where that is.
 func (t *turn) passBridged(c *crossing, v *bridge.Verdict, i int) {
 	in := c.in
-	if t.tally.work+routeWork > maxWork {
-		drop(in, trace.OutputBudget, 1)
+	if !t.affords(in, routeWork) {
 		return
 	}
-	t.tally.work += routeWork
 	if !t.track(c, in.local, i) {
 		return
 	}

@@ -25,7 +25,7 @@ import (
 // within another. A flow remembers that its packets go there, and what is behind the
 // queue is remembered by itself.
 
-// wait ends the way of frame i, for now, in the queue of the device that it leaves by.
+// wait puts frame i, which has come to the end of a part of its way, into the queue of the device that it leaves by.
 func (t *turn) wait(c *crossing, out *port, i int) {
 	c.hop.queued = true
 	t.keepExit(c, out)
@@ -51,12 +51,9 @@ func (t *turn) toDevice(in, out *port, i int) {
 		drop(in, trace.PortRemoved, 1)
 		return
 	}
-	n := work(f, out)
-	if t.tally.work+n > maxWork {
-		drop(in, trace.OutputBudget, 1)
+	if !t.affords(in, work(f, out)) {
 		return
 	}
-	t.tally.work += n
 	if out.outside != nil && in.sock != nil && !in.sock.local.take(priceAt(out, f), &t.out.clock) {
 		segs, _ := f.Segments()
 		drop(in, trace.LocalRate, segs)
@@ -87,27 +84,8 @@ func (o *output) detain(p *port, f *packet.Frame) {
 
 // setOut takes on their way what the queue of a device lets go.
 func (t *turn) setOut(q *queue) {
-	s, now := t.out.queues, t.out.now()
-	in := &s.in
 	p := t.view.port(q.port)
-	for n := budget; n == budget; {
-		kept := 0
-		for n = 0; n < budget; n++ {
-			r, ok := q.tree.Take(now, &in.frames[n])
-			if !ok {
-				break
-			}
-			if r != 0 {
-				in.refs[kept] = r
-				kept++
-			}
-		}
-		t.setOutAll(p, in.frames[:n])
-		for _, r := range in.refs[:kept] {
-			q.tree.Done(r)
-		}
-	}
-	s.schedule(q, now)
+	t.letGo(q, func(frames []packet.Frame) { t.setOutAll(p, frames) })
 }
 
 // setOutOne is setOut for a frame whose queue has gone while it was on its way there.

@@ -367,13 +367,7 @@ func (t *turn) admits(in, out *port, tag bridge.Tag, i int) bool {
 		t.tooBig(in, out, tag, i)
 		return false
 	}
-	n := work(f, out)
-	if t.tally.work+n > maxWork {
-		drop(in, trace.OutputBudget, 1)
-		return false
-	}
-	t.tally.work += n
-	return true
+	return t.affords(in, work(f, out))
 }
 
 // ipLen is what an MTU limits: the largest IP packet that the frame stands for,

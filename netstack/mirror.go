@@ -25,12 +25,9 @@ func (t *turn) mirror(to uint16, tag bridge.Tag, i int) {
 		drop(out, trace.TooBig, 1)
 		return
 	}
-	n := work(f, out)
-	if t.tally.work+n > maxWork {
-		drop(out, trace.OutputBudget, 1)
+	if !t.affords(out, work(f, out)) {
 		return
 	}
-	t.tally.work += n
 	if t.out.full() {
 		t.flush()
 	}

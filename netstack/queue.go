@@ -496,7 +496,10 @@ func (t *turn) enqueue(p *port, frames []packet.Frame) {
 }
 
 // carryOn carries what the ingress queue lets go.
-func (t *turn) carryOn(q *queue) {
+func (t *turn) carryOn(q *queue) { t.letGo(q, t.carryEach) }
+
+// letGo takes out of a queue what may leave now, for carry, a budget of frames at a time.
+func (t *turn) letGo(q *queue, carry func([]packet.Frame)) {
 	s, now := t.out.queues, t.out.now()
 	in := &s.in
 	for n := budget; n == budget; {
@@ -511,7 +514,7 @@ func (t *turn) carryOn(q *queue) {
 				kept++
 			}
 		}
-		t.carryEach(in.frames[:n])
+		carry(in.frames[:n])
 		for _, r := range in.refs[:kept] {
 			q.tree.Done(r)
 		}

@@ -253,11 +253,9 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 
 // ask does what the router of device at says.
 func (t *turn) ask(c *crossing, at *port, i int) {
-	if t.tally.work+routeWork > maxWork {
-		drop(c.in, trace.OutputBudget, 1)
+	if !t.affords(c.in, routeWork) {
 		return
 	}
-	t.tally.work += routeWork
 	if !t.track(c, at, i) {
 		return
 	}

@@ -337,8 +337,9 @@ func (p *passing) Tell(f *packet.Frame) {
 	}
 }
 
-// tellStranger is Tell for a packet of no connection, or before it is known of which: what is said about it may yet be
-// about one, whose tuple it has, and is translated as an error that came would be.
+// tellStranger is Tell for a packet of no connection, or before it is known of which: what
+// is said about it may yet be about one, whose tuple it has, and is translated as an error
+// that came would be.
 func (p *passing) tellStranger(f *packet.Frame) {
 	p.look.Frame = f
 	v := p.conns.table.Look(&p.look, &p.pending)

@@ -2,7 +2,10 @@
 
 package netstack
 
-import "sluice/packet"
+import (
+	"sluice/packet"
+	"sluice/trace"
+)
 
 // Theory of operation.
 //
@@ -51,4 +54,14 @@ func work(f *packet.Frame, out *port) int {
 func (s *socket) rests() bool {
 	s.debt = max(0, s.debt-quantum)
 	return s.debt > 0
+}
+
+// affords takes units of work on the account of the turn, or drops the frame at a port.
+func (t *turn) affords(p *port, n int) bool {
+	if t.tally.work+n > maxWork {
+		drop(p, trace.OutputBudget, 1)
+		return false
+	}
+	t.tally.work += n
+	return true
 }

@@ -333,10 +333,7 @@ func (g *Gen) match(l4 string) string {
 	case 10, 11, 12:
 		return g.ctMatch()
 	case 13:
-		if v6 {
-			return "ip6 saddr . ip6 daddr " + not + "{ " + g.some(4, func() string { return g.Addr(true) + " . " + g.Addr(true) }) + " }"
-		}
-		return "ip saddr . ip daddr " + not + "{ " + g.some(4, func() string { return g.Addr(false) + " . " + g.Addr(false) }) + " }"
+		return g.ip(v6) + " saddr . " + g.ip(v6) + " daddr " + not + "{ " + g.some(4, func() string { return g.Addr(v6) + " . " + g.Addr(v6) }) + " }"
 	case 14:
 		if g.Family == "inet" {
 			return "meta nfproto ipv" + map[bool]string{false: "4", true: "6"}[g.six]
