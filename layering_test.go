@@ -248,6 +248,7 @@ func layers() map[string]edges {
 		"veth/vethtest":           {"packet": "a port in memory carries frames"},
 		"conntrack/conntracktest": {},
 		"policy/policytest":       {},
+		"test/kerneltest":         {"packet": "frames have a length at the most, devices a MAC address"},
 		"test/traffic/report":     {},
 		"test/traffic":            fromOutside("test/traffic/report"),
 		"test/lab":                fromOutside("test/traffic/report"),
@@ -293,6 +294,7 @@ func forTests() edges {
 		"conntrack/conntracktest": "what the kernel tracks",
 		"policy/policytest":       "random rulesets, and nft(8)",
 		"test/steps":              "a process that is stopped between two lines",
+		"test/kerneltest":         "namespaces, and devices in the test's hands",
 	}
 }
 

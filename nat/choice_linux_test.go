@@ -12,6 +12,7 @@ import (
 	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 	"sluice/trace"
 )
 
@@ -29,9 +30,9 @@ table ip t {
 	}
 	chain post {
 		type nat hook postrouting priority srcnat
-		ip saddr 10.73.0.0/24 oifname "slt-r2" masquerade
+		ip saddr 10.73.0.0/24 oifname "r2" masquerade
 		ip saddr 10.73.1.0/24 meta l4proto udp snat to 10.71.9.1:2000-2003
-		ip saddr 10.73.2.0/24 oifname "slt-r2" snat ip prefix to 10.71.8.0/24
+		ip saddr 10.73.2.0/24 oifname "r2" snat ip prefix to 10.71.8.0/24
 		ip saddr 10.73.3.0/24 udp dport 80 accept
 		ip saddr 10.73.3.0/24 snat to 10.71.9.7
 	}
@@ -70,8 +71,8 @@ func choiceRules() []nat.Rule {
 // drawn at random, and on what is dropped. After each, ours takes over what the
 // kernel chose, so that both know the same connections.
 func TestChoicesAgreeWithKernel(t *testing.T) {
-	k := newKernelNAT(t, choiceRuleset)
-	run(t, "route add 10.73.0.0/16 via 10.71.1.2\n", "ip", "-batch", "-")
+	near, far := newKernelNAT(t, choiceRuleset)
+	kt.IP(t, "route add 10.73.0.0/16 via 10.71.1.2")
 	w := newWorld(t, nat.ZoneConfig{}, choiceRules()...)
 	r := rand.New(rand.NewPCG(51, 4))
 	kept, drawn, dropped := 0, 0, 0
@@ -86,7 +87,7 @@ func TestChoicesAgreeWithKernel(t *testing.T) {
 			continue
 		}
 		f, v := beginAt(w, tu)
-		theirs := throughOrNot(t, k, firstPacket(tu).Bytes())
+		theirs := throughOrNot(t, near, far, firstPacket(tu).Bytes())
 		if theirs == nil {
 			dropped++
 			if v.Reason != trace.NATExhausted {
@@ -143,17 +144,17 @@ func beginAt(w *world, t conntrack.Tuple) (*nat.Flow, nat.Verdict) {
 
 // throughOrNot is through, and nil if nothing comes. A packet to another port of
 // the same router, sent after it, says when to give up.
-func throughOrNot(t *testing.T, k *kernelNAT, b []byte) []byte {
+func throughOrNot(t *testing.T, near, far kt.Side, b []byte) []byte {
 	t.Helper()
 	sentinel := pt.UDP4(pt.Packet{Src: pt.IP("10.71.1.2"), Dst: pt.IP("10.71.2.2"), SrcPort: 9, DstPort: 9, Payload: []byte("sentinel")})
-	send(t, k.near, b)
-	got := through(t, k.near, k.far, sentinel)
+	send(near, b)
+	got := through(t, near, far, sentinel)
 	f := pt.Frame(got)
 	if f.View.DstPort == 9 {
 		return nil
 	}
 	for f.View.DstPort != 9 {
-		f = pt.Frame(receive(t, k.far, b))
+		f = pt.Frame(receive(t, far, b))
 	}
 	return got
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kerneltest_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/packet"
+	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
+)
+
+func TestRouterForwards(t *testing.T) {
+	kt.Enter(t, "ip")
+	sides := kt.Router(t, 9000, 2, 40)
+	for src, dst := range map[string]string{
+		"10.71.1.2": "10.71.2.40", "fd71:1::2": "fd71:2::40", "10.71.2.40": "10.71.1.2", "fd71:2::40": "fd71:1::2",
+	} {
+		in, out, build := sides[0], sides[1], pt.UDP4
+		if strings.HasSuffix(src, "40") {
+			in, out = out, in
+		}
+		if strings.HasPrefix(src, "fd") {
+			build = pt.UDP6
+		}
+		p := pt.Packet{SrcMAC: in.Station, DstMAC: in.Router, Src: pt.IP(src), Dst: pt.IP(dst), Payload: pt.Bytes(8000)}
+		in.Send(build(p))
+		b := out.Receive(5 * time.Second)
+		if b == nil {
+			t.Fatalf("nothing came through from %s", src)
+		}
+		pt.Check(t, pt.Frame(b), pt.EtherSrc(out.Router), pt.EtherDst(out.Station), pt.UDP(), pt.Data(p.Payload))
+		if all := in.Heard(); len(all) > 0 {
+			t.Errorf("from %s: %d frames came back", src, len(all))
+		}
+	}
+}
+
+func TestNamespacesAreApart(t *testing.T) {
+	ns := kt.NewNS(t)
+	kt.Enter(t, "ip")
+	kt.IP(t, "link add one type veth peer name two", "link set one up", "link set two up")
+	kt.AwaitUp(t, "one", "two")
+	if out := kt.RunIn(t, ns, "ip", "-o", "link"); strings.Contains(out, "one@two") {
+		t.Errorf("the other namespace has\n%s", out)
+	}
+	if out := kt.Run(t, "ip", "-o", "link"); !strings.Contains(out, "one@two") {
+		t.Errorf("the test is not where it was:\n%s", out)
+	}
+	if mac := kt.Open(t, "one").MAC; mac == (packet.MAC{}) || mac == kt.Open(t, "two").MAC {
+		t.Errorf("MAC address %v", mac)
+	}
+}
