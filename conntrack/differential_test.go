@@ -6,12 +6,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 )
 
 const testSecond = 1000
@@ -50,7 +50,7 @@ func compareCell(t *testing.T, k *kernelTracker, tab *Table, port uint16, state 
 	k.create(tu, uint8(state), status, flags, 200)
 	place(t, tab, tu, state, status, flags, 200)
 	b := segmentFrom(d, tu, pt.TCPHdr{Seq: 5000, Ack: 6000, Flags: flagsOf(c)}, nil)
-	want := k.send(t, d, b)
+	want := k.send(d, b)
 	got := own(t, tab, d, b)
 	name := fmt.Sprintf("state %s, %s, class %d, status %#x", tcpStateName(state), d, c, status)
 	if got != want {
@@ -377,7 +377,7 @@ func TestConversationsAgainstTheKernel(t *testing.T) {
 			d, b := c.frame(step)
 			packets++
 			history += "\n  " + c.describe
-			want, got := k.send(t, d, b), own(t, tab, d, b)
+			want, got := k.send(d, b), own(t, tab, d, b)
 			diff := differ(k.get(c.tu), ours(tab, c.tu, testSecond))
 			if got != want || diff != "" {
 				t.Errorf("talk %d step %d: %v, the kernel says %v %s after%s", n, step, got, want, diff, history)
@@ -418,7 +418,7 @@ func settings() []setting {
 func (s setting) apply(t *testing.T, tab *Table) {
 	t.Helper()
 	for name, value := range s.sysctls {
-		must(t, os.WriteFile("/proc/sys/net/netfilter/"+name, []byte(value), 0))
+		kt.Sysctl(t, "netfilter/"+name+"="+value)
 	}
 	c := Kernel()
 	s.config(&c)
@@ -443,7 +443,7 @@ func TestStreamsAgainstTheKernel(t *testing.T) {
 		time.Sleep(time.Duration(wait*1050) * time.Millisecond)
 		now += uint32(wait)
 		d := Dir(step % 2)
-		want := k.send(t, d, frames[d])
+		want := k.send(d, frames[d])
 		if v := look(t, tab, frames[d], now); v.State != want {
 			t.Errorf("step %d: %v, the kernel says %v", step, v.State, want)
 		}

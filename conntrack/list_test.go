@@ -12,6 +12,7 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 )
 
 // TestListingIsThatOfConntrack compares lines with those of conntrack(8), of
@@ -21,12 +22,12 @@ func TestListingIsThatOfConntrack(t *testing.T) {
 		t.Skip("needs conntrack(8)")
 	}
 	k := newKernelTracker(t)
-	must(t, writeSysctl("nf_conntrack_timestamp", "1"))
+	kt.Sysctl(t, "netfilter/nf_conntrack_timestamp=1")
 	tab := table(t, Config{Entries: 64})
 	for _, v6 := range []bool{false, true} {
 		a := ends(v6)
 		tu := Tuple{Src: a[0], Dst: a[1], SrcPort: 1000, DstPort: 80, Proto: packet.ProtoTCP}
-		both := func(d Dir, b []byte) { k.send(t, d, b); own(t, tab, d, b) }
+		both := func(d Dir, b []byte) { k.send(d, b); own(t, tab, d, b) }
 		both(Original, segmentFrom(Original, tu, pt.TCPHdr{Seq: 1, Flags: flagSYN}, nil))
 		both(Reply, segmentFrom(Reply, tu, pt.TCPHdr{Seq: 9, Ack: 2, Flags: flagSYN | flagACK}, nil))
 		both(Original, segmentFrom(Original, tu, pt.TCPHdr{Seq: 2, Ack: 10, Flags: flagACK}, nil))
@@ -62,7 +63,7 @@ func linesOf(t *testing.T, args []string) (lines []string) {
 		out, err := exec.Command("conntrack", append([]string{"-L", "-f", family}, args...)...).Output()
 		must(t, err)
 		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, "10.74.") || strings.Contains(line, "fd74:") {
+			if strings.Contains(line, "10.71.") || strings.Contains(line, "fd71:") {
 				lines = append(lines, canonical(line))
 			}
 		}

@@ -5,14 +5,9 @@ package packet_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,106 +16,38 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 )
 
-// kernelRouter is a router of the kernel between two links. The frames on them
-// have the MAC addresses of stations that are not there, so that the kernel at
-// the far ends leaves them alone:
-//
-//	AF_PACKET -- slt-p1 ==== slt-r1   router   slt-r2 ==== slt-p2 -- AF_PACKET
-//	             10.71.1.0/24, fd71:1::/64     10.71.2.0/24, fd71:2::/64
-//
-// The router is .1, the stations are .2 and, on the first link, another router .9.
-// It has a network namespace that belongs to the test's thread and ends with it.
+// kernelRouter is a router of the kernel. On its first link is another router, .9.
 type kernelRouter struct {
-	near, far int // packet sockets
-	r1, r2    packet.MAC
-	link1     netip.Addr // link-local address of slt-r1
+	near, far kt.Side
+	link1     netip.Addr // link-local address of r1
 }
 
-// The stations' MAC addresses; those of the router are the kernel's choice.
-func nearMAC() packet.MAC { return packet.MAC{0x02, 0x71, 0, 0, 1, 2} }
-func farMAC() packet.MAC  { return packet.MAC{0x02, 0x71, 0, 0, 2, 2} }
-func thirdMAC() packet.MAC {
-	return packet.MAC{0x02, 0x71, 0, 0, 1, 9}
-}
+func thirdMAC() packet.MAC { return packet.MAC{0x02, 0x71, 0, 0, 1, 9} }
 
 func newKernelRouter(t *testing.T) *kernelRouter {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	runtime.LockOSThread()
-	must(t, "unshare", unix.Unshare(unix.CLONE_NEWNET))
-	sysctls(t, map[string]string{
-		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/forwarding": "1",
-		"ipv4/icmp_ratelimit": "0", "ipv4/icmp_msgs_per_sec": "1000000", "ipv4/icmp_msgs_burst": "1000000",
-		"ipv6/icmp/ratelimit": "0", "ipv6/auto_flowlabels": "0",
-		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
-	})
-	var set strings.Builder
-	for n := 1; n <= 2; n++ {
-		fmt.Fprintf(&set, "link add slt-r%d mtu 65535 type veth peer name slt-p%d mtu 65535\n", n, n)
-		fmt.Fprintf(&set, "link set slt-r%d up\nlink set slt-p%d up\n", n, n)
-		fmt.Fprintf(&set, "addr add 10.71.%d.1/24 dev slt-r%d\naddr add fd71:%d::1/64 dev slt-r%d nodad\n", n, n, n, n)
-		fmt.Fprintf(&set, "neigh add 10.71.%d.2 lladdr 02:71:00:00:%02d:02 dev slt-r%d\n", n, n, n)
-		fmt.Fprintf(&set, "neigh add fd71:%d::2 lladdr 02:71:00:00:%02d:02 dev slt-r%d\n", n, n, n)
-	}
-	set.WriteString(`neigh add 10.71.1.9 lladdr 02:71:00:00:01:09 dev slt-r1
-neigh add fe80::9 lladdr 02:71:00:00:01:09 dev slt-r1
-route add unreachable 10.72.1.0/24
-route add prohibit 10.72.2.0/24
-route add 10.72.3.0/24 via 10.71.1.9
-route add 10.72.4.0/24 via 10.71.2.2
-route add 10.73.0.0/16 via 10.71.1.2
-route add 240.0.0.0/4 via 10.71.2.2
-route add 0.1.2.0/24 via 10.71.2.2
-route add unreachable fd72:1::/64
-route add prohibit fd72:2::/64
-route add fd72:3::/64 via fe80::9 dev slt-r1
-route add fd72:4::/64 via fd71:2::2
-`)
-	ipBatch(t, set.String())
-	for _, name := range []string{"slt-r1", "slt-p1", "slt-r2", "slt-p2"} {
-		awaitUp(t, name)
-	}
-	k := &kernelRouter{}
-	k.near, _ = farEnd(t, "slt-p1")
-	k.far, _ = farEnd(t, "slt-p2")
-	_, k.r1 = linkOf(t, "slt-r1")
-	_, k.r2 = linkOf(t, "slt-r2")
-	k.link1 = linkLocal(t, "slt-r1")
-	return k
-}
-
-func sysctls(t *testing.T, values map[string]string) {
-	t.Helper()
-	for name, value := range values {
-		must(t, name, os.WriteFile("/proc/sys/net/"+name, []byte(value), 0))
-	}
-}
-
-func ipBatch(t *testing.T, lines string) {
-	t.Helper()
-	cmd := exec.Command("ip", "-batch", "-")
-	cmd.Stdin = strings.NewReader(lines)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("ip: %v: %s", err, out)
-	}
-}
-
-// farEnd opens a link's end that has no router on it.
-func farEnd(t *testing.T, name string) (fd int, mac packet.MAC) {
-	t.Helper()
-	index, mac := linkOf(t, name)
-	return packetSocket(t, index, unix.PACKET_AUXDATA), mac
-}
-
-func linkOf(t *testing.T, name string) (index int, mac packet.MAC) {
-	t.Helper()
-	l, err := netlink.LinkByName(name)
-	must(t, name, err)
-	return l.Attrs().Index, packet.MAC(l.Attrs().HardwareAddr)
+	kt.Enter(t)
+	kt.Sysctl(t, "ipv4/icmp_ratelimit=0", "ipv4/icmp_msgs_per_sec=1000000", "ipv4/icmp_msgs_burst=1000000",
+		"ipv6/icmp/ratelimit=0", "ipv6/auto_flowlabels=0")
+	sides := kt.Router(t, 65535, 2)
+	kt.IP(t,
+		fmt.Sprintf("neigh add 10.71.1.9 lladdr %v dev r1", thirdMAC()),
+		fmt.Sprintf("neigh add fe80::9 lladdr %v dev r1", thirdMAC()),
+		"route add unreachable 10.72.1.0/24",
+		"route add prohibit 10.72.2.0/24",
+		"route add 10.72.3.0/24 via 10.71.1.9",
+		"route add 10.72.4.0/24 via 10.71.2.2",
+		"route add 10.73.0.0/16 via 10.71.1.2",
+		"route add 240.0.0.0/4 via 10.71.2.2",
+		"route add 0.1.2.0/24 via 10.71.2.2",
+		"route add unreachable fd72:1::/64",
+		"route add prohibit fd72:2::/64",
+		"route add fd72:3::/64 via fe80::9 dev r1",
+		"route add fd72:4::/64 via fd71:2::2")
+	return &kernelRouter{near: sides[0], far: sides[1], link1: linkLocal(t, "r1")}
 }
 
 // linkLocal awaits the end of duplicate address detection.
@@ -143,25 +70,16 @@ func linkLocal(t *testing.T, name string) netip.Addr {
 	return netip.Addr{}
 }
 
-func (k *kernelRouter) send(t *testing.T, b []byte) {
+// next is the next frame that the router sends to the station of a side.
+func next(t *testing.T, side kt.Side) []byte {
 	t.Helper()
-	if _, err := unix.Write(k.near, b); err != nil {
-		t.Fatalf("send %s: %v", pt.Describe(b), err)
-	}
-}
-
-// next is the next frame that the router sends to a station.
-func (k *kernelRouter) next(t *testing.T, fd int, to packet.MAC) []byte {
-	t.Helper()
-	b := make([]byte, packet.BufLen)
 	for {
-		n, err := unix.Read(fd, b)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		b := side.Receive(2 * time.Second)
+		if b == nil {
+			t.Fatal("nothing came")
 		}
-		must(t, "receive", err)
-		if n >= packet.EthernetLen && packet.MAC(b) == to {
-			return bytes.Clone(b[:n])
+		if packet.MAC(b) == side.Station {
+			return b
 		}
 	}
 }
@@ -170,7 +88,7 @@ func (k *kernelRouter) next(t *testing.T, fd int, to packet.MAC) []byte {
 // a route back to the first station; it is another each time, since the kernel
 // limits what it tells one of them.
 func toRouter(r *rand.Rand, k *kernelRouter, dst string, ttl uint8, maxData int) []byte {
-	ether := pt.EtherHdr{Src: nearMAC(), Dst: k.r1}
+	ether := pt.EtherHdr{Src: k.near.Station, Dst: k.near.Router}
 	data := pt.Bytes(r.IntN(maxData))
 	l4 := []pt.Layer{pt.UDPHdr{DstPort: uint16(r.Uint32())}, data}
 	switch r.IntN(3) {
@@ -214,7 +132,7 @@ func randomOptions(r *rand.Rand) []byte {
 // checksum.
 func TestErrorsAgreeWithKernel(t *testing.T) {
 	k := newKernelRouter(t)
-	ipBatch(t, "link set slt-r2 mtu 1300\n")
+	kt.IP(t, "link set r2 mtu 1300")
 	tests := map[string]struct {
 		dst  string
 		ttl  uint8
@@ -245,8 +163,8 @@ func TestErrorsAgreeWithKernel(t *testing.T) {
 				if tc.df {
 					setDF(f)
 				}
-				k.send(t, f.Bytes())
-				theirs := k.next(t, k.near, nearMAC())
+				k.near.Send(f.Bytes())
+				theirs := next(t, k.near)
 				var ours []byte
 				if f.View.Is(packet.ViewIPv4) {
 					tc.want.ID = binary.BigEndian.Uint16(theirs[packet.EthernetLen+4:])
@@ -272,7 +190,7 @@ func setDF(f *packet.Frame) {
 }
 
 func ethernetBack(k *kernelRouter, etherType uint16) []byte {
-	return packet.AppendEthernet(nil, nearMAC(), k.r1, etherType)
+	return packet.AppendEthernet(nil, k.near.Station, k.near.Router, etherType)
 }
 
 func sameFrame(t *testing.T, about *packet.Frame, ours, theirs []byte) {
@@ -291,11 +209,11 @@ func TestRedirectsAgreeWithKernel(t *testing.T) {
 	for i := range 20 {
 		host := byte(20 + i)
 		src := netip.AddrFrom4([4]byte{10, 71, 1, host})
-		ipBatch(t, fmt.Sprintf("neigh add %v lladdr %v dev slt-r1\n", src, nearMAC()))
-		f := pt.Frame(pt.Build(pt.EtherHdr{Src: nearMAC(), Dst: k.r1},
+		kt.IP(t, fmt.Sprintf("neigh add %v lladdr %v dev r1", src, k.near.Station))
+		f := pt.Frame(pt.Build(pt.EtherHdr{Src: k.near.Station, Dst: k.near.Router},
 			pt.IPv4Hdr{Src: src, Dst: pt.IP("10.72.3.1"), TTL: 9, TOS: uint8(r.Uint32())}, pt.UDPHdr{}, pt.Bytes(r.IntN(1400))))
-		k.send(t, f.Bytes())
-		theirs := k.next(t, k.near, nearMAC())
+		k.near.Send(f.Bytes())
+		theirs := next(t, k.near)
 		f.DecrementTTL() // ip_forward redirects after it
 		e := packet.Redirect4(packet.ICMPRedirectHost, pt.IP("10.71.1.9"))
 		e.ID = binary.BigEndian.Uint16(theirs[packet.EthernetLen+4:])
@@ -305,13 +223,13 @@ func TestRedirectsAgreeWithKernel(t *testing.T) {
 		to := pt.IP("fd71:1::").As16()
 		to[15] = byte(20 + i)
 		src := netip.AddrFrom16(to)
-		ipBatch(t, fmt.Sprintf("neigh add %v lladdr %v dev slt-r1\n", src, nearMAC()))
+		kt.IP(t, fmt.Sprintf("neigh add %v lladdr %v dev r1", src, k.near.Station))
 		dst := pt.IP("fd72:3::").As16()
 		dst[15] = to[15]
-		f := pt.Frame(pt.Build(pt.EtherHdr{Src: nearMAC(), Dst: k.r1},
+		f := pt.Frame(pt.Build(pt.EtherHdr{Src: k.near.Station, Dst: k.near.Router},
 			pt.IPv6Hdr{Src: src, Dst: netip.AddrFrom16(dst), HopLimit: 9}, pt.UDPHdr{}, pt.Bytes(r.IntN(1400))))
-		k.send(t, f.Bytes())
-		theirs := k.next(t, k.near, nearMAC())
+		k.near.Send(f.Bytes())
+		theirs := next(t, k.near)
 		ours := packet.AppendRedirect6(ethernetBack(k, packet.EtherTypeIPv6), f, k.link1, pt.IP("fe80::9"), thirdMAC())
 		sameFrame(t, f, ours, theirs)
 	}
@@ -329,14 +247,14 @@ func TestMayAnswerAgreesWithKernel(t *testing.T) {
 			e.Type = packet.ICMP6TimeExceeded
 		}
 		sentinel := pt.UDP4(pt.Packet{
-			SrcMAC: nearMAC(), DstMAC: k.r1, Src: pt.IP("10.71.1.2"), Dst: pt.IP("10.71.2.2"), TTL: 1, ID: 0x5e17,
+			SrcMAC: k.near.Station, DstMAC: k.near.Router, Src: pt.IP("10.71.1.2"), Dst: pt.IP("10.71.2.2"), TTL: 1, ID: 0x5e17,
 		})
-		k.send(t, b)
-		k.send(t, sentinel)
-		answer := pt.Frame(k.next(t, k.near, nearMAC()))
+		k.near.Send(b)
+		k.near.Send(sentinel)
+		answer := pt.Frame(next(t, k.near))
 		theirs := !bytes.Contains(answer.Bytes(), sentinel[packet.EthernetLen:])
 		if theirs {
-			k.next(t, k.near, nearMAC())
+			next(t, k.near)
 		}
 		if ours := packet.MayAnswerWithICMP(f, e); ours != theirs {
 			t.Errorf("%s: we may answer: %v, the kernel: %v", name, ours, theirs)
@@ -345,7 +263,7 @@ func TestMayAnswerAgreesWithKernel(t *testing.T) {
 }
 
 func answerCases(k *kernelRouter) map[string][]byte {
-	ether := pt.EtherHdr{Src: nearMAC(), Dst: k.r1}
+	ether := pt.EtherHdr{Src: k.near.Station, Dst: k.near.Router}
 	ip4 := pt.IPv4Hdr{Src: pt.IP("10.71.1.2"), Dst: pt.IP("10.71.2.2"), TTL: 1}
 	ip6 := pt.IPv6Hdr{Src: pt.IP("fd71:1::2"), Dst: pt.IP("fd71:2::2"), HopLimit: 1}
 	later4, first4 := ip4, ip4
@@ -359,8 +277,8 @@ func answerCases(k *kernelRouter) map[string][]byte {
 		"first fragment of ipv6": pt.Build(ether, ip6, pt.FragHdr{More: true}, pt.UDPHdr{}, pt.Bytes(16)),
 		"a later one of icmpv6":  pt.Build(ether, ip6, pt.FragHdr{Offset: 80}, pt.ICMPHdr{V6: true, Type: 1}),
 		"error behind options":   pt.Build(ether, ip6, pt.ExtHdr{Proto: packet.ProtoDestOpts}, pt.ICMPHdr{V6: true, Type: 1}),
-		"broadcast MAC":          pt.Build(pt.EtherHdr{Src: nearMAC(), Dst: packet.Broadcast()}, ip4, pt.UDPHdr{}),
-		"group MAC, ipv6":        pt.Build(pt.EtherHdr{Src: nearMAC(), Dst: packet.MAC{0x33, 0x33, 0, 0, 0, 9}}, ip6, pt.UDPHdr{}),
+		"broadcast MAC":          pt.Build(pt.EtherHdr{Src: k.near.Station, Dst: packet.Broadcast()}, ip4, pt.UDPHdr{}),
+		"group MAC, ipv6":        pt.Build(pt.EtherHdr{Src: k.near.Station, Dst: packet.MAC{0x33, 0x33, 0, 0, 0, 9}}, ip6, pt.UDPHdr{}),
 	}
 	for _, src := range []string{"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"} {
 		ip := ip4
@@ -393,18 +311,18 @@ func TestFragmentsAgreeWithKernel(t *testing.T) {
 	r := rand.New(rand.NewPCG(33, 33))
 	for range 60 {
 		mtu := 68 + r.IntN(1<<(1+r.IntN(11)))
-		ipBatch(t, fmt.Sprintf("link set slt-r2 mtu %d\n", mtu))
+		kt.IP(t, fmt.Sprintf("link set r2 mtu %d", mtu))
 		for range 10 {
 			f := pt.Frame(toRouter(r, k, "10.72.4.1", uint8(2+r.IntN(254)), 1+min(40*mtu, 30000)))
 			if r.IntN(4) == 0 {
 				makeFragment(r, f)
 			}
-			k.send(t, f.Bytes())
+			k.near.Send(f.Bytes())
 			f.DecrementTTL()
-			f.SetMACs(farMAC(), k.r2)
+			f.SetMACs(k.far.Station, k.far.Router)
 			ours := fragments(t, f, mtu)
 			for _, b := range ours {
-				sameFrame(t, f, b, k.next(t, k.far, farMAC()))
+				sameFrame(t, f, b, next(t, k.far))
 			}
 		}
 	}
@@ -452,9 +370,9 @@ func TestHopsAgreeWithKernel(t *testing.T) {
 	for range 500 {
 		dst := []string{"10.72.4.1", "fd72:4::1"}[r.IntN(2)]
 		f := pt.Frame(toRouter(r, k, dst, uint8(2+r.IntN(254)), 1400))
-		k.send(t, f.Bytes())
+		k.near.Send(f.Bytes())
 		f.DecrementTTL()
-		f.SetMACs(farMAC(), k.r2)
-		sameFrame(t, f, f.Bytes(), k.next(t, k.far, farMAC()))
+		f.SetMACs(k.far.Station, k.far.Router)
+		sameFrame(t, f, f.Bytes(), next(t, k.far))
 	}
 }

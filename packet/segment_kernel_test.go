@@ -6,17 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/safchain/ethtool"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 )
 
 // TestSegmenterAgreesWithKernel has the kernel segment the same frames:
@@ -28,9 +26,6 @@ import (
 // software before the frame crosses the pair. Both ends lie in a network
 // namespace of this test's own, which ends with its thread.
 func TestSegmenterAgreesWithKernel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
 	k := newKernel(t)
 	r := rand.New(rand.NewPCG(17, 17))
 	for range 300 {
@@ -58,9 +53,6 @@ func notSegmented(u super) bool {
 // TestSegmenterAgreesWithKernelOnZeroSums looks for segments whose checksum
 // comes out as 0, which TCP keeps and UDP must not.
 func TestSegmenterAgreesWithKernelOnZeroSums(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
 	k := newKernel(t)
 	for name, u := range map[string]super{
 		"tcp in ipv4": {tcp: &pt.TCPHdr{Flags: pt.ACK}, data: pt.Bytes(40), size: 20},
@@ -87,46 +79,19 @@ func TestSegmenterAgreesWithKernelOnZeroSums(t *testing.T) {
 
 // kernel is a veth pair whose sending end has no offloads.
 type kernel struct {
-	tx, rx int // packet sockets
+	tx, rx *kt.End
 }
 
-// newKernel makes the pair. It locks the test's goroutine to its thread for
-// good: the thread, and with it the namespace, ends with the test.
 func newKernel(t *testing.T) *kernel {
 	t.Helper()
-	runtime.LockOSThread()
-	must(t, "unshare", unix.Unshare(unix.CLONE_NEWNET))
-	pair := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: "slt-tx", MTU: 65535, TxQLen: 1000},
-		PeerName:  "slt-rx",
-	}
-	must(t, "add veth", netlink.LinkAdd(pair))
-	peer, err := netlink.LinkByName("slt-rx")
-	must(t, "find peer", err)
-	must(t, "peer's MTU", netlink.LinkSetMTU(peer, 65535))
-	for _, l := range []netlink.Link{pair, peer} {
-		must(t, "set up", netlink.LinkSetUp(l))
-	}
-	for _, name := range []string{"slt-tx", "slt-rx"} {
-		awaitUp(t, name)
-	}
+	kt.Enter(t)
+	kt.IP(t, "link add slt-tx mtu 65535 txqueuelen 1000 type veth peer name slt-rx mtu 65535", "link set slt-tx up", "link set slt-rx up")
+	kt.AwaitUp(t, "slt-tx", "slt-rx")
 	offloadsOff(t, "slt-tx")
-	return &kernel{tx: packetSocket(t, pair.Index, unix.PACKET_VNET_HDR), rx: packetSocket(t, peer.Attrs().Index, unix.PACKET_AUXDATA)}
-}
-
-// awaitUp awaits that the kernel has seen the carrier. Until then a device has
-// no queue, and loses what is sent.
-func awaitUp(t *testing.T, name string) {
-	t.Helper()
-	for range 200 {
-		l, err := netlink.LinkByName(name)
-		must(t, name, err)
-		if l.Attrs().OperState == netlink.OperUp {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%s doesn't come up", name)
+	k := &kernel{tx: kt.Open(t, "slt-tx"), rx: kt.Open(t, "slt-rx")}
+	k.tx.Set(unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	k.rx.Set(unix.SOL_PACKET, unix.PACKET_AUXDATA, 1)
+	return k
 }
 
 func must(t *testing.T, what string, err error) {
@@ -158,55 +123,39 @@ func offloadsOff(t *testing.T, name string) {
 	}
 }
 
-// packetSocket is a raw socket on one interface, with the option on. It waits
-// two seconds at most.
-func packetSocket(t *testing.T, ifindex, option int) int {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	must(t, "packet socket", err)
-	t.Cleanup(func() { unix.Close(fd) })
-	must(t, "option", unix.SetsockoptInt(fd, unix.SOL_PACKET, option, 1))
-	must(t, "ignore outgoing", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	must(t, "receive buffer", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20))
-	must(t, "send buffer", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20))
-	wait := unix.NsecToTimeval((2 * time.Second).Nanoseconds())
-	must(t, "timeout", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
-	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	must(t, "bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex}))
-	return fd
-}
-
 // segment sends the frame and returns what arrives, at most n frames of ours
 // and any that come after them without waiting.
 func (k *kernel) segment(t *testing.T, f *packet.Frame, n int) [][]byte {
 	t.Helper()
-	if _, err := unix.Write(k.tx, f.Wire()); err != nil {
+	if _, err := unix.Write(k.tx.FD, f.Wire()); err != nil {
 		t.Fatalf("the kernel refuses %s, %+v: %v", pt.Describe(f.Bytes()), f.Vnet, err)
 	}
 	src := f.SrcMAC()
 	var out [][]byte
-	for flags := 0; ; {
+	for {
+		long := 2 * time.Second
 		if len(out) == n {
-			flags = unix.MSG_DONTWAIT // the veth delivers in order: one too many is there already, or soon
+			long = 0 // the veth delivers in order: one too many is there already, or soon
 		}
-		b, err := k.receive(flags)
-		if errors.Is(err, unix.EINTR) { // Go's own signals
-			continue
-		}
-		if errors.Is(err, unix.EAGAIN) {
+		b, err := k.receive(long)
+		must(t, "receive", err)
+		if b == nil {
 			return out
 		}
-		must(t, "receive", err)
 		if pt.Frame(b).SrcMAC() == src { // the kernel's own neighbour discovery is none of ours
 			out = append(out, b)
 		}
 	}
 }
 
-// receive reads a frame and puts back the VLAN tag that the kernel took off.
-func (k *kernel) receive(flags int) ([]byte, error) {
+// receive reads a frame and puts back the VLAN tag that the kernel took off; nil if
+// none comes in time.
+func (k *kernel) receive(long time.Duration) ([]byte, error) {
+	if !k.rx.Wait(long) {
+		return nil, nil
+	}
 	b, control := make([]byte, packet.BufLen), make([]byte, 256)
-	n, nc, _, _, err := unix.Recvmsg(k.rx, b, control, flags)
+	n, nc, _, _, err := unix.Recvmsg(k.rx.FD, b, control, 0)
 	if err != nil {
 		return nil, err
 	}
