@@ -4,22 +4,17 @@ package netstack
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/policy/journal"
+	kt "sluice/test/kerneltest"
 )
 
 // kernelBridge is a bridge of the kernel with two ports, whose far ends are packet
@@ -27,83 +22,29 @@ import (
 //
 //	x1 ==== p1   br0, nft   p2 ==== x2
 type kernelBridge struct {
-	t    *testing.T
-	ends [3]int // by port; 0 is none
+	ends [3]*kt.End // by port
 }
 
 func newKernelBridge(t *testing.T) *kernelBridge {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("needs nft")
-	}
-	runtime.LockOSThread() // never unlocked: the thread, and its namespace, die with the goroutine
-	k := &kernelBridge{t: t}
-	k.must(unix.Unshare(unix.CLONE_NEWNET))
-	k.must(os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0))
-	k.run(fmt.Sprintf(`link add br0 address %v type bridge mcast_snooping 0
-link set br0 up arp off
-link add p1 type veth peer name x1
-link add p2 type veth peer name x2
-link set p1 up master br0 arp off
-link set p2 up master br0 arp off
-link set x1 up arp off
-link set x2 up arp off
-`, gatewayMAC()), "ip", "-batch", "-")
-	for i := 1; i <= 2; i++ {
-		k.ends[i] = k.socket(fmt.Sprintf("x%d", i))
-	}
-	return k
-}
-
-func (k *kernelBridge) must(err error) {
-	k.t.Helper()
-	if err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-func (k *kernelBridge) run(input string, words ...string) string {
-	k.t.Helper()
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Stdin = strings.NewReader(input)
-	var out, bad bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &bad
-	if err := cmd.Run(); err != nil {
-		k.t.Fatalf("%v: %v: %s\n%s", words, err, bad.String(), input)
-	}
-	return out.String()
-}
-
-func (k *kernelBridge) socket(name string) int {
-	k.t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 3<<8)
-	k.must(err)
-	k.t.Cleanup(func() { _ = unix.Close(fd) })
-	link, err := netlink.LinkByName(name)
-	k.must(err)
-	k.must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 3 << 8, Ifindex: link.Attrs().Index}))
-	k.must(unix.SetsockoptInt(fd, unix.SOL_PACKET, 23, 1)) // PACKET_IGNORE_OUTGOING
-	return fd
+	kt.Enter(t, "nft")
+	kt.Sysctl(t, "ipv6/conf/default/disable_ipv6=1")
+	kt.IP(t,
+		fmt.Sprintf("link add br0 address %v type bridge mcast_snooping 0", gatewayMAC()),
+		"link set br0 up arp off",
+		"link add p1 type veth peer name x1",
+		"link add p2 type veth peer name x2",
+		"link set p1 up master br0 arp off",
+		"link set p2 up master br0 arp off",
+		"link set x1 up arp off",
+		"link set x2 up arp off")
+	return &kernelBridge{ends: [3]*kt.End{1: kt.Open(t, "x1"), 2: kt.Open(t, "x2")}}
 }
 
 // pass sends a frame by a port, and returns what comes out of the other one.
-func (k *kernelBridge) pass(b []byte, in int) (frames [][]byte) {
-	k.t.Helper()
-	if _, err := unix.Write(k.ends[in], b); err != nil {
-		k.t.Fatal(err)
-	}
-	for {
-		b := make([]byte, 2048)
-		n, err := unix.Read(k.ends[3-in], b)
-		if errors.Is(err, unix.EAGAIN) {
-			return frames
-		}
-		k.must(err)
-		frames = append(frames, b[:n])
-	}
+func (k *kernelBridge) pass(b []byte, in int) [][]byte {
+	k.ends[in].Send(b)
+	return k.ends[3-in].Heard()
 }
 
 // framesOf are frames of all kinds that a bridge forwards, from the stations of a port.
@@ -181,7 +122,7 @@ func TestFrameRulesAreTheKernel(t *testing.T) {
 		if !loads(text) {
 			continue // a pair of matches that contradict each other
 		}
-		k.run(text, "nft", "-f", "-")
+		kt.Feed(t, text, "nft", "-f", "-")
 		s := blue(2)
 		s.Name = "br0"
 		s.Ports[0].Device, s.Ports[1].Device = "p1", "p2"
@@ -203,15 +144,15 @@ func TestFrameRulesAreTheKernel(t *testing.T) {
 				got = append(got, bytes.Clone(f.Bytes()))
 			}
 			if len(got) != len(want) || len(got) == 1 && !bytes.Equal(got[0], want[0]) {
-				t.Fatalf("%s:\ngot  %x\nwant %x\n%s", pt.Describe(b), got, want, k.run("", "nft", "list", "ruleset"))
+				t.Fatalf("%s:\ngot  %x\nwant %x\n%s", pt.Describe(b), got, want, kt.Run(t, "nft", "list", "ruleset"))
 			}
 		}
 		ours, err := l.n.Namespace("br0").RuleList(&RuleQuery{Text: "list ruleset"})
-		if theirs := k.run("", "nft", "list", "ruleset"); err != nil || ours != theirs {
+		if theirs := kt.Run(t, "nft", "list", "ruleset"); err != nil || ours != theirs {
 			t.Fatalf("%v: ours:\n%s\nthe kernel's:\n%s", err, ours, theirs)
 		}
 		hits += l.stats(1).FlowHits
-		k.run("flush ruleset", "nft", "-f", "-")
+		kt.Run(t, "nft", "flush", "ruleset")
 		l.n.Close()
 	}
 	t.Logf("%d frames, %d of known flows: no difference", sent, hits)

@@ -11,11 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
-
 	"sluice/bridge"
 	"sluice/bridge/guard"
 	"sluice/bridge/snoop"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -34,7 +33,7 @@ func TestKernelTrunk(t *testing.T) {
 			all.Addresses, all.Bridge.VLAN.PVID = nil, 20
 			l := newKernelLab(t, Options{Workers: 2}, all)
 			if tc.qinq { // see bridge.VLAN
-				(&kernelLab{t: t, ns: []netns.NsHandle{l.host}}).run(0, "ip", "link", "set", "slt-h3", "mtu", "1504")
+				kt.RunIn(t, l.host, "ip", "link", "set", "slt-h3", "mtu", "1504")
 				l.run(3, "ip", "link", "set", "slt-c3", "mtu", "1504")
 			}
 			left, right := all, all

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -24,30 +22,6 @@ import (
 //
 //	container 1: slt-c1 ══ veth ══ slt-h1 ── port 1 ┐
 //	container 2: slt-c2 ══ veth ══ slt-h2 ── port 2 ┴ bridge ── port 100: 10.44.0.1 fd44::1
-
-// newNS makes a namespace without a name: it ends with its handle.
-func newNS(t testing.TB) netns.NsHandle {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	type result struct {
-		ns  netns.NsHandle
-		err error
-	}
-	c := make(chan result)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		ns, err := netns.New()
-		c <- result{ns, err}
-	}()
-	r := <-c
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() { _ = r.ns.Close() })
-	return r.ns
-}
 
 // kernelLab is a Netstack whose containers are network namespaces.
 type kernelLab struct {
@@ -64,7 +38,7 @@ func newKernelLab(t testing.TB, o Options, s NetworkSpec) *kernelLab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &kernelLab{t: t, n: n, host: newNS(t), ns: []netns.NsHandle{netns.None()}}
+	l := &kernelLab{t: t, n: n, host: kt.NewNS(t), ns: []netns.NsHandle{netns.None()}}
 	fds := make(map[uint16]int)
 	for i := range s.Ports {
 		fds[s.Ports[i].Index] = l.attach(&s, i+1)
@@ -81,7 +55,7 @@ func newKernelLab(t testing.TB, o Options, s NetworkSpec) *kernelLab {
 func (l *kernelLab) attach(s *NetworkSpec, i int) int {
 	l.t.Helper()
 	c := veth.PairConfig{
-		HostName: fmt.Sprintf("slt-h%d", i), HostNS: l.host, HostIndex: 1<<20 + i, Name: fmt.Sprintf("slt-c%d", i), NS: newNS(l.t),
+		HostName: fmt.Sprintf("slt-h%d", i), HostNS: l.host, HostIndex: 1<<20 + i, Name: fmt.Sprintf("slt-c%d", i), NS: kt.NewNS(l.t),
 		MAC: mac(i), MTU: s.Ports[i-1].MTU,
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr4(i), 24), netip.PrefixFrom(addr6(i), 64)},
 		Gateways:  []netip.Addr{gateway4(), gateway6()},
@@ -112,17 +86,7 @@ func openPort(t testing.TB, ns netns.NsHandle, ifname string) int {
 // run runs a command in container i.
 func (l *kernelLab) run(i int, args ...string) string {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var out []byte
-	err := veth.Do(l.ns[i], func() (err error) {
-		out, err = exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		l.t.Errorf("%v: %v\n%s", args, err, out)
-	}
-	return string(out)
+	return kt.RunIn(l.t, l.ns[i], args...)
 }
 
 // kernel has the sockets of container i, with the methods of a Namespace.

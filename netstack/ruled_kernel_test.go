@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -35,9 +34,6 @@ type ruledOracle struct {
 func newRuledOracle(t *testing.T) *ruledOracle {
 	t.Helper()
 	k := bareKernelRouter(t)
-	for n := 1; n <= 2; n++ { // nor do the stations say anything of themselves
-		demand(t, "no IPv6", os.WriteFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/slk-p%d/disable_ipv6", n), []byte("1"), 0))
-	}
 	s := k.between()
 	for i := range s.Networks {
 		for j := range s.Networks[i].Ports {
@@ -79,7 +75,7 @@ func newRuledCase(seed uint64) *ruledCase {
 	r := rand.New(rand.NewPCG(seed, 9))
 	g := &policytest.Gen{R: r, Family: []string{"ip", "ip6", "inet"}[r.IntN(3)], Kernel: true, Whole: true, Counts: r.IntN(4) > 0, Long: r.IntN(16) == 0}
 	names := strings.NewReplacer("10.0.0.", "10.71.1.", "10.0.1.", "10.71.2.", "fd00:0::", "fd71:1::", "fd00:1::", "fd71:2::", "fd00::", "fd71:1::",
-		`"m0"`, `"slk-r1"`, `"m1"`, `"slk-r2"`, `"m*"`, `"slk-r*"`, `"m2"`, `"slk-r9"`)
+		`"m0"`, `"r1"`, `"m1"`, `"r2"`, `"m*"`, `"r*"`, `"m2"`, `"r9"`)
 	return &ruledCase{seed, g.Family, names.Replace(g.Ruleset()), map[int]bool{}}
 }
 
