@@ -100,7 +100,7 @@ func (r *rivals) destination(in, vlan uint16) packet.MAC {
 func (r *rivals) send(in uint16, dst, src packet.MAC, vlan uint16, number uint64, want outputs) {
 	b := frameBytes(dst, src, vlan, number)
 	r.sent[number] = fmt.Sprintf("port %d, %v -> %v, VLAN %d", in, src, dst, vlan)
-	r.k.send(in, b)
+	r.k.ends[in].Send(b)
 	v := r.b.Input(in, r.fr.parse(b), 0)
 	switch v.Action {
 	case Forward:
@@ -134,7 +134,7 @@ func (r *rivals) batch(frames int) {
 	barriers := outputs{}
 	r.send(1, broadcast, station(3), vlanOf(3), firstBarrier+2*first, barriers)
 	r.send(2, broadcast, station(6), vlanOf(6), firstBarrier+2*first+1, barriers)
-	for port := range r.k.fds {
+	for port := range r.k.ends {
 		last := firstBarrier + 2*first
 		if port == 1 {
 			last++

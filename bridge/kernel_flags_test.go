@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	kt "sluice/test/kerneltest"
 )
 
 // kernelWords are the flags that the kernel has too, in the words of bridge(8),
@@ -39,7 +41,7 @@ func (r *rivals) setFlags() {
 	all := members(kernelPorts)
 	for i := range all[1:] {
 		c := &all[1+i]
-		args := []string{"link", "set", "dev", fmt.Sprintf("slt-b%d", c.Index)}
+		args := []string{"bridge", "link", "set", "dev", fmt.Sprintf("slt-b%d", c.Index)}
 		for _, w := range kernelWords() {
 			value := w.unset
 			if r.rnd.IntN(4) == 0 {
@@ -48,7 +50,7 @@ func (r *rivals) setFlags() {
 			}
 			args = append(args, w.word, value)
 		}
-		r.k.run("bridge", args...)
+		kt.Run(r.t, args...)
 	}
 	r.b.SetPorts(all)
 }
@@ -69,7 +71,7 @@ func (r *rivals) flagged(frames int) {
 		r.send(localPort, fence(port).MAC, ownMAC, 0, last, fences)
 	}
 	r.send(1, ownMAC, fence(1).MAC, 0, last, fences)
-	for port := range r.k.fds {
+	for port := range r.k.ends {
 		r.k.collect(port, last, got)
 	}
 	for n := first; n <= r.number; n++ {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 )
 
 // rest is how long after the last packet was offered the last one has left, s.
@@ -33,7 +33,7 @@ func TestRecordDepartures(t *testing.T) {
 		t.Run(c.name(), func(t *testing.T) {
 			k := newKernel(t, c.theirs())
 			if k.super = c.load.super > 0; k.super {
-				k.must(unix.SetsockoptInt(k.in, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
+				k.in.Set(unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
 			}
 			offers := c.load.offers(c.name())
 			d := departures{Name: c.name()}
@@ -67,10 +67,10 @@ func TestRecordChances(t *testing.T) {
 	}
 }
 
-// kernel is a veth with a discipline, in a network namespace of the test's thread.
+// kernel is a veth with a discipline.
 type kernel struct {
 	t       *testing.T
-	in, out int
+	in, out *kt.End
 	super   bool  // frames have a vnet header
 	zero    int64 // ns of the clock when the load began
 }
@@ -79,28 +79,22 @@ func newKernel(t *testing.T, lines []string) *kernel {
 	t.Helper()
 	debug.SetGCPercent(-1) // nothing else is to run meanwhile
 	runtime.GC()
-	runtime.LockOSThread() // never unlocked: the namespace ends with the thread
+	kt.Enter(t)
 	k := &kernel{t: t}
-	k.must(unix.Unshare(unix.CLONE_NEWNET))
 	k.must(unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0))
-	dev, proto := "q0", uint16(unix.ETH_P_ALL)
-	if strings.HasSuffix(lines[0], "ingress") { // what is of one protocol is seen after it
-		dev, proto = "q1", unix.ETH_P_IP
-	}
-	commands := []string{"ip link add q0 numtxqueues 1 type veth peer name q1", "ip link set q0 up", "ip link set q1 up"}
+	kt.IP(t, "link add q0 numtxqueues 1 type veth peer name q1", "link set q0 up", "link set q1 up")
+	ingress := strings.HasSuffix(lines[0], "ingress")
+	dev := map[bool]string{false: "q0", true: "q1"}[ingress]
 	for _, line := range lines {
-		commands = append(commands, "tc "+strings.ReplaceAll(line, "DEV", dev))
+		kt.Run(t, append([]string{"tc"}, strings.Fields(strings.ReplaceAll(line, "DEV", dev))...)...)
 	}
-	for _, c := range commands {
-		words := strings.Fields(c)
-		if text, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", c, err, text)
-		}
+	k.in, k.out = kt.Open(t, "q0"), kt.Open(t, "q1")
+	if ingress { // what is of one protocol, here in network byte order, is seen after it
+		k.must(unix.Bind(k.out.FD, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: k.out.Index}))
 	}
-	k.in, k.out = k.socket("q0", 0), k.socket("q1", proto)
-	k.must(unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20))
-	k.must(unix.SetsockoptInt(k.out, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20))
-	k.must(unix.SetsockoptInt(k.out, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
+	k.in.Set(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20)
+	k.out.Set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
+	k.out.Set(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	return k
 }
 
@@ -116,18 +110,6 @@ func (k *kernel) print(kind string, record any) {
 	text, err := json.Marshal(record)
 	k.must(err)
 	fmt.Printf("%s %s\n", kind, text)
-}
-
-func (k *kernel) socket(dev string, proto uint16) int {
-	k.t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	k.must(err)
-	k.t.Cleanup(func() { _ = unix.Close(fd) })
-	ifr, err := unix.NewIfreq(dev)
-	k.must(err)
-	k.must(unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr))
-	k.must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: int(ifr.Uint32())}))
-	return fd
 }
 
 func (k *kernel) now() int64 {
@@ -149,8 +131,8 @@ func (k *kernel) play(offers []offer) (planned []int64) {
 	for i := range offers {
 		o := &offers[i]
 		planned = append(planned, o.at)
-		k.must(unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_PRIORITY, int(o.priority)))
-		k.must(unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_MARK, int(o.mark)))
+		k.in.Set(unix.SOL_SOCKET, unix.SO_PRIORITY, int(o.priority))
+		k.in.Set(unix.SOL_SOCKET, unix.SO_MARK, int(o.mark))
 		b := o.bytes
 		if k.super {
 			b = make([]byte, packet.VnetLen, packet.VnetLen+len(b))
@@ -159,7 +141,7 @@ func (k *kernel) play(offers []offer) (planned []int64) {
 		}
 		k.sleepUntil(k.zero + o.at)
 		o.at = k.now() - k.zero
-		_, _ = unix.Write(k.in, b) // it says so if the packet is dropped
+		_, _ = unix.Write(k.in.FD, b) // it says so if the packet is dropped
 	}
 	k.sleepUntil(k.now() + rest*1e9)
 	return planned
@@ -180,7 +162,7 @@ func (k *kernel) collect() (left []leaving) {
 func (k *kernel) each(do func(b []byte, at int64)) {
 	buf, oob := make([]byte, 1<<16), make([]byte, 200)
 	for {
-		size, oobn, _, _, err := unix.Recvmsg(k.out, buf, oob, unix.MSG_DONTWAIT)
+		size, oobn, _, _, err := unix.Recvmsg(k.out.FD, buf, oob, 0)
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}

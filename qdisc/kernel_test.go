@@ -4,16 +4,15 @@ package qdisc
 
 import (
 	"encoding/binary"
-	"errors"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	kt "sluice/test/kerneltest"
 )
 
 // What the oracle tolerates: a packet leaves the kernel at most early ns before it
@@ -111,40 +110,25 @@ func compare(t *testing.T, kernel, ours []int64, slack int64) {
 	}
 }
 
-// kernelQdisc is a veth with a discipline, in a network namespace of the test's
-// thread.
+// kernelQdisc is a veth with a discipline.
 type kernelQdisc struct {
 	t       *testing.T
-	senders [2]int // one for each class
-	out     int
+	senders [2]*kt.End // one for each class
+	out     *kt.End
 }
 
 func newKernelQdisc(t *testing.T, setup []string) *kernelQdisc {
 	t.Helper()
-	if _, err := exec.LookPath("tc"); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs tc, and root for a network namespace")
+	kt.Enter(t, "tc")
+	kt.IP(t, "link add qk0 type veth peer name qk1", "link set qk0 addrgenmode none up", "link set qk1 addrgenmode none up")
+	if _, err := kt.Try(strings.Join(setup, "\n")+"\n", "tc", "-batch", "-"); err != nil {
+		t.Skipf("this kernel does not have it: %v", err)
 	}
-	runtime.LockOSThread() // never unlocked: the namespace ends with the thread
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skip(err)
+	k := &kernelQdisc{t: t, senders: [2]*kt.End{kt.Open(t, "qk0"), kt.Open(t, "qk0")}, out: kt.Open(t, "qk1")}
+	for i, s := range k.senders {
+		s.Set(unix.SOL_SOCKET, unix.SO_PRIORITY, int(h1)+10+i)
 	}
-	k := &kernelQdisc{t: t}
-	script := "set -e\nip link add qk0 type veth peer name qk1\n" +
-		"for d in qk0 qk1; do ip link set $d addrgenmode none up; done\n"
-	for _, line := range setup {
-		script += "tc " + line + "\n"
-	}
-	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
-		t.Skipf("this kernel does not have it: %v: %s", err, out)
-	}
-	for i := range k.senders {
-		k.senders[i] = k.socket("qk0", 0)
-		k.must(unix.SetsockoptInt(k.senders[i], unix.SOL_SOCKET, unix.SO_PRIORITY, int(h1)+10+i))
-	}
-	k.out = k.socket("qk1", unix.ETH_P_ALL)
-	k.must(unix.SetsockoptInt(k.out, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20))
-	k.must(unix.SetsockoptInt(k.out, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
-	k.must(unix.SetsockoptTimeval(k.out, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3}))
+	k.out.Set(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	return k
 }
 
@@ -153,18 +137,6 @@ func (k *kernelQdisc) must(err error) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-}
-
-func (k *kernelQdisc) socket(dev string, proto uint16) int {
-	k.t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	k.must(err)
-	k.t.Cleanup(func() { _ = unix.Close(fd) })
-	ifr, err := unix.NewIfreq(dev)
-	k.must(err)
-	k.must(unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr))
-	k.must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: int(ifr.Uint32())}))
-	return fd
 }
 
 // play sends packets in bursts with pauses, and notes when.
@@ -180,8 +152,7 @@ func (k *kernelQdisc) play(n int) []sent {
 		}
 		binary.BigEndian.PutUint32(frame[14:], uint32(i))
 		p.at = time.Now().UnixNano()
-		_, err := unix.Write(k.senders[p.flow], frame[:p.size])
-		k.must(err)
+		k.senders[p.flow].Send(frame[:p.size])
 		trace = append(trace, p)
 	}
 	return trace
@@ -192,13 +163,11 @@ func (k *kernelQdisc) collect(n int) []int64 {
 	left := make([]int64, n)
 	buf, oob := make([]byte, 2000), make([]byte, 200)
 	for got := 0; got < n; {
-		size, oobn, _, _, err := unix.Recvmsg(k.out, buf, oob, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		if !k.out.Wait(3 * time.Second) {
+			k.t.Fatalf("%d of %d packets came", got, n)
 		}
-		if err != nil {
-			k.t.Fatalf("%d of %d packets came: %v", got, n, err)
-		}
+		size, oobn, _, _, err := unix.Recvmsg(k.out.FD, buf, oob, 0)
+		k.must(err)
 		if size < 18 || binary.BigEndian.Uint16(buf[12:]) != 0x88b5 {
 			continue
 		}

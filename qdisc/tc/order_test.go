@@ -5,12 +5,9 @@ package tc
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +18,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/qdisc"
+	kt "sluice/test/kerneltest"
 )
 
 // gate is above the disciplines that are compared: by it all packets have come before the
@@ -148,49 +146,25 @@ func ourOrder(t *testing.T, lines []string, frames []*packet.Frame) (left []int)
 	return left
 }
 
-// kernelOrder sends packets into a veth with the discipline, as fast as it can, in a
-// namespace of the test's thread.
+// kernelOrder sends packets into a veth with the discipline, as fast as it can.
 func kernelOrder(t *testing.T, lines []string, frames []*packet.Frame) (left []int) {
 	t.Helper()
-	runtime.LockOSThread() // never unlocked: the namespace ends with the thread
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %v", lines[1], err)
-		}
-	}
-	must(unix.Unshare(unix.CLONE_NEWNET))
-	script := "set -e\nip link add q0 type veth peer name q1\nfor d in q0 q1; do ip link set $d up; done\n"
+	kt.Enter(t)
+	kt.IP(t, "link add q0 type veth peer name q1", "link set q0 up", "link set q1 up")
 	for _, line := range lines {
-		script += "tc " + strings.ReplaceAll(line, "DEV", "q0") + "\n"
+		kt.Run(t, append([]string{"tc"}, strings.Fields(strings.ReplaceAll(line, "DEV", "q0"))...)...)
 	}
-	if text, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", lines[1], err, text)
-	}
-	socket := func(dev string, proto uint16) int {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		must(err)
-		ifr, err := unix.NewIfreq(dev)
-		must(err)
-		must(unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr))
-		must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto<<8 | proto>>8, Ifindex: int(ifr.Uint32())}))
-		return fd
-	}
-	in, out := socket("q0", 0), socket("q1", unix.ETH_P_ALL)
-	defer unix.Close(in)
-	defer unix.Close(out)
-	must(unix.SetsockoptTimeval(out, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}))
+	in, out := kt.Open(t, "q0"), kt.Open(t, "q1")
 	for _, f := range frames {
-		must(unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_PRIORITY, int(f.Priority)))
-		_, _ = unix.Write(in, f.Bytes()) // it says so if the packet is dropped
+		in.Set(unix.SOL_SOCKET, unix.SO_PRIORITY, int(f.Priority))
+		_, _ = unix.Write(in.FD, f.Bytes()) // it says so if the packet is dropped
 	}
-	buf := make([]byte, 2000)
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
-		n, err := unix.Read(out, buf)
-		if errors.Is(err, unix.EAGAIN) {
+		b := out.Receive(2 * time.Second)
+		if b == nil {
 			break
 		}
-		if i := numberOf(buf[:max(n, 0)]); i >= 0 {
+		if i := numberOf(b); i >= 0 {
 			left = append(left, i)
 		}
 	}
