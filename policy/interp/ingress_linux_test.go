@@ -50,7 +50,7 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 		if f.View.Is(packet.ViewFragLater) {
 			continue // the kernel takes its data for a transport header, if it reads up to four bytes
 		}
-		if _, err := unix.Write(k.ends[0], f.Bytes()); err != nil {
+		if _, err := unix.Write(k.ends[0].FD, f.Bytes()); err != nil {
 			continue // the kernel doesn't send everything
 		}
 		p := policy.Packet{Frame: f, In: b.ours.devs[0], Now: 1}
@@ -59,8 +59,8 @@ func (k *kernel) ingress(r *rand.Rand, text string) {
 		b.ev.Hook(&p, nft.FamilyNetdev, nft.HookIngress, math.MinInt32, math.MaxInt32)
 		b.ev.Unpin()
 	}
-	for side := range k.ends {
-		k.receive(side)
+	for _, end := range k.ends {
+		end.Heard()
 	}
 	for _, what := range b.beside(k.t, k.nft.Do("list ruleset")) {
 		k.t.Errorf("%s\n%s", what, text)

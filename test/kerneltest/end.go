@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
@@ -42,6 +43,21 @@ func Open(tb testing.TB, device string) *End {
 	e.Set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
 	e.Set(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
 	must(tb, "bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: ethAll, Ifindex: e.Index}))
+	return e
+}
+
+// OpenIn moves a device into another namespace, where it is up and says nothing of
+// itself, and opens it.
+func OpenIn(tb testing.TB, ns netns.NsHandle, device string) (e *End) {
+	tb.Helper()
+	l, err := netlink.LinkByName(device)
+	must(tb, device, err)
+	must(tb, "move "+device, netlink.LinkSetNsFd(l, int(ns)))
+	Inside(tb, ns, func() {
+		Sysctl(tb, "ipv6/conf/"+device+"/disable_ipv6=1")
+		IP(tb, "link set "+device+" arp off up")
+		e = Open(tb, device)
+	})
 	return e
 }
 
