@@ -19,6 +19,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
+	kt "sluice/test/kerneltest"
 	"sluice/trace"
 )
 
@@ -84,16 +85,14 @@ func newRivals(t *testing.T, seed uint64) *rivals {
 		}
 	}
 	v.k = newKernel(t, v.devs)
-	for _, s := range []string{"ipv4/icmp_ratelimit=0", "ipv4/icmp_msgs_per_sec=1000000", "ipv4/icmp_msgs_burst=1000000", "ipv6/icmp/ratelimit=0"} {
-		v.k.sysctl(s)
-	}
+	kt.Sysctl(t, "ipv4/icmp_ratelimit=0", "ipv4/icmp_msgs_per_sec=1000000", "ipv4/icmp_msgs_burst=1000000", "ipv6/icmp/ratelimit=0")
 	var static []neigh.Static
 	for n := range v.devs {
-		v.k.ip("link set " + v.devs[n].Name + " arp off")
+		kt.IP(v.t, "link set "+v.devs[n].Name+" arp off")
 		for i, a := range gateways(n) {
 			mac := packet.MAC{2, 0, 0, 0xf0, byte(n), byte(i)}
 			static = append(static, neigh.Static{Device: v.devs[n].Index, Addr: a, MAC: mac})
-			v.k.ip(fmt.Sprintf("neigh add %v lladdr %v dev %s nud permanent", a, mac, v.devs[n].Name))
+			kt.IP(v.t, fmt.Sprintf("neigh add %v lladdr %v dev %s nud permanent", a, mac, v.devs[n].Name))
 		}
 	}
 	set, err := BuildSet(&Spec{Devices: v.devs})
@@ -382,7 +381,7 @@ func (v *rivals) theirs(n int, b []byte) (deliver bool, events []string) {
 	before := v.k.delivered()
 	v.k.send(n, b)
 	for i := range v.devs {
-		for _, f := range v.k.heard(i) {
+		for _, f := range v.k.ends[i].Heard() {
 			p := pt.Frame(f)
 			if p.View.Proto == packet.ProtoICMPv6 && p.DstMAC().IsMulticast() {
 				continue // its own multicast listener reports and solicitations

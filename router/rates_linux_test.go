@@ -13,6 +13,7 @@ import (
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	"sluice/routing"
+	kt "sluice/test/kerneltest"
 )
 
 // rateRivals are a kernel and a Router with Linux' default rates.
@@ -35,7 +36,7 @@ func newRateRivals(t *testing.T) *rateRivals {
 		v.devs = append(v.devs, d)
 	}
 	v.k = newKernel(t, v.devs)
-	v.k.sysctl("ipv6/icmp/ratelimit=100")
+	kt.Sysctl(v.t, "ipv6/icmp/ratelimit=100")
 	set, err := BuildSet(&Spec{Devices: v.devs})
 	if err != nil {
 		t.Fatal(err)
@@ -47,9 +48,9 @@ func newRateRivals(t *testing.T) *rateRivals {
 	for _, a := range []string{"10.64.0.9", "fd64::9", "fe80::9"} {
 		static = append(static, neigh.Static{Device: 10, Addr: pt.IP(a), MAC: packet.MAC{2, 0, 0, 0, 0, 9}})
 	}
-	v.k.ip("link set slt-r0 arp off", "link set slt-r1 arp off")
+	kt.IP(v.t, "link set slt-r0 arp off", "link set slt-r1 arp off")
 	for _, l := range []string{"route add 20.0.0.0/8 via 10.64.0.9", "route add 2001:db8::/32 via fe80::9 dev slt-r0", "route add unreachable 21.0.0.0/8"} {
-		v.k.ip(l)
+		kt.IP(v.t, l)
 		c, err := (*routing.Names)(nil).Parse(l)
 		if err == nil {
 			set, err = set.Apply([]routing.Change{c})
@@ -71,7 +72,7 @@ func (v *rateRivals) errors(n int, pause time.Duration, make func(i int) []byte)
 	for i := range n {
 		b := make(i)
 		v.k.send(0, b)
-		for _, f := range v.k.heard(0) {
+		for _, f := range v.k.ends[0].Heard() {
 			theirs += b2i(isError(f))
 		}
 		v.r.Input(&Packet{Frame: pt.Frame(b), Device: 10, Port: 1, Now: 1, Nanos: int64(time.Since(v.begin))}, sink)

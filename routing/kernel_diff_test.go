@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	kt "sluice/test/kerneltest"
 )
 
 // longEnv, set to anything, makes the comparisons with the kernel long: 10,000
@@ -293,7 +295,7 @@ func (r *rivals) compareRules() {
 	for _, rule := range r.s.Rules(map[string]Family{"-4": IPv4, "-6": IPv6}[r.family]) {
 		ours = append(ours, rule.String())
 	}
-	for l := range strings.Lines(r.k.ip("", r.family+" rule show")) {
+	for l := range strings.Lines(kt.Run(r.t, "ip", r.family, "rule", "show")) {
 		l = strings.NewReplacer(" [detached]", "", " [unresolved]", "").Replace(l)
 		theirs = append(theirs, strings.TrimRight(l, " \n"))
 	}
@@ -396,7 +398,7 @@ func TestSameReversePathAsTheKernel(t *testing.T) {
 		devs[d.Name] = d.Index
 	}
 	for mode := ReverseOff; mode <= ReverseLoose; mode++ {
-		r.k.sysctl("ipv4/conf/all/rp_filter", strconv.Itoa(int(mode)))
+		kt.Sysctl(r.t, fmt.Sprintf("ipv4/conf/all/rp_filter=%d", mode))
 		passed := 0
 		for range scale(700, 10000) {
 			dev := fmt.Sprintf("slt-d%d", 1+m.IntN(kernelDevices))

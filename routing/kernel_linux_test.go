@@ -8,15 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	kt "sluice/test/kerneltest"
 )
 
 // kernel is the oracle: a network namespace with the devices
@@ -24,9 +24,6 @@ import (
 //	slt-d1 ---- slt-e1   10.64.1.1/24  fd64:1::1/64   on slt-d1
 //	slt-d2 ---- slt-e2   10.64.2.1/24  fd64:2::1/64   on slt-d2
 //	slt-d3 ---- slt-e3   10.64.3.1/24  fd64:3::1/64   on slt-d3
-//
-// It has no name and belongs to the thread of the test's goroutine: it is gone
-// when the goroutine ends or the process dies.
 type kernel struct {
 	t    *testing.T
 	devs map[uint32]string // by index
@@ -36,25 +33,16 @@ const kernelDevices = 3
 
 func newKernel(t *testing.T) *kernel {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("a network namespace needs root")
-	}
-	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
+	kt.Enter(t)
+	kt.Forward(t)
+	kt.IP(t, "link set lo up")
+	for n := 1; n <= kernelDevices; n++ {
+		kt.IP(t, fmt.Sprintf("link add slt-d%d type veth peer name slt-e%d", n, n),
+			fmt.Sprintf("link set slt-d%d up", n), fmt.Sprintf("link set slt-e%d up", n),
+			fmt.Sprintf("addr add 10.64.%d.1/24 dev slt-d%d", n, n), fmt.Sprintf("addr add fd64:%d::1/64 dev slt-d%d nodad", n, n))
 	}
 	k := &kernel{t: t, devs: map[uint32]string{}}
-	for _, name := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/default/rp_filter"} {
-		k.sysctl(name, map[bool]string{true: "0", false: "1"}[strings.HasSuffix(name, "rp_filter")])
-	}
-	k.sysctl("ipv4/conf/all/rp_filter", "0")
-	k.ip("", "link set lo up")
-	for n := 1; n <= kernelDevices; n++ {
-		k.ip("", fmt.Sprintf("link add slt-d%d type veth peer name slt-e%d", n, n))
-		k.ip("", fmt.Sprintf("link set slt-d%d up\nlink set slt-e%d up", n, n))
-		k.ip("", fmt.Sprintf("addr add 10.64.%d.1/24 dev slt-d%d\naddr add fd64:%d::1/64 dev slt-d%d nodad", n, n, n, n))
-	}
-	for l := range strings.Lines(k.ip("", "-o link show")) {
+	for l := range strings.Lines(kt.Run(t, "ip", "-o", "link", "show")) {
 		var index uint32
 		var name string
 		if _, err := fmt.Sscanf(l, "%d: %s", &index, &name); err == nil {
@@ -65,33 +53,9 @@ func newKernel(t *testing.T) *kernel {
 	return k
 }
 
-func (k *kernel) sysctl(name, value string) {
-	k.t.Helper()
-	if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-// ip gives lines to `ip -batch`, with the family option; a line that begins with
-// '-' is one command of its own.
-func (k *kernel) ip(family, lines string) string {
-	k.t.Helper()
-	args := append(strings.Fields(family), "-batch", "-")
-	if strings.HasPrefix(lines, "-") {
-		args = append(strings.Fields(family), strings.Fields(lines)...)
-	}
-	cmd := exec.Command("ip", args...)
-	cmd.Stdin = strings.NewReader(lines)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		k.t.Fatalf("ip %v: %v: %s", args, err, out)
-	}
-	return string(out)
-}
-
-// try is ip for lines that may be refused; it returns the numbers of those, from 1.
+// try gives lines to ip(8) that may be refused; it returns the numbers of those, from 1.
 func (k *kernel) try(family string, lines []string) map[int]bool {
-	cmd := exec.Command("ip", append(strings.Fields(family), "-force", "-batch", "-")...)
+	cmd := exec.Command("ip", family, "-force", "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	out, _ := cmd.CombinedOutput()
 	refused := map[int]bool{}
@@ -108,7 +72,7 @@ func (k *kernel) try(family string, lines []string) map[int]bool {
 func (k *kernel) routes(family string) []string {
 	k.t.Helper()
 	var all []string
-	for l := range strings.Lines(k.ip("", family+" route show table all")) {
+	for l := range strings.Lines(kt.Run(k.t, "ip", family, "route", "show", "table", "all")) {
 		l = strings.TrimRight(l, " \n")
 		if strings.HasPrefix(l, "\t") {
 			all[len(all)-1] += "\n" + l
