@@ -13,6 +13,7 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 )
 
 // jiffy is more than the kernel's unit of time, in which ARP's lock time of zero
@@ -84,9 +85,9 @@ func TestMessagesSayTheSameToTheKernel(t *testing.T) {
 	k := newKernelHost(t)
 	for _, m := range messages() {
 		r := &rivals{t: t, k: k, x: newWorld(Limits{}, Static{dev, m.addr(7), macA(7), false}), now: 100}
-		k.sysctl("ipv4.neigh.slt-n0.locktime=0")
+		kt.Sysctl(t, "ipv4/neigh/slt-n0/locktime=0")
 		if m.locked {
-			k.sysctl("ipv4.neigh.slt-n0.locktime=360000")
+			kt.Sysctl(t, "ipv4/neigh/slt-n0/locktime=360000")
 		}
 		var lines []string
 		var frames [][]byte
@@ -94,7 +95,7 @@ func TestMessagesSayTheSameToTheKernel(t *testing.T) {
 			lines = r.begin(m.addr(n), s, macA(n), lines)
 			frames = append(frames, m.frame(n))
 		}
-		k.batch(lines)
+		kt.IP(t, lines...)
 		r.use(m.addr)
 		r.compare(m.name + ", before")
 		time.Sleep(jiffy)
@@ -110,7 +111,7 @@ func TestMessagesSayTheSameToTheKernel(t *testing.T) {
 		for a := range k.neighbours() {
 			lines = append(lines, fmt.Sprintf("neigh del %v dev slt-n0", a))
 		}
-		k.batch(lines)
+		kt.IP(t, lines...)
 	}
 }
 
@@ -170,8 +171,8 @@ func (r *rivals) again(rnd *rand.Rand, hosts int) {
 		}
 		add = r.begin(addr, []State{Failed, Probe, Reachable, Stale}[rnd.IntN(4)], macA(n), add)
 	}
-	r.k.batch(del)
-	r.k.batch(add)
+	kt.IP(r.t, del...)
+	kt.IP(r.t, add...)
 }
 
 // hear lets our table hear a message of neighbour n.
@@ -195,7 +196,7 @@ func TestSameQuestionsAsTheKernel(t *testing.T) {
 	k := newKernelHost(t)
 	for _, family := range []string{"ipv4", "ipv6"} {
 		for _, s := range []string{"ucast_solicit=3", "mcast_solicit=3", "retrans_time_ms=50", "delay_first_probe_time=1"} {
-			k.sysctl(family + ".neigh.slt-n0." + s)
+			kt.Sysctl(t, family+"/neigh/slt-n0/"+s)
 		}
 	}
 	for n, a := range []netip.Addr{ip4(0), ip6(1)} {
@@ -209,7 +210,7 @@ func TestSameQuestionsAsTheKernel(t *testing.T) {
 		wait(x, 0, 10, out)
 		r := &rivals{t: t, k: k, x: x, now: 10}
 		r.compareQuestions(a, out)
-		k.batch([]string{fmt.Sprintf("neigh replace %v lladdr %v dev slt-n0 nud stale", a, macA(n))})
+		kt.IP(t, fmt.Sprintf("neigh replace %v lladdr %v dev slt-n0 nud stale", a, macA(n)))
 		k.use(a)
 		x.Flush(dev, a)
 		put(x, a, Stale, macA(n), 10)
