@@ -5,6 +5,8 @@ package autoconf
 import (
 	"strings"
 	"testing"
+
+	kt "sluice/test/kerneltest"
 )
 
 func TestUdhcpcIsConfigured(t *testing.T) {
@@ -113,7 +115,7 @@ noarp
 `)
 	stop := k.startAlone("dhcpcd -4 -B -d -t 20 -f $PWD/conf -c " + script + " eth0")
 	await(t, "a lease", func() bool { return strings.Contains(k.file("said"), "BOUND reason=BOUND") })
-	wants(t, k.run("ip", "-4", "route"), "default via 10.44.0.1", "192.0.2.0/24 via 10.44.0.1",
+	wants(t, kt.Run(t, "ip", "-4", "route"), "default via 10.44.0.1", "192.0.2.0/24 via 10.44.0.1",
 		"198.51.100.0/24 via 10.44.0.9", "203.0.113.7 ")
 	stop()
 	wants(t, k.file("said"),

@@ -5,6 +5,8 @@ package autoconf
 import (
 	"strings"
 	"testing"
+
+	kt "sluice/test/kerneltest"
 )
 
 func TestDhclient6IsConfigured(t *testing.T) {
@@ -60,7 +62,7 @@ func TestDhcpcdFollowsTheAdvert(t *testing.T) {
 	k.write("conf", "option dhcp6_rapid_commit\noption dhcp6_name_servers\noption dhcp6_domain_search\nnodelay\n")
 	stop := k.startAlone("dhcpcd -6 -B -d -t 20 -f $PWD/conf -c " + script + " eth0")
 	await(t, "addresses", func() bool { return strings.Contains(k.file("said"), "BOUND6 reason=BOUND6") })
-	wants(t, k.run("ip", "-6", "addr", "show", "dev", "eth0"), "fd44::20/128", "fd45::20/128")
+	wants(t, kt.Run(t, "ip", "-6", "addr", "show", "dev", "eth0"), "fd44::20/128", "fd45::20/128")
 	stop()
 	wants(t, k.file("said"),
 		"BOUND6 new_dhcp6_name_servers=fd44::53", "BOUND6 new_dhcp6_domain_search=blue.example example")

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,22 +19,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 )
 
 // container is a network namespace with one interface, and a Server at the other
 // end of it:
 //
-//	eth0 ---- slt-gw, a packet socket
+//	eth0 ---- slt-gw
 //
-// The namespace has no name and belongs to the thread of the test's goroutine: it
-// is gone, with all that is in it, when the goroutine ends or the process dies.
 // Programs that are run in it see an /etc/resolv.conf, a /run and a /var/lib of
 // their own.
 type container struct {
 	t      *testing.T
 	server *Server
 	client Client
-	fd     int
+	end    *kt.End
 	dir    string
 
 	mu    sync.Mutex
@@ -47,9 +45,7 @@ const clientMAC = "02:00:00:00:00:11"
 // newContainer makes the namespace and serves it until the end of the test.
 func newContainer(t *testing.T, c Config, addrs ...string) *container {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("a network namespace needs root")
-	}
+	kt.Enter(t)
 	k := &container{t: t, server: New(1), dir: t.TempDir()}
 	k.client = Client{MAC: mac(clientMAC), Name: "red"}
 	for _, a := range addrs {
@@ -60,65 +56,25 @@ func newContainer(t *testing.T, c Config, addrs ...string) *container {
 		t.Fatal(err)
 	}
 	change.Commit()
-	k.enter()
+	k.connect()
 	k.serve()
 	return k
 }
 
-// enter gives the goroutine a thread in a namespace of its own.
-func (k *container) enter() {
+// connect makes the pair.
+func (k *container) connect() {
 	k.t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		k.t.Fatal(err)
-	}
-	k.run("ip", "link", "set", "lo", "up")
-	k.run("ip", "link", "add", "eth0", "address", clientMAC, "type", "veth", "peer", "name", "slt-gw")
-	k.sysctl("slt-gw", "disable_ipv6", "1")
-	k.sysctl("eth0", "accept_dad", "0") // no second's wait, nobody else is there
-	k.sysctl("eth0", "accept_ra_rt_info_max_plen", "128")
-	k.run("ip", "link", "set", "slt-gw", "arp", "off", "up")
-	k.fd = k.socket("slt-gw")
-	k.run("ip", "link", "set", "eth0", "up")
-	await(k.t, "link-local address", func() bool { return strings.Contains(k.run("ip", "-6", "addr", "show", "dev", "eth0"), clientLocal) })
-}
-
-func (k *container) sysctl(dev, name, value string) {
-	k.t.Helper()
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+dev+"/"+name, []byte(value), 0); err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-func (k *container) socket(ifname string) int {
-	k.t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.t.Cleanup(func() { _ = unix.Close(fd) })
-	ifr, err := unix.NewIfreq(ifname)
-	if err == nil {
-		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr)
-	}
-	for _, set := range []func() error{
-		func() error { return unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1) },
-		func() error { return unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1) },
-		func() error {
-			return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})
-		},
-		func() error {
-			return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: int(ifr.Uint32())}) // ETH_P_ALL
-		},
-	} {
-		if err == nil {
-			err = set()
-		}
-	}
-	if err != nil {
-		k.t.Fatalf("packet socket on %s: %v", ifname, err)
-	}
-	return fd
+	kt.IP(k.t, "link set lo up", "link add eth0 address "+clientMAC+" type veth peer name slt-gw")
+	kt.Sysctl(k.t, "ipv6/conf/slt-gw/disable_ipv6=1",
+		"ipv6/conf/eth0/accept_dad=0", // no second's wait, nobody else is there
+		"ipv6/conf/eth0/accept_ra_rt_info_max_plen=128")
+	kt.IP(k.t, "link set slt-gw arp off up")
+	k.end = kt.Open(k.t, "slt-gw")
+	k.end.Set(unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	kt.IP(k.t, "link set eth0 up")
+	await(k.t, "link-local address", func() bool {
+		return strings.Contains(kt.Run(k.t, "ip", "-6", "addr", "show", "dev", "eth0"), clientLocal)
+	})
 }
 
 // serve answers what comes, and ticks, until the end of the test.
@@ -149,7 +105,8 @@ func (k *container) serve() {
 
 func (k *container) receive(now uint32) {
 	buf := make([]byte, packet.BufLen)
-	n, _, err := unix.Recvfrom(k.fd, buf[packet.Headroom-packet.VnetLen:], 0)
+	k.end.Wait(100 * time.Millisecond)
+	n, err := unix.Read(k.end.FD, buf[packet.Headroom-packet.VnetLen:])
 	if err != nil {
 		return // nothing came in time
 	}
@@ -189,7 +146,7 @@ func (k *container) send(frame []byte) {
 	if len(frame) == 0 {
 		return
 	}
-	_, err := unix.Write(k.fd, append(make([]byte, packet.VnetLen), frame...))
+	_, err := unix.Write(k.end.FD, append(make([]byte, packet.VnetLen), frame...))
 	if err != nil && !errors.Is(err, unix.ENETDOWN) {
 		k.t.Errorf("send: %v", err)
 	}
@@ -206,18 +163,6 @@ func (k *container) refusals() int {
 		}
 	}
 	return n
-}
-
-// run runs a command in the namespace: it is forked from this thread.
-func (k *container) run(name string, args ...string) string {
-	k.t.Helper()
-	ctx, cancel := context.WithTimeout(k.t.Context(), 60*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		k.t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 // alone is a command with files of its own where clients write, in k.dir. It has

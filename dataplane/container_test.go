@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"sluice/netstack"
+	kt "sluice/test/kerneltest"
 	"sluice/trace"
 	"sluice/veth"
 )
@@ -56,7 +56,7 @@ func containers(t *testing.T, n int) []*container {
 
 func attach(t *testing.T, host netns.NsHandle, index uint16) *container {
 	t.Helper()
-	c := &container{ns: nameless(t), addr: netip.AddrFrom4([4]byte{10, 44, 1, byte(index)})}
+	c := &container{ns: kt.NewNS(t), addr: netip.AddrFrom4([4]byte{10, 44, 1, byte(index)})}
 	name := fmt.Sprint("slt-dp-p", index)
 	err := veth.CreatePair(veth.PairConfig{
 		HostName: name, HostNS: host, Name: "eth0", NS: c.ns, MAC: mac(index), MTU: 1500,
@@ -72,24 +72,6 @@ func attach(t *testing.T, host netns.NsHandle, index uint16) *container {
 	t.Cleanup(func() { port.Close() })
 	c.cable = cable{index: index, port: port}
 	return c
-}
-
-// nameless makes a network namespace that is gone when its handle is closed.
-func nameless(t *testing.T) netns.NsHandle {
-	t.Helper()
-	var ns netns.NsHandle
-	err := onLostThread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		ns, err = netns.GetFromPath("/proc/thread-self/ns/net")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ns.Close() })
-	return ns
 }
 
 func (c *container) dial(t *testing.T, addr string) net.Conn {

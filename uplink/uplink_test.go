@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netns"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 	"sluice/uplink"
 	"sluice/veth"
 )
@@ -27,28 +25,9 @@ type host struct {
 	*uplink.Host
 }
 
-func newNS(t *testing.T) netns.NsHandle {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	c := make(chan netns.NsHandle)
-	go func() { // the thread ends with the goroutine
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		if err != nil {
-			t.Errorf("new namespace: %v", err)
-		}
-		c <- ns
-	}()
-	ns := <-c
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, ns: newNS(t)}
+	h := &host{t: t, ns: kt.NewNS(t)}
 	h.Host = uplink.NewHost(h.ns)
 	h.run("ip", "link", "add", "wan", "type", "bridge")
 	h.run("ip", "addr", "add", "192.0.2.1/24", "dev", "wan")
@@ -61,7 +40,7 @@ func newHost(t *testing.T) *host {
 func (h *host) pair(c *uplink.Config) {
 	h.t.Helper()
 	err := veth.CreatePair(veth.PairConfig{
-		HostName: "sl1", HostNS: newNS(h.t), HostIndex: 1 << 20, Name: c.IfName, NS: h.ns, MTU: 1500, Addresses: c.Addresses,
+		HostName: "sl1", HostNS: kt.NewNS(h.t), HostIndex: 1 << 20, Name: c.IfName, NS: h.ns, MTU: 1500, Addresses: c.Addresses,
 	})
 	if err != nil {
 		h.t.Fatal(err)
@@ -71,15 +50,7 @@ func (h *host) pair(c *uplink.Config) {
 // run runs a command on the host.
 func (h *host) run(args ...string) string {
 	h.t.Helper()
-	var out []byte
-	err := veth.Do(h.ns, func() (err error) {
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		h.t.Fatalf("%v: %v\n%s", args, err, out)
-	}
-	return string(out)
+	return kt.RunIn(h.t, h.ns, args...)
 }
 
 // apply must succeed.

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -28,43 +27,6 @@ func needRoot(tb testing.TB) {
 	if os.Geteuid() != 0 {
 		tb.Skip("needs root: makes network namespaces")
 	}
-}
-
-// newNS makes a namespace without a name: it ends with its handle, also if the
-// test is killed.
-func newNS(tb testing.TB) netns.NsHandle {
-	tb.Helper()
-	needRoot(tb)
-	type result struct {
-		ns  netns.NsHandle
-		err error
-	}
-	c := make(chan result)
-	go func() { // the thread ends with the goroutine
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		c <- result{ns, err}
-	}()
-	r := <-c
-	if r.err != nil {
-		tb.Fatalf("new namespace: %v", r.err)
-	}
-	tb.Cleanup(func() { r.ns.Close() })
-	return r.ns
-}
-
-// run runs a command inside a namespace.
-func run(tb testing.TB, ns netns.NsHandle, args ...string) string {
-	tb.Helper()
-	var out []byte
-	err := veth.Do(ns, func() (err error) {
-		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		tb.Fatalf("%v: %v\n%s", args, err, out)
-	}
-	return string(out)
 }
 
 // container is a namespace with one pair.
@@ -96,7 +58,7 @@ func config(host, ns netns.NsHandle, n int) veth.PairConfig {
 // attach makes the n-th container on a host namespace, with its port open.
 func attach(tb testing.TB, host netns.NsHandle, n int, change func(*veth.PairConfig)) *container {
 	tb.Helper()
-	ns := newNS(tb)
+	ns := kt.NewNS(tb)
 	cfg := config(host, ns, n)
 	if change != nil {
 		change(&cfg)

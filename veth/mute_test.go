@@ -13,6 +13,7 @@ import (
 
 	"sluice/packet"
 	"sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -104,15 +105,15 @@ func TestHostKernelAnswersNothing(t *testing.T) {
 			t.Cleanup(func() { ns.Close() })
 			return ns
 		}},
-		{"in any namespace", func(t *testing.T) netns.NsHandle { t.Helper(); return newNS(t) }},
+		{"in any namespace", func(t *testing.T) netns.NsHandle { t.Helper(); return kt.NewNS(t) }},
 		{"in any namespace with loopback up and forwarding on", func(t *testing.T) netns.NsHandle {
 			t.Helper()
-			ns := newNS(t)
+			ns := kt.NewNS(t)
 			if os.Getenv(readOnly) != "" {
 				return ns
 			}
-			run(t, ns, "ip", "link", "set", "lo", "up")
-			run(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+			kt.RunIn(t, ns, "ip", "link", "set", "lo", "up")
+			kt.RunIn(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
 			return ns
 		}},
 	} {
@@ -128,12 +129,12 @@ func TestHostKernelAnswersNothing(t *testing.T) {
 // TestProbesAreAnsweredByAHostThatMay shows that the probes are good ones.
 func TestProbesAreAnsweredByAHostThatMay(t *testing.T) {
 	hostMAC := packet.MAC{2, 0xfe, 0, 0, 0, 1}
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, func(c *veth.PairConfig) { c.HostMAC = hostMAC })
-	run(t, host, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/slt-1/disable_ipv6")
-	run(t, host, "ip", "link", "set", "slt-1", "arp", "on")
-	run(t, host, "ip", "addr", "add", host4+"/24", "dev", "slt-1")
-	run(t, host, "ip", "addr", "add", host6+"/64", "dev", "slt-1", "nodad")
+	kt.RunIn(t, host, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/slt-1/disable_ipv6")
+	kt.RunIn(t, host, "ip", "link", "set", "slt-1", "arp", "on")
+	kt.RunIn(t, host, "ip", "addr", "add", host4+"/24", "dev", "slt-1")
+	kt.RunIn(t, host, "ip", "addr", "add", host6+"/64", "dev", "slt-1", "nodad")
 	kinds := map[uint8]int{}
 	arp := 0
 	for _, frame := range answers(t, c, hostMAC) {

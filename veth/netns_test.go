@@ -15,6 +15,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -31,7 +32,7 @@ func current(tb testing.TB) string {
 func TestDoRunsInsideAndLeavesTheCallerAlone(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ns, before := newNS(t), current(t)
+	ns, before := kt.NewNS(t), current(t)
 	boom := errors.New("boom")
 	var inside string
 	err := veth.Do(ns, func() error {
@@ -50,7 +51,7 @@ func TestDoRunsInsideAndLeavesTheCallerAlone(t *testing.T) {
 }
 
 func TestDoEndsWithItsFunction(t *testing.T) {
-	ns := newNS(t)
+	ns := kt.NewNS(t)
 	err := veth.Do(ns, func() error { runtime.Goexit(); return nil })
 	if err == nil {
 		t.Error("a function that ended its goroutine succeeded")
@@ -61,7 +62,7 @@ func TestDoEndsWithItsFunction(t *testing.T) {
 }
 
 func TestThreadsComeBack(t *testing.T) {
-	ns, home := newNS(t), current(t)
+	ns, home := kt.NewNS(t), current(t)
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
@@ -141,11 +142,11 @@ func TestCreateNetNSIsQuietAndRepeatable(t *testing.T) {
 	for name, want := range map[string]string{
 		"ipv6/conf/default/disable_ipv6": "1", "ipv6/conf/all/disable_ipv6": "1", "ipv4/ip_forward": "0",
 	} {
-		if got := run(t, first, "cat", "/proc/sys/net/"+name); strings.TrimSpace(got) != want {
+		if got := kt.RunIn(t, first, "cat", "/proc/sys/net/"+name); strings.TrimSpace(got) != want {
 			t.Errorf("%s = %q", name, got)
 		}
 	}
-	if got := run(t, first, "ip", "-o", "link", "show", "lo"); !strings.Contains(got, "state DOWN") {
+	if got := kt.RunIn(t, first, "ip", "-o", "link", "show", "lo"); !strings.Contains(got, "state DOWN") {
 		t.Errorf("loopback is up: %s", got)
 	}
 	again, err := veth.CreateNetNS(path)

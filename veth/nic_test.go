@@ -9,22 +9,23 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
 // wire makes an interface wan0 in one namespace whose other end is in a second one.
 func wire(t *testing.T) (home, hostNS netns.NsHandle) {
 	t.Helper()
-	home, hostNS = newNS(t), newNS(t)
-	run(t, home, "ip", "link", "add", "wan0", "mtu", "1400", "type", "veth", "peer", "name", "far0")
-	run(t, home, "ip", "link", "set", "wan0", "alias", "to the world", "up")
-	run(t, home, "ip", "link", "set", "far0", "up")
+	home, hostNS = kt.NewNS(t), kt.NewNS(t)
+	kt.RunIn(t, home, "ip", "link", "add", "wan0", "mtu", "1400", "type", "veth", "peer", "name", "far0")
+	kt.RunIn(t, home, "ip", "link", "set", "wan0", "alias", "to the world", "up")
+	kt.RunIn(t, home, "ip", "link", "set", "far0", "up")
 	return home, hostNS
 }
 
 func TestNICGoesAndComesBack(t *testing.T) {
 	home, hostNS := wire(t)
-	before := run(t, home, "ip", "-d", "link", "show", "wan0")
+	before := kt.RunIn(t, home, "ip", "-d", "link", "show", "wan0")
 	n := veth.NIC{HomeNS: home, HostNS: hostNS, Name: "wan0", HostName: "sl7", ID: "abc", MTU: 1300}
 	for range 2 { // once more after a kill
 		mac, mtu, err := n.Take()
@@ -32,7 +33,7 @@ func TestNICGoesAndComesBack(t *testing.T) {
 			t.Fatalf("mac %s, mtu %d, %v; it was %s", mac, mtu, err, before)
 		}
 	}
-	if out := run(t, hostNS, "ip", "link", "show", "sl7"); !strings.Contains(out, "NOARP,ALLMULTI,UP") && !strings.Contains(out, "NOARP") || !strings.Contains(out, "ALLMULTI") {
+	if out := kt.RunIn(t, hostNS, "ip", "link", "show", "sl7"); !strings.Contains(out, "NOARP,ALLMULTI,UP") && !strings.Contains(out, "NOARP") || !strings.Contains(out, "ALLMULTI") {
 		t.Errorf("among the host ends: %s", out)
 	}
 	ends, err := veth.HostEnds(hostNS)
@@ -47,7 +48,7 @@ func TestNICGoesAndComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := run(t, home, "ip", "-d", "link", "show", "wan0"); state(after) != state(before) {
+	if after := kt.RunIn(t, home, "ip", "-d", "link", "show", "wan0"); state(after) != state(before) {
 		t.Errorf("it was\n%s\nand is\n%s", before, after)
 	}
 }
@@ -72,7 +73,7 @@ func TestNICGoesHomeByItsAlias(t *testing.T) {
 	if err := veth.RemoveEnd(hostNS, home, "sl7"); err != nil {
 		t.Fatal(err)
 	}
-	if out := run(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "alias to the world") || !strings.Contains(out, ",UP") {
+	if out := kt.RunIn(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "alias to the world") || !strings.Contains(out, ",UP") {
 		t.Errorf("at home: %s", out)
 	}
 }
@@ -80,12 +81,12 @@ func TestNICGoesHomeByItsAlias(t *testing.T) {
 // TestNICThatWasHalfTaken is a kill between the alias and the move.
 func TestNICThatWasHalfTaken(t *testing.T) {
 	home, hostNS := wire(t)
-	run(t, home, "ip", "link", "set", "wan0", "alias", "nic abc wan0 1400 up to the world", "down")
+	kt.RunIn(t, home, "ip", "link", "set", "wan0", "alias", "nic abc wan0 1400 up to the world", "down")
 	n := veth.NIC{HomeNS: home, HostNS: hostNS, Name: "wan0", HostName: "sl7", ID: "abc"}
 	if err := n.GiveBack(); err != nil {
 		t.Fatal(err)
 	}
-	if out := run(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "alias to the world") || !strings.Contains(out, ",UP") {
+	if out := kt.RunIn(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "alias to the world") || !strings.Contains(out, ",UP") {
 		t.Errorf("at home: %s", out)
 	}
 }
@@ -102,7 +103,7 @@ func TestNICShared(t *testing.T) {
 			t.Fatalf("mac %s, mtu %d, %v", got, mtu, err)
 		}
 	}
-	if out := run(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "wan0") {
+	if out := kt.RunIn(t, home, "ip", "link", "show", "wan0"); !strings.Contains(out, "wan0") {
 		t.Errorf("the interface below is gone: %s", out)
 	}
 	for range 2 {

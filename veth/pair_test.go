@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -45,7 +46,7 @@ func linkByName(tb testing.TB, h *netlink.Handle, name string) netlink.Link {
 }
 
 func TestCreatePairConfiguresBothEnds(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 7, func(c *veth.PairConfig) {
 		c.MTU = veth.MaxMTU
 		c.HostMAC = packet.MAC{2, 0xff, 0, 0, 0, 7}
@@ -129,9 +130,9 @@ func routes(t *testing.T, h *netlink.Handle) []string {
 func TestAddressesAreUsableAtOnceWithoutSysctl(t *testing.T) {
 	// The kernel would detect duplicates of its own link-local address if either
 	// of two settings asks for it; one of them isn't the interface's.
-	ns := newNS(t)
-	run(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/accept_dad")
-	host := newNS(t)
+	ns := kt.NewNS(t)
+	kt.RunIn(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/accept_dad")
+	host := kt.NewNS(t)
 	if err := veth.CreatePair(config(host, ns, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -142,9 +143,9 @@ func TestAddressesAreUsableAtOnceWithoutSysctl(t *testing.T) {
 }
 
 func TestIPv6IsSwitchedOnWhenAsked(t *testing.T) {
-	ns := newNS(t)
-	run(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
-	if err := veth.CreatePair(config(newNS(t), ns, 1)); err != nil {
+	ns := kt.NewNS(t)
+	kt.RunIn(t, ns, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
+	if err := veth.CreatePair(config(kt.NewNS(t), ns, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if got := addresses(t, netlinkAt(t, ns)); !slices.Contains(got, "fd09::1/64") {
@@ -153,14 +154,14 @@ func TestIPv6IsSwitchedOnWhenAsked(t *testing.T) {
 }
 
 func TestHostEndIsMute(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, nil)
 	link := linkByName(t, netlinkAt(t, host), "slt-1").Attrs()
 	if link.RawFlags&unix.IFF_NOARP == 0 {
 		t.Error("ARP is on")
 	}
 	for name, want := range map[string]string{"disable_ipv6": "1", "addr_gen_mode": "1"} {
-		if got := run(t, host, "cat", "/proc/sys/net/ipv6/conf/slt-1/"+name); strings.TrimSpace(got) != want {
+		if got := kt.RunIn(t, host, "cat", "/proc/sys/net/ipv6/conf/slt-1/"+name); strings.TrimSpace(got) != want {
 			t.Errorf("%s = %q", name, got)
 		}
 	}
@@ -185,7 +186,7 @@ func TestHostEndIsMute(t *testing.T) {
 func features(t *testing.T, ns netns.NsHandle, ifname string) map[string]bool {
 	t.Helper()
 	f := map[string]bool{}
-	for line := range strings.Lines(run(t, ns, "ethtool", "-k", ifname)) {
+	for line := range strings.Lines(kt.RunIn(t, ns, "ethtool", "-k", ifname)) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
 			f[name] = strings.HasPrefix(value, "on")
 		}
@@ -216,7 +217,7 @@ func TestReadOnlySysctl(t *testing.T) {
 const readOnly = "SLT_READ_ONLY_SYSCTL"
 
 func TestCreatePairRefuses(t *testing.T) {
-	host, ns := newNS(t), newNS(t)
+	host, ns := kt.NewNS(t), kt.NewNS(t)
 	if err := veth.CreatePair(config(host, ns, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +269,7 @@ func TestCreatePairRefuses(t *testing.T) {
 }
 
 func TestOnlinkGateway(t *testing.T) {
-	c := attach(t, newNS(t), 1, func(c *veth.PairConfig) {
+	c := attach(t, kt.NewNS(t), 1, func(c *veth.PairConfig) {
 		c.Addresses = []netip.Prefix{netip.MustParsePrefix("10.9.0.1/32"), netip.MustParsePrefix("fd09::1/128")}
 		c.Gateways = []netip.Addr{netip.MustParseAddr("169.254.1.1"), netip.MustParseAddr("fe80::1")}
 	})
@@ -281,7 +282,7 @@ func TestOnlinkGateway(t *testing.T) {
 }
 
 func TestDeletePairs(t *testing.T) {
-	host, ns := newNS(t), newNS(t)
+	host, ns := kt.NewNS(t), kt.NewNS(t)
 	if err := veth.CreatePair(config(host, ns, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +302,7 @@ func TestDeletePairs(t *testing.T) {
 
 // TestDeletePairsAtOnce: some of several, and none if one of them is not a pair's.
 func TestDeletePairsAtOnce(t *testing.T) {
-	host, ns := newNS(t), newNS(t)
+	host, ns := kt.NewNS(t), kt.NewNS(t)
 	for i := 1; i <= 4; i++ {
 		cfg := config(host, ns, i)
 		cfg.Name = fmt.Sprintf("eth%d", i)
@@ -331,7 +332,7 @@ func TestDeletePairsAtOnce(t *testing.T) {
 }
 
 func TestDeletedContainerTakesItsPairAlong(t *testing.T) {
-	host, ns := newNS(t), newNS(t)
+	host, ns := kt.NewNS(t), kt.NewNS(t)
 	if err := veth.CreatePair(config(host, ns, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -357,11 +358,11 @@ func await(tb testing.TB, what string, ok func() bool) {
 }
 
 func TestCreatePairFromManyGoroutines(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	const goroutines, each = 8, 4
 	var wg sync.WaitGroup
 	for g := range goroutines {
-		ns := newNS(t)
+		ns := kt.NewNS(t)
 		wg.Go(func() {
 			for i := range each {
 				c := config(host, ns, g*each+i+1)
@@ -394,7 +395,7 @@ func entries(t *testing.T, dir string) int {
 }
 
 func TestNothingLeaks(t *testing.T) {
-	host, ns := newNS(t), newNS(t)
+	host, ns := kt.NewNS(t), kt.NewNS(t)
 	cycle := func() {
 		c := config(host, ns, 1)
 		if err := veth.CreatePair(c); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/packet"
+	kt "sluice/test/kerneltest"
 	"sluice/trace"
 	"sluice/veth"
 )
@@ -25,7 +26,7 @@ func isOurs(f *packet.Frame) bool {
 }
 
 func TestFramesBothWays(t *testing.T) {
-	c := attach(t, newNS(t), 1, func(c *veth.PairConfig) { c.MTU = veth.MaxMTU })
+	c := attach(t, kt.NewNS(t), 1, func(c *veth.PairConfig) { c.MTU = veth.MaxMTU })
 	inside := int(c.rawSocket(t).Fd())
 	b := newBatch(t, 4)
 	for _, way := range []struct {
@@ -48,7 +49,7 @@ func TestFramesBothWays(t *testing.T) {
 }
 
 func TestPortDoesNotSeeWhatItSends(t *testing.T) {
-	c := attach(t, newNS(t), 1, nil)
+	c := attach(t, kt.NewNS(t), 1, nil)
 	inside := int(c.rawSocket(t).Fd())
 	b := newBatch(t, 4)
 	sendOne(t, c.fd(), frameOf(packet.Vnet{}, ethernet(60, 1)))
@@ -60,7 +61,7 @@ func TestPortDoesNotSeeWhatItSends(t *testing.T) {
 }
 
 func TestPortSeesOnlyItsInterface(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	quiet, busy := attach(t, host, 1, nil), attach(t, host, 2, nil)
 	inside := int(busy.rawSocket(t).Fd())
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -98,7 +99,7 @@ func TestPortSeesOnlyItsInterface(t *testing.T) {
 }
 
 func TestOpenSocketRefuses(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	if _, err := veth.OpenSocket(host, "slt-none", veth.SocketOptions{}); !errors.Is(err, veth.ErrNotExist) {
 		t.Errorf("an unknown interface: %v", err)
 	}
@@ -108,7 +109,7 @@ func TestOpenSocketRefuses(t *testing.T) {
 }
 
 func TestPortIsNonBlocking(t *testing.T) {
-	c := attach(t, newNS(t), 1, nil)
+	c := attach(t, kt.NewNS(t), 1, nil)
 	flags, err := unix.FcntlInt(c.port.Fd(), unix.F_GETFL, 0)
 	if err != nil || flags&unix.O_NONBLOCK == 0 {
 		t.Errorf("flags %#x, %v", flags, err)
@@ -116,7 +117,7 @@ func TestPortIsNonBlocking(t *testing.T) {
 }
 
 func TestAnnounce(t *testing.T) {
-	c := attach(t, newNS(t), 1, nil)
+	c := attach(t, kt.NewNS(t), 1, nil)
 	b := newBatch(t, 64)
 	if err := veth.Announce(c.ns, "eth0", c.cfg.MAC, []netip.Addr{c.ip4, c.ip6}); err != nil {
 		t.Fatal(err)
@@ -152,7 +153,7 @@ func TestAnnounce(t *testing.T) {
 }
 
 func TestLostFramesAreCounted(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, nil)
 	frame := func() *packet.Frame { return frameOf(packet.Vnet{}, ethernet(60, 1)) }
 	reasonOf := func(f *packet.Frame) trace.Reason {
@@ -176,16 +177,16 @@ func TestLostFramesAreCounted(t *testing.T) {
 	expect("a checksum outside the frame", reasonOf(frameOf(lie, ethernet(60, 1))), trace.TxError)
 	expect("an unknown kind of offload", reasonOf(frameOf(packet.Vnet{GSOType: 77, GSOSize: 1}, ethernet(60, 1))), trace.TxError)
 
-	run(t, c.ns, "ip", "link", "set", "eth0", "down")
+	kt.RunIn(t, c.ns, "ip", "link", "set", "eth0", "down")
 	expect("the container's end is down", reasonOf(frame()), trace.TxNoBuffer)
-	run(t, c.ns, "ip", "link", "set", "eth0", "up")
+	kt.RunIn(t, c.ns, "ip", "link", "set", "eth0", "up")
 	expect("it is up again", reasonOf(frame()), trace.None)
-	run(t, host, "ip", "link", "set", "slt-1", "down")
+	kt.RunIn(t, host, "ip", "link", "set", "slt-1", "down")
 	expect("the host end is down", reasonOf(frame()), trace.TxDown)
 }
 
 func TestPortOfADeletedPair(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, nil)
 	b := newBatch(t, 64)
 	if err := veth.DeletePairs(host, c.cfg.HostName); err != nil {
@@ -214,23 +215,23 @@ func TestPortOfADeletedPair(t *testing.T) {
 }
 
 func TestPortComesBackWithItsInterface(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, nil)
 	inside := int(c.rawSocket(t).Fd())
 	b := newBatch(t, 64)
-	run(t, host, "ip", "link", "set", "slt-1", "down")
+	kt.RunIn(t, host, "ip", "link", "set", "slt-1", "down")
 	for errno := unix.Errno(0); errno != unix.ENETDOWN; {
 		if _, errno = b.Recv(c.fd(), 64); errno == 0 && !waitFor(c.fd(), time.Second) {
 			t.Fatal("no ENETDOWN")
 		}
 	}
-	run(t, host, "ip", "link", "set", "slt-1", "up")
+	kt.RunIn(t, host, "ip", "link", "set", "slt-1", "up")
 	await(t, "the carrier", func() bool { return sendOne(t, inside, frameOf(packet.Vnet{}, ethernet(60, 1))).Sent == 1 })
 	awaitFrame(t, c.fd(), b, isOurs)
 }
 
 func TestOverrunIsCounted(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c := attach(t, host, 1, nil)
 	small, err := veth.OpenSocket(host, c.cfg.HostName, veth.SocketOptions{RcvBuf: 16 << 10})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"sluice/packet"
 	"sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -57,7 +58,7 @@ func newTap(t *testing.T, ns netns.NsHandle) veth.TapConfig {
 // TestTapIsAPort: frames with their offload metadata go from the monitor to the port
 // and back, and the kernel's stack in between neither hears nor says anything.
 func TestTapIsAPort(t *testing.T) {
-	ns := newNS(t)
+	ns := kt.NewNS(t)
 	newTap(t, ns)
 	port, err := veth.OpenSocket(ns, "vm0", veth.SocketOptions{})
 	if err != nil {
@@ -65,7 +66,7 @@ func TestTapIsAPort(t *testing.T) {
 	}
 	defer port.Close()
 	vm := monitor(t, ns, "vm0")
-	run(t, ns, "ip", "addr", "add", "10.9.9.1/24", "dev", "vm0") // somebody is careless
+	kt.RunIn(t, ns, "ip", "addr", "add", "10.9.9.1/24", "dev", "vm0") // somebody is careless
 	var heard net.PacketConn
 	if err := veth.Do(ns, func() (err error) {
 		heard, err = net.ListenPacket("udp4", ":67")
@@ -129,7 +130,7 @@ func TestTapIsAPort(t *testing.T) {
 }
 
 func TestTapOutlivesWhoHasItOpen(t *testing.T) {
-	ns := newNS(t)
+	ns := kt.NewNS(t)
 	c := newTap(t, ns)
 	first, err := veth.FindTap(ns, "vm0")
 	if err != nil || first.Alias != "id" {
@@ -143,7 +144,7 @@ func TestTapOutlivesWhoHasItOpen(t *testing.T) {
 	if err := veth.CreateTap(c); !errors.Is(err, veth.ErrExist) {
 		t.Errorf("a second of that name: %v", err)
 	}
-	if out := run(t, ns, "ip", "-d", "link", "show", "vm0"); !strings.Contains(out, "persist on user 1234") || !strings.Contains(out, "NOARP") {
+	if out := kt.RunIn(t, ns, "ip", "-d", "link", "show", "vm0"); !strings.Contains(out, "persist on user 1234") || !strings.Contains(out, "NOARP") {
 		t.Errorf("%s", out)
 	}
 	if err := veth.DeleteTap(ns, "vm0", "another"); err != nil {
@@ -160,7 +161,7 @@ func TestTapOutlivesWhoHasItOpen(t *testing.T) {
 	if _, err := veth.FindTap(ns, "vm0"); !errors.Is(err, veth.ErrNotExist) {
 		t.Errorf("after its removal: %v", err)
 	}
-	run(t, ns, "ip", "link", "add", "vm0", "type", "bridge")
+	kt.RunIn(t, ns, "ip", "link", "add", "vm0", "type", "bridge")
 	if err := veth.CreateTap(c); !errors.Is(err, veth.ErrExist) {
 		t.Errorf("with the name of another kind: %v", err)
 	}

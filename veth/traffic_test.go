@@ -21,6 +21,7 @@ import (
 
 	"sluice/packet"
 	"sluice/packet/packettest"
+	kt "sluice/test/kerneltest"
 	"sluice/veth"
 )
 
@@ -68,7 +69,7 @@ func transfer(t *testing.T, from, to netns.NsHandle, addr netip.Addr, n int64) {
 //	c1: eth0 --- port --- hub --- port --- eth0 :c2
 func twoContainers(t *testing.T, change func(*veth.PairConfig)) (c1, c2 *container, h *hub) {
 	t.Helper()
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c1, c2 = attach(t, host, 1, change), attach(t, host, 2, change)
 	return c1, c2, startHub(t, c1.fd(), c2.fd())
 }
@@ -102,7 +103,7 @@ func TestTCPPassesUnsegmented(t *testing.T) {
 func TestTCPWithoutOffloadsIsMergedAndPasses(t *testing.T) {
 	c1, c2, h := twoContainers(t, nil)
 	for _, c := range []*container{c1, c2} {
-		run(t, c.ns, "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off")
+		kt.RunIn(t, c.ns, "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off")
 	}
 	transfer(t, c1.ns, c2.ns, c2.ip4, 8<<20)
 	transfer(t, c2.ns, c1.ns, c1.ip6, 8<<20)
@@ -184,10 +185,10 @@ func TestTunnelsPass(t *testing.T) {
 	c1, c2, h := twoContainers(t, nil)
 	for i, c := range []*container{c1, c2} {
 		peer := []*container{c2, c1}[i]
-		run(t, c.ns, "ip", "link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789",
+		kt.RunIn(t, c.ns, "ip", "link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789",
 			"local", c.ip4.String(), "remote", peer.ip4.String())
-		run(t, c.ns, "ip", "addr", "add", fmt.Sprintf("10.77.0.%d/24", i+1), "dev", "vx")
-		run(t, c.ns, "ip", "link", "set", "vx", "up")
+		kt.RunIn(t, c.ns, "ip", "addr", "add", fmt.Sprintf("10.77.0.%d/24", i+1), "dev", "vx")
+		kt.RunIn(t, c.ns, "ip", "link", "set", "vx", "up")
 	}
 	transfer(t, c1.ns, c2.ns, netip.MustParseAddr("10.77.0.2"), 4<<20)
 	h.mustBeClean(t)
@@ -242,7 +243,7 @@ func hasPayload(f *packet.Frame) bool {
 
 // TestVLANTagsPass: the kernel takes the outer tag out of a frame on its way in.
 func TestVLANTagsPass(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c1, c2 := attach(t, host, 1, nil), attach(t, host, 2, nil)
 	in, out := int(c1.rawSocket(t).Fd()), int(c2.rawSocket(t).Fd())
 	b, s := newBatch(t, 1), newSender(t, 1)
@@ -279,7 +280,7 @@ func TestVLANTagsPass(t *testing.T) {
 // TestTaggedSegmentsPass sends a 60 KB TCP offload frame with a VLAN tag and
 // compares bytes and metadata after each of two crossings.
 func TestTaggedSegmentsPass(t *testing.T) {
-	host := newNS(t)
+	host := kt.NewNS(t)
 	c1, c2 := attach(t, host, 1, nil), attach(t, host, 2, nil)
 	in, out := int(c1.rawSocket(t).Fd()), int(c2.rawSocket(t).Fd())
 	b, s := newBatch(t, 1), newSender(t, 1)
@@ -325,8 +326,8 @@ func TestVLANInterface(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		run(t, c.ns, "ip", "addr", "add", fmt.Sprintf("10.55.0.%d/24", i+1), "dev", "eth0.5")
-		run(t, c.ns, "ip", "link", "set", "eth0.5", "up")
+		kt.RunIn(t, c.ns, "ip", "addr", "add", fmt.Sprintf("10.55.0.%d/24", i+1), "dev", "eth0.5")
+		kt.RunIn(t, c.ns, "ip", "link", "set", "eth0.5", "up")
 	}
 	transfer(t, c1.ns, c2.ns, netip.MustParseAddr("10.55.0.2"), 8<<20)
 	h.mustBeClean(t)
