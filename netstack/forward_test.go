@@ -412,6 +412,21 @@ func socketPairs(t testing.TB, n int) (far []int, near map[uint16]int) {
 	return far, near
 }
 
+// pairs takes the ends of socket pairs in place of the lab's wires, and returns the far
+// ones by port.
+func (l *lab) pairs() map[uint16]int {
+	l.t.Helper()
+	all, near := make(map[uint16]int), make(map[uint16]int)
+	for i := range l.wires {
+		far, one := socketPairs(l.t, 1)
+		all[i], near[i] = far[0], one[1]
+	}
+	if err := l.n.Apply(&l.snap, near); err != nil {
+		l.t.Fatal(err)
+	}
+	return all
+}
+
 func drain(fd int, buf []byte) {
 	for {
 		if _, err := unix.Read(fd, buf); err != nil {
