@@ -87,11 +87,7 @@ func TestDataplaneKilled(t *testing.T) {
 	first := x.d.Status()
 	for i := range 3 {
 		time.Sleep(time.Second)
-		old := x.d.KillDataplane()
-		x.d.Lab().Eventually("a new dataplane", 10*time.Second, func() bool {
-			s := x.d.Status()
-			return s.Dataplane.State == "running" && s.Dataplane.PID != old
-		})
+		x.d.AwaitDataplane(x.d.KillDataplane())
 		t.Logf("kill %d: the agent saw a gap of %d µs", i+1, x.d.Status().Dataplane.LastGapMicros)
 	}
 	x.survives(t, 1000)

@@ -329,11 +329,7 @@ func TestRoutesOutlive(t *testing.T) {
 	control := d.Lab().Control()
 	x := &transfer{d, red, green, lab.StartTCP(red, green, lab.V4, "-seconds", "4"), lab.Probe(red, green, lab.V4), control}
 	time.Sleep(300 * time.Millisecond)
-	old := d.KillDataplane()
-	d.Lab().Eventually("a new dataplane", 10*time.Second, func() bool {
-		s := d.Status()
-		return s.Dataplane.State == "running" && s.Dataplane.PID != old
-	})
+	d.AwaitDataplane(d.KillDataplane())
 	time.Sleep(300 * time.Millisecond)
 	d.KillAgent()
 	time.Sleep(300 * time.Millisecond)

@@ -93,11 +93,7 @@ func TestNICLearns(t *testing.T) {
 		}
 		w.works(t)
 	}
-	old := w.d.KillDataplane()
-	w.Eventually("a new dataplane", 10*time.Second, func() bool {
-		s := w.d.Status()
-		return s.Dataplane.State == "running" && s.Dataplane.PID != old
-	})
+	w.d.AwaitDataplane(w.d.KillDataplane())
 	kept("dataplane killed")
 	w.d.KillAgent()
 	w.d.Start()

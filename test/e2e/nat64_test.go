@@ -110,11 +110,7 @@ func TestNAT64OutlivesKills(t *testing.T) {
 	d, red, world := newSix(t, 1500)
 	tcp := lab.StartTCP(red, world, lab.V6, "-seconds", "2")
 	time.Sleep(500 * time.Millisecond)
-	old := d.KillDataplane()
-	d.Lab().Eventually("a new dataplane", 10*time.Second, func() bool {
-		s := d.Status()
-		return s.Dataplane.State == "running" && s.Dataplane.PID != old
-	})
+	d.AwaitDataplane(d.KillDataplane())
 	if r := lab.Report[report.Stream](tcp, time.Minute); !r.OK {
 		t.Errorf("%+v", r)
 	}

@@ -175,11 +175,7 @@ func TestNICKilled(t *testing.T) {
 	control := w.Control()
 	x := &transfer{w.d, w.red, w.world, lab.StartTCP(w.red, w.world, lab.V4, "-seconds", "5"), lab.Probe(w.red, w.world, lab.V4), control}
 	time.Sleep(500 * time.Millisecond)
-	old := w.d.KillDataplane()
-	w.Eventually("a new dataplane", 10*time.Second, func() bool {
-		s := w.d.Status()
-		return s.Dataplane.State == "running" && s.Dataplane.PID != old
-	})
+	w.d.AwaitDataplane(w.d.KillDataplane())
 	time.Sleep(time.Second)
 	w.d.KillAgent()
 	w.d.Start()

@@ -33,22 +33,30 @@ func trips(t *testing.T, from *lab.NS, to string) {
 	}
 }
 
-// TestPublishedOnHost publishes ports of red on the host's addresses, and reaches them
-// from the world, from the host by its address and by localhost, from another
-// container, and from red itself.
-func TestPublishedOnHost(t *testing.T) {
-	w := newWay(t, 1500, "{name: out, masquerade: true, forward: true}")
+// doors is a way with red's ports published on the host's addresses.
+func doors(t *testing.T, uplink string) *way {
+	t.Helper()
+	w := newWay(t, 1500, uplink)
 	w.host.Run("ip", "link", "set", "lo", "up")
-	publish := func(words ...string) lab.Result {
-		return w.d.CLI(append([]string{"-n", "shop", "publish", "add"}, words...)...)
-	}
 	red := w.red.Name()
 	for _, p := range []string{"tcp", "udp"} {
-		publish(p, "7700", "to", red+":7000").Expect(0)
-		publish(p, "7800-7802", "to", red+":6999-7001").Expect(0)
-		publish(p, "192.0.2.1:7000", "to", red).Expect(0)
-		publish(p, "127.0.0.1:7900", "to", red+":7000").Expect(0)
+		w.publish(p, "7700", "to", red+":7000").Expect(0)
+		w.publish(p, "7800-7802", "to", red+":6999-7001").Expect(0)
+		w.publish(p, "192.0.2.1:7000", "to", red).Expect(0)
+		w.publish(p, "127.0.0.1:7900", "to", red+":7000").Expect(0)
 	}
+	return w
+}
+
+func (w *way) publish(words ...string) lab.Result {
+	return w.d.CLI(append([]string{"-n", "shop", "publish", "add"}, words...)...)
+}
+
+// published reaches red's ports from the world, from the host by its addresses and by
+// localhost, from another container, and from red itself; then another red's, and over
+// kills, until they are published no more. It calls more while all are there.
+func (w *way) published(t *testing.T, refused func(*testing.T, *lab.NS, string), more func()) {
+	t.Helper()
 	w.red.Serve()
 	for _, f := range both() {
 		at := map[lab.Family]string{lab.V4: "192.0.2.1:", lab.V6: "[2001:db8::1]:"}[f]
@@ -63,22 +71,12 @@ func TestPublishedOnHost(t *testing.T) {
 	for _, port := range []string{"7700", "7801", "7900"} {
 		reach(t, w.host, "127.0.0.1:"+port)
 	}
-	refused := func(from *lab.NS, to string) {
-		t.Helper()
-		if r := from.Traffic("send", "-bytes", "1000", "-to", to).Wait(time.Minute); r.Code == 0 {
-			t.Errorf("%s reaches %s", from.Name(), to)
-		}
-	}
-	refused(w.world, "192.0.2.1:7900") // of the loopback only
-	for _, name := range []string{"all", "default", "wan"} {
-		if got := w.host.Run("cat", "/proc/sys/net/ipv4/conf/"+name+"/route_localnet"); strings.TrimSpace(got) != "0" {
-			t.Errorf("route_localnet of %s: %s", name, got)
-		}
-	}
+	refused(t, w.world, "192.0.2.1:7900") // of the loopback only
+	more()
 
 	w.red.Detach() // the port leads nowhere, and to the next one of that name
-	refused(w.world, "192.0.2.1:7700")
-	blue := w.NS("blue").Attach("--network", "web", "--name", red, "--ip", "10.44.0.77")
+	refused(t, w.world, "192.0.2.1:7700")
+	blue := w.NS("blue").Attach("--network", "web", "--name", w.red.Name(), "--ip", "10.44.0.77")
 	blue.Serve()
 	reach(t, w.world, "192.0.2.1:7700")
 	w.d.KillBoth()
@@ -86,30 +84,47 @@ func TestPublishedOnHost(t *testing.T) {
 	reach(t, w.world, "192.0.2.1:7700")
 	reach(t, w.host, "127.0.0.1:7700")
 	w.d.CLI("-n", "shop", "publish", "del", "tcp", "7700").Expect(0)
-	refused(w.world, "192.0.2.1:7700")
+	refused(t, w.world, "192.0.2.1:7700")
 	w.d.Apply(shopYAML())
-	if has := w.has(); has != w.before {
-		t.Errorf("the host had\n%s\nand has\n%s", w.before, has)
+}
+
+// notReached expects that nobody serves at an address.
+func notReached(t *testing.T, from *lab.NS, to string) {
+	t.Helper()
+	if r := from.Traffic("send", "-bytes", "1000", "-to", to).Wait(time.Minute); r.Code == 0 {
+		t.Errorf("%s reaches %s", from.Name(), to)
 	}
+}
+
+// TestPublishedOnHost publishes ports of red on the host's addresses.
+func TestPublishedOnHost(t *testing.T) {
+	w := doors(t, hostUplink)
+	w.published(t, notReached, func() {
+		for _, name := range []string{"all", "default", "wan"} {
+			if got := w.host.Run("cat", "/proc/sys/net/ipv4/conf/"+name+"/route_localnet"); strings.TrimSpace(got) != "0" {
+				t.Errorf("route_localnet of %s: %s", name, got)
+			}
+		}
+	})
+	w.unchanged(t)
 }
 
 // TestPublishedConflicts: a port that somebody has is refused with his name, and nobody
 // gets one that is published.
-func TestPublishedConflicts(t *testing.T) {
-	const out = "{name: out, masquerade: true, forward: true}"
-	w := newWay(t, 1500, out)
+func TestPublishedConflicts(t *testing.T) { conflicts(t, hostUplink) }
+
+func conflicts(t *testing.T, uplink string) {
+	t.Helper()
+	w := newWay(t, 1500, uplink)
 	w.host.Serve() // 7000
-	add := func(words ...string) lab.Result {
-		return w.d.CLI(append([]string{"-n", "shop", "publish", "add"}, words...)...)
-	}
-	add("tcp", "7000", "to", w.red.Name()).Expect(1, "port tcp 7000: tcp *:7000: in use on the host by traffic (process ")
-	add("udp", "192.0.2.1:6990-7010", "to", w.red.Name()).Expect(1, "udp 192.0.2.1:7000: in use on the host by traffic (process ")
-	add("tcp", "7700", "to", w.red.Name()).Expect(0)
-	add("tcp", "7700", "to", w.green.Name()).Expect(1, "published for "+w.red.Name()+" already")
+	w.publish("tcp", "7000", "to", w.red.Name()).Expect(1, "port tcp 7000: tcp *:7000: in use on the host by traffic (process ")
+	w.publish("udp", "192.0.2.1:6990-7010", "to", w.red.Name()).Expect(1, "udp 192.0.2.1:7000: in use on the host by traffic (process ")
+	w.publish("tcp", "7700", "to", w.red.Name()).Expect(0)
+	w.publish("tcp", "7700", "to", w.green.Name()).Expect(1, "published for "+w.red.Name()+" already")
 	if r := w.host.Traffic("serve", "-port", "7700").Wait(10 * time.Second); r.Code == 0 || !strings.Contains(r.Err, "address already in use") {
 		t.Errorf("a program of the host got a published port: %+v", r)
 	}
-	declared := strings.Replace(shopYAML(out), "[{name: shop}]", "[{name: shop, publish: [tcp 7000 to "+w.red.Name()+"]}]", 1)
+	declared := strings.Replace(shopYAML(uplink), "[{name: shop}]", "[{name: shop, publish: [tcp 7000 to "+w.red.Name()+"]}]", 1)
 	w.d.TryApply(declared).Expect(1, "namespaces[0].publish[0]: tcp *:7000: in use on the host by traffic (process ")
 	w.d.CLI("-n", "shop", "publish").Expect(0, "tcp 7700 to "+w.red.Name())
 	w.d.CLI("-n", "shop", "publish", "del", "tcp", "7700").Expect(0)

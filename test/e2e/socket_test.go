@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,25 +22,18 @@ import (
 
 	"sluice/api"
 	"sluice/test/lab"
+	"sluice/veth"
 )
 
-// within calls f on a thread of its own in a namespace.
+// within calls f in a namespace.
 func within(t *testing.T, n *lab.NS, f func()) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		fd, err := unix.Open(n.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
-		}
-		if err == nil {
-			f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	ns, err := veth.OpenNetNS(n.Path())
+	if err == nil {
+		defer ns.Close()
+		err = veth.Do(ns, func() error { f(); return nil })
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -86,6 +78,18 @@ func serve(t *testing.T, at *lab.NS, addr string, handle func(*net.TCPConn)) {
 	})
 }
 
+// echoes is a handler of serve.
+func echoes(c *net.TCPConn) { _, _ = io.Copy(c, c) }
+
+// echo sends a byte and awaits it.
+func echo(c net.Conn) error {
+	if _, err := c.Write([]byte("x")); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err
+}
+
 // socketUplink is a line of shopYAML.
 const socketUplink = "{name: out, type: socket}"
 
@@ -108,9 +112,7 @@ func TestSocketUplink(t *testing.T) {
 	goesOut(w.green, w.world)
 	goesOut(w.red, w.host)
 	goes(w.red, w.green) // within the namespace as before
-	if has := w.has(); has != w.before {
-		t.Errorf("the host had\n%s\nand has\n%s", w.before, has)
-	}
+	w.unchanged(t)
 	for _, f := range both() {
 		if r := w.world.TryPing(w.red.IP(f), 1); r.Code == 0 {
 			t.Errorf("%v: the world reaches a container", f)
@@ -127,7 +129,7 @@ func TestSocketUplink(t *testing.T) {
 	}
 	w.d.CLI("uplink").Expect(0, "out: <POINTOPOINT,UP,LOWER_UP> mtu 1500 state READY", "type socket default_route on")
 	w.d.CLI("route").Expect(0, "default dev out proto static")
-	serve(t, w.world, "192.0.2.2:7108", func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	serve(t, w.world, "192.0.2.2:7108", echoes)
 	if _, err := dial(t, w.red, "192.0.2.2:7108"); err != nil {
 		t.Fatal(err)
 	}
@@ -295,20 +297,20 @@ func files(t *testing.T, pid int) int {
 	return len(all)
 }
 
-// TestSocketUplinkLeavesNothing opens and ends a thousand connections, and looks what
-// is left of them.
-func TestSocketUplinkLeavesNothing(t *testing.T) {
-	w := newWay(t, 1500, socketUplink)
-	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7105).String()
-	serve(t, w.world, at, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+// leavesNothing opens and ends a thousand connections to what echoes, so many at a time,
+// and looks what is left of them.
+func (w *way) leavesNothing(t *testing.T, from *lab.NS, atOnce int, to ...string) {
+	t.Helper()
 	talk := func(n int) {
 		for i := range n {
-			c, err := dial(t, w.red, at)
-			if err != nil {
-				t.Fatal(err)
+			c, err := dial(t, from, to[i%len(to)])
+			if err == nil {
+				err = echo(c)
 			}
-			_, _ = c.Write([]byte("x"))
-			_, _ = io.ReadFull(c, make([]byte, 1))
+			if err != nil {
+				t.Error(err)
+				return
+			}
 			if i%4 == 3 {
 				_ = c.SetLinger(0)
 			}
@@ -318,13 +320,24 @@ func TestSocketUplinkLeavesNothing(t *testing.T) {
 	talk(10)
 	s := w.d.Status()
 	plane, agent := files(t, s.Dataplane.PID), files(t, s.PID)
-	talk(1000)
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() { talk(1000 / atOnce) })
+	}
+	wg.Wait()
 	// Some are those of the dataplane that stands by, which comes when it likes.
 	const standby = 8
 	w.Eventually("no descriptor is left", 10*time.Second, func() bool {
 		return files(t, s.Dataplane.PID) <= plane+standby && files(t, s.PID) <= agent+standby
 	})
 	t.Logf("descriptors: dataplane %d, then %d; agent %d, then %d", plane, files(t, s.Dataplane.PID), agent, files(t, s.PID))
+}
+
+func TestSocketUplinkLeavesNothing(t *testing.T) {
+	w := newWay(t, 1500, socketUplink)
+	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7105).String()
+	serve(t, w.world, at, echoes)
+	w.leavesNothing(t, w.red, 1, at)
 }
 
 // TestSocketUplinkScanned: a container that scans has its quota, and its neighbour
@@ -347,7 +360,7 @@ func TestSocketUplinkScanned(t *testing.T) {
 		})
 	}
 	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7106).String()
-	serve(t, w.world, at, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	serve(t, w.world, at, echoes)
 	if _, err := dial(t, w.green, at); err != nil { // the daemon dials, from now on
 		t.Fatal(err)
 	}
@@ -377,13 +390,6 @@ func TestSocketUplinkKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	echo := func(c net.Conn) error {
-		if _, err := c.Write([]byte("x")); err != nil {
-			return err
-		}
-		_, err := io.ReadFull(c, make([]byte, 1))
-		return err
-	}
 	w.d.KillAgent()
 	if err := echo(c); err != nil {
 		t.Errorf("without the agent: %v", err)
@@ -395,11 +401,7 @@ func TestSocketUplinkKilled(t *testing.T) {
 	if _, err := dial(t, w.red, at); err != nil {
 		t.Errorf("a new one, with another agent: %v", err)
 	}
-	old := w.d.KillDataplane()
-	w.Eventually("a new dataplane", 10*time.Second, func() bool {
-		s := w.d.Status()
-		return s.Dataplane.State == "running" && s.Dataplane.PID != old
-	})
+	w.d.AwaitDataplane(w.d.KillDataplane())
 	select {
 	case <-ended:
 	case <-time.After(5 * time.Second):

@@ -42,6 +42,9 @@ uplinks:
 	return text
 }
 
+// hostUplink is one of newWay's.
+const hostUplink = "{name: out, masquerade: true, forward: true}"
+
 // newWay makes it, with an MTU between host and world.
 func newWay(t *testing.T, mtu int, uplinks ...string) *way {
 	t.Helper()
@@ -72,6 +75,14 @@ func (w *way) has() string {
 		w.host.Run("ip", "-br", "addr", "show", "scope", "global"), w.host.Run("ip", "route"), w.host.Run("ip", "-6", "route", "show", "proto", "83"),
 		w.host.Run("nft", "list", "ruleset"),
 	}, "--\n")
+}
+
+// unchanged checks that the host has what it had at first.
+func (w *way) unchanged(t *testing.T) {
+	t.Helper()
+	if has := w.has(); has != w.before {
+		t.Errorf("the host had\n%s\nand has\n%s", w.before, has)
+	}
 }
 
 // wan is the host's address to the world.
@@ -110,7 +121,7 @@ func TestUplinkRouted(t *testing.T) {
 // TestUplinkMasqueraded: the world has no route back, and nobody there can begin a
 // connection to a container.
 func TestUplinkMasqueraded(t *testing.T) {
-	w := newWay(t, 1500, "{name: out, masquerade: true, forward: true}")
+	w := newWay(t, 1500, hostUplink)
 	goesOut := func(from *lab.NS) {
 		t.Helper()
 		for _, f := range both() {
@@ -138,9 +149,7 @@ func TestUplinkMasqueraded(t *testing.T) {
 		t.Errorf("the host has\n%s", has)
 	}
 	w.d.Apply(shopYAML())
-	if has := w.has(); has != w.before {
-		t.Errorf("the host had\n%s\nand has\n%s", w.before, has)
-	}
+	w.unchanged(t)
 	if r := w.red.TryPing(w.host.IP(lab.V4), 1); r.Code == 0 {
 		t.Error("without the uplink, the host is reached")
 	}
@@ -149,7 +158,7 @@ func TestUplinkMasqueraded(t *testing.T) {
 
 // TestUplinkMTU makes the way narrow behind the host, and then the uplink itself.
 func TestUplinkMTU(t *testing.T) {
-	w := newWay(t, 1400, "{name: out, masquerade: true, forward: true}")
+	w := newWay(t, 1400, hostUplink)
 	for _, f := range both() {
 		lab.TCP(w.red, w.world, f, 4<<20)
 		w.red.Run("ip", "route", "flush", "cache")
@@ -166,7 +175,7 @@ func TestUplinkMTU(t *testing.T) {
 // wayOpen is a transfer from a container to the world, as crash_test.go has them.
 func wayOpen(t *testing.T, f lab.Family, seconds string) (*way, *transfer) {
 	t.Helper()
-	w := newWay(t, 1500, "{name: out, masquerade: true, forward: true}")
+	w := newWay(t, 1500, hostUplink)
 	w.red.Ping(w.world.IP(f))
 	control := w.Control()
 	return w, &transfer{w.d, w.red, w.world, lab.StartTCP(w.red, w.world, f, "-seconds", seconds), lab.Probe(w.red, w.world, f), control}
@@ -177,11 +186,7 @@ func TestUplinkDataplaneKilled(t *testing.T) {
 	w, x := wayOpen(t, lab.V4, "4")
 	for range 3 {
 		time.Sleep(time.Second)
-		old := w.d.KillDataplane()
-		w.Eventually("a new dataplane", 10*time.Second, func() bool {
-			s := w.d.Status()
-			return s.Dataplane.State == "running" && s.Dataplane.PID != old
-		})
+		w.d.AwaitDataplane(w.d.KillDataplane())
 	}
 	x.survives(t, 1000)
 	w.whole(t)

@@ -218,6 +218,15 @@ func (d *Daemon) KillDataplane() int {
 	return pid
 }
 
+// AwaitDataplane waits until another dataplane than one of the past, by its process id, runs.
+func (d *Daemon) AwaitDataplane(old int) {
+	d.lab.t.Helper()
+	d.lab.Eventually("a new dataplane", 10*time.Second, func() bool {
+		s := d.Status()
+		return s.Dataplane.State == "running" && s.Dataplane.PID != old
+	})
+}
+
 // KillBoth sends SIGKILL to both processes, the dataplane last, so that nobody
 // is there to replace it. It does not wait for the kernel to be done with that one: who
 // supervises an agent waits for the agent.
