@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,58 +47,22 @@ func addRequest(netns string, i int) *api.CNIAddRequest {
 // removes the network that its configuration declares, now and then the dataplane too.
 // After each start nothing may be half there.
 func TestKillAmongCNI(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 3
-	}
 	l := newHostedLab(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
 	var all []string
 	for range 4 {
 		all = append(all, l.netns())
 	}
-	agent := l.process()
-	for range rounds {
-		stop := l.runtime(all, rnd.Uint64())
-		time.Sleep(time.Duration(rnd.IntN(150_000)) * time.Microsecond) // the moment is the input
-		if pid := l.status().Dataplane.PID; pid > 0 && rnd.IntN(3) == 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
+	l.kills(l.process(), 12, 150*time.Millisecond, len(all), func(ctx context.Context, rnd *rand.Rand, i int) {
+		switch r := addRequest(all[i], i); rnd.IntN(9) {
+		case 0: // refused if somebody is there
+			_, _ = l.api.DeleteNetwork(ctx, &api.DeleteNetworkRequest{Name: "pods"})
+		case 1, 2, 3, 4:
+			_ = l.api.CNIDel(ctx, &api.CNIDelRequest{CNIKey: r.CNIKey})
+		default:
+			_, _ = l.api.CNIAdd(ctx, r)
 		}
-		kill(agent)
-		stop()
-		agent = l.process()
-		l.podsWhole(all)
-	}
+	}, func() { l.podsWhole(all) })
 	l.nothingLeft(all)
-}
-
-// runtime adds and removes at random, one client for each container, until stop is
-// called. Errors are what a killed agent gives, or a network that has gone.
-func (l *lab) runtime(all []string, seed uint64) (stop func()) {
-	ctx, cancel := context.WithCancel(l.t.Context())
-	var wg sync.WaitGroup
-	for i, netns := range all {
-		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
-			for ctx.Err() == nil {
-				switch r := addRequest(netns, i); rnd.IntN(9) {
-				case 0:
-					_, _ = l.api.DeleteNetwork(ctx, &api.DeleteNetworkRequest{Name: "pods"})
-				case 1, 2, 3, 4:
-					_ = l.api.CNIDel(ctx, &api.CNIDelRequest{CNIKey: r.CNIKey})
-				default:
-					_, _ = l.api.CNIAdd(ctx, r)
-				}
-			}
-		})
-	}
-	return func() {
-		cancel()
-		wg.Wait()
-	}
 }
 
 // podsWhole checks the invariants from outside.

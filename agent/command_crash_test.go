@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,61 +39,21 @@ func trio(verb string, n int) []api.Command {
 // rules and VRFs, now and then the dataplane with it. After each start every
 // transaction has happened or has not, and the dataplane decides by what is recorded.
 func TestKillAmongCommands(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 3
-	}
 	l := newLab(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
 	agent := l.process()
 	l.apply(crashShop)
 	l.attach(api.AttachRequest{Netns: l.netns(), Network: "web", Name: "cart"})
-	done := 0
-	for range rounds {
-		stop := l.command(rnd.Uint64())
-		time.Sleep(time.Duration(rnd.IntN(60_000)) * time.Microsecond) // the moment is the input
-		if pid := l.status().Dataplane.PID; pid > 0 && rnd.IntN(3) == 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
+	var done atomic.Int32
+	l.kills(agent, 12, 60*time.Millisecond, 2, func(ctx context.Context, rnd *rand.Rand, _ int) {
+		verb := []string{"add", "del"}[rnd.IntN(2)] // refused if the trio is there, or is not
+		if _, err := l.api.Command(ctx, &api.CommandRequest{Namespace: "shop", Commands: trio(verb, rnd.IntN(8))}); err == nil {
+			done.Add(1)
 		}
-		kill(agent)
-		done += stop()
-		agent = l.process()
-		l.together()
-	}
-	if done == 0 {
+	}, l.together)
+	if done.Load() == 0 {
 		t.Error("no command was carried out")
 	}
 	l.consistent()
-}
-
-// command changes trios at random, until stop is called, which says how many changes
-// were told to be done. Errors are what a killed agent gives, or trios that are there.
-func (l *lab) command(seed uint64) (stop func() int) {
-	ctx, cancel := context.WithCancel(l.t.Context())
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	done := 0
-	for i := range 2 {
-		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
-			for ctx.Err() == nil {
-				verb := []string{"add", "del"}[rnd.IntN(2)]
-				if _, err := l.api.Command(ctx, &api.CommandRequest{Namespace: "shop", Commands: trio(verb, rnd.IntN(8))}); err == nil {
-					mu.Lock()
-					done++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	return func() int {
-		cancel()
-		wg.Wait()
-		return done
-	}
 }
 
 // together checks that of each trio all is there or nothing, and that the dataplane

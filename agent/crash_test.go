@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,34 +24,21 @@ import (
 // without a pair, no lease without an attachment, no interface in a container
 // that is not attached, and whatever is attached reaches the gateway.
 func TestKillAtAnyMoment(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 3
-	}
 	l := newLab(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
 	var all []string
 	for range 4 {
 		all = append(all, l.netns())
 	}
 	agent := l.process()
 	l.apply(blue)
-	for range rounds {
-		stop := l.churn(all, rnd.Uint64())
-		// A sleep that is not awaiting anything: the moment is the input.
-		time.Sleep(time.Duration(rnd.IntN(60_000)) * time.Microsecond)
-		if pid := l.status().Dataplane.PID; pid > 0 && rnd.IntN(3) == 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
+	agent = l.kills(agent, 12, 60*time.Millisecond, len(all), func(ctx context.Context, rnd *rand.Rand, i int) {
+		if rnd.IntN(2) == 0 {
+			_, _ = l.api.Attach(ctx, &api.AttachRequest{Netns: all[i]})
+		} else {
+			_, _ = l.api.Detach(ctx, &api.DetachRequest{Netns: all[i]})
 		}
-		kill(agent)
-		stop()
-		agent = l.process()
-		l.whole(all)
-	}
-	t.Logf("%d kills interrupted %d attachments or detachments", rounds, strings.Count(l.log.String(), "undoing an attachment"))
+	}, func() { l.whole(all) })
+	t.Logf("%d attachments or detachments were interrupted", strings.Count(l.log.String(), "undoing an attachment"))
 	for _, link := range l.links() {
 		if _, err := l.api.Detach(t.Context(), &api.DetachRequest{Name: link.ID}); err != nil {
 			t.Error(err)
@@ -62,20 +50,42 @@ func TestKillAtAnyMoment(t *testing.T) {
 	}
 }
 
-// churn attaches and detaches at random, one client for each container, until
-// stop is called. Errors are what a killed agent gives.
-func (l *lab) churn(all []string, seed uint64) (stop func()) {
+// kills lets so many clients act at random, kills the agent at some moment of at most
+// within, now and then the dataplane with it, starts the agent again and checks what is
+// there; so many rounds. Errors of clients are what a killed agent gives.
+func (l *lab) kills(agent *exec.Cmd, rounds int, within time.Duration, clients int, act func(ctx context.Context, rnd *rand.Rand, i int), check func()) *exec.Cmd {
+	l.t.Helper()
+	if testing.Short() {
+		rounds /= 4
+	}
+	seed := uint64(time.Now().UnixNano())
+	l.t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for range rounds {
+		stop := l.clients(clients, rnd.Uint64(), act)
+		// A sleep that is not awaiting anything: the moment is the input.
+		time.Sleep(time.Duration(rnd.Int64N(int64(within))))
+		if pid := l.status().Dataplane.PID; pid > 0 && rnd.IntN(3) == 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
+		}
+		kill(agent)
+		stop()
+		agent = l.process()
+		check()
+	}
+	return agent
+}
+
+// clients act until stop is called, each again and again.
+func (l *lab) clients(n int, seed uint64, act func(ctx context.Context, rnd *rand.Rand, i int)) (stop func()) {
 	ctx, cancel := context.WithCancel(l.t.Context())
 	var wg sync.WaitGroup
-	for i, netns := range all {
+	for i := range n {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
 			for ctx.Err() == nil {
-				if rnd.IntN(2) == 0 {
-					_, _ = l.api.Attach(ctx, &api.AttachRequest{Netns: netns})
-				} else {
-					_, _ = l.api.Detach(ctx, &api.DetachRequest{Netns: netns})
-				}
+				act(ctx, rnd, i)
 			}
 		})
 	}

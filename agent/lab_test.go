@@ -259,6 +259,15 @@ func (l *lab) attach(r api.AttachRequest) *api.AttachReply {
 	return reply
 }
 
+// couple makes two containers on blue: the namespace of the one, the other's address.
+func (l *lab) couple() (red, peer string) {
+	l.t.Helper()
+	l.apply(blue)
+	red = l.netns()
+	l.attach(api.AttachRequest{Netns: red})
+	return red, l.attach(api.AttachRequest{Netns: l.netns()}).Addresses[0].Addr().String()
+}
+
 func (l *lab) links() []api.Link {
 	l.t.Helper()
 	links, err := l.api.Links(l.t.Context(), "", true)

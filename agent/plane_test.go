@@ -74,10 +74,7 @@ func TestCrashLoopGrowsAndForgets(t *testing.T) {
 func TestDeadDataplaneIsReplaced(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 	for n := 1; n <= 3; n++ {
 		l.killPlane()
 		l.eventually("another dataplane", func() bool {

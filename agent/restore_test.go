@@ -18,10 +18,7 @@ import (
 func TestAgentRestartAdoptsTheDataplane(t *testing.T) {
 	l := newLab(t)
 	stop := l.start()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 	l.pings(red, peer)
 	before, links := l.status(), l.links()
 
@@ -48,10 +45,7 @@ func TestAgentRestartAdoptsTheDataplane(t *testing.T) {
 func TestBothKilledIsRestored(t *testing.T) {
 	l := newLab(t)
 	agent := l.process()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 	kill(agent)
 	if err := dataplane.Evict(l.run("dataplane.sock")); err != nil {
 		t.Fatal(err)
@@ -106,10 +100,7 @@ func TestMissingPairs(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	l := newLab(t)
 	agent := l.process()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 	old := l.status()
 	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -57,10 +57,7 @@ func (l *lab) aSpare() (pid int) {
 func TestSpareTakesOver(t *testing.T) {
 	l := newLab(t)
 	stop := l.start()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 	for n := 1; n <= 2; n++ {
 		spare := l.aSpare()
 		l.killPlane()
@@ -128,10 +125,7 @@ func (l *lab) spareOf() (pid int) {
 func TestSpareOutlivesAKill(t *testing.T) {
 	l := newLab(t)
 	agent := l.process()
-	l.apply(blue)
-	red, tan := l.netns(), l.netns()
-	l.attach(api.AttachRequest{Netns: red})
-	peer := l.attach(api.AttachRequest{Netns: tan}).Addresses[0].Addr().String()
+	red, peer := l.couple()
 
 	spare, pid := l.spareOf(), l.status().Dataplane.PID
 	kill(agent)

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -498,30 +496,17 @@ func uplinkFiles() []string {
 // now and then the dataplane with it. After each start the host has what is recorded and
 // nothing else, and it works.
 func TestKillAmongUplinks(t *testing.T) {
-	rounds := 16
-	if testing.Short() {
-		rounds = 4
-	}
 	l := newHostedLab(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 1))
 	agent := l.process()
 	l.apply(site())
 	web, alone := l.netns(), l.netns()
 	l.attach(api.AttachRequest{Netns: web, Network: "web"})
 	l.attach(api.AttachRequest{Netns: alone, Network: "alone"})
 	hostWas := l.onHost("ip", "route", "show", "dev", "wan")
-	for range rounds {
-		stop := l.redeclare(rnd.Uint64())
-		time.Sleep(time.Duration(rnd.IntN(250_000)) * time.Microsecond) // the moment is the input
-		if pid := l.status().Dataplane.PID; pid > 0 && rnd.IntN(3) == 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			time.Sleep(time.Duration(rnd.IntN(20_000)) * time.Microsecond)
-		}
-		kill(agent)
-		stop()
-		agent = l.process()
+	files := uplinkFiles()
+	l.kills(agent, 16, 250*time.Millisecond, 1, func(ctx context.Context, rnd *rand.Rand, _ int) {
+		_, _ = l.api.Apply(ctx, &api.ApplyRequest{YAML: files[rnd.IntN(len(files))]})
+	}, func() {
 		l.agrees()
 		for _, u := range l.uplinks() {
 			if len(u.HostRoutes) > 0 {
@@ -531,27 +516,10 @@ func TestKillAmongUplinks(t *testing.T) {
 		if t.Failed() {
 			t.FailNow()
 		}
-	}
+	})
 	l.apply(site())
 	l.agrees()
 	if is := l.onHost("ip", "route", "show", "dev", "wan"); is != hostWas {
 		t.Errorf("the host's routes were\n%s, are\n%s", hostWas, is)
-	}
-}
-
-// redeclare applies files at random until stop is called. Errors are what a killed
-// agent gives.
-func (l *lab) redeclare(seed uint64) (stop func()) {
-	ctx, cancel := context.WithCancel(l.t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		rnd, files := rand.New(rand.NewPCG(seed, 0)), uplinkFiles()
-		for ctx.Err() == nil {
-			_, _ = l.api.Apply(ctx, &api.ApplyRequest{YAML: files[rnd.IntN(len(files))]})
-		}
-	})
-	return func() {
-		cancel()
-		wg.Wait()
 	}
 }
