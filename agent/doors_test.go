@@ -82,7 +82,7 @@ func (w *doorway) dataplane() (end func()) {
 	}
 	c := &dial.Client{Accepted: func(a *dial.Accepted) { w.got <- a }}
 	c.Attach(mine)
-	s := dial.NewServer(conn, func(*dial.Target) unix.Errno { return unix.EACCES })
+	s := dial.NewServer(conn, dial.Policy{May: func(*dial.Target) unix.Errno { return unix.EACCES }})
 	s.Over = func(id uint64) { w.doors.over(s, id) }
 	w.doors.use(s)
 	go func() {

@@ -15,7 +15,7 @@ import (
 // (seccomp(2)). The list is what the Go runtime, also one with cgo and the race
 // detector, and the packet path need. What is missing on purpose: everything
 // that takes a path (open, execve, unlink…) or makes a socket or gives one an
-// address (socket, connect, bind), ptrace, signals to others, and what shortens a
+// address (socket, bind), ptrace, signals to others, and what shortens a
 // file or punches a hole into it (ftruncate, fallocate): the agent maps the
 // counter file too, and would die of SIGBUS.
 //
@@ -32,7 +32,7 @@ func allowed() []string {
 		"recvfrom", "sendto", "recvmsg", "sendmsg", "recvmmsg", "sendmmsg",
 		"accept4", "getsockname", "getpeername", "getsockopt",
 		// Sockets that the agent dialled.
-		"shutdown", "setsockopt", "ioctl",
+		"shutdown", "connect", "setsockopt", "ioctl",
 		"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2",
 		"eventfd2", "pipe2", "ppoll", "poll", "fcntl",
 		"memfd_create",
@@ -120,6 +120,8 @@ func restrictions(pid int) []restriction {
 		// read. Not stderr, see above. Of the IP headers of datagrams, what their sender has a
 		// say in.
 		{"shutdown", stderr},
+		// To an address of IPv4 or IPv6, in its length; the socket's fence says which.
+		{"connect", append(noneOf(2, unix.SizeofSockaddrInet4, unix.SizeofSockaddrInet6), stderr...)},
 		{"setsockopt", slices.Concat(
 			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_TCP, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
 			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE),

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/fence"
 	"sluice/veth"
 )
 
@@ -61,7 +62,9 @@ func (p Port) listen() (int, error) {
 	if err = unix.SetNonblock(fd, true); err == nil {
 		if p.Proto == "tcp" {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, datagrams)
-			err = unix.Listen(fd, backlog)
+			if err = fence.Accepting(fd); err == nil { // what is accepted is given away
+				err = unix.Listen(fd, backlog)
+			}
 		} else {
 			err = p.receive(fd)
 		}
