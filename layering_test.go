@@ -84,7 +84,6 @@ func layers() map[string]edges {
 		"policy/nft": {}, // a language: text in, a checked tree out
 
 		"uplink": {
-			"fence":  "what published ports accept is nothing else",
 			"veth":   "it enters the host's network namespace",
 			"packet": "MAC addresses",
 		},

@@ -58,11 +58,26 @@ func (d *dialler) may(t *dial.Target) unix.Errno {
 }
 
 // policy is what the dataplane's sockets are made by.
-func (d *dialler) policy() dial.Policy { return dial.Policy{May: d.may, Fence: d.fence} }
+func (d *dialler) policy() dial.Policy {
+	return dial.Policy{May: d.may, Fence: d.fence, Stock: d.fence.Loaded()}
+}
+
+// accepting is what becomes of a socket that is to listen: nobody who gets what it accepts
+// can connect that to somebody.
+func (d *dialler) accepting(fd int) error {
+	if !d.fence.Loaded() {
+		return nil
+	}
+	return d.fence.Accepting(fd)
+}
 
 // dialFor gives a dataplane channels by which it and its workers ask for sockets, and
 // answers until the dataplane ends.
 func (p *plane) dialFor(c *dataplane.Client) {
+	if c.Connects() && !p.dialler.fence.Loaded() { // it was started by who could bound that
+		p.log.Error("no socket uplink will work until the dataplane is started anew: it may connect sockets, and there is no fence for them")
+		return
+	}
 	conn, theirs, err := dial.Pair()
 	if err != nil {
 		p.log.Error("no socket uplink will work", "err", err)

@@ -40,7 +40,7 @@ func newDoorway(t *testing.T, proto string) *doorway {
 		T: t, doors: newDoors(testLog(&log)), got: make(chan *dial.Accepted, 8),
 		port: uplink.Port{Proto: proto, Addr: netip.MustParseAddr("127.0.0.1")},
 	}
-	f, err := uplink.NewHost(own).Listen(w.port)
+	f, err := uplink.NewHost(own).Listen(w.port, func(int) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,10 @@ import (
 // zero value has none. It is safe for concurrent use.
 type Polled struct {
 	// Fence is around the sockets that come, so that who is behind it is refused at once;
-	// nil: there is none. It is set before the first Attach.
-	Fence *fence.Fence
+	// nil: there is none. Connects says that this process may connect them itself. Both are
+	// set before the first Attach.
+	Fence    *fence.Fence
+	Connects bool
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -83,7 +85,7 @@ func (p *Polled) Dial(t Target, done func(Socket)) bool {
 	}
 	p.mu.Lock()
 	fd := -1
-	if t.Proto == TCP {
+	if t.Proto == TCP && p.Connects {
 		fd = p.take(&t)
 	}
 	if fd < 0 {
@@ -130,7 +132,7 @@ func (p *Polled) Ready() {
 		return
 	}
 	if w.kind == kindStock {
-		p.fill(w.to.Addr(), fds)
+		p.fill(&w, fds)
 		p.mu.Unlock()
 		return
 	}

@@ -20,7 +20,12 @@ import (
 // a thread that polls.
 func counter(t *testing.T, p *Polled, may func(*Target) unix.Errno) (ended chan error) {
 	t.Helper()
-	c, theirs, err := NewCounter(Policy{May: may})
+	return serve(t, p, Policy{May: may, Stock: true})
+}
+
+func serve(t *testing.T, p *Polled, by Policy) (ended chan error) {
+	t.Helper()
+	c, theirs, err := NewCounter(by)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +130,7 @@ func TestPolledLosesChannel(t *testing.T) {
 // asked for. Each is used once, and none outlives its channel and the next one.
 func TestStock(t *testing.T) {
 	open := descriptors(t)
-	var p Polled
+	p := Polled{Connects: true}
 	var asked atomic.Int32
 	ended := counter(t, &p, func(*Target) unix.Errno { asked.Add(1); return 0 })
 	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
@@ -204,7 +209,7 @@ func TestStockWithoutAgent(t *testing.T) {
 	}
 	defer l.Close()
 	to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
-	var p Polled
+	p := Polled{Connects: true}
 	ended := counter(t, &p, anything)
 	p.reaches(t, l, &to, true)
 	p.await(t, &to, stockLen)
@@ -228,7 +233,7 @@ func TestStockWithoutAgent(t *testing.T) {
 // TestStockIsRefused: who may not dial gets no sockets either, and who is behind the fence
 // is not even asked for.
 func TestStockIsRefused(t *testing.T) {
-	p := Polled{Fence: fence.Local()}
+	p := Polled{Fence: fence.Local(), Connects: true}
 	counter(t, &p, func(*Target) unix.Errno { return unix.EACCES })
 	got := make(chan Socket, 1)
 	to := Target{Proto: TCP, To: netip.MustParseAddrPort("192.0.2.1:80")}
@@ -243,4 +248,31 @@ func TestStockIsRefused(t *testing.T) {
 	if !p.Dial(to, func(s Socket) { got <- s }) || len(got) == 0 || (<-got).Errno != unix.EACCES {
 		t.Error("the loopback was asked for")
 	}
+}
+
+// TestNoStock: an agent that gives nobody such sockets is asked for some once, and dials.
+func TestNoStock(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := Polled{Connects: true}
+	ended := serve(t, &p, Policy{May: anything})
+	to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
+	none := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.of(&to).none
+	}
+	p.reaches(t, l, &to, true)
+	for end := time.Now().Add(5 * time.Second); !none() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		p.Ready()
+	}
+	if !none() || p.left(&to) != 0 {
+		t.Fatal("it is not told that there are none")
+	}
+	p.reaches(t, l, &to, true)
+	p.Close()
+	<-ended
 }

@@ -3,8 +3,6 @@
 package dial
 
 import (
-	"net/netip"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -12,8 +10,8 @@ import (
 //
 // To ask another process for each connection costs more than to connect. So a Polled asks
 // for sockets before they are needed, many at once, and connects them itself. What they may
-// be connected to is not its word: it is the Fence that is around each of them, which the
-// agent made, and which nobody can take down.
+// be connected to is not its word: each of them has a fence around it, which the agent made, and
+// which nobody can take down. Where there can be none, nobody gets such sockets.
 //
 // A stock is of one family, since sockets are. It is filled for the first time by the first
 // connection of that family, which is asked for as all else is.
@@ -29,6 +27,7 @@ const (
 type stock struct {
 	fds   []int
 	asked bool // for more
+	none  bool // there never are any
 }
 
 // of is the stock of a target's family.
@@ -49,19 +48,19 @@ func (p *Polled) take(t *Target) (fd int) {
 	if n := len(s.fds); n > 0 {
 		fd, s.fds = s.fds[n-1], s.fds[:n-1]
 	}
-	if len(s.fds) <= low && !s.asked && p.open {
+	if len(s.fds) <= low && !s.asked && !s.none && p.open {
 		w := wire{kind: kindMore, proto: TCP, device: t.Device, to: t.To}
 		s.asked = p.letter.send(&w, p.fd, unix.MSG_DONTWAIT) == nil
 	}
 	return fd
 }
 
-// fill takes sockets over, of the family of an address.
+// fill takes the sockets of a message over.
 //
 // +checklocks:p.mu
-func (p *Polled) fill(of netip.Addr, fds []int32) {
-	s := p.of(&Target{To: netip.AddrPortFrom(of, 0)})
-	s.asked = false
+func (p *Polled) fill(w *wire, fds []int32) {
+	s := p.of(&Target{To: w.to})
+	s.asked, s.none = false, w.errno != 0
 	for _, fd := range fds {
 		s.fds = append(s.fds, int(fd))
 	}
@@ -83,6 +82,10 @@ func (p *Polled) discard() {
 // there could be made.
 func (c *Counter) supply() error {
 	t := Target{Device: c.w.device, Proto: TCP, To: c.w.to}
+	if !c.policy.Stock {
+		c.w = wire{kind: kindStock, errno: uint32(unix.EOPNOTSUPP), to: c.w.to}
+		return c.send()
+	}
 	fds := c.fds[:0]
 	for errno := c.policy.May(&t); errno == 0 && len(fds) < cap(fds); {
 		fd, _, err := c.policy.open(&t)

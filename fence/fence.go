@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,11 +17,11 @@ type bar struct {
 }
 
 // Fence keeps the sockets that it is around from what they may not reach. A nil one keeps
-// them from nothing.
+// nobody from anything. It is safe for concurrent use once it was loaded.
 type Fence struct {
-	bars    []bar
-	program *unix.SockFprog
-	loaded  *ebpf.Program // nil: each socket has a program of its own
+	bars      []bar
+	around    *ebpf.Program
+	accepting *ebpf.Program
 }
 
 // Local is a fence before what only the host itself has to do with: its loopback, and
@@ -55,56 +54,38 @@ func (f *Fence) Refuses(a netip.Addr) unix.Errno {
 	return 0
 }
 
-// Load makes the program, which the kernel is given if it takes one. If not, each socket
-// takes some ten microseconds longer to make. It is to be called before Around.
+// Load gives the kernel the programs, for which it takes CAP_BPF or CAP_SYS_ADMIN. Without
+// it, a fence only refuses.
 func (f *Fence) Load() (err error) {
-	program := f.filter()
-	if f.program, err = assemble(program); err != nil {
+	if f.around, err = load("sluice_fence", f.program()); err != nil {
 		return err
 	}
-	if loaded, err := load(program); err == nil {
-		f.loaded = loaded
+	if f.accepting, err = load("sluice_accept", accepting()); err != nil {
+		_ = f.around.Close()
+		f.around = nil
 	}
-	return nil
+	return err
 }
 
-// Around puts the fence around a socket, for good.
-func (f *Fence) Around(fd int) (err error) {
-	switch {
-	case f == nil:
-		return nil
-	case f.loaded == nil:
-		return attach(fd, f.program)
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, f.loaded.FD()); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
-	return lock(fd)
-}
+// Loaded reports whether sockets can have the fence around them.
+func (f *Fence) Loaded() bool { return f != nil && f.around != nil }
 
-// attach gives a socket a filter, for good.
-func attach(fd int, program *unix.SockFprog) error {
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, program); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
-	return lock(fd)
-}
+// Around puts the fence around a socket, for good. Preconditions: it is loaded.
+func (f *Fence) Around(fd int) error { return attach(fd, f.around) }
 
-func lock(fd int) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
-	return nil
-}
+// Accepting lets a socket that is to listen, and whatever it accepts, be nothing else: what
+// answers a connection request is dropped (RFC 9293 §3.5), so that none of them can ever be
+// connected to anybody. It is to be called before listen(2). Preconditions: f is loaded.
+func (f *Fence) Accepting(fd int) error { return attach(fd, f.accepting) }
 
-func assemble(program []bpf.Instruction) (*unix.SockFprog, error) {
-	raw, err := bpf.Assemble(program)
+// attach gives a socket a filter that stays.
+func attach(fd int, p *ebpf.Program) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, p.FD())
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("fence: %w", err)
+		return fmt.Errorf("fence: %w", err)
 	}
-	out := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		out[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	return &unix.SockFprog{Len: uint16(len(out)), Filter: &out[0]}, nil
+	return nil
 }

@@ -47,21 +47,17 @@ func within(t *testing.T, f func()) {
 	}
 }
 
-// fences are one whose program all sockets share, and one of which each has a translation of
-// its own.
-func fences(t *testing.T) map[string]*Fence {
+// loaded is what the agent has.
+func loaded(t *testing.T) *Fence {
 	t.Helper()
-	shared, own := Local(), Local()
-	for _, f := range []*Fence{shared, own} {
-		if err := f.Load(); err != nil {
-			t.Fatal(err)
-		}
+	f := Local()
+	if f.Loaded() {
+		t.Error("not yet")
 	}
-	if shared.loaded == nil {
-		t.Error("the kernel takes no program from root")
+	if err := f.Load(); err != nil || !f.Loaded() {
+		t.Fatal(err)
 	}
-	own.loaded = nil
-	return map[string]*Fence{"shared": shared, "own": own}
+	return f
 }
 
 // sockaddr is an address with its family, and at is the family of sockets that reach it.
@@ -118,24 +114,23 @@ func TestConnections(t *testing.T) {
 		}
 		defer l.Close()
 		port := netip.MustParseAddrPort(l.Addr().String()).Port()
-		for name, f := range fences(t) {
-			for a, behind := range where() {
-				to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
-				_, family := sockaddr(to)
-				fd := socket(t, family, unix.SOCK_STREAM)
-				if !connects(t, fd, to) {
-					t.Errorf("%s: not reached without a fence", to)
-				}
-				if err := f.Around(fd); err != nil {
-					t.Fatal(err)
-				}
-				disconnect(t, fd)
-				if got := connects(t, fd, to); got == behind {
-					t.Errorf("%s, %s: connected: %v", name, to, got)
-				}
-				if (f.Refuses(to.Addr()) != 0) != behind {
-					t.Errorf("%s: refused with %v", to, f.Refuses(to.Addr()))
-				}
+		f := loaded(t)
+		for a, behind := range where() {
+			to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
+			_, family := sockaddr(to)
+			fd := socket(t, family, unix.SOCK_STREAM)
+			if !connects(t, fd, to) {
+				t.Errorf("%s: not reached without a fence", to)
+			}
+			if err := f.Around(fd); err != nil {
+				t.Fatal(err)
+			}
+			disconnect(t, fd)
+			if got := connects(t, fd, to); got == behind {
+				t.Errorf("%s: connected: %v", to, got)
+			}
+			if (f.Refuses(to.Addr()) != 0) != behind {
+				t.Errorf("%s: refused with %v", to, f.Refuses(to.Addr()))
 			}
 		}
 	})
@@ -152,17 +147,16 @@ func disconnect(t *testing.T, fd int) {
 // TestDatagrams: nothing is heard from behind the fence.
 func TestDatagrams(t *testing.T) {
 	within(t, func() {
-		for name, f := range fences(t) {
-			for a, behind := range where() {
-				to := netip.AddrPortFrom(netip.MustParseAddr(a), 0)
-				_, family := sockaddr(to)
-				fd := socket(t, family, unix.SOCK_DGRAM)
-				if err := f.Around(fd); err != nil {
-					t.Fatal(err)
-				}
-				if got := hears(t, fd, to.Addr()); got == behind {
-					t.Errorf("%s, %s: heard: %v", name, to, got)
-				}
+		f := loaded(t)
+		for a, behind := range where() {
+			to := netip.AddrPortFrom(netip.MustParseAddr(a), 0)
+			_, family := sockaddr(to)
+			fd := socket(t, family, unix.SOCK_DGRAM)
+			if err := f.Around(fd); err != nil {
+				t.Fatal(err)
+			}
+			if got := hears(t, fd, to.Addr()); got == behind {
+				t.Errorf("%s: heard: %v", to, got)
 			}
 		}
 	})
@@ -196,23 +190,20 @@ func hears(t *testing.T, fd int, a netip.Addr) bool {
 // TestLocked: nobody takes the fence down.
 func TestLocked(t *testing.T) {
 	within(t, func() {
-		other, err := assemble(Local().filter())
-		if err != nil {
+		f := loaded(t)
+		all := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}}
+		fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
+		if err := f.Around(fd); err != nil {
 			t.Fatal(err)
 		}
-		for name, f := range fences(t) {
-			fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
-			if err := f.Around(fd); err != nil {
-				t.Fatal(err)
-			}
-			for what, err := range map[string]error{
-				"detached": unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0),
-				"unlocked": unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 0),
-				"replaced": unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, other),
-			} {
-				if !errors.Is(err, unix.EPERM) {
-					t.Errorf("%s, %s: %v", name, what, err)
-				}
+		for what, err := range map[string]error{
+			"detached":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0),
+			"unlocked":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 0),
+			"replaced":       unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &all[0]}),
+			"by another one": f.Accepting(fd),
+		} {
+			if !errors.Is(err, unix.EPERM) {
+				t.Errorf("%s: %v", what, err)
 			}
 		}
 	})
@@ -222,10 +213,11 @@ func TestLocked(t *testing.T) {
 // to anybody, himself no more than others.
 func TestAccepting(t *testing.T) {
 	within(t, func() {
+		f := loaded(t)
 		for _, a := range []string{"192.0.2.1:0", "127.0.0.1:0", "[::1]:0"} {
 			sa, family := sockaddr(netip.MustParseAddrPort(a))
 			l := socket(t, family, unix.SOCK_STREAM)
-			if err := errors.Join(unix.Bind(l, sa), Accepting(l), unix.Listen(l, 8)); err != nil {
+			if err := errors.Join(unix.Bind(l, sa), f.Accepting(l), unix.Listen(l, 8)); err != nil {
 				t.Fatal(err)
 			}
 			name, err := unix.Getsockname(l)
@@ -270,7 +262,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 // TestNoFence: a nil one keeps from nothing.
 func TestNoFence(t *testing.T) {
 	var f *Fence
-	if errno := f.Refuses(netip.MustParseAddr("127.0.0.1")); errno != 0 || f.Around(-1) != nil {
+	if errno := f.Refuses(netip.MustParseAddr("127.0.0.1")); errno != 0 || f.Loaded() {
 		t.Error(errno)
 	}
 }
