@@ -7,9 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/veth"
 )
 
 // Wire is the interface of a namespace in the test's own hands: frames are sent and
@@ -32,27 +33,19 @@ func (n *NS) Wire() *Wire {
 	n.Run("ip", "addr", "flush", "dev", n.ifname)
 	n.Run("ip", "link", "set", n.ifname, "arp", "off")
 	w := &Wire{lab: n.lab, ns: n, buf: make([]byte, 1<<16)}
-	opened := make(chan error)
-	go func() { // its thread is in another namespace, and ends with it
-		runtime.LockOSThread()
-		opened <- w.open()
-	}()
-	if err := <-opened; err != nil {
+	ns, err := veth.OpenNetNS(n.Path())
+	if err == nil {
+		defer ns.Close()
+		err = veth.Do(ns, w.open)
+	}
+	if err != nil {
 		n.lab.t.Fatalf("%s: packet socket: %v", n.full, err)
 	}
 	n.lab.t.Cleanup(func() { _ = unix.Close(w.fd) })
 	return w
 }
 
-func (w *Wire) open() error {
-	ns, err := unix.Open(w.ns.Path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(ns)
-	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
+func (w *Wire) open() (err error) {
 	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
 	w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
