@@ -50,7 +50,7 @@ func Run(tb testing.TB, words ...string) string {
 // RunIn is Run in a namespace.
 func RunIn(tb testing.TB, ns netns.NsHandle, words ...string) (out string) {
 	tb.Helper()
-	Inside(tb, ns, func() { out = Run(tb, words...) })
+	inside(tb, ns, func() { out = Run(tb, words...) })
 	return out
 }
 

@@ -22,8 +22,7 @@ const ethAll = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8
 // and not what leaves. Not safe for concurrent use.
 type End struct {
 	FD    int // of the socket, which never blocks; it ends with the test
-	Index int
-	MAC   packet.MAC // zero for a device without
+	Index int // of the device
 
 	tb  testing.TB
 	buf []byte
@@ -38,7 +37,6 @@ func Open(tb testing.TB, device string) *End {
 	must(tb, "packet socket", err)
 	tb.Cleanup(func() { _ = unix.Close(fd) })
 	e := &End{FD: fd, Index: l.Attrs().Index, tb: tb, buf: make([]byte, packet.BufLen)}
-	copy(e.MAC[:], l.Attrs().HardwareAddr)
 	e.Set(unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	e.Set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
 	e.Set(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
@@ -53,7 +51,7 @@ func OpenIn(tb testing.TB, ns netns.NsHandle, device string) (e *End) {
 	l, err := netlink.LinkByName(device)
 	must(tb, device, err)
 	must(tb, "move "+device, netlink.LinkSetNsFd(l, int(ns)))
-	Inside(tb, ns, func() {
+	inside(tb, ns, func() {
 		Sysctl(tb, "ipv6/conf/"+device+"/disable_ipv6=1")
 		IP(tb, "link set "+device+" arp off up")
 		e = Open(tb, device)

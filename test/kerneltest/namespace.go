@@ -63,8 +63,8 @@ func NewNS(tb testing.TB) netns.NsHandle {
 	return ns
 }
 
-// Inside does something in a namespace, on the caller's thread.
-func Inside(tb testing.TB, ns netns.NsHandle, do func()) {
+// inside does something in a namespace, on the caller's thread.
+func inside(tb testing.TB, ns netns.NsHandle, do func()) {
 	tb.Helper()
 	runtime.LockOSThread()
 	home, err := netns.Get()
