@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -59,10 +58,7 @@ func TestPublishedBySocketSources(t *testing.T) {
 		{w.host, "127.0.0.1:7700", "10.44.0.1"},
 		{w.host, "[::1]:7700", "fd44::1"},
 	} {
-		out, err := dial(t, c.from, c.to)
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := connect(t, c.from, c.to)
 		got := netip.MustParseAddrPort(<-seen)
 		if got.Addr().Unmap().String() != c.want {
 			t.Errorf("%s to %s: the container sees %s, want %s", c.from.Name(), c.to, got, c.want)
@@ -80,11 +76,10 @@ func TestPublishedBySocketConflicts(t *testing.T) { conflicts(t, socketUplink) }
 func TestPublishedBySocketEnds(t *testing.T) {
 	w := doors(t, socketUplink)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
-	sum := sha256.Sum256(data)
 	ended := make(chan error, 1)
 	serve(t, w.red, ":7000", func(c *net.TCPConn) {
 		got, err := io.ReadAll(c)
-		if err == nil && sha256.Sum256(got) == sum {
+		if err == nil && bytes.Equal(got, data) {
 			_, _ = c.Write(got)
 			return
 		}
@@ -92,29 +87,15 @@ func TestPublishedBySocketEnds(t *testing.T) {
 		_ = c.SetLinger(0)
 	})
 	for _, to := range []string{"192.0.2.1:7700", "127.0.0.1:7700", "[2001:db8::1]:7700", "[::1]:7700"} {
-		c, err := dial(t, w.host, to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write(data); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.CloseWrite()
-		if got, err := io.ReadAll(c); err != nil || sha256.Sum256(got) != sum {
-			t.Errorf("%s: got %d bytes, %v", to, len(got), err)
-		}
-		if c, err = dial(t, w.host, to); err != nil {
-			t.Fatal(err)
-		}
+		getsBack(t, w.host, to, data)
+		c := connect(t, w.host, to)
 		_, _ = c.Write([]byte("x"))
 		_ = c.CloseWrite()
 		if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s: the container's reset: %v", to, err)
 		}
 		<-ended
-		if c, err = dial(t, w.host, to); err != nil {
-			t.Fatal(err)
-		}
+		c = connect(t, w.host, to)
 		_, _ = c.Write([]byte("x"))
 		time.Sleep(50 * time.Millisecond)
 		_ = c.SetLinger(0)

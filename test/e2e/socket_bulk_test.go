@@ -56,10 +56,7 @@ func TestSocketUplinkBulk(t *testing.T) {
 			_ = c.SetWriteDeadline(time.Now().Add(20 * time.Second))
 			_, _ = c.Write(data[n:])
 		})
-		c, err := dial(t, w.red, at)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := connect(t, w.red, at)
 		if err := <-stopped; !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%v: the world was not stopped by who does not read: %v", f, err)
 		}

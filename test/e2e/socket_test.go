@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +49,29 @@ func dial(t *testing.T, from *lab.NS, to string) (c *net.TCPConn, err error) {
 		}
 	})
 	return c, err
+}
+
+// connect is dial, which must succeed.
+func connect(t *testing.T, from *lab.NS, to string) *net.TCPConn {
+	t.Helper()
+	c, err := dial(t, from, to)
+	if err != nil {
+		t.Fatalf("%s to %s: %v", from.Name(), to, err)
+	}
+	return c
+}
+
+// getsBack sends data to who returns it at the end of it.
+func getsBack(t *testing.T, from *lab.NS, to string, data []byte) {
+	t.Helper()
+	c := connect(t, from, to)
+	if _, err := c.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.CloseWrite()
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%s: got %d bytes, %v", to, len(got), err)
+	}
 }
 
 // serve accepts connections in a namespace until the test ends.
@@ -120,9 +142,7 @@ func TestSocketUplink(t *testing.T) {
 		from := make(chan string, 1)
 		at := netip.AddrPortFrom(w.world.IP(f), 7100).String()
 		serve(t, w.world, at, func(c *net.TCPConn) { from <- c.RemoteAddr().String() })
-		if _, err := dial(t, w.red, at); err != nil {
-			t.Fatal(err)
-		}
+		connect(t, w.red, at)
 		if got := netip.MustParseAddrPort(<-from).Addr().String(); got != wan(f) {
 			t.Errorf("%v: the world sees %s, not the host", f, got)
 		}
@@ -130,9 +150,7 @@ func TestSocketUplink(t *testing.T) {
 	w.d.CLI("uplink").Expect(0, "out: <POINTOPOINT,UP,LOWER_UP> mtu 1500 state READY", "type socket default_route on")
 	w.d.CLI("route").Expect(0, "default dev out proto static")
 	serve(t, w.world, "192.0.2.2:7108", echoes)
-	if _, err := dial(t, w.red, "192.0.2.2:7108"); err != nil {
-		t.Fatal(err)
-	}
+	connect(t, w.red, "192.0.2.2:7108")
 	w.d.CLI("ss", "-t").Expect(0, "Process", "192.0.2.2:7108", w.red.IP(lab.V4).String()+":", w.red.Name())
 	w.d.CLI("-n", "shop", "ss", "-u", "-o", "json").Expect(0, `"process":"`+w.red.Name())
 	w.d.Apply(shopYAML())
@@ -184,28 +202,17 @@ func TestSocketUplinkErrors(t *testing.T) {
 func TestSocketUplinkEnds(t *testing.T) {
 	w := newWay(t, 1500, socketUplink)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
-	sum := sha256.Sum256(data)
 	for _, f := range both() {
 		// The server answers when it has seen the end of what it got.
 		at := netip.AddrPortFrom(w.world.IP(f), 7101).String()
 		serve(t, w.world, at, func(c *net.TCPConn) {
 			got, err := io.ReadAll(c)
-			if err != nil || sha256.Sum256(got) != sum {
+			if err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%v: server got %d bytes, %v", f, len(got), err)
 			}
 			_, _ = c.Write(got)
 		})
-		c, err := dial(t, w.red, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write(data); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.CloseWrite()
-		if got, err := io.ReadAll(c); err != nil || sha256.Sum256(got) != sum {
-			t.Errorf("%v: client got %d bytes, %v", f, len(got), err)
-		}
+		getsBack(t, w.red, at, data)
 
 		// The server ends first, and goes on reading.
 		at = netip.AddrPortFrom(w.world.IP(f), 7102).String()
@@ -215,9 +222,7 @@ func TestSocketUplinkEnds(t *testing.T) {
 			got, _ := io.ReadAll(c)
 			late <- string(got)
 		})
-		if c, err = dial(t, w.red, at); err != nil {
-			t.Fatal(err)
-		}
+		c := connect(t, w.red, at)
 		if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
 			t.Errorf("%v: %q, %v", f, got, err)
 		}
@@ -240,16 +245,12 @@ func TestSocketUplinkEnds(t *testing.T) {
 			_, err := c.Read(b)
 			ended <- err
 		})
-		if c, err = dial(t, w.red, at); err != nil {
-			t.Fatal(err)
-		}
+		c = connect(t, w.red, at)
 		_, _ = c.Write([]byte("s"))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%v: the server's reset: %v", f, err)
 		}
-		if c, err = dial(t, w.red, at); err != nil {
-			t.Fatal(err)
-		}
+		c = connect(t, w.red, at)
 		_, _ = c.Write([]byte("c"))
 		time.Sleep(50 * time.Millisecond)
 		_ = c.SetLinger(0)
@@ -271,10 +272,7 @@ func TestSocketUplinkPressure(t *testing.T) {
 		n, _ := io.Copy(io.Discard, c)
 		read <- n
 	})
-	c, err := dial(t, w.red, at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, w.red, at)
 	_ = c.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	sent, err := c.Write(make([]byte, enough))
 	if !errors.Is(err, os.ErrDeadlineExceeded) || sent > enough/2 {
@@ -386,10 +384,7 @@ func TestSocketUplinkKilled(t *testing.T) {
 	at := netip.AddrPortFrom(w.world.IP(lab.V4), 7107).String()
 	ended := make(chan struct{}, 16)
 	serve(t, w.world, at, func(c *net.TCPConn) { _, _ = io.Copy(c, c); ended <- struct{}{} })
-	c, err := dial(t, w.red, at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connect(t, w.red, at)
 	w.d.KillAgent()
 	if err := echo(c); err != nil {
 		t.Errorf("without the agent: %v", err)
@@ -410,10 +405,7 @@ func TestSocketUplinkKilled(t *testing.T) {
 	if err := echo(c); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the inner connection: %v", err)
 	}
-	if c, err = dial(t, w.red, at); err != nil {
-		t.Fatalf("a new one: %v", err)
-	}
-	if err := echo(c); err != nil {
+	if err := echo(connect(t, w.red, at)); err != nil {
 		t.Error(err)
 	}
 }
