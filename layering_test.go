@@ -258,6 +258,7 @@ func layers() map[string]edges {
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 		"test/steps":              {},
+		"test/loopback":           {},
 		"test/containerd":         {}, // a module of its own, that sees programs only
 		"test/networkpolicy": { // a module of its own, since cyclonus needs the client of Kubernetes
 			"policy/networkpolicy": "what is compared",
@@ -296,6 +297,7 @@ func forTests() edges {
 		"conntrack/conntracktest": "what the kernel tracks",
 		"policy/policytest":       "random rulesets, and nft(8)",
 		"test/steps":              "a process that is stopped between two lines",
+		"test/loopback":           "a loopback interface of the tests' own",
 	}
 }
 
