@@ -72,7 +72,7 @@ func longestRound(t testing.TB, n *Netstack, far int, f *packet.Frame) time.Dura
 }
 
 // TestNoContainerStallsAWorker: whatever one container has in its queue, a round
-// is short.
+// is short, and what goes beyond its work is dropped.
 func TestNoContainerStallsAWorker(t *testing.T) {
 	const ports, limit = 100, 100 * time.Millisecond
 	to := func(dst packet.MAC, build func(pt.Packet) []byte, n, size int) *packet.Frame {
@@ -81,21 +81,26 @@ func TestNoContainerStallsAWorker(t *testing.T) {
 	for name, tc := range map[string]struct {
 		frame   *packet.Frame
 		offload bool
+		over    bool // a turn's intake of them is more than its work
 	}{
-		"2000 segments to all":             {to(packet.Broadcast(), pt.TCP4, 64_000, 32), false},
-		"1000 segments to all":             {to(packet.Broadcast(), pt.TCP4, 64_000, 64), false},
-		"1000 segments in few bytes":       {to(packet.Broadcast(), pt.TCP4, 1_000, 1), false},
-		"45 segments to all":               {to(packet.Broadcast(), pt.TCP4, 64_000, 1448), false},
-		"64 KB to all, with offload":       {to(packet.Broadcast(), pt.TCP4, 64_000, 1448), true},
-		"one byte to all":                  {pt.Frame(pt.UDP4(pt.Packet{SrcMAC: manyPorts(1).Ports[0].MAC, DstMAC: packet.Broadcast()})), false},
-		"2000 datagrams to the gateway":    {to(gatewayMAC(), pt.UDP4, 64_000, 32), true},
-		"128 datagrams to the gateway":     {to(gatewayMAC(), pt.UDP4, 64_000, 500), true},
-		"128 datagrams to all and gateway": {to(packet.Broadcast(), pt.UDP4, 64_000, 500), false},
+		"2000 segments to all":             {to(packet.Broadcast(), pt.TCP4, 64_000, 32), false, false},
+		"1000 segments to all":             {to(packet.Broadcast(), pt.TCP4, 64_000, 64), false, true},
+		"1000 segments in few bytes":       {to(packet.Broadcast(), pt.TCP4, 1_000, 1), false, true},
+		"45 segments to all":               {to(packet.Broadcast(), pt.TCP4, 64_000, 1448), false, true},
+		"64 KB to all, with offload":       {to(packet.Broadcast(), pt.TCP4, 64_000, 1448), true, true},
+		"one byte to all":                  {pt.Frame(pt.UDP4(pt.Packet{SrcMAC: manyPorts(1).Ports[0].MAC, DstMAC: packet.Broadcast()})), false, false},
+		"2000 datagrams to the gateway":    {to(gatewayMAC(), pt.UDP4, 64_000, 32), true, false},
+		"128 datagrams to the gateway":     {to(gatewayMAC(), pt.UDP4, 64_000, 500), true, false},
+		"128 datagrams to all and gateway": {to(packet.Broadcast(), pt.UDP4, 64_000, 500), false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, far := manyWires(t, ports, tc.offload)
 			took := longestRound(t, n, far, tc.frame)
-			t.Logf("%v, drops %v", took, n.opts.Counters.Port(1000).Snapshot().Drops)
+			drops := n.opts.Counters.Port(1000).Snapshot().Drops
+			t.Logf("%v, drops %v", took, drops)
+			if over := drops[trace.OutputBudget.String()] > 0; over != tc.over {
+				t.Errorf("drops %v, want some of output_budget: %v", drops, tc.over)
+			}
 			if took > limit && !raceEnabled {
 				t.Errorf("one round took %v, want less than %v", took, limit)
 			}
