@@ -259,6 +259,7 @@ func layers() map[string]edges {
 		"test/bench":              fromOutside("test/traffic/report", "test/lab", "test/trial"),
 		"test/trial":              fromOutside("test/traffic/report", "test/lab"),
 		"test/steps":              {},
+		"test/loopback":           {},
 		"test/containerd":         {}, // a module of its own, that sees programs only
 		"test/networkpolicy": { // a module of its own, since cyclonus needs the client of Kubernetes
 			"policy/networkpolicy": "what is compared",
@@ -298,6 +299,7 @@ func forTests() edges {
 		"policy/policytest":       "random rulesets, and nft(8)",
 		"test/steps":              "a process that is stopped between two lines",
 		"test/kerneltest":         "namespaces, and devices in the test's hands",
+		"test/loopback":           "a loopback interface of the tests' own",
 	}
 }
 

@@ -347,11 +347,16 @@ func (a *Agent) placeOf(rec *attachmentRecord) (ns netns.NsHandle, same bool, er
 	return netns.NsHandle(fd), true, nil
 }
 
-// whole reports whether the other end of a host end is where it belongs. A container's
-// is its own business.
+// whole reports whether a host end that has its alias is what it should be. A pair was
+// complete when it got it, and where its other end is now is a container's own business,
+// but not the host's. An interface of the host's has the alias before it is moved, and
+// what it is has to be written down, too (takeNIC).
 func (r *restorer) whole(rec *attachmentRecord, end *veth.HostEnd) (bool, error) {
-	if !rec.Uplink || r.st.nicOf(rec) != nil {
+	switch {
+	case !rec.Uplink:
 		return true, nil
+	case r.st.nicOf(rec) != nil:
+		return rec.State != api.StateCreating && end.Up && end.MAC == r.st.network(rec.Network).MAC, nil
 	}
 	return r.a.host.Has(rec.IfName, end.Index)
 }

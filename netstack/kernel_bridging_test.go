@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,13 @@ func TestKernelMulticast(t *testing.T) {
 	s := blue(3)
 	s.Bridge.Snooping = &snoop.Config{Querier: true, ResponseInterval: time.Second, QueryInterval: 20 * time.Second}
 	l := newKernelLab(t, Options{Workers: 2}, s)
+	// A host tells that it leaves only if it has reported last (RFC 2236 §3, RFC 2710 §4),
+	// which a kernel that has joined by IGMPv3 or MLDv2 and then hears an older query has
+	// not: it joins when it knows the version.
+	eventually(t, "the host has heard the querier", func() bool {
+		heard := regexp.MustCompile(`slt-c2 *: +\d+ +V2`).MatchString(l.run(2, "cat", "/proc/net/igmp"))
+		return heard && !regexp.MustCompile(`Icmp6InGroupMembQueries\s+0`).MatchString(l.run(2, "cat", "/proc/net/snmp6"))
+	})
 	for network, group := range map[string]string{"udp4": "239.1.1.1", "udp6": "ff05::1:1"} {
 		to := netip.AddrPortFrom(netip.MustParseAddr(group), 5353)
 		c := l.join(2, network, to)

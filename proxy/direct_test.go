@@ -85,8 +85,22 @@ func TestAnswerAcknowledges(t *testing.T) {
 }
 
 // TestServerSpeaksFirst: whoever is connected to hears of it soon, though its container says
-// nothing; until then it does not.
+// nothing; until then it does not. The kernel itself waits for 200 ms: a busy machine makes
+// some of the answers late, but all are only if it is the kernel that sends the
+// acknowledgement.
 func TestServerSpeaksFirst(t *testing.T) {
+	soonest := time.Hour
+	for range 10 {
+		if soonest = min(soonest, speaksFirst(t)); soonest < 150*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("the soonest took %v", soonest)
+}
+
+// speaksFirst is how long a server's first word takes.
+func speaksFirst(t *testing.T) time.Duration {
+	t.Helper()
 	l := newLab(t)
 	l.broke.Store(true)
 	var calls atomic.Int32
@@ -99,7 +113,6 @@ func TestServerSpeaksFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The kernel itself waits no longer than 200 ms.
 	if n := calls.Load(); n != 0 && time.Since(began) < 100*time.Millisecond {
 		t.Error("the last acknowledgement of the handshake was sent by itself")
 	}
@@ -108,9 +121,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if took := time.Since(began); took > 150*time.Millisecond {
-		t.Errorf("it took %v", took)
-	}
+	return time.Since(began)
 }
 
 // TestUnreadIsBounded: what the outside does not read counts against the receive buffer of

@@ -20,6 +20,7 @@ type entrance struct {
 
 	lab    *lab
 	inline atomic.Int64 // segments that were handled by who brought them
+	opens  atomic.Int64 // SYNs of the container
 	// sent are copies of the packets that the stack sends, if it is not nil.
 	sent chan []byte
 }
@@ -51,6 +52,7 @@ func (e *entrance) DeliverNetworkPacket(proto tcpip.NetworkProtocolNumber, pkt *
 	id, opens := segmentOf(pkt)
 	to, err := e.lab.proxy.Stack.GetNetworkEndpoint(1, proto)
 	if opens {
+		e.opens.Add(1)
 		e.lab.proxy.Renew(id)
 	}
 	if id == nil || opens || err != nil {

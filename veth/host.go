@@ -27,11 +27,6 @@ func (c *PairConfig) configureHost(h *netlink.Handle, link netlink.Link) error {
 	if err := h.LinkSetARPOff(link); err != nil {
 		return fmt.Errorf("switch ARP off: %w", err)
 	}
-	if c.Alias != "" {
-		if err := h.LinkSetAlias(link, c.Alias); err != nil {
-			return fmt.Errorf("set alias: %w", err)
-		}
-	}
 	if err := Do(c.HostNS, func() error { return muteIPv6(c.HostName, link.Attrs().Index) }); err != nil {
 		return err
 	}
@@ -79,7 +74,7 @@ type HostEnd struct {
 	Name      string
 	Index     int
 	PeerIndex int    // index of the container end, in the container's namespace
-	Alias     string // what PairConfig.Alias was; "" if CreatePair did not get that far
+	Alias     string // what PairConfig.Alias was; "" if CreatePair did not get to its end
 	MTU       int
 	MAC       packet.MAC
 	// NIC is what an interface was called on the host that it was moved from (NIC.Take);

@@ -175,25 +175,26 @@ func moveLink(h *netlink.Handle, from netns.NsHandle, link netlink.Link, to netn
 	return nil
 }
 
-// settle makes the interface mute, lets it hear all groups, and sets it up.
+// settle lets the interface hear all groups, makes it mute, and sets it up: one that is
+// not up, or a macvlan without its alias, is not settled.
 func (n NIC) settle(h *netlink.Handle, link netlink.Link) error {
 	if n.MTU != 0 && link.Attrs().MTU != n.MTU {
 		if err := h.LinkSetMTU(link, n.MTU); err != nil {
 			return fmt.Errorf("mtu %d: %w", n.MTU, err)
 		}
 	}
-	c := PairConfig{HostName: n.HostName, HostNS: n.HostNS}
-	if n.Share != "" {
-		c.Alias = n.ID
-	}
-	if err := c.configureHost(h, link); err != nil {
-		return err
-	}
 	if err := h.LinkSetAllmulticastOn(link); err != nil {
 		return fmt.Errorf("hear groups: %w", err)
 	}
 	// Frames that were merged without keeping what they were merged of can't be forwarded.
-	return Do(n.HostNS, func() error { _ = setFeatures(n.HostName, []feature{{"rx-lro", false}}); return nil })
+	if err := Do(n.HostNS, func() error { _ = setFeatures(n.HostName, []feature{{"rx-lro", false}}); return nil }); err != nil {
+		return err
+	}
+	c := PairConfig{HostName: n.HostName, HostNS: n.HostNS}
+	if err := c.configureHost(h, link); err != nil || n.Share == "" {
+		return err
+	}
+	return setAlias(h, link, n.ID)
 }
 
 // GiveBack returns an interface that Take has moved, or may have begun to, or deletes the

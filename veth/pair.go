@@ -74,7 +74,9 @@ type Route struct {
 // CreatePair makes a veth pair and configures both ends. Whatever goes wrong, it
 // leaves nothing behind; ErrExist and ErrConfig tell the caller's mistakes apart.
 //
-// When it returns, both ends are up and the container's addresses are usable.
+// When it returns, both ends are up and the container's addresses are usable. The alias
+// is set last: a pair that has it is whole, whenever its maker was killed.
+//
 // Open the port before anybody in the container waits for an answer.
 func CreatePair(c PairConfig) error {
 	if err := c.validate(); err != nil {
@@ -110,6 +112,17 @@ func (c *PairConfig) configure(host, inside *netlink.Handle, link netlink.Link) 
 	}
 	if err := c.configureContainer(inside); err != nil {
 		return fmt.Errorf("container end %s: %w", c.Name, err)
+	}
+	return setAlias(host, link, c.Alias)
+}
+
+// setAlias gives an interface an alias, unless it is to have none.
+func setAlias(h *netlink.Handle, link netlink.Link, alias string) error {
+	if alias == "" {
+		return nil
+	}
+	if err := h.LinkSetAlias(link, alias); err != nil {
+		return fmt.Errorf("set alias: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"testing"
+
+	"sluice/test/loopback"
+)
+
+func TestMain(m *testing.M) { loopback.Main(m) }
