@@ -24,7 +24,7 @@ func bounding(t *testing.T) string {
 		t.Fatal("the unit says no CapabilityBoundingSet")
 	}
 	set := "-all"
-	for _, name := range strings.FieldsSeq(strings.ToLower(line[1])) {
+	for name := range strings.FieldsSeq(strings.ToLower(line[1])) {
 		set += ",+" + strings.TrimPrefix(name, "cap_")
 	}
 	return set
