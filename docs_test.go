@@ -335,3 +335,61 @@ func TestRequirementsAreRead(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// namedPath is a path of the tree in a code span: with a folder that the root has.
+var namedPath = regexp.MustCompile("`((?:[a-z][a-z0-9-]*/)+[\\w.-]*)`")
+
+// badPaths are those that the tree doesn't have, of the paths that begin with one of its
+// folders; with which one they begin, and are not commands or words of others, is told by there.
+func badPaths(text string, there func(string) bool) (bad []string) {
+	for _, m := range namedPath.FindAllStringSubmatch(text, -1) {
+		top, _, _ := strings.Cut(m[1], "/")
+		if there(top) && !there(m[1]) {
+			bad = append(bad, m[1])
+		}
+	}
+	return bad
+}
+
+// goTestName is a test, benchmark or fuzz target by its name.
+var goTestName = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz)[A-Z]\w+`)
+
+// makeTarget is how a text says that make is to be called.
+var makeTarget = regexp.MustCompile("(?m)(?:^ {4}|`|&& )make ([a-z][a-z0-9-]*)")
+
+// TestDocsNameWhatExists: files, tests and targets of make that a text names are there.
+func TestDocsNameWhatExists(t *testing.T) {
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.FromSlash(name))
+		return err == nil
+	}
+	var tests strings.Builder
+	for _, name := range treeFiles(t, "_test.go") {
+		tests.WriteString(readText(t, name))
+	}
+	makefile := "\n" + readText(t, "Makefile")
+	for _, doc := range treeFiles(t, ".md") {
+		text := readText(t, doc)
+		for _, p := range badPaths(text, there) {
+			t.Errorf("%s: no such file: %s", doc, p)
+		}
+		for _, name := range goTestName.FindAllString(text, -1) {
+			if !strings.Contains(tests.String(), "func "+name) {
+				t.Errorf("%s: no such test: %s", doc, name)
+			}
+		}
+		for _, m := range makeTarget.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s: no such target: make %s", doc, m[1])
+			}
+		}
+	}
+}
+
+func TestBadPathsAreFound(t *testing.T) {
+	there := func(name string) bool { return slices.Contains([]string{"docs", "docs/cli.md", "bridge"}, name) }
+	got := badPaths("`docs/cli.md` `docs/none.md` `bridge/gone/` `kubernetes.io/name` `in/NAMESPACE`", there)
+	if !slices.Equal(got, []string{"docs/none.md", "bridge/gone/"}) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -156,8 +156,11 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		if err != nil {
 			return err
 		}
-		if done, err = a.editAsked(ctx, e, r, step); err != nil || r.Check {
-			return errors.Join(err, errCheckedOnly)
+		if done, err = a.editAsked(ctx, e, r, step); err != nil {
+			return err
+		}
+		if r.Check {
+			return errCheckedOnly
 		}
 		e.confirm(done.number, r.Confirm)
 		return e.finish()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/api"
 	"sluice/policy/journal"
 )
 
@@ -111,6 +112,18 @@ func TestWrongRulesets(t *testing.T) {
 	}
 	if now, _ := d.rules(); now != was {
 		t.Errorf("changed: %s", now)
+	}
+}
+
+// TestErrorsOfRulesets: what is wrong is told as nft tells it, and nothing else.
+func TestErrorsOfRulesets(t *testing.T) {
+	d := newDesk(t, shop)
+	a := &Agent{store: d.store}
+	for _, check := range []bool{false, true} {
+		_, err := a.nft(context.Background(), &api.NFTRequest{Namespace: "shop", Text: "flush chain inet none c", Check: check})
+		if err == nil || !strings.HasSuffix(err.Error(), "\nflush chain inet none c\n                      ^") {
+			t.Errorf("check %v: %v", check, err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 
@@ -57,11 +58,12 @@ func byHand(args []string) int {
 		err = setup(args, os.Stderr)
 	case "version", "--version":
 		fmt.Println("Sluice CNI plugin " + release)
+	case "help", "--help", "-h":
+		fmt.Print(usage)
 	default:
-		fmt.Fprint(os.Stderr, usage)
-		return 1
+		err = fmt.Errorf("%q is not understood\n%s", args[0], usage)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

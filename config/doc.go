@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config reads the file that declares a node's networks.
+// Package config reads the file that declares a node's namespaces, networks and uplinks.
 //
 // The text is YAML, decoded strictly into a raw type and then validated into
 // Config, whose values need no further check. Strict means: an unknown field, a
@@ -10,6 +10,6 @@
 // What the fields mean, with their defaults and ranges, is told in
 // testdata/reference.yaml, which a test parses.
 //
-// Each network is a namespace of its own, so subnets of different networks may
-// overlap; within one network there is at most one subnet of each family.
+// Subnets of different networks may overlap; a network has at
+// most one of each family.
 package config

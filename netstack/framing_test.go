@@ -358,6 +358,7 @@ func TestFrameRulesRefused(t *testing.T) {
 	s := framedSites("")
 	for text, want := range map[string]string{
 		"table bridge t { chain c { type filter hook forward priority 0; ct state new; }; }":                                                                                                "needs conntrack.bridged",
+		"table bridge t { chain d { meta ibrpvid 10; }\nchain c { type filter hook forward priority 0; jump d; }; }":                                                                        "meta ibrpvid and ibrvproto are not supported",
 		"table bridge t { chain d { ct mark 3; }\nchain c { type filter hook input priority 0; jump d; }; }":                                                                                "at hook input, nothing is known",
 		"table netdev t { chain c { type filter hook ingress device \"" + gate(1).name() + "\" priority 0; }; }":                                                                            "no container's port",
 		"table bridge t { map m { type ifname : verdict; elements = { \"a\" : jump d }; }\nchain d { ct mark set 3; }\nchain c { type filter hook output priority 0; oifname vmap @m; }; }": "at hook output",

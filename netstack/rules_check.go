@@ -30,7 +30,8 @@ func SeesFrames(r *nft.Ruleset) bool {
 	return false
 }
 
-// CheckRules names what of a ruleset no namespace can have: `ct` where a bridge doesn't
+// CheckRules names what of a ruleset no namespace can have: VLANs of the kernel's bridge, and `ct`
+// where a bridge doesn't
 // know of connections yet.
 func CheckRules(r *nft.Ruleset) error {
 	for _, t := range r.Tables {
@@ -38,6 +39,9 @@ func CheckRules(r *nft.Ruleset) error {
 			continue
 		}
 		for _, c := range t.Chains {
+			if c.Base && t.Uses(c, isBridgeVLAN) != nil {
+				return fmt.Errorf("chain bridge %s %s: meta ibrpvid and ibrvproto are not supported", t.Name, c.Name)
+			}
 			if !c.Base || c.Hook == nft.HookForward || c.Hook == nft.HookPostrouting {
 				continue
 			}
@@ -47,6 +51,12 @@ func CheckRules(r *nft.Ruleset) error {
 		}
 	}
 	return nil
+}
+
+// isBridgeVLAN finds what the kernel's bridge says of its own VLANs: ours are the ports'.
+func isBridgeVLAN(x any) bool {
+	m, ok := x.(*nft.Meta)
+	return ok && (m.Key == "ibrpvid" || m.Key == "ibrvproto")
 }
 
 func isCT(x any) bool {

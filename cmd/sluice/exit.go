@@ -56,7 +56,8 @@ func exitCode(err error) int {
 	return exitUsage
 }
 
-// explain turns an error into one line that says what to do about it.
+// explain turns an error into one line that says what to do about it; what is wrong with
+// a ruleset has the line that it is in, and carets below.
 func explain(err error) string {
 	switch {
 	case errors.Is(err, api.ErrDaemonDown):
@@ -67,6 +68,9 @@ func explain(err error) string {
 		return fmt.Sprintf("no answer from sluiced within %s", patience)
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	}
+	if e, ok := errors.AsType[*api.Error](err); ok && strings.Contains(e.Message, "\n") {
+		return err.Error()
 	}
 	// Cobra adds its suggestions on lines of their own.
 	text := strings.Join(strings.Fields(err.Error()), " ")

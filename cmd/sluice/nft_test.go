@@ -68,7 +68,7 @@ func TestNFTAsks(t *testing.T) {
 		"nft --frob list": "--frob is unknown", "nft --confirm 1x list": "want a time from 1s to 24h", "nft --confirm 25h list": "want a time from 1s to 24h",
 		"nft undo x": "numbers of commits", "nft undo 0": "begin at 1", "nft diff 1 2 3": "at most 2 numbers", "nft history 1": "at most 0",
 		"nft --port cart history": "(--port cart) has none", "nft --port 80 explain --to x": "options of a packet come behind the word",
-		"nft explain --to x --port cart": "want the number of a port", "nft frob": "x.nft:1:1-4: Error: syntax error",
+		"nft explain --to x --port cart": "want the number of a port", "nft frob": "\nx.nft:1:1-4: Error: syntax error, unexpected string\nfrob\n^^^^\n",
 	} {
 		a := answers{asked: new(log)}
 		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, want) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unicode"
 
@@ -57,10 +58,11 @@ func (c *cli) run(ctx context.Context, args []string) int {
 }
 
 // ourName is what stands in front of an error: nothing, if the daemon put it in the
-// words of ip(8), which begin with a capital where ours don't.
+// words of ip(8), which begin with a capital where ours don't, or in those of nft(8),
+// which begin with the place and take several lines.
 func ourName(err error) string {
 	e, ok := errors.AsType[*api.Error](err)
-	if ok && e.Message != "" && unicode.IsUpper(rune(e.Message[0])) && err.Error() == e.Message {
+	if ok && e.Message != "" && err.Error() == e.Message && (unicode.IsUpper(rune(e.Message[0])) || strings.Contains(e.Message, "\n")) {
 		return ""
 	}
 	return "sluice: "

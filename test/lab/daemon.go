@@ -36,6 +36,7 @@ type Daemon struct {
 	network    string // of Connect
 	home       *NS    // where it runs; nil: in the host's namespace
 	flags      []string
+	under      []string // a command that executes the agent
 	proc       *Proc    // the agent; nil while there is none
 	dataplane  int      // last known process id, to look for when all is over
 	upgraded   []string // programs after the first
@@ -85,9 +86,12 @@ func (d *Daemon) Start() {
 func (d *Daemon) Launch() {
 	d.lab.t.Helper()
 	log := filepath.Join(d.lab.dir, "sluiced.log")
-	args := append([]string{d.program(), "run", "--run-dir", d.run, "--state-dir", d.state}, d.flags...)
-	d.proc = d.lab.startLogged(log, d.at(args...)...)
+	args := append(slices.Clone(d.under), d.program(), "run", "--run-dir", d.run, "--state-dir", d.state)
+	d.proc = d.lab.startLogged(log, d.at(append(args, d.flags...)...)...)
 }
+
+// Under lets the next start go by a command that executes the agent, such as setpriv(1).
+func (d *Daemon) Under(command ...string) { d.under = command }
 
 // program is the agent's.
 func (d *Daemon) program() string {
