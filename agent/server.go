@@ -118,7 +118,7 @@ func (a *Agent) routes() http.Handler {
 		answer(w, s, err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		api.WriteError(w, refuse(api.CodeNotFound, "", "no %s %s in this version of the API", r.Method, r.URL.Path))
+		answer(w, nil, refuse(api.CodeNotFound, "", "no %s %s in this version of the API", r.Method, r.URL.Path))
 	})
 	return mux
 }
@@ -151,7 +151,7 @@ func command[In, Out any](a *Agent, f func(context.Context, *In) (*Out, error)) 
 	return func(w http.ResponseWriter, r *http.Request) {
 		in := new(In)
 		if err := api.ReadRequest(r.Body, in); err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() (*Out, error) { return f(r.Context(), in) })
@@ -178,7 +178,7 @@ func one[Out any](a *Agent, f func(context.Context, query) (*Out, error)) http.H
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r.URL.Query())
 		if err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() (*Out, error) { return f(r.Context(), q) })
@@ -191,7 +191,7 @@ func list[Out any](a *Agent, f func(context.Context, query) ([]Out, error)) http
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r.URL.Query())
 		if err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() ([]Out, error) { return f(r.Context(), q) })
