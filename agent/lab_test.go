@@ -47,6 +47,8 @@ type lab struct {
 	api *api.Client
 	// log is what all agents have logged.
 	log *safeBuffer
+	// entries is the size of the table of connections; 0: the default.
+	entries int
 	// config is the file of networks that agents are started with, if any.
 	config string
 	// relative says that agents are given relative directories, which only work in dir.
@@ -122,7 +124,7 @@ func (l *lab) start() (stop func()) {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	o := optionsIn(l.dir)
-	o.Config = l.config
+	o.Config, o.ConnEntries = l.config, l.entries
 	if l.relative {
 		o.RunDir, o.StateDir = "run", "state"
 	}

@@ -22,6 +22,9 @@ import (
 const (
 	headerTimeout = 5 * time.Second
 	bodyTimeout   = 10 * time.Second
+	// answerTimeout is how long a client may take to read an answer, which it does not
+	// do at the pace of a terminal: it has all of it before it prints any.
+	answerTimeout = 30 * time.Second
 	// endTimeout is how long requests in work may take when the agent ends.
 	endTimeout = 15 * time.Second
 )
@@ -92,7 +95,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathMDB, list(a, a.mdb))
 	mux.HandleFunc("GET "+api.PathQueueing, one(a, a.queueing))
 	mux.HandleFunc("GET "+api.PathTrees, list(a, a.trees))
-	mux.HandleFunc("GET "+api.PathConnections, list(a, a.connections))
+	mux.HandleFunc("GET "+api.PathConnections, one(a, a.connections))
 	mux.HandleFunc("POST "+api.PathNFT, command(a, a.nft))
 	mux.HandleFunc("GET "+api.PathNFTHistory, list(a, a.nftHistory))
 	mux.HandleFunc("GET "+api.PathNFTEvents, one(a, a.nftEvents))
@@ -115,7 +118,7 @@ func (a *Agent) routes() http.Handler {
 		answer(w, s, err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		api.WriteError(w, refuse(api.CodeNotFound, "", "no %s %s in this version of the API", r.Method, r.URL.Path))
+		answer(w, nil, refuse(api.CodeNotFound, "", "no %s %s in this version of the API", r.Method, r.URL.Path))
 	})
 	return mux
 }
@@ -148,7 +151,7 @@ func command[In, Out any](a *Agent, f func(context.Context, *In) (*Out, error)) 
 	return func(w http.ResponseWriter, r *http.Request) {
 		in := new(In)
 		if err := api.ReadRequest(r.Body, in); err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() (*Out, error) { return f(r.Context(), in) })
@@ -166,6 +169,8 @@ type query struct {
 	namespace string   // empty: all
 	words     []string // what follows `show`
 	after     uint64   // number of an event; 0: from now on
+	from      uint64   // where a part of a list begins
+	lines     bool     // as conntrack(8) would print it
 }
 
 // one serves a request without a body that has one answer.
@@ -173,7 +178,7 @@ func one[Out any](a *Agent, f func(context.Context, query) (*Out, error)) http.H
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r.URL.Query())
 		if err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() (*Out, error) { return f(r.Context(), q) })
@@ -186,7 +191,7 @@ func list[Out any](a *Agent, f func(context.Context, query) ([]Out, error)) http
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r.URL.Query())
 		if err != nil {
-			api.WriteError(w, err)
+			answer(w, nil, err)
 			return
 		}
 		out, err := within(a, func() ([]Out, error) { return f(r.Context(), q) })
@@ -219,6 +224,13 @@ func (q *query) set(name, value string) bool {
 		var err error
 		q.after, err = strconv.ParseUint(value, 10, 64)
 		return err == nil
+	case "from":
+		var err error
+		q.from, err = strconv.ParseUint(value, 10, 64)
+		return err == nil
+	case "lines":
+		q.lines = true
+		return value == "1"
 	case "stats":
 		q.stats = true
 		return value == "1"
@@ -228,9 +240,16 @@ func (q *query) set(name, value string) bool {
 	return true
 }
 
+// answer answers a request. A client that does not read it is left after a while, so
+// that it keeps no memory here.
 func answer(w http.ResponseWriter, out any, err error) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // a connection has one
 	if err != nil {
 		api.WriteError(w, err)
+		return
+	}
+	if p, ok := out.(*api.Page); ok {
+		api.WritePage(w, p)
 		return
 	}
 	api.WriteReply(w, out)

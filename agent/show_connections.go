@@ -5,9 +5,12 @@ package agent
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"sluice/api"
 	"sluice/conntrack"
@@ -17,8 +20,9 @@ import (
 	"sluice/packet"
 )
 
-// maxConnections bounds the connections of one answer.
-const maxConnections = 1 << 18
+// pageBytes is when a part of a list is long enough: a few thousand connections, which
+// take some milliseconds.
+const pageBytes = 1 << 19
 
 // connRequest is a request about connections, understood.
 type connRequest struct {
@@ -60,48 +64,74 @@ func (s *state) zones() map[uint16]string {
 	return out
 }
 
-func (a *Agent) connections(ctx context.Context, q query) ([]api.Connection, error) {
+// connPage is a part of a list of connections.
+type connPage struct {
+	*connRequest
+	api.Page
+	lines bool
+}
+
+// add adds an entry, and reports whether there is room for more.
+func (p *connPage) add(e *conntrack.Entry) bool {
+	if p.lines {
+		p.Body = append(e.Append(p.Body, p.Flags|conntrack.ListAccount), '\n')
+	} else {
+		p.addJSON(p.public(e))
+	}
+	p.Entries++
+	return len(p.Body) < pageBytes
+}
+
+func (p *connPage) addJSON(v any) {
+	if b, err := json.Marshal(v); err == nil { // the types of package api always encode
+		p.Body = append(append(p.Body, b...), '\n')
+	}
+}
+
+// connections is a part of conntrack -L.
+func (a *Agent) connections(_ context.Context, q query) (*api.Page, error) {
 	r, err := a.connRequest(q.namespace, q.words)
 	if err != nil {
 		return nil, err
 	}
-	out := []api.Connection{}
-	err = a.eachConnection(ctx, r, func(e *conntrack.Entry) bool {
-		out = append(out, r.public(e))
-		return len(out) <= maxConnections
-	})
-	if len(out) > maxConnections {
-		return nil, refuse(api.CodeOutOfRange, "words", "there are more than %d connections; choose some, by -p, -s, -d, --state or a namespace", maxConnections)
-	}
-	return out, err
+	return a.page(&connPage{connRequest: r, lines: q.lines}, q.from)
 }
 
-// eachConnection asks the dataplane, page by page, until yield returns false.
-func (a *Agent) eachConnection(ctx context.Context, r *connRequest, yield func(*conntrack.Entry) bool) error {
-	from, pages := uint32(0), 0
-	for !r.none {
-		page, err := connPage(ctx, a.plane, &r.Filter, from)
-		if err != nil {
-			return err
-		}
-		for i := range page.Entries {
-			if tellable(&page.Entries[i]) && !yield(&page.Entries[i]) {
-				return nil
-			}
-		}
-		// What the sandbox says of the next page is believed only if it leads on.
-		if pages++; page.Next <= from || pages > conntrack.MaxEntries {
-			return nil
-		}
-		from = page.Next
-	}
-	return nil
+// page makes the part of a list that begins at a place.
+func (a *Agent) page(of *connPage, from uint64) (_ *api.Page, err error) {
+	p := &connPage{connRequest: of.connRequest, lines: of.lines}
+	p.Next, err = a.eachConnection(p.connRequest, from, p.add)
+	return &p.Page, err
 }
 
-func connPage(ctx context.Context, p *plane, f *conntrack.Filter, from uint32) (dataplane.ConnPage, error) {
-	return asked(ctx, p, func(ctx context.Context, c *dataplane.Client) (dataplane.ConnPage, error) {
-		return c.Connections(ctx, f, from)
-	})
+// eachConnection calls yield for connections that are chosen, from a place in the table
+// on, until it says no, and returns the place to go on from; 0: that was the end. It
+// reads the memory that the dataplane keeps them in, and asks it nothing: there need not
+// be one. What is there may be anything.
+func (a *Agent) eachConnection(r *connRequest, from uint64, yield func(*conntrack.Entry) bool) (next uint64, err error) {
+	if r.none || from >= conntrack.MaxEntries {
+		return 0, nil
+	}
+	v, err := conntrack.NewView(a.plane.start.Connections)
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("clock: %w", err)
+	}
+	return uint64(v.Entries(&r.Filter, uint32(from), uint32(now.Sec), yield)), nil
+}
+
+// countConnections is how many are chosen.
+func (a *Agent) countConnections(ctx context.Context, r *connRequest) (n int, err error) {
+	count := func(*conntrack.Entry) bool { n++; return true }
+	next, err := a.eachConnection(r, 0, count)
+	for next != 0 && err == nil && ctx.Err() == nil {
+		next, err = a.eachConnection(r, next, count)
+	}
+	return n, err
 }
 
 // asked asks the dataplane one thing.
@@ -118,21 +148,6 @@ func asked[Out any](ctx context.Context, p *plane, f func(context.Context, *data
 		return out, unavailable(err)
 	}
 	return out, nil
-}
-
-// tellable reports whether an entry is one that a table can have, and takes out of it
-// what could be any text.
-func tellable(e *conntrack.Entry) bool {
-	for _, t := range []*conntrack.Tuple{&e.Original, &e.Reply} {
-		if !t.Src.IsValid() || !t.Dst.IsValid() {
-			return false
-		}
-		t.Src, t.Dst = t.Src.WithZone(""), t.Dst.WithZone("")
-	}
-	if len(e.State) > 32 || strings.Trim(e.State, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-		e.State = strings.ToUpper(unknownWord)
-	}
-	return true
 }
 
 // public is a connection as the API shows it.
@@ -189,38 +204,68 @@ func statusWords(s conntrack.Status) []string {
 	return out
 }
 
-// deleteConnections is conntrack -D and -F.
-func (a *Agent) deleteConnections(ctx context.Context, d *api.DeleteConnectionsRequest) (*api.DeleteConnectionsReply, error) {
+// deleteConnections is a part of conntrack -D and -F. What it tells of is what ended: the
+// dataplane asks the filter once more, and ends no other connection that has come to the
+// same place since.
+func (a *Agent) deleteConnections(ctx context.Context, d *api.DeleteConnectionsRequest) (*api.Page, error) {
 	r, err := a.connRequest(d.Namespace, d.Words)
 	if err != nil {
 		return nil, err
 	}
-	out := &api.DeleteConnectionsReply{Connections: []api.Connection{}}
-	if r.none {
-		return out, nil
-	}
-	if r.Command == 'D' {
-		err = a.eachConnection(ctx, r, func(e *conntrack.Entry) bool {
-			out.Connections = append(out.Connections, r.public(e))
-			return len(out.Connections) <= maxConnections
-		})
-		if len(out.Connections) > maxConnections {
-			out.Connections = []api.Connection{}
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	out.Deleted, err = asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (int, error) {
-		return c.DeleteConnections(ctx, &r.Filter)
+	var chosen []conntrack.Entry
+	p := &connPage{connRequest: r, lines: d.Lines}
+	p.Next, err = a.eachConnection(r, d.From, func(e *conntrack.Entry) bool {
+		chosen = append(chosen, *e)
+		return len(chosen) < dataplane.MaxDelete
 	})
-	a.log.Info("connections deleted", "namespace", d.Namespace, "words", strings.Join(d.Words, " "), "count", out.Deleted)
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	ended, err := a.endConnections(ctx, r, chosen)
+	if err != nil {
+		return nil, err
+	}
+	for i := range chosen {
+		switch {
+		case !ended[chosen[i].ID]:
+		case r.Command == 'F':
+			p.Entries++
+		default:
+			p.add(&chosen[i])
+		}
+	}
+	if p.Entries > 0 {
+		a.log.Info("connections deleted", "namespace", d.Namespace, "words", strings.Join(d.Words, " "), "count", p.Entries, "more", p.Next != 0)
+	}
+	return &p.Page, nil
+}
+
+// endConnections ends those that the filter still chooses, and says which.
+func (a *Agent) endConnections(ctx context.Context, r *connRequest, chosen []conntrack.Entry) (map[uint32]bool, error) {
+	ended := make(map[uint32]bool)
+	if len(chosen) == 0 {
+		return ended, nil
+	}
+	ids := make([]uint32, len(chosen))
+	for i := range chosen {
+		ids[i] = chosen[i].ID
+	}
+	got, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) ([]uint32, error) {
+		return c.DeleteConnections(ctx, &r.Filter, ids)
+	})
+	for _, id := range got {
+		ended[id] = true
+	}
+	return ended, err
 }
 
 // connStats is conntrack -S, and -C.
 func (a *Agent) connStats(ctx context.Context, q query) (*api.ConnectionStats, error) {
-	r, err := a.connRequest(q.namespace, []string{"-S"})
+	words := q.words
+	if len(words) == 0 {
+		words = []string{"-S"}
+	}
+	r, err := a.connRequest(q.namespace, words)
 	if err != nil {
 		return nil, err
 	}
@@ -235,11 +280,9 @@ func (a *Agent) connStats(ctx context.Context, q query) (*api.ConnectionStats, e
 		Delete: t.Delete, Exhausted: s.NAT.Exhausted, NoAddress: s.NAT.NoAddress, NoBackend: s.NAT.NoBackend, Bindings: s.NAT.Bindings,
 		Line: "cpu=0   \t" + t.String(),
 	}
-	if q.namespace == "" {
-		return out, nil
+	if r.Filters() || r.none {
+		out.Entries, err = a.countConnections(ctx, r)
 	}
-	out.Entries = 0
-	err = a.eachConnection(ctx, r, func(*conntrack.Entry) bool { out.Entries++; return true })
 	return out, err
 }
 

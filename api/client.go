@@ -239,9 +239,14 @@ func list[T any](ctx context.Context, c *Client, path string, q url.Values) ([]T
 	return out, err
 }
 
-// do makes one request. The host name in the URL is a formality: the dialler
-// goes to the socket.
+// do makes one request whose answer is one JSON value.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, out any) error {
+	return c.ask(ctx, method, path, body, func(resp *http.Response) error { return readReply(resp, out) })
+}
+
+// ask makes one request. The host name in the URL is a formality: the dialler
+// goes to the socket.
+func (c *Client) ask(ctx context.Context, method, path string, body []byte, read func(*http.Response) error) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://sluiced"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -251,7 +256,10 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, out a
 		return c.dialError(err)
 	}
 	defer resp.Body.Close()
-	return readReply(resp, out)
+	if resp.StatusCode/100 != 2 {
+		return readRefusal(resp)
+	}
+	return read(resp)
 }
 
 // dialError tells a daemon that is not there from one that may not be spoken to.

@@ -131,17 +131,18 @@ func Printable(s string) string {
 	}, s)
 }
 
-// readReply decodes the daemon's answer into out, or returns the error in it.
+// readReply decodes the daemon's answer into out.
 func readReply(resp *http.Response, out any) error {
-	body := io.LimitReader(resp.Body, MaxReply)
-	if resp.StatusCode/100 == 2 {
-		if err := json.NewDecoder(body).Decode(out); err != nil {
-			return fmt.Errorf("reply of sluiced: %w", err)
-		}
-		return nil
+	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxReply)).Decode(out); err != nil {
+		return fmt.Errorf("reply of sluiced: %w", err)
 	}
+	return nil
+}
+
+// readRefusal returns the error that the daemon answered with.
+func readRefusal(resp *http.Response) error {
 	e := new(Error)
-	if err := json.NewDecoder(body).Decode(e); err != nil || e.Code == "" {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxReply)).Decode(e); err != nil || e.Code == "" {
 		return fmt.Errorf("reply of sluiced: HTTP status %s", resp.Status)
 	}
 	return e

@@ -4,9 +4,9 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 )
 
@@ -61,13 +61,10 @@ type DeleteConnectionsRequest struct {
 	Namespace string `json:"namespace,omitempty"`
 	// Words are the options of conntrack(8), with -D or -F.
 	Words []string `json:"words"`
-}
-
-// DeleteConnectionsReply is what ended.
-type DeleteConnectionsReply struct {
-	Deleted int `json:"deleted"`
-	// Connections are what was chosen; none if they are too many to be listed.
-	Connections []Connection `json:"connections"`
+	// From is Next of the answer before: one request ends some thousands at most.
+	From uint64 `json:"from,omitempty"`
+	// Lines says that the answer is to have what conntrack(8) would print.
+	Lines bool `json:"lines,omitempty"`
 }
 
 // ConnectionStats are those of the table of connections, which all namespaces share,
@@ -98,14 +95,6 @@ type ConnectionStats struct {
 	Bindings  int    `json:"nat_bindings"`
 
 	Line string `json:"line"`
-}
-
-// ConnectionEvents are events since the last time that they were asked for.
-type ConnectionEvents struct {
-	// Next is what to ask with the next time.
-	Next   uint64            `json:"next"`
-	Lost   uint64            `json:"lost,omitempty"`
-	Events []ConnectionEvent `json:"events"`
 }
 
 // ConnectionEvent is one thing that happened to a connection, as in `conntrack -E`.
@@ -186,17 +175,24 @@ type ServiceBackend struct {
 	OutBytes   uint64 `json:"out_bytes"`
 }
 
-// Connections returns tracked connections. Its words are the options of conntrack(8).
-func (c *Client) Connections(ctx context.Context, q ShowQuery) ([]Connection, error) {
-	return list[Connection](ctx, c, PathConnections, q.values())
+// Connections returns a part of the tracked connections: a Connection in each line. Its
+// words are the options of conntrack(8).
+func (c *Client) Connections(ctx context.Context, q PageQuery) (*Page, error) {
+	return c.page(ctx, http.MethodGet, q.path(PathConnections), nil)
 }
 
-// DeleteConnections ends connections.
-func (c *Client) DeleteConnections(ctx context.Context, r *DeleteConnectionsRequest) (*DeleteConnectionsReply, error) {
-	return post[DeleteConnectionsReply](ctx, c, PathConnDelete, r)
+// DeleteConnections ends connections, and returns those that it ended; not all of them,
+// if Next says so.
+func (c *Client) DeleteConnections(ctx context.Context, r *DeleteConnectionsRequest) (*Page, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.page(ctx, http.MethodPost, PathConnDelete, body)
 }
 
-// ConnectionStats returns the statistics of the table of connections.
+// ConnectionStats returns the statistics of the table of connections. Its words are the
+// options of conntrack(8), with -C or -S: Entries are those that they choose.
 func (c *Client) ConnectionStats(ctx context.Context, q ShowQuery) (*ConnectionStats, error) {
 	out := new(ConnectionStats)
 	err := c.do(ctx, http.MethodGet, PathConnStats+"?"+q.values().Encode(), nil, out)
@@ -204,12 +200,9 @@ func (c *Client) ConnectionStats(ctx context.Context, q ShowQuery) (*ConnectionS
 }
 
 // ConnectionEvents waits about a second for events after those that an earlier answer
-// had, and returns them: none is an answer too. After 0 they begin now.
-func (c *Client) ConnectionEvents(ctx context.Context, q ShowQuery, after uint64) (*ConnectionEvents, error) {
-	out, v := new(ConnectionEvents), q.values()
-	v.Set("after", strconv.FormatUint(after, 10))
-	err := c.do(ctx, http.MethodGet, PathConnEvents+"?"+v.Encode(), nil, out)
-	return out, err
+// had, and returns them, a ConnectionEvent in each line: none is an answer too.
+func (c *Client) ConnectionEvents(ctx context.Context, q PageQuery) (*Page, error) {
+	return c.page(ctx, http.MethodGet, q.path(PathConnEvents), nil)
 }
 
 // NAT returns the rules of address translation, in their order.

@@ -33,10 +33,10 @@
 //	GET  /v1/devices     ?namespace= ?words=  -> []Device
 //	GET  /v1/vlans       ?namespace= ?words=  -> []VLANPort
 //	GET  /v1/mdb         ?namespace= ?words=  -> []MDBEntry
-//	GET  /v1/connections ?namespace= ?words=  -> []Connection
-//	POST /v1/connections/delete  DeleteConnectionsRequest -> DeleteConnectionsReply
-//	GET  /v1/connections/stats   ?namespace=  -> ConnectionStats
-//	GET  /v1/connections/events  ?namespace= ?words= ?after=  -> ConnectionEvents
+//	GET  /v1/connections ?namespace= ?words= ?from= ?lines=1  -> Page of Connection
+//	POST /v1/connections/delete  DeleteConnectionsRequest -> Page of Connection
+//	GET  /v1/connections/stats   ?namespace= ?words=  -> ConnectionStats
+//	GET  /v1/connections/events  ?namespace= ?words= ?from= ?lines=1  -> Page of ConnectionEvent
 //	GET  /v1/nat         ?namespace=  -> []NATRule
 //	GET  /v1/nat/bindings ?namespace=  -> []Binding
 //	GET  /v1/published   ?namespace=  -> []Published
@@ -45,6 +45,10 @@
 //
 // The words are those that follow `show` in ip(8) and bridge(8), or the options of
 // conntrack(8), with a space between each two.
+//
+// A Page is a part of a list that may be very long, an entry in each line: JSON, or what
+// conntrack(8) would print. Its headers Sluice-Entries, Sluice-Next and Sluice-Lost say
+// how many they are, what to ask with for the next part, and how many events are lost.
 //
 // Any answer but 2xx carries an Error as its body.
 //

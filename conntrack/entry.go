@@ -4,7 +4,7 @@ package conntrack
 
 import (
 	"encoding/binary"
-	"fmt"
+	"encoding/hex"
 	"net/netip"
 	"strconv"
 
@@ -54,12 +54,7 @@ func (r *record) describe(i uint32, e *Entry, n, now uint32) {
 	if left := int32(r.expiry.Load() - now); left > 0 {
 		e.Timeout = uint32(left)
 	}
-	switch orig.proto() {
-	case packet.ProtoTCP:
-		e.State = tcpStateName(r.state.Load())
-	case packet.ProtoSCTP:
-		e.State = sctpStateName(r.state.Load())
-	}
+	e.State = stateName(orig.proto(), r.state.Load())
 	binary.BigEndian.PutUint64(e.Label[:], r.label[0].Load())
 	binary.BigEndian.PutUint64(e.Label[8:], r.label[1].Load())
 	for d := range r.acct {
@@ -87,21 +82,27 @@ func (e *Entry) Append(dst []byte, fl ListFlags) []byte { return e.append(dst, f
 // Append appends the event as conntrack -E has it, without a newline. What is
 // over has no timeout and no state.
 func (ev *Event) Append(dst []byte, fl ListFlags) []byte {
-	dst = fmt.Appendf(dst, "%9s ", "["+ev.Kind.String()+"]")
+	word := ev.Kind.String()
+	dst = append(dst, "         "[:max(0, 7-len(word))]...)
+	dst = append(append(append(dst, '['), word...), "] "...)
 	return ev.Entry.append(dst, fl, ev.Kind != EventDestroy, false)
 }
 
+// append does not use package fmt, which would be most of what a list of a large table
+// costs.
 func (e *Entry) append(dst []byte, fl ListFlags, alive, listed bool) []byte {
 	if fl&ListExtended != 0 {
-		name, family := "ipv4", 2
+		family := "ipv4     2 "
 		if e.Original.Src.Is6() {
-			name, family = "ipv6", 10
+			family = "ipv6     10 "
 		}
-		dst = fmt.Appendf(dst, "%-8s %d ", name, family)
+		dst = append(dst, family...)
 	}
-	dst = fmt.Appendf(dst, "%-8s %d ", protoName(e.Original.Proto), e.Original.Proto)
+	name := protoName(e.Original.Proto)
+	dst = append(append(dst, name...), "        "[min(len(name), 8):]...)
+	dst = field(dst, " ", uint64(e.Original.Proto))
 	if alive {
-		dst = fmt.Appendf(dst, "%d ", e.Timeout)
+		dst = field(dst, "", uint64(e.Timeout))
 	}
 	if e.State != "" {
 		dst = append(append(dst, e.State...), ' ')
@@ -115,26 +116,31 @@ func (e *Entry) append(dst []byte, fl ListFlags, alive, listed bool) []byte {
 		dst = append(dst, "[ASSURED] "...)
 	}
 	if alive || e.Mark != 0 {
-		dst = fmt.Appendf(dst, "mark=%d ", e.Mark)
+		dst = field(dst, "mark=", uint64(e.Mark))
 	}
 	return e.appendRest(dst, fl, listed)
 }
 
+// field appends a number behind its name, and a space.
+func field(dst []byte, name string, n uint64) []byte {
+	return append(strconv.AppendUint(append(dst, name...), n, 10), ' ')
+}
+
 func (e *Entry) appendRest(dst []byte, fl ListFlags, listed bool) []byte {
 	if e.Zone != 0 {
-		dst = fmt.Appendf(dst, "zone=%d ", e.Zone)
+		dst = field(dst, "zone=", uint64(e.Zone))
 	}
 	if fl&ListTimestamp != 0 {
-		dst = fmt.Appendf(dst, "delta-time=%d ", e.Age)
+		dst = field(dst, "delta-time=", uint64(e.Age))
 	}
 	if fl&ListLabels != 0 && e.Label != (Label{}) {
-		dst = fmt.Appendf(dst, "labels=0x%x ", e.Label)
+		dst = append(hex.AppendEncode(append(dst, "labels=0x"...), e.Label[:]), ' ')
 	}
 	if listed {
 		dst = append(dst, "use=1 "...)
 	}
 	if fl&ListID != 0 {
-		dst = fmt.Appendf(dst, "id=%d ", e.ID)
+		dst = field(dst, "id=", uint64(e.ID))
 	}
 	return dst[:len(dst)-1]
 }
@@ -146,7 +152,7 @@ func (e *Entry) appendDir(dst []byte, d Dir, fl ListFlags) []byte {
 	}
 	dst = t.append(dst)
 	if fl&ListAccount != 0 {
-		dst = fmt.Appendf(dst, "packets=%d bytes=%d ", e.Packets[d], e.Bytes[d])
+		dst = field(field(dst, "packets=", e.Packets[d]), "bytes=", e.Bytes[d])
 	}
 	return dst
 }
@@ -157,9 +163,10 @@ func (t *Tuple) append(dst []byte) []byte {
 	dst = append(appendAddr(append(dst, " dst="...), t.Dst), ' ')
 	switch t.Proto {
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
-		dst = fmt.Appendf(dst, "sport=%d dport=%d ", t.SrcPort, t.DstPort)
+		dst = field(field(dst, "sport=", uint64(t.SrcPort)), "dport=", uint64(t.DstPort))
 	case packet.ProtoICMP, packet.ProtoICMPv6:
-		dst = fmt.Appendf(dst, "type=%d code=%d id=%d ", t.DstPort>>8, t.DstPort&0xff, t.SrcPort)
+		dst = field(field(dst, "type=", uint64(t.DstPort>>8)), "code=", uint64(t.DstPort&0xff))
+		dst = field(dst, "id=", uint64(t.SrcPort))
 	case protoGRE:
 		dst = append(dst, "srckey=0x0 dstkey=0x0 "...)
 	}

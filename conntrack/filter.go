@@ -9,11 +9,26 @@ import "net/netip"
 type TupleFilter struct {
 	Src, Dst         netip.Prefix
 	SrcPort, DstPort uint16
+	// SrcBits and DstBits are which bits of a port count, so that a port, a type or an
+	// identifier of 0 can be meant. 0: all, of a port that is not 0.
+	SrcBits, DstBits uint16
 }
 
 func (f *TupleFilter) match(t *Tuple) bool {
-	return within(f.Src, t.Src) && within(f.Dst, t.Dst) &&
-		(f.SrcPort == 0 || f.SrcPort == t.SrcPort) && (f.DstPort == 0 || f.DstPort == t.DstPort)
+	src, dst := f.portBits()
+	return within(f.Src, t.Src) && within(f.Dst, t.Dst) && f.SrcPort&src == t.SrcPort&src && f.DstPort&dst == t.DstPort&dst
+}
+
+// portBits are the bits that count of both ports.
+func (f *TupleFilter) portBits() (src, dst uint16) {
+	src, dst = f.SrcBits, f.DstBits
+	if src == 0 && f.SrcPort != 0 {
+		src = 1<<16 - 1
+	}
+	if dst == 0 && f.DstPort != 0 {
+		dst = 1<<16 - 1
+	}
+	return src, dst
 }
 
 func within(p netip.Prefix, a netip.Addr) bool { return !p.IsValid() || p.Contains(a) }
@@ -82,14 +97,11 @@ func (t *Table) Entries(f *Filter, now uint32, yield func(*Entry) bool) {
 	highest := t.highest
 	t.mu.Unlock()
 	var e Entry
-	aux := uint64(0) // asked for before the entry is described: few have it
-	if f != nil {
-		aux = f.Aux
-	}
+	s := f.sieve()
 	for i := range highest {
 		r := &t.recs[i]
 		life := r.life.Load()
-		if life&phaseMask != phaseLive || r.over(now) || r.aux.Load()&aux != aux {
+		if life&phaseMask != phaseLive || r.over(now) || !s.passes(r) {
 			continue
 		}
 		if (Conn{t, i, life}).Entry(&e, now) && f.Match(&e) && !yield(&e) {
@@ -107,6 +119,25 @@ func (t *Table) Delete(f *Filter, now uint32) (n int) {
 		return true
 	})
 	return n
+}
+
+// DeleteListed ends those of some connections, by their ID, that are there yet and that
+// the filter still chooses, and returns which that were: what was chosen from a list may
+// have changed since, or be gone and its record another's.
+func (t *Table) DeleteListed(f *Filter, ids []uint32, now uint32) (ended []uint32) {
+	n := uint32(len(t.recs))
+	var e Entry
+	for _, id := range ids {
+		i := (id - 1) % n
+		life := t.recs[i].life.Load()
+		if life&phaseMask != phaseLive || idOf(i, life, n) != id {
+			continue
+		}
+		if c := (Conn{t, i, life}); c.Entry(&e, now) && f.Match(&e) && c.Delete(now) {
+			ended = append(ended, id)
+		}
+	}
+	return ended
 }
 
 // DeleteDevice ends the connections that are bound to a device that is gone, or

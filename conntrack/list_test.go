@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"bytes"
 	"net/netip"
 	"os/exec"
 	"regexp"
@@ -97,6 +98,15 @@ func TestFilters(t *testing.T) {
 		"source":     {Filter{Original: TupleFilter{Src: netip.MustParsePrefix("10.44.0.0/24")}}, true, false},
 		"reply":      {Filter{Reply: TupleFilter{Src: netip.MustParsePrefix("fd44::b/128")}}, false, true},
 		"port":       {Filter{Original: TupleFilter{DstPort: 53}}, false, true},
+		"port 0":     {Filter{Original: TupleFilter{DstBits: 1<<16 - 1}}, false, false},
+		"bits":       {Filter{Original: TupleFilter{DstPort: 0x0f30, DstBits: 0xff}}, false, false},
+		"low bits":   {Filter{Original: TupleFilter{DstPort: 0x0f35, DstBits: 0xff}}, false, true},
+		"from port":  {Filter{Reply: TupleFilter{DstPort: 1000}}, true, false},
+		"all of 4":   {Filter{Original: TupleFilter{Src: netip.MustParsePrefix("0.0.0.0/0")}}, true, false},
+		"all of 6":   {Filter{Original: TupleFilter{Dst: netip.MustParsePrefix("::/0")}}, false, true},
+		"half of 6":  {Filter{Original: TupleFilter{Dst: netip.MustParsePrefix("fd00::/7")}}, false, true},
+		"other 6":    {Filter{Original: TupleFilter{Dst: netip.MustParsePrefix("fd44::b:0/112")}}, false, false},
+		"4 in 6":     {Filter{Original: TupleFilter{Src: netip.MustParsePrefix("::ffff:0:0/96")}}, false, false},
 		"mark":       {Filter{Mark: 0x10, MarkMask: 0xff}, true, false},
 		"no mark":    {Filter{Mark: 0, MarkMask: 0xff}, false, true},
 		"label":      {Filter{Label: Label{15: 1}}, false, true},
@@ -111,6 +121,12 @@ func TestFilters(t *testing.T) {
 		tab.Entries(&tc.f, 1000, func(e *Entry) bool { found[e.Conn] = true; return true })
 		if found[tcp] != tc.tcp || found[udp] != tc.udp {
 			t.Errorf("%s: tcp %v, udp %v", name, found[tcp], found[udp])
+		}
+		view := View{recs: tab.recs}
+		seen := map[uint32]bool{}
+		view.Entries(&tc.f, 0, 1000, func(e *Entry) bool { seen[e.ID] = true; return true })
+		if seen[tcp.ID()] != tc.tcp || seen[udp.ID()] != tc.udp {
+			t.Errorf("%s, in view: tcp %v, udp %v", name, seen[tcp.ID()], seen[udp.ID()])
 		}
 	}
 	if n := tab.Delete(&Filter{Family: 6}, 1000); n != 1 || udp.Valid() || !tcp.Valid() {
@@ -134,10 +150,9 @@ func TestEvents(t *testing.T) {
 		" [UPDATE] tcp      6 432000 ESTABLISHED " + tuples + " [ASSURED]",
 		"[DESTROY] tcp      6 ESTABLISHED " + tuples + " [ASSURED]",
 	}
-	events := make([]Event, 10)
-	n, lost := w.Read(events)
-	if n != len(want) || lost != 0 {
-		t.Fatalf("%d events, %d lost", n, lost)
+	events, lost := readEvents(w, 10)
+	if len(events) != len(want) || lost != 0 {
+		t.Fatalf("%d events, %d lost", len(events), lost)
 	}
 	for i := range want {
 		if got := string(events[i].Append(nil, 0)); !strings.HasPrefix(got, want[i]) {
@@ -147,7 +162,61 @@ func TestEvents(t *testing.T) {
 	for range eventRing + 5 {
 		tab.publish(EventUpdate, &events[0].Entry)
 	}
-	if n, lost := w.Read(events); n != 10 || lost != 5 {
-		t.Errorf("%d events, %d lost", n, lost)
+	if events, lost := readEvents(w, 10); len(events) != 10 || lost != 5 {
+		t.Errorf("%d events, %d lost", len(events), lost)
+	}
+	if events, lost := readEvents(w, eventRing); len(events) != eventRing-10 || lost != 0 {
+		t.Errorf("then %d events, %d lost", len(events), lost)
+	}
+}
+
+func readEvents(w *Watch, most int) (events []Event, lost uint64) {
+	b, lost := w.Read(nil, most)
+	DecodeEvents(b, func(e *Event) { events = append(events, *e) })
+	return events, lost
+}
+
+// TestEventsTravel: an event is the same at the other end, but for what only the table
+// itself knows.
+func TestEventsTravel(t *testing.T) {
+	a, b := netip.MustParseAddr("fd00::1"), netip.MustParseAddr("192.0.2.1")
+	for _, want := range []Entry{
+		{
+			ID: 7, Zone: 9, Port: 3, OutDevice: 4, Status: SeenReply | Assured, State: "TIME_WAIT", Timeout: 5, Age: 6, Mark: 1 << 31,
+			Original: Tuple{Src: a, Dst: a.Next(), SrcPort: 1, DstPort: 2, Proto: packet.ProtoTCP},
+			Reply:    Tuple{Src: b, Dst: b.Next(), SrcPort: 3, DstPort: 4, Proto: packet.ProtoTCP},
+			Label:    Label{1, 15: 2}, Packets: [2]uint64{1 << 40, 2}, Bytes: [2]uint64{3, 1 << 50},
+		},
+		{State: "HEARTBEAT_SENT", Original: Tuple{Src: b, Dst: b, Proto: packet.ProtoSCTP}, Reply: Tuple{Src: b, Dst: b, Proto: packet.ProtoSCTP}},
+		{Original: Tuple{Src: b, Dst: b, DstPort: 8 << 8, Proto: packet.ProtoICMP}, Reply: Tuple{Src: b, Dst: b, Proto: packet.ProtoICMP}},
+	} {
+		var whole eventBytes
+		whole.encode(EventDestroy, &want)
+		var got []Event
+		DecodeEvents(append(whole[:], 1, 2, 3), func(e *Event) { got = append(got, *e) })
+		if len(got) != 1 || got[0].Kind != EventDestroy || got[0].Entry != want {
+			t.Errorf(" got %+v\nwant %+v", got, want)
+		}
+	}
+}
+
+// FuzzDecodeEvents: any bytes give events that can be shown, or none.
+func FuzzDecodeEvents(f *testing.F) {
+	a := netip.MustParseAddr("192.0.2.1")
+	for kind := range EventKind(4) {
+		var b eventBytes
+		b.encode(kind, &Entry{State: "CLOSE", Original: Tuple{Src: a, Dst: a, Proto: 6}, Reply: Tuple{Src: a, Dst: a, Proto: 6}})
+		f.Add(b[:])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		DecodeEvents(b, func(e *Event) { printable(t, e.Append(nil, 255), &e.Entry) })
+	})
+}
+
+// printable is what all lines of a list have to be.
+func printable(t *testing.T, line []byte, e *Entry) {
+	t.Helper()
+	if !e.Original.Dst.IsValid() || !e.Reply.Dst.IsValid() || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+		t.Errorf("%q of %+v", line, e)
 	}
 }

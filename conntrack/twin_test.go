@@ -170,10 +170,10 @@ func TestManyAtOnce(t *testing.T) {
 		wg.Go(func() { churn(tab, uint16(g), 4000) })
 	}
 	wg.Go(func() {
-		events := make([]Event, 64)
+		var events []byte
 		for n := range uint32(300) {
 			tab.Expire(1000 + n)
-			w.Read(events)
+			events, _ = w.Read(events[:0], 64)
 			tab.Entries(&Filter{Proto: 17}, 1000+n, func(e *Entry) bool { return len(e.Append(nil, 0xff)) > 0 })
 			tab.SetZone(uint16(n%3), Kernel())
 		}

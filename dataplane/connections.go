@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,18 +17,11 @@ import (
 	"sluice/netstack"
 )
 
-// ConnPageMax is how many connections there are at most in one answer.
-const ConnPageMax = 8192
+// MaxDelete is how many connections can be ended by one request.
+const MaxDelete = 4096
 
 // maxConnEvents is how many events there are at most in one answer.
-const maxConnEvents = 4096
-
-// ConnPage is a part of the connections.
-type ConnPage struct {
-	Entries []conntrack.Entry `json:"entries"` // without Conn
-	// Next is where the next part begins; 0: there is none.
-	Next uint32 `json:"next,omitempty"`
-}
+const maxConnEvents = 1 << 14
 
 // ConnStats is what the table of connections, and the NAT, have and did.
 type ConnStats struct {
@@ -38,21 +32,16 @@ type ConnStats struct {
 
 // ConnEvents are what happened to connections since the last answer.
 type ConnEvents struct {
-	Events []conntrack.Event `json:"events"`
-	Lost   uint64            `json:"lost,omitempty"` // before them
-	More   bool              `json:"more,omitempty"` // there are some yet
+	Events []byte // for conntrack.DecodeEvents
+	Lost   uint64 // before them
+	More   bool   // there are some yet
 }
 
-// Connections lists the connections that a filter, or nil, chooses: at most
-// ConnPageMax. It begins at 0, and goes on with the last answer's Next.
-func (c *Client) Connections(ctx context.Context, f *conntrack.Filter, from uint32) (ConnPage, error) {
-	return table[ConnPage](ctx, c, query{What: queryConns, Filter: f, From: from})
-}
-
-// DeleteConnections ends the connections that a filter, or nil, chooses, and says
-// how many.
-func (c *Client) DeleteConnections(ctx context.Context, f *conntrack.Filter) (int, error) {
-	return table[int](ctx, c, query{What: queryConnsDelete, Filter: f})
+// DeleteConnections ends those of some connections, MaxDelete at most, that are there
+// yet and that the filter still chooses, and says which. The list itself comes from the
+// file, which costs the process nothing (conntrack.View).
+func (c *Client) DeleteConnections(ctx context.Context, f *conntrack.Filter, ids []uint32) ([]uint32, error) {
+	return table[[]uint32](ctx, c, query{What: queryConnsDelete, Filter: f, IDs: ids})
 }
 
 // ConnStats tells what the table of connections and the NAT did.
@@ -62,8 +51,27 @@ func (c *Client) ConnStats(ctx context.Context) (ConnStats, error) {
 
 // ConnEvents tells what happened to connections since it was last asked. The first
 // question begins that; the process keeps some thousand events for who is slow.
-func (c *Client) ConnEvents(ctx context.Context) (ConnEvents, error) {
-	return table[ConnEvents](ctx, c, query{What: queryConnEvents})
+func (c *Client) ConnEvents(ctx context.Context) (e ConnEvents, err error) {
+	a, err := c.call(ctx, message{kind: kindQuery, body: encode(query{What: queryConnEvents})}, false)
+	if err != nil {
+		return e, err
+	}
+	return e, e.decode(a.body)
+}
+
+// The body of events: how many were lost, eight bytes, then the events as they are kept.
+// As JSON, ten thousand connections a second would cost both sides a processor.
+func (e *ConnEvents) encode() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, e.Lost), e.Events...)
+}
+
+func (e *ConnEvents) decode(b []byte) error {
+	if len(b) < 8 || (len(b)-8)%conntrack.EventSize != 0 {
+		return fmt.Errorf("%w: events of %d bytes", ErrProtocol, len(b))
+	}
+	e.Lost, e.Events = binary.BigEndian.Uint64(b), b[8:]
+	e.More = len(e.Events) >= maxConnEvents*conntrack.EventSize
+	return nil
 }
 
 // CloseConnEvents ends what ConnEvents began. So does the client's end.
@@ -146,10 +154,8 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 	}
 	c := s.srv.stack.Connections()
 	switch q.What {
-	case queryConns:
-		m.body = encode(connPage(c, q))
 	case queryConnsDelete:
-		m.body = encode(deleteConns(c, q))
+		m, err = deleteConns(c, q)
 	case queryQueueing: // of a port, and of no namespace either
 		m = s.queueing(q)
 	case queryTree:
@@ -157,7 +163,8 @@ func (s *session) connQuery(q *query) (m message, known bool, err error) {
 	case queryConnStats:
 		m.body = encode(connStats(c))
 	case queryConnEvents:
-		m.body = encode(s.connEvents(c))
+		e := s.connEvents(c)
+		m.body = e.encode()
 	case queryConnsDeaf:
 		s.deafen()
 		m.body = encode(0)
@@ -185,33 +192,15 @@ func natList(c *netstack.Connections, what string) (message, error) {
 	return list(backends)
 }
 
-// connPage lists connections from a place in the table on.
-func connPage(c *netstack.Connections, q *query) ConnPage {
-	p := ConnPage{Entries: []conntrack.Entry{}}
-	if c == nil {
-		return p
+func deleteConns(c *netstack.Connections, q *query) (message, error) {
+	if len(q.IDs) > MaxDelete {
+		return message{}, refuse("ids", fmt.Errorf("%d, want %d at most", len(q.IDs), MaxDelete))
 	}
-	room := uint32(c.Table().Cap())
-	c.Table().Entries(q.Filter, c.Now(), func(e *conntrack.Entry) bool {
-		at := (e.ID-1)%room + 1
-		switch {
-		case at < q.From:
-			return true
-		case len(p.Entries) == ConnPageMax:
-			p.Next = at
-			return false
-		}
-		p.Entries = append(p.Entries, *e)
-		return true
-	})
-	return p
-}
-
-func deleteConns(c *netstack.Connections, q *query) int {
-	if c == nil {
-		return 0
+	var ended []uint32
+	if c != nil {
+		ended = c.Table().DeleteListed(q.Filter, q.IDs, c.Now())
 	}
-	return c.Table().Delete(q.Filter, c.Now())
+	return list(ended)
 }
 
 func connStats(c *netstack.Connections) (s ConnStats) {
@@ -222,17 +211,14 @@ func connStats(c *netstack.Connections) (s ConnStats) {
 }
 
 // connEvents are those since it was last asked.
-func (s *session) connEvents(c *netstack.Connections) ConnEvents {
-	e := ConnEvents{Events: []conntrack.Event{}}
+func (s *session) connEvents(c *netstack.Connections) (e ConnEvents) {
 	if c == nil {
 		return e
 	}
 	if s.watch == nil {
 		s.watch = c.Table().Watch()
 	}
-	e.Events = make([]conntrack.Event, maxConnEvents)
-	n, lost := s.watch.Read(e.Events)
-	e.Events, e.Lost, e.More = e.Events[:n], lost, n == maxConnEvents
+	e.Events, e.Lost = s.watch.Read(nil, maxConnEvents)
 	return e
 }
 

@@ -3,9 +3,11 @@
 package dataplane
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -65,23 +67,40 @@ func connFileAt(t *testing.T, path string) *os.File {
 	return f
 }
 
-// only is the one connection that there has to be, with so many packets there and back.
-func only(t *testing.T, c *Client, packets uint64) {
+// seen are the connections of a zone in a file that a dataplane works on.
+func seen(t *testing.T, f *os.File, zone uint16) (all []conntrack.Entry) {
 	t.Helper()
-	p, err := c.Connections(soon(t), &conntrack.Filter{HasZone: true, Zone: 5, Proto: packet.ProtoUDP}, 0)
-	if err != nil || len(p.Entries) != 1 || p.Next != 0 {
-		t.Fatalf("connections %+v, %v", p, err)
+	v, err := conntrack.NewView(f)
+	if err != nil {
+		t.Fatal(err)
 	}
-	e := p.Entries[0]
+	defer v.Close()
+	v.Entries(&conntrack.Filter{HasZone: true, Zone: zone, Proto: packet.ProtoUDP}, 0, 0, func(e *conntrack.Entry) bool {
+		all = append(all, *e)
+		return true
+	})
+	return all
+}
+
+// only is the one connection that there has to be, with so many packets there and back.
+func only(t *testing.T, f *os.File, packets uint64) conntrack.Entry {
+	t.Helper()
+	all := seen(t, f, 5)
+	if len(all) != 1 {
+		t.Fatalf("connections %+v", all)
+	}
+	e := all[0]
 	if e.Packets != [2]uint64{packets, packets} || e.Original.DstPort != 5353 || e.Reply.SrcPort != 7 || e.Port != 1 {
 		t.Errorf("%+v, want %d packets", e, packets)
 	}
+	return e
 }
 
 func TestConnectionQueries(t *testing.T) {
-	c := starts(t, StartConfig{})
-	if p, err := c.Connections(soon(t), nil, 0); err != nil || len(p.Entries) != 0 {
-		t.Errorf("without tracking: %+v, %v", p, err)
+	file := connFileAt(t, filepath.Join(t.TempDir(), "connections"))
+	c := starts(t, StartConfig{Connections: file})
+	if ended, err := c.DeleteConnections(soon(t), nil, []uint32{1, 2}); err != nil || len(ended) != 0 {
+		t.Errorf("without tracking: %v, %v", ended, err)
 	}
 	ports := plugAll(t, 2)
 	if err := c.Apply(soon(t), tracking(1, ports...), filesOf(ports...)); err != nil {
@@ -91,24 +110,35 @@ func TestConnectionQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports[0].asks(t)
-	only(t, c, 1)
-	if e, err := c.ConnEvents(soon(t)); err != nil || len(e.Events) < 2 || e.Events[0].Kind != conntrack.EventNew || e.Events[0].Entry.Zone != 5 {
-		t.Errorf("events %+v, %v", e, err)
+	is := only(t, file, 1)
+	var events []conntrack.Event
+	e, err := c.ConnEvents(soon(t))
+	conntrack.DecodeEvents(e.Events, func(ev *conntrack.Event) { events = append(events, *ev) })
+	if err != nil || len(events) < 2 || events[0].Kind != conntrack.EventNew || events[0].Entry.Zone != 5 || e.Lost != 0 || e.More {
+		t.Errorf("events %+v, %v", events, err)
 	}
 	if err := c.CloseConnEvents(soon(t)); err != nil {
 		t.Error(err)
 	}
-	if s, err := c.ConnStats(soon(t)); err != nil || s.Table.Entries != 1 || s.Cap != conntrack.DefaultEntries {
+	if s, err := c.ConnStats(soon(t)); err != nil || s.Table.Entries != 1 || s.Cap != 4096 {
 		t.Errorf("stats %+v, %v", s, err)
 	}
 	if _, err := c.Bindings(soon(t)); err != nil {
 		t.Error(err)
 	}
-	if p, err := c.Connections(soon(t), nil, conntrack.DefaultEntries); err != nil || len(p.Entries) != 0 {
-		t.Errorf("behind the last one: %+v, %v", p, err)
+	other := &conntrack.Filter{HasZone: true, Zone: 6}
+	if ended, err := c.DeleteConnections(soon(t), other, []uint32{is.ID}); len(ended) != 0 || err != nil {
+		t.Errorf("deleted %d of another zone, %v", ended, err)
 	}
-	if n, err := c.DeleteConnections(soon(t), nil); n != 1 || err != nil {
-		t.Errorf("deleted %d, %v", n, err)
+	var no *RefusedError
+	if _, err := c.DeleteConnections(soon(t), nil, make([]uint32, MaxDelete+1)); !errors.As(err, &no) {
+		t.Errorf("too many at once: %v", err)
+	}
+	if ended, err := c.DeleteConnections(soon(t), nil, []uint32{is.ID, is.ID + 4096, 77}); !slices.Equal(ended, []uint32{is.ID}) || err != nil {
+		t.Errorf("deleted %d, %v", ended, err)
+	}
+	if left := seen(t, file, 5); len(left) != 0 {
+		t.Errorf("%+v is left", left)
 	}
 }
 
@@ -125,7 +155,7 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports[0].asks(t)
-	only(t, first, 1)
+	only(t, cfg.Connections, 1)
 	kill(t, first)
 
 	second := starts(t, cfg)
@@ -133,7 +163,7 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports[0].asks(t)
-	only(t, second, 2)
+	only(t, cfg.Connections, 2)
 
 	if _, err := Handover(soon(t), second, cfg); err == nil {
 		t.Fatal("two processes on one file")
@@ -146,7 +176,7 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 	t.Cleanup(func() { kill(t, third) })
 	adopted(t, third)
 	ports[0].asks(t)
-	only(t, third, 3)
+	only(t, cfg.Connections, 3)
 	third.Close()
 
 	again := adopts(t, cfg.Listen)
@@ -154,6 +184,6 @@ func TestConnectionsOutliveTheProcess(t *testing.T) {
 	if f := again.ConnectionFile(); f == nil || !sameFile(t, f, cfg.Connections) {
 		t.Error("the file of an adopted process is another")
 	}
-	only(t, again, 3)
+	only(t, again.ConnectionFile(), 3)
 	kill(t, again)
 }

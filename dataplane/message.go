@@ -184,7 +184,6 @@ const (
 	// queryLearned is what the device of Network was told; null if it asks nothing.
 	queryLearned = "learned"
 	// Of connections, which are the process's and not a namespace's.
-	queryConns       = "connections"
 	queryConnsDelete = "connections-delete"
 	queryConnStats   = "connection-stats"
 	queryConnEvents  = "connection-events"
@@ -220,9 +219,11 @@ type query struct {
 	Words string `json:"words,omitempty"`
 	// Addr is which neighbour to forget; not valid: all of Network.
 	Addr netip.Addr `json:"addr,omitzero"`
-	// Filter chooses connections, and From is where a page begins.
+	// Filter chooses connections, of those with one of the IDs.
 	Filter *conntrack.Filter `json:"filter,omitempty"`
-	From   uint32            `json:"from,omitempty"`
+	IDs    []uint32          `json:"ids,omitempty"`
+	// From is the number of a port.
+	From uint32 `json:"from,omitempty"`
 	// Rules asks for a part of a ruleset. Table and Key are which element of the set Words
 	// is meant, Saved what is to be restored. Port is whose ruleset; 0: the namespace's.
 	Rules  *netstack.RuleQuery `json:"rules,omitempty"`

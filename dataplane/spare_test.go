@@ -55,7 +55,7 @@ func TestSpareTakesOver(t *testing.T) {
 	for n := range 5 {
 		s := standsBy(t, cfg)
 		ports[0].asks(t)
-		only(t, c, uint64(n+1))
+		only(t, cfg.Connections, uint64(n+1))
 		if n == 2 {
 			time.Sleep(1200 * time.Millisecond) // in which it looks at the table
 		}

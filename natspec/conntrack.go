@@ -22,6 +22,9 @@ type Request struct {
 	// Kinds are those of events that are asked for, by conntrack.EventKind.
 	Kinds [3]bool
 
+	// Stamped says that events are to have the time in front of them.
+	Stamped bool
+
 	icmpType, icmpCode bool // which of the two the filter has
 }
 
@@ -180,12 +183,13 @@ func tupleOptions() []option {
 		addr(func(f *f) *netip.Prefix { return &f.Original.Dst }, "d", "dst", "orig-dst"),
 		addr(func(f *f) *netip.Prefix { return &f.Reply.Src }, "r", "reply-src"),
 		addr(func(f *f) *netip.Prefix { return &f.Reply.Dst }, "q", "reply-dst"),
-		port(func(f *f) *uint16 { return &f.Original.SrcPort }, "sport", "orig-port-src", "icmp-id", "icmpv6-id"),
+		port(func(f *f) *uint16 { return &f.Original.SrcPort }, "sport", "orig-port-src"),
 		port(func(f *f) *uint16 { return &f.Original.DstPort }, "dport", "orig-port-dst"),
 		port(func(f *f) *uint16 { return &f.Reply.SrcPort }, "reply-port-src"),
 		port(func(f *f) *uint16 { return &f.Reply.DstPort }, "reply-port-dst"),
 		{names: []string{"icmp-type", "icmpv6-type"}, argument: true, want: "a type", set: (*Request).setICMPType},
 		{names: []string{"icmp-code", "icmpv6-code"}, argument: true, want: "a code", set: (*Request).setICMPCode},
+		{names: []string{"icmp-id", "icmpv6-id"}, argument: true, want: "an identifier", set: (*Request).setICMPID},
 	}
 }
 
@@ -193,6 +197,7 @@ func (r *Request) setICMPType(arg string) bool {
 	n, err := strconv.ParseUint(arg, 10, 8)
 	r.icmpType = true
 	r.Filter.Original.DstPort |= uint16(n) << 8
+	r.Filter.Original.DstBits |= 0xff00
 	return err == nil
 }
 
@@ -200,6 +205,13 @@ func (r *Request) setICMPCode(arg string) bool {
 	n, err := strconv.ParseUint(arg, 10, 8)
 	r.icmpCode = true
 	r.Filter.Original.DstPort |= uint16(n)
+	r.Filter.Original.DstBits |= 0xff
+	return err == nil
+}
+
+func (r *Request) setICMPID(arg string) bool {
+	n, err := strconv.ParseUint(arg, 10, 16)
+	r.Filter.Original.SrcPort, r.Filter.Original.SrcBits = uint16(n), 1<<16-1
 	return err == nil
 }
 
@@ -327,6 +339,7 @@ func (r *Request) output(arg string) bool {
 			r.Flags |= conntrack.ListLabels
 		case "timestamp", "ktimestamp":
 			r.Flags |= conntrack.ListTimestamp
+			r.Stamped = r.Stamped || word == "timestamp"
 		case "json", "text": // whoever prints it knows
 		default:
 			return false

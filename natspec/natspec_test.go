@@ -228,7 +228,8 @@ func TestConntrackOptions(t *testing.T) {
 		"-L -n -g fd00::1 -f ipv6 -u ASSURED": {Command: 'L', Filter: conntrack.Filter{
 			Family: 6, With: conntrack.SrcNAT | conntrack.DstNAT | conntrack.Assured, Reply: conntrack.TupleFilter{Src: netip.MustParsePrefix("fd00::1/128")},
 		}},
-		"-L -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 9": {Command: 'L', Filter: conntrack.Filter{Proto: 1, Original: conntrack.TupleFilter{SrcPort: 9, DstPort: 0x800}}},
+		"-L -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 9": {Command: 'L', Filter: conntrack.Filter{Proto: 1, Original: conntrack.TupleFilter{SrcPort: 9, SrcBits: 0xffff, DstPort: 0x800, DstBits: 0xffff}}},
+		"-D -p icmp --icmp-type 0 --icmp-id 0":               {Command: 'D', Filter: conntrack.Filter{Proto: 1, Original: conntrack.TupleFilter{SrcBits: 0xffff, DstBits: 0xff00}}},
 		"--dump --state established -w 3 -q 10.0.0.1 -i 5 -j": {Command: 'L', Filter: conntrack.Filter{
 			State: "ESTABLISHED", HasZone: true, Zone: 3, ID: 5, AnyNAT: true, Reply: conntrack.TupleFilter{Dst: netip.MustParsePrefix("10.0.0.1/32")},
 		}},

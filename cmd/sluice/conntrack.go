@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -18,7 +20,8 @@ import (
 const conntrackUsage = `Usage: sluice conntrack -L [conntrack] [OPTION]...
        sluice conntrack -D [conntrack] [OPTION]...
        sluice conntrack -E [conntrack] [-e EVENT,...] [OPTION]...
-       sluice conntrack { -F | -C | -S } [conntrack]
+       sluice conntrack -C [conntrack] [OPTION]...
+       sluice conntrack { -F | -S } [conntrack]
 OPTION :=
   -s, --src, --orig-src PREFIX      source of the first packet
   -d, --dst, --orig-dst PREFIX      its destination
@@ -123,12 +126,16 @@ func conntrackLetter(arg string) (byte, bool) {
 	return l, is
 }
 
-// endless reports whether a command line has no end of its own.
+// endless reports whether a command line has no end of its own, or one that depends on
+// who reads what it prints: then each question has its patience.
 func endless(words []string) bool {
 	if len(words) > 0 && words[0] == "nft" {
 		return nftEndless(words[1:])
 	}
-	return len(words) > 0 && words[0] == "conntrack" && (slices.Contains(words, "-E") || slices.Contains(words, "--event"))
+	return len(words) > 0 && words[0] == "conntrack" && slices.ContainsFunc(words, func(word string) bool {
+		letter, _ := conntrackLetter(word)
+		return letter != 0 && strings.IndexByte("EDFL", letter) >= 0
+	})
 }
 
 func (c *cli) conntrack(ctx context.Context, letter byte, words []string) error {
@@ -137,8 +144,10 @@ func (c *cli) conntrack(ctx context.Context, letter byte, words []string) error 
 		return c.listConnections(ctx, words)
 	case 'E':
 		return c.watchConnections(ctx, words)
-	case 'C', 'S':
-		return c.connectionStats(ctx, letter)
+	case 'C':
+		return c.connectionStats(ctx, letter, words)
+	case 'S':
+		return c.connectionStats(ctx, letter, nil)
 	}
 	return c.deleteConnections(ctx, letter, words)
 }
@@ -149,45 +158,83 @@ func (c *cli) remark(format string, args ...any) {
 }
 
 func (c *cli) listConnections(ctx context.Context, words []string) error {
-	all, err := c.client().Connections(ctx, c.query(words))
+	shown, err := c.pages(ctx, func(ctx context.Context, from uint64) (*api.Page, error) {
+		return c.client().Connections(ctx, c.pageQuery(words, from))
+	})
 	if err != nil {
 		return err
 	}
-	if err := c.print(orEmpty(all), func(w io.Writer) { printConnections(w, all) }); err != nil {
-		return err
-	}
-	c.remark("%d flow entries have been shown.", len(all))
+	c.remark("%d flow entries have been shown.", shown)
 	return nil
 }
 
-func printConnections(w io.Writer, all []api.Connection) {
-	for i := range all {
-		fmt.Fprintln(w, all[i].Line)
+func (c *cli) pageQuery(words []string, from uint64) api.PageQuery {
+	return api.PageQuery{ShowQuery: c.query(words), From: from, Lines: c.format != "json"}
+}
+
+// pages prints a list as it comes, a part at a time, and returns how long it was.
+func (c *cli) pages(ctx context.Context, ask func(context.Context, uint64) (*api.Page, error)) (shown int, err error) {
+	out := pageWriter{c: c}
+	for from := uint64(0); ; {
+		p, err := patiently(ctx, func(ctx context.Context) (*api.Page, error) { return ask(ctx, from) })
+		if err != nil {
+			return shown, err
+		}
+		if err := out.write(p.Body); err != nil {
+			return shown, err
+		}
+		shown += p.Entries
+		if p.Next <= from {
+			return shown, out.end()
+		}
+		from = p.Next
 	}
+}
+
+// patiently asks one question.
+func patiently[Out any](ctx context.Context, ask func(context.Context) (Out, error)) (Out, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return ask(ctx)
 }
 
 // deleteConnections is -D and -F. As conntrack(8), -D fails if it finds nothing.
 func (c *cli) deleteConnections(ctx context.Context, letter byte, words []string) error {
-	r, err := c.client().DeleteConnections(ctx, &api.DeleteConnectionsRequest{Namespace: c.namespace, Words: words})
+	ask := func(ctx context.Context, from uint64) (*api.Page, error) {
+		return c.client().DeleteConnections(ctx, &api.DeleteConnectionsRequest{
+			Namespace: c.namespace, Words: words, From: from, Lines: c.format != "json",
+		})
+	}
+	if letter == 'F' {
+		return c.flushConnections(ctx, ask)
+	}
+	deleted, err := c.pages(ctx, ask)
 	if err != nil {
 		return err
 	}
-	if letter == 'F' {
-		c.remark("connection tracking table has been emptied.")
-		return nil
-	}
-	if err := c.print(orEmpty(r.Connections), func(w io.Writer) { printConnections(w, r.Connections) }); err != nil {
-		return err
-	}
-	c.remark("%d flow entries have been deleted.", r.Deleted)
-	if r.Deleted == 0 {
+	c.remark("%d flow entries have been deleted.", deleted)
+	if deleted == 0 {
 		return &toldError{fmt.Errorf("no connection was deleted")}
 	}
 	return nil
 }
 
-func (c *cli) connectionStats(ctx context.Context, letter byte) error {
-	s, err := c.client().ConnectionStats(ctx, c.query(nil))
+func (c *cli) flushConnections(ctx context.Context, ask func(context.Context, uint64) (*api.Page, error)) error {
+	for from := uint64(0); ; {
+		p, err := patiently(ctx, func(ctx context.Context) (*api.Page, error) { return ask(ctx, from) })
+		if err != nil {
+			return err
+		}
+		if p.Next <= from {
+			c.remark("connection tracking table has been emptied.")
+			return nil
+		}
+		from = p.Next
+	}
+}
+
+func (c *cli) connectionStats(ctx context.Context, letter byte, words []string) error {
+	s, err := c.client().ConnectionStats(ctx, c.query(words))
 	if err != nil {
 		return err
 	}
@@ -202,27 +249,43 @@ func (c *cli) connectionStats(ctx context.Context, letter byte) error {
 
 // watchConnections is -E, until it is interrupted.
 func (c *cli) watchConnections(ctx context.Context, words []string) error {
-	shown, after := 0, uint64(0)
+	shown, from := 0, uint64(0)
 	for ctx.Err() == nil {
-		e, err := c.nextEvents(ctx, words, after)
+		p, err := patiently(ctx, func(ctx context.Context) (*api.Page, error) {
+			return c.client().ConnectionEvents(ctx, c.pageQuery(words, from))
+		})
 		if err != nil {
 			if !passing(ctx, err) {
 				return err
 			}
 			continue
 		}
-		if e.Lost > 0 {
-			c.remark("%d events were lost.", e.Lost)
+		if p.Lost > 0 {
+			c.remark("%d events were lost.", p.Lost)
 		}
-		for i := range e.Events {
-			if err := c.print(&e.Events[i], func(w io.Writer) { printEvent(w, &e.Events[i], words) }); err != nil {
-				return err
-			}
+		if err := c.printEvents(p.Body); err != nil {
+			return err
 		}
-		shown, after = shown+len(e.Events), e.Next
+		shown, from = shown+p.Entries, p.Next
 	}
 	c.remark("%d flow events have been shown.", shown)
 	return nil
+}
+
+// printEvents writes a line for each, or with -p its JSON in lines.
+func (c *cli) printEvents(body []byte) error {
+	if c.format != "json" || !c.pretty {
+		_, err := c.out.Write(body)
+		return err
+	}
+	var b bytes.Buffer
+	for event := range bytes.Lines(body) {
+		if err := json.Indent(&b, event, "", "    "); err != nil {
+			return err
+		}
+	}
+	_, err := c.out.Write(b.Bytes())
+	return err
 }
 
 // passing waits if an error is one after which events go on: the dataplane is being
@@ -240,18 +303,3 @@ func passing(ctx context.Context, err error) bool {
 
 // eventsPause is between two tries to get events.
 const eventsPause = 200 * time.Millisecond
-
-func (c *cli) nextEvents(ctx context.Context, words []string, after uint64) (*api.ConnectionEvents, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return c.client().ConnectionEvents(ctx, c.query(words), after)
-}
-
-func printEvent(w io.Writer, e *api.ConnectionEvent, words []string) {
-	for i, word := range words {
-		if i > 0 && (words[i-1] == "-o" || words[i-1] == "--output") && slices.Contains(strings.Split(word, ","), "timestamp") {
-			fmt.Fprintf(w, "[%d.%06d]\t", e.Time.Unix(), e.Time.Nanosecond()/1000)
-		}
-	}
-	fmt.Fprintln(w, e.Line)
-}

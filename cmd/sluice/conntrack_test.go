@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -19,9 +20,13 @@ func (a *answers) connections(mux *http.ServeMux) {
 		case strings.Contains(words, "frob"):
 			api.WriteError(w, &api.Error{Code: api.CodeInvalid, Field: "words", Message: `Error: argument "frob" is wrong: want a protocol, as tcp or 17`})
 		case a.empty:
-			api.WriteReply(w, []api.Connection{})
+			api.WritePage(w, new(api.Page))
+		case r.FormValue("from") == "0": // the list is in parts, one of them empty
+			writeConnections(w, r.FormValue("lines") == "1", 7, connections()[:1])
+		case r.FormValue("from") == "7":
+			writeConnections(w, r.FormValue("lines") == "1", 9, nil)
 		default:
-			api.WriteReply(w, connections())
+			writeConnections(w, r.FormValue("lines") == "1", 0, connections()[1:])
 		}
 	})
 	mux.HandleFunc(api.PathConnDelete, func(w http.ResponseWriter, r *http.Request) {
@@ -32,12 +37,17 @@ func (a *answers) connections(mux *http.ServeMux) {
 		}
 		a.asked.add("delete %s in %s", strings.Join(req.Words, " "), req.Namespace)
 		if a.empty {
-			api.WriteReply(w, api.DeleteConnectionsReply{Connections: []api.Connection{}})
+			api.WritePage(w, new(api.Page))
 			return
 		}
-		api.WriteReply(w, api.DeleteConnectionsReply{Deleted: 1, Connections: connections()[:1]})
+		next := uint64(0)
+		if req.From == 0 {
+			next = 5
+		}
+		writeConnections(w, req.Lines, next, connections()[req.From/5:1])
 	})
-	mux.HandleFunc(api.PathConnStats, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc(api.PathConnStats, func(w http.ResponseWriter, r *http.Request) {
+		a.asked.add("stats ?%s", r.URL.RawQuery)
 		api.WriteReply(w, api.ConnectionStats{Entries: 2, Max: 65536, Insert: 7, Line: "cpu=0   \tfound=0 invalid=0 insert=7"})
 	})
 	mux.HandleFunc(api.PathConnEvents, connectionEvents)
@@ -62,16 +72,39 @@ func (a *answers) connections(mux *http.ServeMux) {
 
 // connectionEvents has three, and ends badly.
 func connectionEvents(w http.ResponseWriter, r *http.Request) {
-	switch r.FormValue("after") {
+	const line = "    [NEW] udp      17 30 src=10.44.0.3 dst=192.0.2.9 sport=5000 dport=53 [UNREPLIED] src=192.0.2.9 dst=192.0.2.1 sport=53 dport=5000"
+	p := &api.Page{Next: 9, Lost: 3, Entries: 1}
+	switch r.FormValue("from") {
 	case "0":
-		api.WriteReply(w, api.ConnectionEvents{Next: 5, Events: []api.ConnectionEvent{}})
+		p = &api.Page{Next: 5}
 	case "5":
-		api.WriteReply(w, api.ConnectionEvents{Next: 9, Lost: 3, Events: []api.ConnectionEvent{
-			{Time: clock(), Kind: "new", Connection: connections()[1], Line: "    [NEW] udp      17 30 src=10.44.0.3 dst=192.0.2.9 sport=5000 dport=53 [UNREPLIED] src=192.0.2.9 dst=192.0.2.1 sport=53 dport=5000"},
-		}})
+		switch {
+		case r.FormValue("lines") != "1":
+			b, _ := json.Marshal(api.ConnectionEvent{Time: clock(), Kind: "new", Connection: connections()[1], Line: line})
+			p.Body = append(b, '\n')
+		case strings.Contains(r.FormValue("words"), "timestamp"):
+			p.Body = []byte("[1793620800.000000]\t" + line + "\n")
+		default:
+			p.Body = []byte(line + "\n")
+		}
 	default:
 		api.WriteError(w, &api.Error{Code: api.CodeInternal, Message: "the end of the test"})
+		return
 	}
+	api.WritePage(w, p)
+}
+
+// writeConnections is a part of a list.
+func writeConnections(w http.ResponseWriter, lines bool, next uint64, all []api.Connection) {
+	p := &api.Page{Next: next, Entries: len(all)}
+	for i := range all {
+		b := []byte(all[i].Line)
+		if !lines {
+			b, _ = json.Marshal(all[i])
+		}
+		p.Body = append(append(p.Body, b...), '\n')
+	}
+	api.WritePage(w, p)
 }
 
 func connections() []api.Connection {
@@ -94,15 +127,17 @@ func connections() []api.Connection {
 // TestConntrackAsks sees the options of conntrack(8) go to the daemon as they are.
 func TestConntrackAsks(t *testing.T) {
 	for line, want := range map[string]string{
-		"conntrack -L -p tcp --dport 80":                 "/v1/connections?words=-L+-p+tcp+--dport+80",
-		"-n shop -4 conntrack -L conntrack -o json,id":   "/v1/connections?namespace=shop&words=-f+ipv4+-L+conntrack+-o+id",
-		"conntrack -L --output=json -n 192.0.2.1 -m 1/3": "/v1/connections?words=-L+--output%3Dtext+-n+192.0.2.1+-m+1%2F3",
+		"conntrack -L -p tcp --dport 80":                 "/v1/connections?from=0&lines=1&words=-L+-p+tcp+--dport+80",
+		"-n shop -4 conntrack -L conntrack -o json,id":   "/v1/connections?from=0&namespace=shop&words=-f+ipv4+-L+conntrack+-o+id",
+		"conntrack -L --output=json -n 192.0.2.1 -m 1/3": "/v1/connections?from=0&words=-L+--output%3Dtext+-n+192.0.2.1+-m+1%2F3",
+		"-n shop conntrack -C -p udp":                    "stats ?namespace=shop&words=-C+-p+udp",
+		"conntrack -S":                                   "stats ?",
 		"-n shop conntrack -D -s 10.44.0.0/24":           "delete -D -s 10.44.0.0/24 in shop",
 		"conntrack -F":                                   "delete -F in ",
 	} {
 		a := answers{asked: new(log)}
 		session(t, a.listen(t), line, "")
-		if got := strings.Join(a.asked.take(), "\n"); got != want {
+		if got := a.asked.take(); len(got) == 0 || got[0] != want {
 			t.Errorf("%s asks\n%s\nnot\n%s", line, got, want)
 		}
 	}

@@ -82,7 +82,7 @@ func TestNFTAsks(t *testing.T) {
 func TestNFTEndless(t *testing.T) {
 	for line, want := range map[string]bool{
 		"nft monitor": true, "nft -j monitor new rules": true, "nft monitor trace": true, "nft log": true, "nft --namespace shop log": true,
-		"nft add rule ip t c log": false, "nft list ruleset": false, "nft -f log": false, "nft": false, "conntrack -E": true, "conntrack -L": false,
+		"nft add rule ip t c log": false, "nft list ruleset": false, "nft -f log": false, "nft": false, "conntrack -E": true, "conntrack -L": true, "conntrack --delete -p tcp": true, "conntrack -C": false,
 	} {
 		if got := endless(strings.Fields(line)); got != want {
 			t.Errorf("%s: %v", line, got)
