@@ -202,27 +202,51 @@ func (c *cli) connectionStats(ctx context.Context, letter byte) error {
 
 // watchConnections is -E, until it is interrupted.
 func (c *cli) watchConnections(ctx context.Context, words []string) error {
-	shown, after := 0, uint64(0)
-	for ctx.Err() == nil {
-		e, err := c.nextEvents(ctx, words, after)
-		if err != nil {
-			if !passing(ctx, err) {
-				return err
-			}
-			continue
-		}
+	shown := 0
+	err := follow(ctx, func(ctx context.Context, after uint64) (*api.ConnectionEvents, error) {
+		return c.client().ConnectionEvents(ctx, c.query(words), after)
+	}, func(e *api.ConnectionEvents) (uint64, error) {
 		if e.Lost > 0 {
 			c.remark("%d events were lost.", e.Lost)
 		}
 		for i := range e.Events {
 			if err := c.print(&e.Events[i], func(w io.Writer) { printEvent(w, &e.Events[i], words) }); err != nil {
-				return err
+				return 0, err
 			}
 		}
-		shown, after = shown+len(e.Events), e.Next
+		shown += len(e.Events)
+		return e.Next, nil
+	})
+	if err == nil {
+		c.remark("%d flow events have been shown.", shown)
 	}
-	c.remark("%d flow events have been shown.", shown)
+	return err
+}
+
+// follow shows what was heard as it comes, until it is interrupted: ask waits a while for
+// what comes after a number, show says what number that was.
+func follow[Heard any](ctx context.Context, ask func(ctx context.Context, after uint64) (*Heard, error), show func(*Heard) (uint64, error)) error {
+	for after := uint64(0); ctx.Err() == nil; {
+		heard, err := patiently(ctx, after, ask)
+		switch {
+		case err == nil:
+		case passing(ctx, err):
+			continue
+		default:
+			return err
+		}
+		if after, err = show(heard); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// patiently asks once.
+func patiently[Heard any](ctx context.Context, after uint64, ask func(context.Context, uint64) (*Heard, error)) (*Heard, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return ask(ctx, after)
 }
 
 // passing waits if an error is one after which events go on: the dataplane is being
@@ -240,12 +264,6 @@ func passing(ctx context.Context, err error) bool {
 
 // eventsPause is between two tries to get events.
 const eventsPause = 200 * time.Millisecond
-
-func (c *cli) nextEvents(ctx context.Context, words []string, after uint64) (*api.ConnectionEvents, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return c.client().ConnectionEvents(ctx, c.query(words), after)
-}
 
 func printEvent(w io.Writer, e *api.ConnectionEvent, words []string) {
 	for i, word := range words {

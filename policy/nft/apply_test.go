@@ -81,7 +81,7 @@ func TestRefusals(t *testing.T) {
 		"frobnicate table ip t":                 "expecting table, chain",
 		"add chain ip t x { type filter hook input priority 0; policy drop; policy drop; }": ":2:68-78: Error: you cannot set chain policy twice",
 		"add chain ip t x { type filter hook input priority 0; comment a; comment b; }":     "This statement is duplicated",
-		"add set ip t x { type ipv4_addr; comment \"a\"; comment \"b\"; }":                   "This statement is duplicated",
+		"add set ip t x { type ipv4_addr; comment \"a\"; comment \"b\"; }":                  "This statement is duplicated",
 		"add element ip t s { 1.2.3.4 comment \"a\" comment \"b\" }":                        "This statement is duplicated",
 		"table ip t { comment \"a\"; comment \"b\"; }":                                      "This statement is duplicated",
 		"table ip t { counter x { comment \"a\"; comment \"b\"; }; }":                       "This statement is duplicated",
