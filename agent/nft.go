@@ -177,7 +177,7 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		return err
 	}
 	a.committed(done)
-	a.log.Info("ruleset changed", "namespace", done.space, "port", r.Port, "commit", done.number, "changes", len(done.Changes))
+	a.log.Info("ruleset changed", "namespace", done.space, "port", done.port, "commit", done.number, "changes", len(done.Changes))
 	return a.replyChanged(ctx, r, done, asks, reply)
 }
 

@@ -138,6 +138,7 @@ func committed(tx *bbolt.Tx, x *ruled) (uint64, error) {
 type edit struct {
 	*nft.Result
 	space   string
+	port    string // the name of it; empty: of the namespace, or of a network's ports
 	ruleset string // its key
 	number  uint64 // 0: of the ruleset of a network's ports, which has no history
 }
@@ -168,7 +169,7 @@ func (t *txn) commitRules(x *ruled, from *journal.State, step *journal.Step, to 
 		}
 		*x.rulesRecord = rulesRecord{}
 	}
-	done := &edit{to, x.space, x.key, now.last()}
+	done := &edit{to, x.space, x.name(), x.key, now.last()}
 	t.edits = append(t.edits, done)
 	return done, nil
 }

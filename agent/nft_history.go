@@ -194,7 +194,7 @@ func (a *Agent) revert(ctx context.Context, namespace, port string, choose chose
 		return nil, err
 	}
 	a.committed(done)
-	a.log.Info("ruleset reverted", "namespace", done.space, "port", port, "commit", done.number, "changes", len(done.Changes))
+	a.log.Info("ruleset reverted", "namespace", done.space, "port", done.port, "commit", done.number, "changes", len(done.Changes))
 	return done, nil
 }
 
@@ -251,9 +251,9 @@ func (a *Agent) nftConfirm(_ context.Context, r *api.NFTConfirmRequest) (*api.NF
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	reply := new(api.NFTReply)
-	err := a.store.update(func(t *txn) error {
-		x, err := t.state.ruled(r.Namespace, r.Port)
-		if err != nil {
+	var x *ruled
+	err := a.store.update(func(t *txn) (err error) {
+		if x, err = t.state.ruled(r.Namespace, r.Port); err != nil {
 			return err
 		}
 		switch p := x.NFTConfirm; {
@@ -268,7 +268,7 @@ func (a *Agent) nftConfirm(_ context.Context, r *api.NFTConfirmRequest) (*api.NF
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info("ruleset confirmed", "namespace", r.Namespace, "port", r.Port, "commit", reply.Commit)
+	a.log.Info("ruleset confirmed", "namespace", x.space, "port", x.name(), "commit", reply.Commit)
 	return reply, nil
 }
 
