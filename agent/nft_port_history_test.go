@@ -30,41 +30,43 @@ func (d *desk) keptOf(id string) (n int) {
 	return n
 }
 
+// cartHistory makes 82 commits of cart's ruleset, with the listing that takes the place of
+// many, and with one that leaves it its network's. They are what it was after each.
+func (d *desk) cartHistory() (want []string) {
+	d.t.Helper()
+	networks := d.portRules("cart")
+	for i := range 80 { // more than a journal keeps
+		if err := d.editPort("cart", fmt.Sprintf("add rule netdev f in udp dport %d drop", i+1)); err != nil {
+			d.t.Fatal(err)
+		}
+		want = append(want, d.portRules("cart"))
+	}
+	if err := d.editPort("cart", "flush ruleset"); err != nil {
+		d.t.Fatal(err)
+	}
+	if want = append(want, networks); d.portRules("cart") != networks || networks == "" {
+		d.t.Errorf("cart has\n%s", d.portRules("cart"))
+	}
+	if err := d.editPort("cart", "add rule netdev f in udp dport 99 drop"); err != nil {
+		d.t.Fatal(err)
+	}
+	return append(want, d.portRules("cart"))
+}
+
 // TestHistoryOfPorts: the transactions of a port's ruleset are numbered and remembered as
-// a namespace's, over the listing that takes their place and over times in which it has
-// its network's. Those are not among them, and what was before the first is undone to.
+// a namespace's, beside those, as long as its attachment is there. What the file says of
+// its network's ports is none of them.
 func TestHistoryOfPorts(t *testing.T) {
 	d := newDesk(t, shopPorts(portText))
 	d.attach("web", "cart")
 	d.attach("web", "till")
-	networks := d.portRules("cart")
 	if all := d.commitsOf("cart"); len(all) != 0 {
 		t.Errorf("the network's has commits: %q", all)
 	}
-	if err := d.revertPort("cart", undone(0)); api.CodeOf(err) != api.CodeNotFound {
-		t.Errorf("undone: %v", err)
-	}
-	want := []string{}
-	for i := range 80 { // more than a journal keeps
-		if err := d.editPort("cart", fmt.Sprintf("add rule netdev f in udp dport %d drop", i+1)); err != nil {
-			t.Fatal(err)
-		}
-		want = append(want, d.portRules("cart"))
-	}
-	if err := d.edit("add table inet own"); err != nil { // numbered by itself
+	want := d.cartHistory()
+	if err := d.edit("add table inet own"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.editPort("cart", "flush ruleset"); err != nil { // the network's
-		t.Fatal(err)
-	}
-	want = append(want, networks)
-	if d.portRules("cart") != networks || d.portSpec("cart").Rules == nil {
-		t.Errorf("cart has\n%s", d.portRules("cart"))
-	}
-	if err := d.editPort("cart", "add rule netdev f in udp dport 99 drop"); err != nil {
-		t.Fatal(err)
-	}
-	want = append(want, d.portRules("cart"))
 	d.store.Close()
 	d.open()
 	for i, text := range want {
@@ -79,28 +81,50 @@ func TestHistoryOfPorts(t *testing.T) {
 	if others := d.commitsOf("till"); len(others) != 0 {
 		t.Errorf("another port has %q", others)
 	}
-	// The network's is another one now, and nobody's commit.
-	d.declare(shopPorts(strings.ReplaceAll(portText, "counter", "udp dport 8 drop")))
-	if d.portRules("cart") != want[81] || len(d.commitsOf("cart")) != 82 || len(d.commits()) != 2 { // the file takes the namespace's back
+	d.declare(shop) // which also takes the namespace's
+	if d.portRules("cart") != want[81] || len(d.commitsOf("cart")) != 82 || len(d.commits()) != 2 {
 		t.Errorf("cart has\n%s\n%q, the namespace %q", d.portRules("cart"), d.commitsOf("cart"), d.commits())
 	}
-	if err := d.revertPort("cart", undone(50)); err != nil {
+	if d.keptOf("id-cart") == 0 {
+		t.Error("nothing is in the archive")
+	}
+	if err := d.store.update(func(t *txn) error { return errors.Join(t.dropAttachment("id-cart"), t.dropAttachment("id-till")) }); err != nil {
 		t.Fatal(err)
 	}
-	if now := d.portRules("cart"); now != want[48] {
-		t.Errorf("undone to\n%s\nwant\n%s", now, want[48])
+	if n := d.keptOf("id-cart"); n != 0 {
+		t.Errorf("%d journals are left", n)
 	}
-	if err := d.revertPort("cart", undone(0)); err != nil { // the undoing
-		t.Fatal(err)
+	d.attach("web", "cart")
+	if all := d.commitsOf("cart"); len(all) != 0 {
+		t.Errorf("the next one of that name has %q", all)
 	}
-	if now := d.portRules("cart"); now != want[81] {
-		t.Errorf("undone to\n%s\nwant\n%s", now, want[81])
+}
+
+// TestUndoOfPorts: any commit can be undone; what was before the first is the network's,
+// as that is now.
+func TestUndoOfPorts(t *testing.T) {
+	d := newDesk(t, shopPorts(portText))
+	d.attach("web", "cart")
+	d.attach("web", "till")
+	if err := d.revertPort("cart", undone(0)); api.CodeOf(err) != api.CodeNotFound {
+		t.Errorf("undone: %v", err)
 	}
-	if err := d.revertPort("cart", undone(1)); err != nil {
-		t.Fatal(err)
+	want := d.cartHistory()
+	d.declare(shopPorts(strings.ReplaceAll(portText, "counter", "udp dport 8 drop")))
+	networks := d.portRules("till")
+	for _, step := range []struct {
+		undo uint64
+		want string
+	}{{50, want[48]}, {0, want[81]}, {1, networks}} {
+		if err := d.revertPort("cart", undone(step.undo)); err != nil {
+			t.Fatal(err)
+		}
+		if now := d.portRules("cart"); now != step.want {
+			t.Errorf("%d undone to\n%s\nwant\n%s", step.undo, now, step.want)
+		}
 	}
-	if now := d.portRules("cart"); now != d.portRules("till") || !strings.Contains(now, "udp dport 8") {
-		t.Errorf("before the first it had its network's, and has\n%s", now)
+	if !strings.Contains(networks, "udp dport 8") {
+		t.Errorf("the network's is %s", networks)
 	}
 	if err := d.revertPort("cart", undone(1)); err == nil || !strings.Contains(err.Error(), "is the network's") {
 		t.Errorf("undone twice: %v", err)
@@ -113,21 +137,6 @@ func TestHistoryOfPorts(t *testing.T) {
 	}
 	if all := d.commitsOf("cart"); all[len(all)-1] != "86 undo 85|delete table netdev f …" {
 		t.Errorf("%q", all)
-	}
-	// With its attachment all of it goes, and with nothing else.
-	d.declare(shop)
-	if d.keptOf("id-cart") == 0 || d.portRules("cart") != want[81] {
-		t.Errorf("a file takes the port's")
-	}
-	if err := d.store.update(func(t *txn) error { return errors.Join(t.dropAttachment("id-cart"), t.dropAttachment("id-till")) }); err != nil {
-		t.Fatal(err)
-	}
-	if n := d.keptOf("id-cart"); n != 0 {
-		t.Errorf("%d journals are left", n)
-	}
-	d.attach("web", "cart")
-	if all := d.commitsOf("cart"); len(all) != 0 {
-		t.Errorf("the next one of that name has %q", all)
 	}
 }
 
