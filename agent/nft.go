@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -53,11 +54,17 @@ func (r *rulesets) of(key string, j *journal.Journal) (*journal.State, error) {
 func (r *rulesets) keep(st *state) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for key := range r.states {
-		if !st.hasRuler(key) {
-			delete(r.states, key)
-		}
+	if len(r.states) == 0 {
+		return
 	}
+	there := make(map[string]bool)
+	for _, space := range st.spaces() {
+		there[space] = true
+	}
+	for i := range st.attachments {
+		there[st.attachments[i].rulesKey()] = true
+	}
+	maps.DeleteFunc(r.states, func(key string, _ *journal.State) bool { return !there[key] })
 }
 
 // nftErr is what a request is told that is wrong, in the words of nft(8).

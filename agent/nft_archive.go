@@ -143,7 +143,8 @@ type edit struct {
 	number  uint64 // 0: of the ruleset of a network's ports, which has no history
 }
 
-// commitRules notes a transaction in a record. A ruleset without tables is none.
+// commitRules notes a transaction in a record. A ruleset without tables is none; then a
+// port has its network's.
 func (t *txn) commitRules(x *ruled, from *journal.State, step *journal.Step, to *nft.Result) (*edit, error) {
 	before, err := committed(t.tx, x)
 	if err != nil {
@@ -163,13 +164,16 @@ func (t *txn) commitRules(x *ruled, from *journal.State, step *journal.Step, to 
 		now.Before, now.Given = was.last(), 0
 	}
 	*x.rulesRecord = rulesRecord{NFT: next, NFTBefore: now.Before, NFTGiven: now.Given}
+	done := &edit{to, x.space, x.name(), x.key, now.last()}
 	if len(to.Ruleset.Tables) == 0 {
 		if err := t.archive(x.key, &now); err != nil {
 			return nil, err
 		}
 		*x.rulesRecord = rulesRecord{}
+		if done.Result, err = x.back(to); err != nil {
+			return nil, err
+		}
 	}
-	done := &edit{to, x.space, x.name(), x.key, now.last()}
 	t.edits = append(t.edits, done)
 	return done, nil
 }

@@ -207,11 +207,17 @@ func (e *explainer) links(from, to end, q *netstack.RuleQuestion) {
 	if n := e.st.network(e.of.Network); n != nil {
 		gateway = n.MAC
 	}
-	q.SrcMAC, q.DstMAC = gateway, gateway
-	if from.link != nil && (!q.Leaves || !q.Routed) {
+	switch {
+	case !q.Routed:
+	case q.Leaves:
+		from.link, q.SrcMAC = nil, gateway
+	default:
+		to.link, q.DstMAC = nil, gateway
+	}
+	if from.link != nil {
 		q.SrcMAC = from.link.MAC
 	}
-	if to.link != nil && (q.Leaves || !q.Routed) {
+	if to.link != nil {
 		q.DstMAC = to.link.MAC
 	}
 }

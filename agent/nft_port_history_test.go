@@ -306,30 +306,44 @@ func TestWhoHearsOfPorts(t *testing.T) {
 			a.committed(e)
 		}
 	}
+	declare := func(text string) {
+		t.Helper()
+		commit(func(t *txn) error {
+			c, err := config.Parse([]byte(shopPorts(text)))
+			if err == nil {
+				_, err = t.declare(c, origin{}, &d.sets)
+			}
+			return err
+		})
+	}
 	commit(func(t *txn) error {
 		e, err := newEditor(t, "shop", &d.sets)
-		if err != nil {
-			return err
-		}
-		_, err = (&Agent{store: d.store}).revertRules(context.Background(), e, "cart", undone(0))
-		return err
-	})
-	commit(func(t *txn) error {
-		c, err := config.Parse([]byte(shopPorts("table netdev g")))
 		if err == nil {
-			_, err = t.declare(c, origin{}, &d.sets)
+			_, err = (&Agent{store: d.store}).revertRules(context.Background(), e, "cart", undone(0))
 		}
-		return err
+		return errors.Join(err, e.finish())
 	})
-	gone := "delete table netdev f"
-	if got, _ := heard("till", since); !strings.Contains(got, gone) || !strings.Contains(got, "add table netdev g|# new ruleset of the network's ports") || strings.Contains(got, "generation") {
+	const back = "|delete table netdev f|add table netdev f|"
+	const other = "delete rule netdev f in handle 2|delete chain netdev f in|delete table netdev f|add table netdev g|# new ruleset of the network's ports"
+	if got, _ := heard("cart", since); !strings.Contains(got, back) || !strings.HasSuffix(got, "|# new generation 2") {
+		t.Errorf("cart hears %s", got)
+	}
+	declare("table netdev g")
+	if got, _ := heard("till", since); got != other {
 		t.Errorf("till hears %s", got)
+	}
+	if got, _ := heard("cart", since); !strings.HasSuffix(got, "|# new generation 2|"+other) {
+		t.Errorf("cart hears %s", got)
+	}
+	if err := d.editPort("cart", "add table netdev own"); err != nil {
+		t.Fatal(err)
+	}
+	declare("table netdev h")
+	if got, _ := heard("cart", since); strings.Contains(got, "network's") || !strings.Contains(got, back) {
+		t.Errorf("cart hears %s", got)
 	}
 	if got, _ := heard("", since); got != "" {
 		t.Errorf("the namespace hears %s", got)
-	}
-	if got, _ := heard("cart", since); !strings.Contains(got, gone) || !strings.HasSuffix(got, "# new generation 2") {
-		t.Errorf("cart hears %s", got)
 	}
 	cart, till := of("cart"), of("till")
 	a.ruleWatch.logs.add(10, netstack.RuleLog{Namespace: "shop", Text: "1"}, netstack.RuleLog{Namespace: "shop", Port: cart.number(), Text: "2"})

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,6 +132,19 @@ func (x *ruled) at(all []archived, number uint64) (*nft.Ruleset, error) {
 	return s.Ruleset, nil
 }
 
+// back is what became of a ruleset by a transaction that has left none: a port has its
+// network's again.
+func (x *ruled) back(to *nft.Result) (*nft.Result, error) {
+	if x.given == nil {
+		return to, nil
+	}
+	s, made, err := x.given.Follow(journal.Empty())
+	if err != nil {
+		return nil, err
+	}
+	return &nft.Result{Ruleset: s.Ruleset, Changes: append(slices.Clip(to.Changes), made...)}, nil
+}
+
 // await notes that a transaction is to be confirmed.
 func (x *ruled) await(number uint64, seconds uint32) {
 	if seconds > 0 {
@@ -204,14 +218,6 @@ func (t *txn) putRules(x *ruled) error {
 		return t.putAttachment(x.port)
 	}
 	return t.putNamespace(t.state.namespace(x.space))
-}
-
-// hasRuler reports whether there is whom a key of a ruleset means.
-func (s *state) hasRuler(key string) bool {
-	if isPortKey(key) {
-		return s.find(func(a *attachmentRecord) bool { return a.rulesKey() == key }) != nil
-	}
-	return s.namespace(key) != nil
 }
 
 // portKey is the key of the ruleset of an attachment's port. No namespace has that name.
