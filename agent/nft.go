@@ -205,7 +205,11 @@ func (a *Agent) replyChanged(ctx context.Context, r *api.NFTRequest, done *edit,
 // editAsked changes a ruleset, unless a change of it waits to be confirmed.
 func (a *Agent) editAsked(ctx context.Context, e *editor, x *ruled, r *api.NFTRequest, step *journal.Step) (*edit, error) {
 	if p := x.NFTConfirm; p != nil && !r.Check {
-		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
+		words := "sluice nft"
+		if x.port != nil {
+			words += " --port " + x.name()
+		}
+		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: %s confirm, or %s undo, first", p.Number, words, words)
 	}
 	return a.editRules(ctx, e, x, step)
 }

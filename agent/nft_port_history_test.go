@@ -202,7 +202,7 @@ func TestConfirmOfPorts(t *testing.T) {
 	if err := d.editUntil("cart", "add rule netdev f in drop", 60); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.editPort("cart", "add table netdev g"); err == nil || !strings.Contains(err.Error(), "commit 1 waits to be confirmed") {
+	if err := d.editPort("cart", "add table netdev g"); err == nil || !strings.Contains(err.Error(), "commit 1 waits to be confirmed: sluice nft --port cart confirm, or") {
 		t.Errorf("another change meanwhile: %v", err)
 	}
 	for _, other := range []string{"till", ""} {
@@ -273,7 +273,7 @@ func TestConfirmedPort(t *testing.T) {
 }
 
 // TestWhoHearsOfPorts: changes of a port's ruleset are its own, and its network's as long
-// as it has that; what rules say of packets is also the namespace's.
+// as it has that.
 func TestWhoHearsOfPorts(t *testing.T) {
 	d := newDesk(t, shopPorts(portText))
 	d.attach("web", "cart")
@@ -344,6 +344,21 @@ func TestWhoHearsOfPorts(t *testing.T) {
 	}
 	if got, _ := heard("", since); got != "" {
 		t.Errorf("the namespace hears %s", got)
+	}
+}
+
+// TestWhoIsToldByPorts: what a port's rules say of packets is its own and the namespace's.
+func TestWhoIsToldByPorts(t *testing.T) {
+	d := newDesk(t, shopPorts(portText))
+	d.attach("web", "cart")
+	d.attach("web", "till")
+	a := &Agent{}
+	of := func(port string) *ruled {
+		x, err := mustRead(t, d.store).ruled("shop", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
 	}
 	cart, till := of("cart"), of("till")
 	a.ruleWatch.logs.add(10, netstack.RuleLog{Namespace: "shop", Text: "1"}, netstack.RuleLog{Namespace: "shop", Port: cart.number(), Text: "2"})

@@ -36,7 +36,9 @@ func TestNFTPortHistory(t *testing.T) {
 	rule := "icmp type echo-request ip daddr " + at + " meta nftrace set 1 counter"
 	heard(monitor, "add rule netdev own in "+rule+" packets 0 bytes 0 drop\n")
 	heard(monitor, "# new generation 1\n")
-	explain := func(words ...string) lab.Result { return d.CLI(append([]string{"nft", "--port", "red", "explain"}, words...)...) }
+	explain := func(words ...string) lab.Result {
+		return d.CLI(append([]string{"nft", "--port", "red", "explain"}, words...)...)
+	}
 	explain("--to", "blue", "--proto", "icmp").Expect(1, "-> "+at+" icmp, in by red", "ingress: netdev own in: "+rule, "=> drop by netdev own in: "+rule+" drop (verdict drop; "+file+":1, handle ")
 	explain("--from", "red", "--to", "green", "--proto", "icmp").Expect(0, "=> accept")
 	explain("--from", "blue", "--to", "red", "--port", "81").Expect(1, "out by red", "=> drop by netdev own out: tcp dport 81 ip saddr "+at+" ip ttl 63 drop")
@@ -51,7 +53,7 @@ func TestNFTPortHistory(t *testing.T) {
 	heard(monitor, "# new generation 2\n")
 
 	begun := time.Now()
-	if r := d.CLI("nft", "--port", "red", "-f", file, "--confirm", "4s"); r.Code != 0 || !strings.Contains(r.Err, "commit 3 is taken back in 4 seconds") {
+	if r := d.CLI("nft", "--port", "red", "-f", file, "--confirm", "4s"); r.Code != 0 || !strings.Contains(r.Err, "commit 3 is taken back in 4 seconds, unless \"sluice nft --port red confirm\"") {
 		t.Errorf("%+v", r)
 	}
 	red.NoPing(blue.IP(lab.V4))
