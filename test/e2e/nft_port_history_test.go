@@ -86,6 +86,11 @@ func TestNFTPortHistory(t *testing.T) {
 	d.CLI("nft", "--port", "red", "confirm").Expect(0)
 	red.Ping(blue.IP(lab.V4))
 	d.CLI("-j", "nft", "--port", "red", "history").Expect(0, `"port":"red","commit":6`)
+	d.CLI("nft", "--port", "red", "--confirm", "1s", "-f", file).Expect(0)
+	l.Eventually("nobody had to start anew for that", 5*time.Second, func() bool {
+		return strings.Contains(d.CLI("nft", "--port", "red", "history").Out, "commit 7 was not confirmed")
+	})
+	red.Ping(blue.IP(lab.V4))
 	red.Detach()
 	late := l.NS("late").Attach("--network", "web", "--name", "red")
 	late.Ping(blue.IP(lab.V4))
