@@ -45,7 +45,7 @@ func TestDecideFillsEverything(t *testing.T) {
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.44.0.3/29"), netip.MustParsePrefix("fd44::3/64")},
 	}
 	comparable := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
-	if diff := cmp.Diff(want, got, comparable); diff != "" {
+	if diff := cmp.Diff(want, got, comparable, cmp.AllowUnexported(attachmentRecord{})); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
 	if got.MAC[0]&3 != 2 {

@@ -12,7 +12,6 @@ import (
 
 	"sluice/config"
 	"sluice/iproute"
-	"sluice/policy/journal"
 	"sluice/qdisc"
 	"sluice/routing"
 )
@@ -33,12 +32,7 @@ type namespaceRecord struct {
 	Connections connectionsRecord `json:"connections,omitzero"`
 	DNS         *config.DNS       `json:"dns,omitempty"`
 
-	// NFT is the ruleset; nil: there is none.
-	NFT *journal.Journal `json:"nft,omitempty"`
-	// NFTBefore is how many transactions there were before those of NFT; NFTConfirm is
-	// the last one while it waits to be confirmed.
-	NFTBefore  uint64         `json:"nft_before,omitempty"`
-	NFTConfirm *pendingCommit `json:"nft_confirm,omitempty"`
+	rulesRecord
 
 	// Shares are what its ports have together, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`

@@ -101,6 +101,7 @@ func (a *Agent) tell(ctx context.Context, undo func() error) error {
 		return errors.Join(err, undo())
 	}
 	a.sets.keep(st.spaces())
+	a.rulesets.keep(st)
 	return nil
 }
 

@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
-	"time"
 
 	"sluice/api"
 	"sluice/dataplane"
@@ -19,13 +19,13 @@ import (
 
 // Theory of operation.
 //
-// The state file has the ruleset of a namespace as a journal: a listing, and the
+// The state file has the ruleset of a namespace, or of a port, as a journal: a listing, and the
 // transactions since. A request is one transaction: it is done to the ruleset as the
 // agent has it, written down, and then told to the dataplane with the snapshot, where
 // the same transaction is done again. What was counted only the dataplane knows, and so
 // it answers what asks.
 
-// rulesets are those of namespaces as they were read last.
+// rulesets are those that were read last, by their keys.
 type rulesets struct {
 	mu sync.Mutex
 	// +checklocks:mu
@@ -33,21 +33,38 @@ type rulesets struct {
 }
 
 // of is the ruleset of a record.
-func (r *rulesets) of(space string, j *journal.Journal) (*journal.State, error) {
+func (r *rulesets) of(key string, j *journal.Journal) (*journal.State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if j == nil {
 		return journal.Empty(), nil
 	}
-	s, _, err := j.Follow(r.states[space])
+	s, _, err := j.Follow(r.states[key])
 	if err != nil {
 		return nil, err
 	}
 	if r.states == nil {
 		r.states = make(map[string]*journal.State)
 	}
-	r.states[space] = s
+	r.states[key] = s
 	return s, nil
+}
+
+// keep forgets those of who is no more.
+func (r *rulesets) keep(st *state) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.states) == 0 {
+		return
+	}
+	there := make(map[string]bool)
+	for _, space := range st.spaces() {
+		there[space] = true
+	}
+	for i := range st.attachments {
+		there[st.attachments[i].rulesKey()] = true
+	}
+	maps.DeleteFunc(r.states, func(key string, _ *journal.State) bool { return !there[key] })
 }
 
 // nftErr is what a request is told that is wrong, in the words of nft(8).
@@ -69,9 +86,6 @@ func (a *Agent) nft(ctx context.Context, r *api.NFTRequest) (*api.NFTReply, erro
 	asks, changes := purpose(cmds)
 	if r.Confirm > api.MaxConfirm || r.Confirm > 0 && (r.Check || !changes) {
 		return nil, refuse(api.CodeInvalid, "confirm", "want at most %d seconds, and a change to be confirmed", api.MaxConfirm)
-	}
-	if r.Confirm > 0 && r.Port != "" {
-		return nil, refuse(api.CodeInvalid, "confirm", "changes to the ruleset of a port (port %s) can't be confirmed: it has no history", r.Port)
 	}
 	if step.By = "nft"; len(cmds) == 0 {
 		changes = false // comments only
@@ -111,21 +125,14 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 	if err != nil {
 		return "", err
 	}
-	space, err := st.onlySpace(r.Namespace)
-	if err != nil {
-		return "", err
-	}
-	port, err := st.ruledPort(space, r.Port)
+	x, err := st.ruled(r.Namespace, r.Port)
 	if err != nil {
 		return "", err
 	}
 	s := &r.Show
 	q := &netstack.RuleQuery{
-		Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
+		Port: x.number(), Text: r.Text, TextJSON: r.JSON, Only: only, JSON: s.JSON, Handles: s.Handles, Stateless: s.Stateless, Terse: s.Terse, Numeric: s.Numeric,
 		NumericPrio: s.NumericPriority, NumericProto: s.NumericProtocol, NumericTime: s.NumericTime, Services: s.Services,
-	}
-	if port != nil {
-		q.Port = port.Port
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -133,7 +140,7 @@ func (a *Agent) askRules(ctx context.Context, r *api.NFTRequest, only []nft.CmdO
 	if c == nil {
 		return "", unavailable(errPlaneDown)
 	}
-	out, err := c.RuleList(ctx, space, q)
+	out, err := c.RuleList(ctx, x.space, q)
 	if no, refused := errors.AsType[*dataplane.RefusedError](err); refused {
 		return "", nftErr(errors.New(no.Message))
 	}
@@ -156,13 +163,17 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 		if err != nil {
 			return err
 		}
-		if done, err = a.editAsked(ctx, e, r, step); err != nil {
+		x, err := e.ruleset(r.Port)
+		if err != nil {
+			return err
+		}
+		if done, err = a.editAsked(ctx, e, x, r, step); err != nil {
 			return err
 		}
 		if r.Check {
 			return errCheckedOnly
 		}
-		e.confirm(done.number, r.Confirm)
+		x.await(done.number, r.Confirm)
 		return e.finish()
 	})
 	if r.Check && done != nil {
@@ -175,10 +186,8 @@ func (a *Agent) changeRules(ctx context.Context, r *api.NFTRequest, step *journa
 	if err := a.tell(ctx, undo); err != nil {
 		return err
 	}
-	if r.Port == "" { // those of ports have no history
-		a.committed(done)
-	}
-	a.log.Info("ruleset changed", "namespace", done.space, "port", r.Port, "commit", done.number, "changes", len(done.Changes))
+	a.committed(done)
+	a.log.Info("ruleset changed", "namespace", done.space, "port", done.port, "commit", done.number, "changes", len(done.Changes))
 	return a.replyChanged(ctx, r, done, asks, reply)
 }
 
@@ -196,24 +205,16 @@ func (a *Agent) replyChanged(ctx context.Context, r *api.NFTRequest, done *edit,
 	return err
 }
 
-// editAsked changes the ruleset of a namespace, or of a port of it.
-func (a *Agent) editAsked(ctx context.Context, e *editor, r *api.NFTRequest, step *journal.Step) (*edit, error) {
-	if r.Port != "" {
-		return a.editPort(ctx, e, r.Port, step)
+// editAsked changes a ruleset, unless a change of it waits to be confirmed.
+func (a *Agent) editAsked(ctx context.Context, e *editor, x *ruled, r *api.NFTRequest, step *journal.Step) (*edit, error) {
+	if p := x.NFTConfirm; p != nil && !r.Check {
+		words := "sluice nft"
+		if x.port != nil {
+			words += " --port " + x.name()
+		}
+		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: %s confirm, or %s undo, first", p.Number, words, words)
 	}
-	if p := e.own().NFTConfirm; p != nil && !r.Check {
-		return nil, refuse(api.CodeExists, "nft", "commit %d waits to be confirmed: sluice nft confirm, or sluice nft undo, first", p.Number)
-	}
-	return a.editRules(ctx, e, step)
-}
-
-// confirm notes that a transaction is to be confirmed.
-func (e *editor) confirm(number uint64, seconds uint32) {
-	if seconds > 0 {
-		until := api.Now()
-		until.At += time.Duration(seconds) * time.Second
-		e.record(e.space).NFTConfirm = &pendingCommit{Number: number, Until: until}
-	}
+	return a.editRules(ctx, e, x, step)
 }
 
 // errCheckedOnly ends a transaction that is not to be committed.
@@ -237,41 +238,6 @@ func echo(changes []nft.Change, s *api.NFTShow) string {
 		return api.Printable(nft.EchoJSON(all)) + "\n"
 	}
 	return b.String()
-}
-
-// editRules changes the ruleset in the namespace's record.
-func (a *Agent) editRules(ctx context.Context, e *editor, step *journal.Step) (*edit, error) {
-	if c := &e.own().Connections; c.Track != nil && !*c.Track {
-		return nil, refuse(api.CodeInvalid, "nft", "the namespace tracks no connections (conntrack.track: false), which a ruleset needs")
-	}
-	spec := e.st.namespaceSpec(e.space, "")
-	devices := spec.RuleDevices()
-	rec := e.record(e.space)
-	from, err := a.rulesets.of(e.space, rec.NFT)
-	if err != nil {
-		return nil, err
-	}
-	res, err := step.Try(from.Ruleset, journal.World{
-		Device: func(name string) (uint32, bool) { n, ok := devices[name]; return n, ok },
-		Live: func(t *nft.Table, s *nft.Set, key string) bool {
-			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
-				return c.RulesLive(ctx, e.space, 0, t.Handle, s.Name, key)
-			})
-			return err == nil && there
-		},
-	})
-	if err == nil {
-		err = spec.CheckRules(res.Ruleset)
-	}
-	if err != nil {
-		return nil, err
-	}
-	done, err := e.t.commitRules(rec, from, step, res)
-	if err != nil {
-		return nil, err
-	}
-	e.records[e.space] = true
-	return done, e.t.zone(&rec.Connections)
 }
 
 // ruleset makes the ruleset of a namespace what the file says. One that says what is
@@ -313,12 +279,10 @@ func (d *declaration) ruleset(i int, n, old *namespaceRecord) error {
 	if err != nil {
 		return d.fault(field, err)
 	}
-	n.NFT, n.NFTBefore = old.NFT, old.NFTBefore
-	if stateless(was.Ruleset) == stateless(res.Ruleset) {
-		n.Connections.Filtered = n.NFT != nil
-		return nil
+	if n.rulesRecord, n.NFTConfirm = old.rulesRecord, nil; stateless(was.Ruleset) != stateless(res.Ruleset) {
+		_, err = d.t.commitRules(n.ruled(), was, step, res)
 	}
-	_, err = d.t.commitRules(n, was, step, res)
+	n.Connections.Filtered = n.NFT != nil
 	return err
 }
 

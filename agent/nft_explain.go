@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"sluice/api"
@@ -26,21 +27,21 @@ type end struct {
 	link *attachmentRecord // nil: of nobody here
 }
 
-// nftExplain asks the ruleset about packets that nobody has sent.
+// nftExplain asks a ruleset about packets that nobody has sent.
 func (a *Agent) nftExplain(ctx context.Context, r *api.NFTExplainRequest) (*api.NFTExplainReply, error) {
 	st, err := a.store.read()
 	if err != nil {
 		return nil, err
 	}
-	space, err := st.onlySpace(r.Namespace)
+	x, err := st.ruled(r.Namespace, r.Of)
 	if err != nil {
 		return nil, err
 	}
-	e, err := st.explainer(space, r)
+	e, err := st.explainer(x, r)
 	if err != nil {
 		return nil, err
 	}
-	rs, err := a.rulesets.of(space, st.namespace(space).NFT)
+	rs, err := a.rulesets.of(x.key, x.inForce())
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (a *Agent) nftExplain(ctx context.Context, r *api.NFTExplainRequest) (*api.
 			if from.addr.IsValid() && from.addr.Is4() != to.addr.Is4() {
 				continue
 			}
-			x, err := a.explain(ctx, e, from, to)
+			x, err := a.explained(ctx, e, from, to)
 			if err != nil {
 				return nil, err
 			}
@@ -68,6 +69,7 @@ func (a *Agent) nftExplain(ctx context.Context, r *api.NFTExplainRequest) (*api.
 type explainer struct {
 	st       *state
 	space    string
+	of       *attachmentRecord // whose port's ruleset it is; nil: the namespace's
 	from, to []end
 	devices  map[string]uint32
 	names    map[uint32]string
@@ -82,9 +84,10 @@ func (e *explainer) ruled(x end) bool {
 	return x.link != nil && x.link.rules(e.st.network(x.link.Network)) != nil
 }
 
-func (s *state) explainer(space string, r *api.NFTExplainRequest) (*explainer, error) {
+func (s *state) explainer(x *ruled, r *api.NFTExplainRequest) (*explainer, error) {
+	space := x.space
 	spec := s.namespaceSpec(space, "")
-	e := &explainer{st: s, space: space, devices: spec.RuleDevices(), names: make(map[uint32]string), device: r.Device, proto: r.Proto}
+	e := &explainer{st: s, space: space, of: x.port, devices: spec.RuleDevices(), names: make(map[uint32]string), device: r.Device, proto: r.Proto}
 	for name, index := range e.devices {
 		e.names[index] = name
 	}
@@ -93,10 +96,14 @@ func (s *state) explainer(space string, r *api.NFTExplainRequest) (*explainer, e
 		return nil, err
 	}
 	e.from = []end{{}}
-	if r.From != "" {
-		if e.from, err = s.ends(space, "from", r.From); err != nil {
-			return nil, err
-		}
+	switch {
+	case r.From != "":
+		e.from, err = s.ends(space, "from", r.From)
+	case x.port != nil && !slices.ContainsFunc(e.to, e.isOf):
+		e.from, err = s.ends(space, "from", x.port.Name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if r.Device != "" && e.devices[r.Device] == 0 {
 		return nil, refuse(api.CodeNotFound, "device", "the namespace has no network, link or uplink %q", r.Device)
@@ -146,7 +153,76 @@ func (e *explainer) beside(from, to end) bool {
 	return from.link != nil && to.link != nil && from.link.Network == to.link.Network
 }
 
-// explain asks about one packet.
+// explained asks the ruleset that is meant about one packet.
+func (a *Agent) explained(ctx context.Context, e *explainer, from, to end) (*api.NFTExplanation, error) {
+	if e.of != nil {
+		return a.explainAt(ctx, e, from, to)
+	}
+	return a.explain(ctx, e, from, to)
+}
+
+// isOf reports whether an end is behind the port whose ruleset is asked. Behind an uplink
+// is whoever is not attached here, and who comes by it.
+func (e *explainer) isOf(x end) bool {
+	if x.link == nil {
+		return e.of.Uplink && (e.device == "" || e.device == e.of.Network)
+	}
+	return x.link.ID == e.of.ID
+}
+
+// explainAt asks a port's ruleset about one packet, which comes by the port or leaves by it.
+func (a *Agent) explainAt(ctx context.Context, e *explainer, from, to end) (*api.NFTExplanation, error) {
+	q, x := e.question, &api.NFTExplanation{Steps: []api.NFTStep{}}
+	q.Port, q.Src, q.Dst = e.of.Port, from.addr, to.addr
+	if !from.addr.IsValid() {
+		q.Src = e.st.ownAddress(e.space, to.addr.Is4())
+	}
+	if err := protocol(e.proto, &q); err != nil {
+		return nil, err
+	}
+	switch {
+	case from.addr.IsValid() && e.isOf(from):
+		x.Device = e.of.Name
+	case e.isOf(to):
+		x.Out, q.Leaves = e.of.Name, true
+	default:
+		return nil, refuse(api.CodeInvalid, "from", "the ruleset of port %s sees what comes from it or goes to it: %v to %v doesn't", e.of.Name, q.Src, q.Dst)
+	}
+	e.links(from, to, &q)
+	x.From, x.To = q.Src, q.Dst
+	answer, err := a.askExplanation(ctx, e.space, &q)
+	if err != nil {
+		return nil, err
+	}
+	e.public(answer, x)
+	return x, nil
+}
+
+// links notes whose MAC addresses a packet has at a port, and who has passed it by then.
+func (e *explainer) links(from, to end, q *netstack.RuleQuestion) {
+	c := &e.st.namespace(e.space).Connections
+	q.Routed = !e.beside(from, to)
+	q.Tracked = c.tracks() && (q.Routed || c.Bridged)
+	var gateway packet.MAC
+	if n := e.st.network(e.of.Network); n != nil {
+		gateway = n.MAC
+	}
+	switch {
+	case !q.Routed:
+	case q.Leaves:
+		from.link, q.SrcMAC = nil, gateway
+	default:
+		to.link, q.DstMAC = nil, gateway
+	}
+	if from.link != nil {
+		q.SrcMAC = from.link.MAC
+	}
+	if to.link != nil {
+		q.DstMAC = to.link.MAC
+	}
+}
+
+// explain asks the namespace's ruleset about one packet.
 func (a *Agent) explain(ctx context.Context, e *explainer, from, to end) (*api.NFTExplanation, error) {
 	q := e.question
 	q.Src, q.Dst = from.addr, to.addr
@@ -205,7 +281,10 @@ func (e *explainer) public(a *netstack.RuleAnswer, x *api.NFTExplanation) {
 		x.By = &by
 	}
 	x.Verdict, x.Reason = word(a.Verdict, []string{"accept", "drop", "reject"}), api.Printable(a.Reason)
-	x.Out, x.Destination, x.Source = e.names[uint32(a.Out)], api.Printable(a.To), api.Printable(a.From)
+	x.Destination, x.Source = api.Printable(a.To), api.Printable(a.From)
+	if a.Out != 0 {
+		x.Out = e.names[uint32(a.Out)]
+	}
 }
 
 func publicStep(s *netstack.RuleStep) api.NFTStep {

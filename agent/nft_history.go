@@ -34,23 +34,22 @@ func (p *pendingCommit) left(now api.Moment) time.Duration {
 	return p.Until.At - now.At
 }
 
-// withHistory reads the history of a namespace.
-func (s *store) withHistory(namespace string, f func(n *namespaceRecord, all []archived) error) error {
+// withHistory reads the history of a ruleset.
+func (s *store) withHistory(namespace, port string, f func(x *ruled, all []archived) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		st, err := s.readState(tx)
 		if err != nil {
 			return err
 		}
-		space, err := st.onlySpace(namespace)
+		x, err := st.ruled(namespace, port)
 		if err != nil {
 			return err
 		}
-		n := st.namespace(space)
-		all, err := history(tx, n)
+		all, err := history(tx, x)
 		if err != nil {
 			return err
 		}
-		return f(n, all)
+		return f(x, all)
 	})
 }
 
@@ -62,7 +61,8 @@ func lastCommit(all []archived) uint64 {
 	return all[len(all)-1].last()
 }
 
-// rulesetAt is the ruleset as a transaction has left it.
+// rulesetAt is the ruleset as a transaction has left it. Of a port that has its network's
+// then, it is empty.
 func rulesetAt(all []archived, number uint64) (*nft.Ruleset, error) {
 	if last := lastCommit(all); number > last {
 		return nil, refuse(api.CodeNotFound, "commit", "there is no commit %d; the last one is %d", number, last)
@@ -70,21 +70,25 @@ func rulesetAt(all []archived, number uint64) (*nft.Ruleset, error) {
 	if number == 0 {
 		return &nft.Ruleset{}, nil
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		if a := &all[i]; a.Before <= number && number <= a.last() {
-			return a.Journal.At(int(number - a.Before))
+	for i := range all {
+		if a := &all[i]; a.Before < number && number <= a.last() {
+			return a.Journal.At(a.Given + int(number-a.Before))
 		}
+	}
+	if number == all[0].Before { // what the oldest began with
+		return all[0].Journal.At(0)
 	}
 	return nil, refuse(api.CodeNotFound, "commit", "commit %d is so old that it is not kept any more; the oldest that can be shown is %d", number, all[0].Before)
 }
 
-// nftHistory lists the transactions of a namespace's ruleset, the oldest first.
+// nftHistory lists the transactions of a ruleset, the oldest first.
 func (a *Agent) nftHistory(_ context.Context, q query) ([]api.NFTCommit, error) {
 	out := []api.NFTCommit{}
-	err := a.store.withHistory(q.namespace, func(n *namespaceRecord, all []archived) error {
+	err := a.store.withHistory(q.namespace, q.port, func(x *ruled, all []archived) error {
 		for i := range all {
-			for j := range all[i].Journal.Steps {
-				out = append(out, publicCommit(n, all[i].Before+uint64(j)+1, &all[i].Journal.Steps[j]))
+			steps := all[i].steps()
+			for j := range steps {
+				out = append(out, publicCommit(x, all[i].Before+uint64(j)+1, &steps[j]))
 			}
 		}
 		return nil
@@ -95,12 +99,12 @@ func (a *Agent) nftHistory(_ context.Context, q query) ([]api.NFTCommit, error) 
 // maxSummary is how many bytes of a transaction are shown.
 const maxSummary = 60
 
-func publicCommit(n *namespaceRecord, number uint64, s *journal.Step) api.NFTCommit {
-	c := api.NFTCommit{Namespace: n.Name, Number: number, By: api.Printable(s.By), File: api.Printable(s.File), Summary: api.Printable(summary(s.Text))}
+func publicCommit(x *ruled, number uint64, s *journal.Step) api.NFTCommit {
+	c := api.NFTCommit{Namespace: x.space, Port: x.name(), Number: number, By: api.Printable(s.By), File: api.Printable(s.File), Summary: api.Printable(summary(s.Text))}
 	if !s.At.IsZero() {
 		c.Time = s.At.UTC().Truncate(time.Second)
 	}
-	if p := n.NFTConfirm; p != nil && p.Number == number {
+	if p := x.NFTConfirm; p != nil && p.Number == number {
 		c.Unconfirmed, c.SecondsLeft = true, int(p.left(api.Now()).Seconds())
 	}
 	return c
@@ -132,7 +136,7 @@ func summary(text string) string {
 // nftDiff shows what became of a ruleset between two transactions.
 func (a *Agent) nftDiff(_ context.Context, r *api.NFTDiffRequest) (*api.NFTReply, error) {
 	out := ""
-	err := a.store.withHistory(r.Namespace, func(_ *namespaceRecord, all []archived) error {
+	err := a.store.withHistory(r.Namespace, r.Port, func(x *ruled, all []archived) error {
 		last := lastCommit(all)
 		from, to := max(last, 1)-1, last
 		if r.From != nil {
@@ -141,11 +145,11 @@ func (a *Agent) nftDiff(_ context.Context, r *api.NFTDiffRequest) (*api.NFTReply
 		if r.To != nil {
 			to = *r.To
 		}
-		was, err := rulesetAt(all, from)
+		was, err := x.at(all, from)
 		if err != nil {
 			return err
 		}
-		is, err := rulesetAt(all, to)
+		is, err := x.at(all, to)
 		if err != nil {
 			return err
 		}
@@ -160,7 +164,7 @@ func (a *Agent) nftUndo(ctx context.Context, r *api.NFTUndoRequest) (*api.NFTRep
 	ctx = context.WithoutCancel(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	done, err := a.revert(ctx, r.Namespace, undone(r.Commit))
+	done, err := a.revert(ctx, r.Namespace, r.Port, undone(r.Commit))
 	if err != nil {
 		return nil, nftErr(err)
 	}
@@ -169,16 +173,16 @@ func (a *Agent) nftUndo(ctx context.Context, r *api.NFTUndoRequest) (*api.NFTRep
 
 // chosen names a transaction that is to be taken back, with all after it, and says how
 // that is to be remembered.
-type chosen func(n *namespaceRecord, last uint64) (number uint64, by string, err error)
+type chosen func(x *ruled, last uint64) (number uint64, by string, err error)
 
 // revert commits a transaction that takes others back.
-func (a *Agent) revert(ctx context.Context, namespace string, choose chosen) (done *edit, err error) {
+func (a *Agent) revert(ctx context.Context, namespace, port string, choose chosen) (done *edit, err error) {
 	undo, err := a.store.attempt(func(t *txn) error {
 		e, err := newEditor(t, namespace, &a.sets)
 		if err != nil {
 			return err
 		}
-		if done, err = a.revertRules(ctx, e, choose); err != nil {
+		if done, err = a.revertRules(ctx, e, port, choose); err != nil {
 			return err
 		}
 		return e.finish()
@@ -190,17 +194,21 @@ func (a *Agent) revert(ctx context.Context, namespace string, choose chosen) (do
 		return nil, err
 	}
 	a.committed(done)
-	a.log.Info("ruleset reverted", "namespace", done.space, "commit", done.number, "changes", len(done.Changes))
+	a.log.Info("ruleset reverted", "namespace", done.space, "port", done.port, "commit", done.number, "changes", len(done.Changes))
 	return done, nil
 }
 
-// revertRules changes the ruleset in the namespace's record.
-func (a *Agent) revertRules(ctx context.Context, e *editor, choose chosen) (*edit, error) {
-	all, err := history(e.t.tx, e.own())
+// revertRules changes the ruleset of a port, or for "" the namespace's, in its record.
+func (a *Agent) revertRules(ctx context.Context, e *editor, port string, choose chosen) (*edit, error) {
+	x, err := e.ruleset(port)
 	if err != nil {
 		return nil, err
 	}
-	number, by, err := choose(e.own(), lastCommit(all))
+	all, err := history(e.t.tx, x)
+	if err != nil {
+		return nil, err
+	}
+	number, by, err := choose(x, lastCommit(all))
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +216,7 @@ func (a *Agent) revertRules(ctx context.Context, e *editor, choose chosen) (*edi
 	if err != nil {
 		return nil, err
 	}
-	from, err := a.rulesets.of(e.space, e.own().NFT)
+	from, err := a.rulesets.of(x.key, x.inForce())
 	if err != nil {
 		return nil, err
 	}
@@ -217,12 +225,12 @@ func (a *Agent) revertRules(ctx context.Context, e *editor, choose chosen) (*edi
 		return nil, err
 	}
 	step.By = by
-	return a.editRules(ctx, e, step)
+	return a.editRules(ctx, e, x, step)
 }
 
 // undone chooses a transaction by its number, or the last one.
 func undone(number uint64) chosen {
-	return func(_ *namespaceRecord, last uint64) (uint64, string, error) {
+	return func(_ *ruled, last uint64) (uint64, string, error) {
 		if number == 0 {
 			number = last
 		}
@@ -234,8 +242,8 @@ func undone(number uint64) chosen {
 }
 
 // notConfirmed chooses the one that waits for it.
-func notConfirmed(n *namespaceRecord, _ uint64) (uint64, string, error) {
-	return n.NFTConfirm.Number, fmt.Sprintf("commit %d was not confirmed", n.NFTConfirm.Number), nil
+func notConfirmed(x *ruled, _ uint64) (uint64, string, error) {
+	return x.NFTConfirm.Number, fmt.Sprintf("commit %d was not confirmed", x.NFTConfirm.Number), nil
 }
 
 // nftConfirm lets stay what was committed to be confirmed.
@@ -243,26 +251,24 @@ func (a *Agent) nftConfirm(_ context.Context, r *api.NFTConfirmRequest) (*api.NF
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	reply := new(api.NFTReply)
-	err := a.store.update(func(t *txn) error {
-		space, err := t.state.onlySpace(r.Namespace)
-		if err != nil {
+	var x *ruled
+	err := a.store.update(func(t *txn) (err error) {
+		if x, err = t.state.ruled(r.Namespace, r.Port); err != nil {
 			return err
 		}
-		n := t.state.namespace(space)
-		switch {
-		case n.NFTConfirm == nil:
+		switch p := x.NFTConfirm; {
+		case p == nil:
 			return refuse(api.CodeNotFound, "commit", "no commit waits to be confirmed")
-		case n.NFTConfirm.over(api.Now()):
-			return refuse(api.CodeNotFound, "commit", "the time to confirm commit %d is over", n.NFTConfirm.Number)
+		case p.over(api.Now()):
+			return refuse(api.CodeNotFound, "commit", "the time to confirm commit %d is over", p.Number)
 		}
-		next := *n
-		reply.Commit, next.NFTConfirm = n.NFTConfirm.Number, nil
-		return t.putNamespace(&next)
+		reply.Commit, x.NFTConfirm = x.NFTConfirm.Number, nil
+		return t.putRules(x)
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info("ruleset confirmed", "commit", reply.Commit)
+	a.log.Info("ruleset confirmed", "namespace", x.space, "port", x.name(), "commit", reply.Commit)
 	return reply, nil
 }
 
@@ -293,18 +299,35 @@ func (a *Agent) rollBack(ctx context.Context) time.Duration {
 		a.log.Error("what waits to be confirmed can't be read", "err", err)
 		return confirmRetry
 	}
-	for i := range st.namespaces {
-		n := &st.namespaces[i]
-		switch p := n.NFTConfirm; {
-		case p == nil:
-		case !p.over(api.Now()):
-			wait = min(wait, p.left(api.Now()))
-		default:
-			if _, err := a.revert(ctx, n.Name, notConfirmed); err != nil {
-				a.log.Error("a ruleset that was not confirmed can't be taken back", "namespace", n.Name, "err", err)
-				wait = min(wait, confirmRetry)
-			}
+	for _, x := range st.unconfirmed() {
+		if left := x.NFTConfirm.left(api.Now()); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		port := ""
+		if x.port != nil {
+			port = x.port.ID
+		}
+		if _, err := a.revert(ctx, x.space, port, notConfirmed); err != nil {
+			a.log.Error("a ruleset that was not confirmed can't be taken back", "namespace", x.space, "port", x.name(), "err", err)
+			wait = min(wait, confirmRetry)
 		}
 	}
 	return wait
+}
+
+// unconfirmed are the rulesets with a transaction that waits to be confirmed.
+func (s *state) unconfirmed() (all []*ruled) {
+	for i := range s.namespaces {
+		if n := &s.namespaces[i]; n.NFTConfirm != nil {
+			all = append(all, n.ruled())
+		}
+	}
+	for i := range s.attachments {
+		rec := &s.attachments[i]
+		if n := s.network(rec.Network); rec.NFTConfirm != nil && rec.State != api.StateDeleting && n != nil {
+			all = append(all, rec.ruled(n))
+		}
+	}
+	return all
 }

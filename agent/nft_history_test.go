@@ -13,14 +13,17 @@ import (
 )
 
 // revert is what `sluice nft undo`, or the end of a commit's time, does to the state file.
-func (d *desk) revert(choose chosen) error {
+func (d *desk) revert(choose chosen) error { return d.revertPort("", choose) }
+
+// revertPort is revert for the ruleset of a port.
+func (d *desk) revertPort(port string, choose chosen) error {
 	a := &Agent{store: d.store}
 	return d.store.update(func(t *txn) error {
 		e, err := newEditor(t, "shop", &d.sets)
 		if err != nil {
 			return err
 		}
-		if _, err := a.revertRules(context.Background(), e, choose); err != nil {
+		if _, err := a.revertRules(context.Background(), e, port, choose); err != nil {
 			return err
 		}
 		return e.finish()
@@ -28,15 +31,18 @@ func (d *desk) revert(choose chosen) error {
 }
 
 // commits are the history of shop, a line for each transaction.
-func (d *desk) commits() (out []string) {
+func (d *desk) commits() []string { return d.commitsOf("") }
+
+// commitsOf are those of a port's ruleset.
+func (d *desk) commitsOf(port string) (out []string) {
 	d.t.Helper()
-	all, err := (&Agent{store: d.store}).nftHistory(context.Background(), query{namespace: "shop"})
+	all, err := (&Agent{store: d.store}).nftHistory(context.Background(), query{namespace: "shop", port: port})
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	for _, c := range all {
-		if c.Time.IsZero() {
-			d.t.Errorf("commit %d has no time", c.Number)
+		if c.Time.IsZero() || c.Port != port {
+			d.t.Errorf("without a time, or of another port: %+v", c)
 		}
 		out = append(out, fmt.Sprintf("%d %s|%s", c.Number, c.By, c.Summary))
 	}
@@ -44,9 +50,12 @@ func (d *desk) commits() (out []string) {
 }
 
 // at is the ruleset as a transaction has left it.
-func (d *desk) at(number uint64) (text string, err error) {
-	err = d.store.withHistory("shop", func(_ *namespaceRecord, all []archived) error {
-		r, err := rulesetAt(all, number)
+func (d *desk) at(number uint64) (text string, err error) { return d.portAt("", number) }
+
+// portAt is at for the ruleset of a port.
+func (d *desk) portAt(port string, number uint64) (text string, err error) {
+	err = d.store.withHistory("shop", port, func(x *ruled, all []archived) error {
+		r, err := x.at(all, number)
 		if err == nil {
 			text = stateless(r)
 		}

@@ -3,15 +3,12 @@
 package agent
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"sluice/api"
 	"sluice/config"
-	"sluice/dataplane"
 	"sluice/netstack"
 	"sluice/policy/journal"
 	"sluice/policy/nft"
@@ -22,7 +19,8 @@ import (
 // A port's ruleset is that which is recorded of its attachment or, where there is none,
 // its network's, as with queueing disciplines. The first transaction of a port makes it
 // its own, which goes on with what was counted; one that leaves no table gives it back
-// the network's. It has tables of family netdev, in which the port is the device "port":
+// the network's. Its history is that of its own transactions: what the file makes of the
+// network's is none of them. It has tables of family netdev, in which the port is the device "port":
 // so that one text is good for every port.
 
 // rules are the ruleset of the port; nil: it has none.
@@ -33,9 +31,6 @@ func (a *attachmentRecord) rules(n *networkRecord) *journal.Journal {
 	return n.PortNFT
 }
 
-// rulesKey is the port's place among rulesets that were read.
-func (a *attachmentRecord) rulesKey() string { return "port " + a.ID }
-
 // ruledPort is the port of a namespace that a request means; nil if it means none.
 func (s *state) ruledPort(space, name string) (*attachmentRecord, error) {
 	if name == "" {
@@ -43,6 +38,9 @@ func (s *state) ruledPort(space, name string) (*attachmentRecord, error) {
 	}
 	for i := range s.attachments {
 		rec := &s.attachments[i]
+		if rec.State == api.StateDeleting { // an uplink's may have a successor
+			continue
+		}
 		if n := s.network(rec.Network); n != nil && n.space() == space && (rec.Name == name || rec.ID == name || rec.Uplink && rec.Network == name) {
 			return rec, nil
 		}
@@ -50,53 +48,13 @@ func (s *state) ruledPort(space, name string) (*attachmentRecord, error) {
 	return nil, refuse(api.CodeNotFound, "port", "namespace %s has no port %q", space, name)
 }
 
-// editPort changes the ruleset of a port.
-func (a *Agent) editPort(ctx context.Context, e *editor, name string, step *journal.Step) (*edit, error) {
-	rec, err := e.st.ruledPort(e.space, name)
-	if err != nil {
-		return nil, err
-	}
-	now := rec.rules(e.st.network(rec.Network))
-	from, err := a.rulesets.of(rec.rulesKey(), now)
-	if err != nil {
-		return nil, err
-	}
-	res, err := step.Try(from.Ruleset, journal.World{
-		Live: func(t *nft.Table, s *nft.Set, key string) bool {
-			there, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (bool, error) {
-				return c.RulesLive(ctx, e.space, rec.Port, t.Handle, s.Name, key)
-			})
-			return err == nil && there
-		},
-	})
-	if err == nil {
-		err = netstack.CheckPortRules(res.Ruleset)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case len(res.Ruleset.Tables) > 0:
-		if now == nil {
-			now = new(journal.Journal)
-		}
-		rec.NFT, _ = now.With(from, *step, res.Ruleset)
-	case rec.NFT == nil && now != nil:
-		return nil, errors.New("the ruleset is the network's, and comes back: change it, or the file (networks[].ports.nft)")
-	default:
-		rec.NFT = nil
-	}
-	e.attachments[rec.ID] = true
-	return &edit{Result: res, space: e.space}, nil
-}
-
 // portRuleset makes the ruleset of a network's ports what the file says. One that says
 // what is there already changes nothing.
 func (d *declaration) portRuleset(n *networkRecord, c *config.Network) error {
-	if c.PortNFT == nil {
-		n.PortNFT = nil
-		return nil
+	step := &journal.Step{File: "nft"}
+	if c.PortNFT != nil {
+		step.Text = *c.PortNFT
 	}
-	step := &journal.Step{File: "nft", Text: *c.PortNFT}
 	res, err := step.Try(new(nft.Ruleset), journal.World{})
 	if err == nil {
 		err = netstack.CheckPortRules(res.Ruleset)
@@ -105,12 +63,24 @@ func (d *declaration) portRuleset(n *networkRecord, c *config.Network) error {
 		i := slices.IndexFunc(d.c.Networks, func(n config.Network) bool { return n.Name == c.Name })
 		return d.fault(fmt.Sprintf("networks[%d].ports.nft", i), err)
 	}
-	if n.PortNFT != nil && strings.Join(rulesetLines(n.PortNFT), "\n")+"\n" == stateless(res.Ruleset) {
+	was := journal.Empty()
+	if n.PortNFT != nil {
+		if was, _, err = n.PortNFT.Follow(nil); err != nil {
+			return err
+		}
+	}
+	if stateless(was.Ruleset) == stateless(res.Ruleset) {
 		return nil
+	}
+	gone, err := (&journal.Step{Text: "flush ruleset"}).Apply(was.Ruleset)
+	if err != nil {
+		return err
 	}
 	if n.PortNFT, _ = new(journal.Journal).With(journal.Empty(), *step, res.Ruleset); len(res.Ruleset.Tables) == 0 {
 		n.PortNFT = nil
 	}
+	res.Changes = append(gone.Changes, res.Changes...)
+	d.t.edits = append(d.t.edits, &edit{Result: res, space: n.space(), ruleset: networkRulesKey(c.Name)})
 	return nil
 }
 

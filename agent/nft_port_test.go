@@ -3,33 +3,15 @@
 package agent
 
 import (
-	"context"
 	"strings"
 	"testing"
 
-	"sluice/api"
 	"sluice/netstack"
-	"sluice/policy/journal"
 )
 
 // shopPorts is shop, whose ports of web have a ruleset.
 func shopPorts(text string) string {
 	return strings.Replace(shop, "snooping: {}}", "snooping: {}, ports: {nft: \""+strings.ReplaceAll(strings.ReplaceAll(text, `"`, `\"`), "\n", `\n`)+"\"}}", 1)
-}
-
-// editPort is what `sluice nft --port` does to the state file.
-func (d *desk) editPort(port, text string) error {
-	a := &Agent{store: d.store}
-	return d.store.update(func(t *txn) error {
-		e, err := newEditor(t, "shop", &d.sets)
-		if err != nil {
-			return err
-		}
-		if _, err := a.editPort(context.Background(), e, port, &journal.Step{File: "x.nft", Text: text}); err != nil {
-			return err
-		}
-		return e.finish()
-	})
 }
 
 // portSpec is what the dataplane is told of a port.
@@ -133,19 +115,5 @@ func TestCountedKeys(t *testing.T) {
 	}
 	if space, port, _ := countedOf("shop"); space != "shop" || port != 0 {
 		t.Errorf("%s %d", space, port)
-	}
-}
-
-// TestPortsHaveNoCommits: changes to one can't go back by themselves.
-func TestPortsHaveNoCommits(t *testing.T) {
-	d := newDesk(t, shop)
-	d.attach("web", "cart")
-	a := &Agent{store: d.store}
-	_, err := a.nft(context.Background(), &api.NFTRequest{Namespace: "shop", Port: "cart", Text: "add table netdev f", Confirm: 60})
-	if err == nil || !strings.Contains(err.Error(), "port cart") {
-		t.Errorf("error %v", err)
-	}
-	if d.portRules("cart") != "" {
-		t.Errorf("there is %s", d.portRules("cart"))
 	}
 }

@@ -32,16 +32,30 @@ func (d *desk) rules() (string, *namespaceRecord) {
 }
 
 // edit is what `sluice nft` does to the state file.
-func (d *desk) edit(text string) error {
+func (d *desk) edit(text string) error { return d.editPort("", text) }
+
+// editPort is what `sluice nft --port` does to the state file; "" is the namespace.
+func (d *desk) editPort(port, text string) error {
+	return d.editUntil(port, text, 0)
+}
+
+// editUntil is editPort with so many seconds to confirm it; 0: it needs not be.
+func (d *desk) editUntil(port, text string, seconds uint32) error {
 	a := &Agent{store: d.store}
 	return d.store.update(func(t *txn) error {
 		e, err := newEditor(t, "shop", &d.sets)
 		if err != nil {
 			return err
 		}
-		if _, err := a.editRules(context.Background(), e, &journal.Step{File: "x.nft", Text: text}); err != nil {
+		x, err := e.ruleset(port)
+		if err != nil {
 			return err
 		}
+		done, err := a.editAsked(context.Background(), e, x, &api.NFTRequest{}, &journal.Step{File: "x.nft", Text: text})
+		if err != nil {
+			return err
+		}
+		x.await(done.number, seconds)
 		return e.finish()
 	})
 }

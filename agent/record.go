@@ -152,8 +152,7 @@ type attachmentRecord struct {
 	// Shares are the port's of what its namespace has, see sharing.go.
 	Shares qdisc.Shares `json:"shares,omitzero"`
 
-	// NFT is the port's own ruleset; nil: the network's.
-	NFT *journal.Journal `json:"nft,omitempty"`
+	rulesRecord
 
 	// RouteTable is the table that the interface's routes are in, in the container; 0:
 	// main. Bare: the container is given the interface and nothing else.

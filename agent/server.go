@@ -167,6 +167,7 @@ type query struct {
 	network   string // empty: all
 	stats     bool
 	namespace string   // empty: all
+	port      string   // of the namespace: whose ruleset is meant; empty: the namespace's
 	words     []string // what follows `show`
 	after     uint64   // number of an event; 0: from now on
 	from      uint64   // where a part of a list begins
@@ -217,6 +218,8 @@ func (q *query) set(name, value string) bool {
 		q.network = value
 	case "namespace":
 		q.namespace = value
+	case "port":
+		q.port = value
 	case "words":
 		q.words = strings.Fields(value)
 		return len(value) <= maxWords

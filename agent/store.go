@@ -194,7 +194,11 @@ func (t *txn) dropNetwork(name string) error { return t.write(bucketNetworks, ""
 
 func (t *txn) putAttachment(a *attachmentRecord) error { return t.put(bucketAttachments, a.ID, a) }
 
+// dropAttachment forgets one, and the history of its ruleset.
 func (t *txn) dropAttachment(id string) error {
+	if err := t.dropArchive(archiveKeys(t.tx, portKey(id))); err != nil {
+		return err
+	}
 	return t.write(bucketAttachments, "", []byte(id), nil)
 }
 

@@ -254,7 +254,10 @@ func (d *declaration) plug(c *config.Uplink, n *networkRecord) (err error) {
 		return err
 	}
 	if old := d.was.uplinkPort(c.Name); old != nil { // what was set of it lasts
-		rec.Egress, rec.Ingress, rec.Shares, rec.NFT = old.Egress, old.Ingress, old.Shares, old.NFT
+		rec.Egress, rec.Ingress, rec.Shares, rec.rulesRecord = old.Egress, old.Ingress, old.Shares, old.rulesRecord
+		if err = d.t.moveArchive(old.rulesKey(), rec.rulesKey()); err != nil {
+			return err
+		}
 	}
 	if c.NIC != nil { // behind it is whoever is on the link
 		d.is.attachments = append(d.is.attachments, rec)

@@ -63,9 +63,9 @@ func (r *ring[T]) since(after uint64) (all []T, lost, next uint64) {
 
 // committedEvent is a line of nft monitor: of a change, or the end of a transaction.
 type committedEvent struct {
-	space  string
-	change *nft.Change // nil: the end
-	text   string
+	ruleset string      // its key
+	change  *nft.Change // nil: the end
+	text    string
 }
 
 // ruleWatch is what was heard of rulesets last, for any number of listeners. Its zero
@@ -88,10 +88,15 @@ type traceWatch struct {
 	spaces map[string]*tracing
 }
 
-// tracing is what was told of the packets of one namespace.
+// tracing is what was told of the packets of one namespace, by whose ruleset.
 type tracing struct {
-	ring   ring[string]
+	ring   ring[tracedLine]
 	polled time.Time
+}
+
+type tracedLine struct {
+	port uint16 // 0: the namespace's
+	text string
 }
 
 // committed tells who waits for it that a ruleset has changed.
@@ -108,9 +113,13 @@ func (a *Agent) committed(done *edit) {
 		return
 	}
 	for i := range done.Changes {
-		w.commits.add(monitorRing, committedEvent{space: done.space, change: &done.Changes[i]})
+		w.commits.add(monitorRing, committedEvent{ruleset: done.ruleset, change: &done.Changes[i]})
 	}
-	w.commits.add(monitorRing, committedEvent{space: done.space, text: fmt.Sprintf("# new generation %d", done.number)})
+	end := fmt.Sprintf("# new generation %d", done.number)
+	if done.number == 0 {
+		end = "# new ruleset of the network's ports"
+	}
+	w.commits.add(monitorRing, committedEvent{ruleset: done.ruleset, text: end})
 }
 
 // nftEvents is nft monitor, a second of it. The words are those behind it, and options.
@@ -120,7 +129,7 @@ func (a *Agent) nftEvents(ctx context.Context, q query) (*api.NFTEvents, error) 
 	if err != nil {
 		return nil, err
 	}
-	space, err := st.onlySpace(q.namespace)
+	x, err := st.ruled(q.namespace, q.port)
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +140,11 @@ func (a *Agent) nftEvents(ctx context.Context, q query) (*api.NFTEvents, error) 
 	collect := func(out *api.NFTEvents) error {
 		switch one {
 		case "trace":
-			return a.traced(ctx, space, o, out)
+			return a.traced(ctx, x, o, out)
 		case "log":
-			a.ruleWatch.logged(space, out)
+			a.ruleWatch.logged(x, out)
 		default:
-			a.ruleWatch.monitored(space, words, o, asJSON, out)
+			a.ruleWatch.monitored(x.heard(), words, o, asJSON, out)
 		}
 		return nil
 	}
@@ -170,8 +179,8 @@ func monitorWords(all []string) (o *nft.ListOptions, words []string, asJSON bool
 	return o, words, asJSON
 }
 
-// monitored adds what transactions have changed since.
-func (w *ruleWatch) monitored(space string, words []string, o *nft.ListOptions, asJSON bool, out *api.NFTEvents) {
+// monitored adds what transactions have changed since, of rulesets by their keys.
+func (w *ruleWatch) monitored(rulesets, words []string, o *nft.ListOptions, asJSON bool, out *api.NFTEvents) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.listened = time.Now()
@@ -180,7 +189,7 @@ func (w *ruleWatch) monitored(space string, words []string, o *nft.ListOptions, 
 	for i := range all {
 		e := &all[i]
 		switch {
-		case e.space != space:
+		case !slices.Contains(rulesets, e.ruleset):
 		case e.change != nil:
 			for _, x := range e.change.Events(o) {
 				if line := x.Text; x.Wanted(words) {
@@ -196,14 +205,15 @@ func (w *ruleWatch) monitored(space string, words []string, o *nft.ListOptions, 
 	}
 }
 
-// logged adds what log statements have said since.
-func (w *ruleWatch) logged(space string, out *api.NFTEvents) {
+// logged adds what log statements have said since: those of a port, or for the
+// namespace all of its.
+func (w *ruleWatch) logged(x *ruled, out *api.NFTEvents) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var all []netstack.RuleLog
 	all, out.Lost, out.Next = w.logs.since(out.Next)
 	for i := range all {
-		if l := &all[i]; l.Namespace == space {
+		if l := &all[i]; l.Namespace == x.space && x.tells(l.Port) {
 			out.Lines = append(out.Lines, l.Time.Format("2006-01-02T15:04:05.000000Z")+" "+ruleLogText(l))
 		}
 	}
@@ -222,26 +232,30 @@ func logLevels() []string {
 	return []string{"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "audit"}
 }
 
-// traced adds what was told of packets since.
-func (a *Agent) traced(ctx context.Context, space string, o *nft.ListOptions, out *api.NFTEvents) error {
+// traced adds what was told of packets since, as logged does.
+func (a *Agent) traced(ctx context.Context, x *ruled, o *nft.ListOptions, out *api.NFTEvents) error {
 	w := &a.traceWatch
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	t := w.space(space)
+	t := w.space(x.space)
 	if now := time.Now(); now.Sub(t.polled) >= watchEvery/2 {
 		t.polled = now
 		q := &netstack.RuleQuery{Handles: o.Handles, Numeric: o.Numeric, NumericPrio: o.NumericPrio, NumericProto: o.NumericProto, NumericTime: o.NumericTime, Services: o.Services}
 		heard, err := asked(ctx, a.plane, func(ctx context.Context, c *dataplane.Client) (dataplane.RuleTraces, error) {
-			return c.RuleTraces(ctx, space, q)
+			return c.RuleTraces(ctx, x.space, q)
 		})
 		if err != nil {
 			return err
 		}
 		t.hear(&heard)
 	}
-	var lines []string
-	lines, out.Lost, out.Next = t.ring.since(out.Next)
-	out.Lines = append(out.Lines, lines...)
+	var all []tracedLine
+	all, out.Lost, out.Next = t.ring.since(out.Next)
+	for _, l := range all {
+		if x.tells(l.port) {
+			out.Lines = append(out.Lines, l.text)
+		}
+	}
 	return nil
 }
 
@@ -271,8 +285,12 @@ func (t *tracing) hear(heard *dataplane.RuleTraces) {
 	if heard.Lost > 0 {
 		t.ring.skip(heard.Lost)
 	}
-	for _, line := range heard.Lines {
-		t.ring.add(traceRing, api.Printable(line))
+	for i, line := range heard.Lines {
+		l := tracedLine{text: api.Printable(line)}
+		if i < len(heard.Ports) {
+			l.port = heard.Ports[i]
+		}
+		t.ring.add(traceRing, l)
 	}
 }
 

@@ -60,7 +60,7 @@ func TestLogsOfRules(t *testing.T) {
 		t.Errorf("what has a group is logged:\n%s", log.String())
 	}
 	out := &api.NFTEvents{Next: 1}
-	a.ruleWatch.logged("shop", out)
+	a.ruleWatch.logged((&namespaceRecord{Name: "shop"}).ruled(), out)
 	if len(out.Lines) != 3 || out.Lost != 7 || out.Next != 12 || !strings.HasSuffix(out.Lines[0], " err: bad \uFFFD[31m IN=web") ||
 		!strings.HasSuffix(out.Lines[1], " group 3: grouped") || !strings.HasSuffix(out.Lines[2], " unknown: odd") {
 		t.Errorf("%+v", out)
@@ -78,10 +78,10 @@ func TestMonitorWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := &edit{Result: res, space: "shop", number: 5}
+	done := &edit{Result: res, space: "shop", ruleset: "shop", number: 5}
 	a.committed(done) // nobody listens
 	out := &api.NFTEvents{}
-	a.ruleWatch.monitored("shop", nil, nil, false, out)
+	a.ruleWatch.monitored([]string{"shop"}, nil, nil, false, out)
 	a.committed(done)
 	for words, want := range map[string]string{
 		"":               "add table ip t|add chain ip t c|add rule ip t c accept|# new generation 5",
@@ -92,12 +92,12 @@ func TestMonitorWords(t *testing.T) {
 	} {
 		o, rest, asJSON := monitorWords(strings.Fields(words))
 		got := &api.NFTEvents{Next: out.Next}
-		a.ruleWatch.monitored("shop", rest, o, asJSON, got)
+		a.ruleWatch.monitored([]string{"shop"}, rest, o, asJSON, got)
 		if lines := strings.Join(got.Lines, "|"); lines != want {
 			t.Errorf("%q: %s, want %s", words, lines, want)
 		}
 		other := &api.NFTEvents{Next: out.Next}
-		if a.ruleWatch.monitored("other", rest, o, asJSON, other); len(other.Lines) != 0 || other.Next != got.Next {
+		if a.ruleWatch.monitored([]string{"other", "port 7"}, rest, o, asJSON, other); len(other.Lines) != 0 || other.Next != got.Next {
 			t.Errorf("%q: another namespace shows %+v", words, other)
 		}
 	}

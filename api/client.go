@@ -191,6 +191,9 @@ func (q ShowQuery) values() url.Values {
 	if q.Namespace != "" {
 		v.Set("namespace", q.Namespace)
 	}
+	if q.Port != "" {
+		v.Set("port", q.Port)
+	}
 	if len(q.Words) > 0 {
 		v.Set("words", strings.Join(q.Words, " "))
 	}

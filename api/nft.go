@@ -58,9 +58,10 @@ type NFTReply struct {
 	Commit uint64 `json:"commit,omitempty"`
 }
 
-// NFTCommit is a transaction of a namespace's ruleset.
+// NFTCommit is a transaction of the ruleset of a namespace, or of a port of it.
 type NFTCommit struct {
 	Namespace string `json:"namespace"`
+	Port      string `json:"port,omitempty"` // its attachment's name
 	Number    uint64 `json:"commit"`
 	// Time is zero of one that was made before there was a history.
 	Time time.Time `json:"time,omitzero"`
@@ -75,9 +76,11 @@ type NFTCommit struct {
 }
 
 // NFTDiffRequest asks what became of a ruleset between two transactions, as each has
-// left it; 0 is the empty ruleset. Nil: the last one, and the one before it.
+// left it; 0 is the empty ruleset, or that of the port's network. Nil: the last one, and
+// the one before it.
 type NFTDiffRequest struct {
 	Namespace string  `json:"namespace,omitempty"`
+	Port      string  `json:"port,omitempty"` // as that of NFTRequest
 	From      *uint64 `json:"from,omitempty"`
 	To        *uint64 `json:"to,omitempty"`
 }
@@ -85,12 +88,14 @@ type NFTDiffRequest struct {
 // NFTUndoRequest takes back a transaction, and all after it. 0: the last one.
 type NFTUndoRequest struct {
 	Namespace string `json:"namespace,omitempty"`
+	Port      string `json:"port,omitempty"` // as that of NFTRequest
 	Commit    uint64 `json:"commit,omitempty"`
 }
 
 // NFTConfirmRequest confirms the transaction that waits for it.
 type NFTConfirmRequest struct {
 	Namespace string `json:"namespace,omitempty"`
+	Port      string `json:"port,omitempty"` // as that of NFTRequest
 }
 
 // NFT changes or shows the ruleset of a namespace.
@@ -119,8 +124,11 @@ func (c *Client) NFTEvents(ctx context.Context, q ShowQuery, after uint64) (*NFT
 // NFTExplainRequest asks what a ruleset does to a packet that nobody has sent.
 type NFTExplainRequest struct {
 	Namespace string `json:"namespace,omitempty"`
+	// Of is the attachment whose port's ruleset is asked, alone; empty: the namespace's. The
+	// packet comes from it, or goes to it.
+	Of string `json:"of,omitempty"`
 	// From and To are attachments, or addresses; of attachments all of their addresses are
-	// tried. Without From, the namespace itself sends it.
+	// tried. Without From, the namespace itself sends it, or Of if To is another.
 	From string `json:"from,omitempty"`
 	To   string `json:"to"`
 	// Device is by which it comes; empty: that of From.
@@ -176,7 +184,7 @@ func (c *Client) NFTExplain(ctx context.Context, r *NFTExplainRequest) (*NFTExpl
 	return post[NFTExplainReply](ctx, c, PathNFTExplain, r)
 }
 
-// NFTHistory returns the transactions of a namespace's ruleset, the oldest first.
+// NFTHistory returns the transactions of a ruleset, the oldest first.
 func (c *Client) NFTHistory(ctx context.Context, q ShowQuery) ([]NFTCommit, error) {
 	return list[NFTCommit](ctx, c, PathNFTHistory, q.values())
 }

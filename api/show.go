@@ -8,6 +8,9 @@ import "net/netip"
 type ShowQuery struct {
 	// Namespace is the only one that is shown. Empty: all, but for RouteGet.
 	Namespace string
+	// Port is the attachment whose ruleset is meant, of NFTHistory and NFTEvents; empty: the
+	// namespace's.
+	Port string
 	// Words are what follows `show` in ip(8) or bridge(8). A family option, -4 or
 	// -6, may lead them.
 	Words []string

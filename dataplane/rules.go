@@ -28,9 +28,11 @@ type RuleLogs struct {
 	Suppressed uint64             `json:"suppressed,omitempty"`
 }
 
-// RuleTraces are lines of `nft monitor trace`, and how much was lost.
+// RuleTraces are lines of `nft monitor trace`, the ports whose rulesets they are of (0:
+// the namespace's), and how much was lost.
 type RuleTraces struct {
 	Lines []string `json:"lines"`
+	Ports []uint16 `json:"ports"`
 	Lost  uint64   `json:"lost,omitempty"`
 }
 
@@ -50,7 +52,7 @@ func (c *Client) RuleTraces(ctx context.Context, namespace string, q *netstack.R
 	return table[RuleTraces](ctx, c, query{What: queryRuleTraces, Namespace: namespace, Rules: q})
 }
 
-// ExplainRules says what the ruleset does to a packet that nobody has sent.
+// ExplainRules says what a ruleset does to a packet that nobody has sent.
 func (c *Client) ExplainRules(ctx context.Context, namespace string, q *netstack.RuleQuestion) (*netstack.RuleAnswer, error) {
 	return table[*netstack.RuleAnswer](ctx, c, query{What: queryRulesExplain, Namespace: namespace, Explain: q})
 }
@@ -86,7 +88,11 @@ func ruleQuery(ns *netstack.Namespace, q *query) (m message, known bool, err err
 		if q.Rules == nil {
 			q.Rules = new(netstack.RuleQuery)
 		}
-		l.Lines, l.Lost = ns.RuleTraces(q.Rules.Options())
+		var all []netstack.RuleTrace
+		all, l.Lost = ns.RuleTraces(q.Rules.Options())
+		for i := range all {
+			l.Lines, l.Ports = append(l.Lines, all[i].Text), append(l.Ports, all[i].Port)
+		}
 		m, err = whole(l)
 	case queryRulesExplain:
 		m, err = explain(ns, q)

@@ -23,8 +23,15 @@ import (
 // connections, that are made for it: the same program as the workers', with what rules
 // and sets remember now. So it is judged as a packet would be, and leaves no trace.
 
-// RuleQuestion is a packet about which the ruleset is asked.
+// RuleQuestion is a packet about which a ruleset is asked.
 type RuleQuestion struct {
+	// Port is whose ruleset is asked; 0: the namespace's. Of a port, Leaves says that the
+	// packet leaves by it, and does not come; Routed that a router has passed it before that,
+	// Tracked that its connection is known by then.
+	Port    uint16 `json:"port,omitempty"`
+	Leaves  bool   `json:"leaves,omitempty"`
+	Routed  bool   `json:"routed,omitempty"`
+	Tracked bool   `json:"tracked,omitempty"`
 	// In is the number of the device that it comes by; 0: the namespace sends it.
 	In       uint16     `json:"in,omitempty"`
 	Src      netip.Addr `json:"src"`
@@ -73,6 +80,7 @@ type RuleAnswer struct {
 // ruleProbe is one packet on its way.
 type ruleProbe struct {
 	s      *space
+	rules  *rules
 	q      *RuleQuestion
 	eval   *policy.Evaluator
 	table  *conntrack.Table
@@ -90,21 +98,24 @@ const explainEntries = 64
 // ExplainRules says what becomes of a packet, and which rules match on its way.
 func (ns *Namespace) ExplainRules(q *RuleQuestion) (*RuleAnswer, error) {
 	s := ns.space()
+	r := s.ruleset(q.Port)
 	switch {
 	case s == nil:
 		return nil, ErrClosed
-	case s.rules == nil:
+	case r == nil && q.Port != 0:
+		return nil, ErrNoPortRules
+	case r == nil:
 		return nil, ErrNoRules
 	case !q.Src.IsValid() || !q.Dst.IsValid() || q.Src.Is4() != q.Dst.Is4():
 		return nil, errors.New("source and destination are addresses of one family")
 	}
-	p := &ruleProbe{s: s, q: q}
+	p := &ruleProbe{s: s, rules: r, q: q}
 	now := int64(ns.net.elapsed())
 	engine := policy.New([2]uint64{1, 2})
-	if err := engine.Commit(s.rules.state.Ruleset, nil, now); err != nil {
+	if err := engine.Commit(r.state.Ruleset, nil, now); err != nil {
 		return nil, err
 	}
-	engine.Import(s.rules.engine.Export(now), now)
+	engine.Import(r.engine.Export(now), now)
 	var err error
 	if p.table, err = conntrack.NewTable(conntrack.Config{Entries: explainEntries}); err != nil {
 		return nil, err
@@ -118,7 +129,11 @@ func (ns *Namespace) ExplainRules(q *RuleQuestion) (*RuleAnswer, error) {
 	if err := p.prepare(now, ns.net.start.UnixNano()+now); err != nil {
 		return nil, err
 	}
-	p.walk()
+	if q.Port != 0 {
+		p.cross()
+	} else {
+		p.walk()
+	}
 	return &p.answer, nil
 }
 
@@ -130,9 +145,9 @@ func (p *ruleProbe) prepare(now, wall int64) error {
 	}
 	p.family = familyOf(f)
 	p.packet = policy.Packet{
-		Frame: f, Env: p.s.rules.env, Now: now, Wall: wall, Pending: &p.pend, PktType: pktType(f, false), Mark: p.q.Mark, Trace: true,
+		Frame: f, Env: p.rules.env, Now: now, Wall: wall, Pending: &p.pend, PktType: pktType(f, false), Mark: p.q.Mark, Trace: true,
 	}
-	if p.packet.In = p.s.rules.device(p.q.In); p.packet.In == nil && p.q.In != 0 {
+	if p.packet.In = p.rules.device(p.q.In); p.packet.In == nil && p.q.In != 0 {
 		return fmt.Errorf("there is no device %d", p.q.In)
 	}
 	p.eval.Begin(&p.record)
@@ -178,7 +193,7 @@ func (p *ruleProbe) walk() {
 		p.leave(nft.HookInput)
 		return
 	}
-	p.packet.Out, p.answer.Out = p.s.rules.device(out), out
+	p.packet.Out, p.answer.Out = p.rules.device(out), out
 	if p.q.In != 0 {
 		p.packet.Frame.DecrementTTL()
 		if !p.ask(nft.HookForward, first, last) {
@@ -186,6 +201,26 @@ func (p *ruleProbe) walk() {
 		}
 	}
 	p.leave(nft.HookPostrouting)
+}
+
+// cross shows the packet to the one hook of a port that it passes, as framing does.
+func (p *ruleProbe) cross() {
+	at, q := nft.HookIngress, &p.packet
+	p.family = nft.FamilyNetdev
+	q.In, q.Out, q.PktType = p.rules.self, nil, addressedAs(q.Frame)
+	if p.q.Leaves {
+		at, q.In, q.Out = nft.HookEgress, nil, p.rules.self
+		if p.q.Routed {
+			q.Frame.DecrementTTL()
+			q.PktType = policy.PacketHost
+		}
+		if p.q.Tracked {
+			p.track()
+		}
+	}
+	if p.ask(at, first, last) {
+		p.answer.Verdict = "accept"
+	}
 }
 
 // leave is the last hook, input or postrouting.

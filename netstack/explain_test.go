@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"sluice/packet"
 	pt "sluice/packet/packettest"
+	"sluice/policy/journal"
 	"sluice/trace"
 )
 
@@ -124,5 +126,87 @@ func TestExplainRules(t *testing.T) {
 		if _, err := ns.ExplainRules(bad); err == nil {
 			t.Errorf("%+v: no error", bad)
 		}
+	}
+}
+
+// TestExplainPortRules: a port's ruleset says of what comes by the port, and of what
+// leaves by it, what becomes of it when it is sent; and nothing counts it.
+func TestExplainPortRules(t *testing.T) {
+	s := framedSites("")
+	s.Networks[0].Ports[0].Rules = &journal.Journal{Steps: []journal.Step{{File: "own.nft", Text: `table netdev own {
+	chain in {
+		type filter hook ingress device "port" priority 0
+		udp dport 4 counter drop
+		ip ttl 64 udp dport 5 iifname "port" ether saddr ` + alice.mac().String() + ` drop
+	}
+	chain out {
+		type filter hook egress device "port" priority 0; policy accept
+		oifname "port" udp dport 6 counter drop
+		udp dport 7 ip ttl 63 meta pkttype host ct state new drop
+	}
+}`}}}
+	l := stillSites(t, s)
+	ns, own := l.n.Namespace("lab"), alice.port()
+	in := func(to party, port uint16) *RuleQuestion {
+		return &RuleQuestion{Port: own, Src: alice.addr4(), Dst: to.addr4(), SrcMAC: alice.mac(), DstMAC: gate(1).mac(), Proto: packet.ProtoUDP, SrcPort: 1000, DstPort: port}
+	}
+	out := func(from party, port uint16) *RuleQuestion {
+		routed := from.site != alice.site
+		return &RuleQuestion{
+			Port: own, Leaves: true, Routed: routed, Tracked: routed, Src: from.addr4(), Dst: alice.addr4(), SrcMAC: from.mac(), DstMAC: alice.mac(),
+			Proto: packet.ProtoUDP, SrcPort: 1000, DstPort: port,
+		}
+	}
+	before, err := ns.RuleList(&RuleQuery{Port: own, Text: "list ruleset"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		q        *RuleQuestion
+		from, to party
+		want     string
+	}{
+		{in(bob, 4), alice, bob, "drop by in udp dport 4 counter drop"},
+		{in(bob, 5), alice, bob, "drop by in ip ttl 64 udp dport 5 iifname \"port\" ether saddr " + alice.mac().String() + " drop"},
+		{in(bob, 6), alice, bob, "accept"},
+		{in(carol, 4), alice, carol, "drop by in udp dport 4 counter drop"},
+		{out(bob, 4), bob, alice, "accept"},
+		{out(bob, 6), bob, alice, "drop by out oifname \"port\" udp dport 6 counter drop"},
+		{out(bob, 7), bob, alice, "drop by out udp dport 7 ip ttl 63 meta pkttype host ct state new drop"},
+		{out(carol, 7), carol, alice, "accept"},
+	} {
+		a, err := ns.ExplainRules(c.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.said(); got != c.want {
+			t.Errorf("%v to %v port %d: %s, want %s", c.from, c.to, c.q.DstPort, got, c.want)
+		}
+		if by := a.By; by != nil && (by.Handle == 0 || !strings.HasPrefix(by.Pos, "own.nft:") || by.Table != "netdev own" || by.Hook != map[bool]string{true: "egress", false: "ingress"}[c.q.Leaves]) {
+			t.Errorf("%+v", by)
+		}
+	}
+	if after, _ := ns.RuleList(&RuleQuery{Port: own, Text: "list ruleset"}); after != before {
+		t.Errorf("questions were counted:\n%s\nbefore\n%s", after, before)
+	}
+	for _, c := range []struct {
+		from, to party
+		port     uint16
+		passes   bool
+	}{{alice, bob, 4, false}, {alice, bob, 5, false}, {alice, bob, 6, true}, {bob, alice, 4, true}, {bob, alice, 6, false}, {bob, alice, 7, false}, {carol, alice, 7, true}, {alice, carol, 4, false}} {
+		p := c.from.to(c.to)
+		if c.from.site == c.to.site {
+			p = c.from.beside(c.to)
+		}
+		p.DstPort = c.port
+		l.send(c.from.port(), pt.UDP4(p))
+		if !c.passes {
+			l.silent(c.to.port())
+		} else if pt.Check(t, l.got(c.to.port()), pt.UDP()); t.Failed() {
+			t.Fatalf("%v to %v port %d", c.from, c.to, c.port)
+		}
+	}
+	if _, err := ns.ExplainRules(&RuleQuestion{Port: carol.port(), Src: carol.addr4(), Dst: bob.addr4(), Proto: 6}); !errors.Is(err, ErrNoPortRules) {
+		t.Errorf("a port without rules: %v", err)
 	}
 }

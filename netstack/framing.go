@@ -90,15 +90,18 @@ func (t *turn) arrives(in *port, i int) trace.Reason {
 			return reason
 		}
 	}
-	if in.framed == nil {
-		return trace.None
-	}
-	dev := in.framed.device(in.index)
-	if reason := t.shown(in, in.framed, partIn, f, hookAt{nft.FamilyNetdev, nft.HookIngress, dev, nil}); reason != trace.None {
-		return reason
+	var dev *policy.Device
+	if in.framed != nil {
+		dev = in.framed.device(in.index)
+		if reason := t.shown(in, in.framed, partIn, f, hookAt{nft.FamilyNetdev, nft.HookIngress, dev, nil}); reason != trace.None {
+			return reason
+		}
 	}
 	if fr.packet.PktType == policy.PacketOther && f.DstMAC() == in.local.mac {
 		fr.packet.PktType = policy.PacketHost // from here on, as in br_handle_frame
+	}
+	if in.framed == nil {
+		return trace.None
 	}
 	reason := t.shown(in, in.framed, partIn, f, hookAt{nft.FamilyBridge, nft.HookPrerouting, dev, nil})
 	fr.writes = fr.records[partOwnIn].Writes() && fr.rules[partOwnIn] != nil || fr.records[partIn].Writes() && fr.rules[partIn] != nil

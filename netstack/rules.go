@@ -33,7 +33,8 @@ type rules struct {
 	devices map[uint16]*policy.Device // of the view
 	frames  bool                      // some chain sees frames, and not only packets
 
-	// Of a port: whose it is, and how it calls that.
+	// Of a port: its number, whose it is, and how it calls that.
+	port   uint16
 	tenure uint32
 	self   *policy.Device
 }
@@ -109,7 +110,7 @@ func (c *change) rules(next, was *space) error {
 		}
 		return nil
 	}
-	r, err := c.ruleset(old, next.told, next.spec.Rules, CheckRules)
+	r, err := c.ruleset(old, 0, next.told, next.spec.Rules, CheckRules)
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (c *change) ownRules(next, was *space) error {
 			if before != nil && before.tenure != p.Tenure {
 				before = nil
 			}
-			r, err := c.ruleset(before, next.told, p.Rules, CheckPortRules)
+			r, err := c.ruleset(before, p.Index, next.told, p.Rules, CheckPortRules)
 			if err != nil {
 				return fmt.Errorf("port %d: %w", p.Index, err)
 			}
@@ -153,10 +154,10 @@ func (c *change) ownRules(next, was *space) error {
 	return nil
 }
 
-// ruleset prepares the next state of a ruleset of a namespace, or of a port of it; old is
-// the one before, or nil.
-func (c *change) ruleset(old *rules, told *told, j *journal.Journal, check func(*nft.Ruleset) error) (*rules, error) {
-	r := &rules{}
+// ruleset prepares the next state of the ruleset of a port, or for 0 of the namespace; old
+// is the one before, or nil.
+func (c *change) ruleset(old *rules, port uint16, told *told, j *journal.Journal, check func(*nft.Ruleset) error) (*rules, error) {
+	r := &rules{port: port}
 	if old != nil {
 		r.engine, r.evals, r.state, r.told, r.frames = old.engine, old.evals, old.state, old.told, old.frames
 	} else if err := c.newEngine(r, told); err != nil {
@@ -198,7 +199,7 @@ func (c *change) newEngine(r *rules, told *told) error {
 	r.evals, r.told = make([]evaluator, len(c.net.workers)), told
 	for i := range r.evals {
 		e := r.engine.Evaluator()
-		e.SetTracer(r.told.take)
+		e.SetTracer(func(e *policy.TraceEvent) { told.take(traced{e, r.port}) })
 		e.LimitTraces(binary.LittleEndian.Uint32(b[16:])^uint32(i)<<24, r.told.admit) // numbers that look as the kernel's
 		r.evals[i].Evaluator = e
 	}

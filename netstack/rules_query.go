@@ -41,8 +41,12 @@ func (q *RuleQuery) Options() *nft.ListOptions {
 	}
 }
 
-// ErrNoRules is returned for a namespace without a ruleset.
-var ErrNoRules = errors.New("the namespace has no ruleset")
+// ErrNoRules is returned for a namespace without a ruleset, ErrNoPortRules for a port
+// without one.
+var (
+	ErrNoRules     = errors.New("the namespace has no ruleset")
+	ErrNoPortRules = errors.New("the port has no ruleset")
+)
 
 // RuleList answers a query, with what was counted up to now.
 func (ns *Namespace) RuleList(q *RuleQuery) (string, error) {

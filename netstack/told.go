@@ -35,6 +35,7 @@ const (
 // RuleLog is a line of a log statement.
 type RuleLog struct {
 	Namespace string    `json:"namespace"`
+	Port      uint16    `json:"port,omitempty"` // whose ruleset it was; 0: the namespace's
 	Time      time.Time `json:"time"`
 	// Level is that of the statement in nft's words, Group its number if it has one.
 	Level string `json:"level"`
@@ -76,9 +77,22 @@ type told struct {
 
 	mu sync.Mutex
 	// +checklocks:mu
-	traces []*policy.TraceEvent
+	traces []traced
 	// +checklocks:mu
 	lost uint64
+}
+
+// traced is an event of a trace, and the port whose ruleset it is of; 0: the namespace's.
+type traced struct {
+	*policy.TraceEvent
+	port uint16
+}
+
+// RuleTrace is a line of a trace.
+type RuleTrace struct {
+	// Port is whose ruleset it was; 0: the namespace's.
+	Port uint16
+	Text string
 }
 
 // admit lets a packet be traced.
@@ -93,7 +107,7 @@ func (t *told) admit(now int64) bool {
 }
 
 // take keeps an event of a trace.
-func (t *told) take(e *policy.TraceEvent) {
+func (t *told) take(e traced) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.traces) == maxTraces {
@@ -122,6 +136,7 @@ type logLine struct {
 	policy.LogLine
 	why   policy.Evidence
 	space string
+	port  uint16
 	wall  int64
 	frame [policy.LogBytes]byte
 }
@@ -151,7 +166,7 @@ func (l *logged) fill(r *rules, p *policy.Packet, e *policy.LogEntry) {
 	at := &l.lines[(l.first+l.n)%maxLogLines]
 	l.n++
 	at.LogLine = policy.LogLine{Log: e.Log, In: p.In, Out: p.Out, Mark: p.Mark, View: p.Frame.View}
-	at.why, at.space, at.wall = e.Why, r.told.space, p.Wall
+	at.why, at.space, at.port, at.wall = e.Why, r.told.space, r.port, p.Wall
 	at.Frame = at.frame[:copy(at.frame[:], p.Frame.Bytes())]
 }
 
@@ -197,7 +212,7 @@ func (n *Netstack) RuleLogs() (lines []RuleLog, suppressed uint64) {
 }
 
 func (l *logLine) public() RuleLog {
-	r := RuleLog{Namespace: l.space, Time: time.Unix(0, l.wall).UTC(), Level: l.Log.Level, Text: l.Text()}
+	r := RuleLog{Namespace: l.space, Port: l.port, Time: time.Unix(0, l.wall).UTC(), Level: l.Log.Level, Text: l.Text()}
 	if r.Level == "" {
 		r.Level = "warn"
 	}
@@ -219,7 +234,7 @@ func (l *logLine) public() RuleLog {
 
 // RuleTraces takes the lines of `nft monitor trace` that wait, and says how many packets
 // and events were too many. The first call begins to listen; without others that ends.
-func (ns *Namespace) RuleTraces(o *nft.ListOptions) (lines []string, lost uint64) {
+func (ns *Namespace) RuleTraces(o *nft.ListOptions) (lines []RuleTrace, lost uint64) {
 	s := ns.space()
 	if s == nil {
 		return nil, 0
@@ -231,11 +246,11 @@ func (ns *Namespace) RuleTraces(o *nft.ListOptions) (lines []string, lost uint64
 	t.traces, lost, t.lost = nil, t.lost, 0
 	t.mu.Unlock()
 	for _, e := range events {
-		line := policy.TraceText(e, o)
+		line := policy.TraceText(e.TraceEvent, o)
 		if len(line) > maxTraceLine {
 			line = line[:maxTraceLine] + "…"
 		}
-		lines = append(lines, line)
+		lines = append(lines, RuleTrace{e.port, line})
 	}
 	return lines, lost
 }

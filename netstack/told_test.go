@@ -86,11 +86,19 @@ func TestRuleLogs(t *testing.T) {
 	}
 }
 
+// traced are the lines of traces that wait.
+func (l *lab) traced() (lines []string, lost uint64) {
+	all, lost := l.n.Namespace("lab").RuleTraces(&nft.ListOptions{})
+	for i := range all {
+		lines = append(lines, all[i].Text)
+	}
+	return lines, lost
+}
+
 // TestRuleTraces: they are made while somebody listens, whole ones, so many a second.
 func TestRuleTraces(t *testing.T) {
 	l := stillSites(t, ruledSites(telling))
 	l.freeze()
-	ns, o := l.n.Namespace("lab"), &nft.ListOptions{}
 	send := func(n int) {
 		for range n {
 			l.send(alice.port(), pt.UDP4(alice.to(bob)))
@@ -98,11 +106,11 @@ func TestRuleTraces(t *testing.T) {
 		}
 	}
 	send(3)
-	if lines, lost := ns.RuleTraces(o); len(lines) != 0 || lost != 0 {
+	if lines, lost := l.traced(); len(lines) != 0 || lost != 0 {
 		t.Errorf("before anybody listened: %q", lines)
 	}
 	send(1)
-	lines, lost := ns.RuleTraces(o)
+	lines, lost := l.traced()
 	for i, want := range []string{"ip t pre packet: iif ", "ip t pre rule udp dport 2000 meta nftrace set 1 (verdict continue)", "ip t pre policy accept ", "ip t f packet: iif ", "ip t f rule log prefix", "ip t f rule udp dport 2000 log group 2 drop (verdict drop)"} {
 		if i >= len(lines) || !strings.Contains(lines[i], want) || lines[i][:17] != lines[0][:17] {
 			t.Errorf("line %d of %q: want %q", i, lines, want)
@@ -112,13 +120,13 @@ func TestRuleTraces(t *testing.T) {
 		t.Errorf("%d lines, %d lost", len(lines), lost)
 	}
 	send(traceBurst + 20)
-	lines, lost = ns.RuleTraces(o)
+	lines, lost = l.traced()
 	if len(lines)%6 != 0 || len(lines)/6+int(lost) != traceBurst+20 || lost < 20 {
 		t.Errorf("of a flood %d lines, %d lost", len(lines), lost)
 	}
 	l.pass(int(listening.Seconds()) + 1)
 	send(1)
-	if lines, _ = ns.RuleTraces(o); len(lines) != 0 {
+	if lines, _ = l.traced(); len(lines) != 0 {
 		t.Errorf("nobody listened any more: %q", lines)
 	}
 }
@@ -132,7 +140,7 @@ func TestRulesComeLate(t *testing.T) {
 	l.apply()
 	l.apply()
 	if lines, lost := l.n.Namespace("lab").RuleTraces(&nft.ListOptions{}); len(lines) != 0 || lost != 0 {
-		t.Errorf("traces before the first packet: %q", lines)
+		t.Errorf("traces before the first packet: %+v", lines)
 	}
 	l.send(alice.port(), pt.UDP4(alice.to(bob)))
 	l.silent(bob.port())
@@ -177,6 +185,11 @@ table arp a {
 		if len(lines) != len(want) || suppressed != 0 {
 			t.Errorf("%d lines, %d suppressed, want %d", len(lines), suppressed, len(want))
 		}
+		for i := range lines {
+			if own := strings.HasPrefix(lines[i].Text, "0 "); own != (lines[i].Port == alice.port()) || !own && lines[i].Port != 0 {
+				t.Errorf("by port %d: %s", lines[i].Port, lines[i].Text)
+			}
+		}
 	}
 	ns, o := l.n.Namespace("lab"), &nft.ListOptions{}
 	ns.RuleTraces(o)
@@ -185,8 +198,13 @@ table arp a {
 		pt.Check(t, l.got(carol.port()), pt.UDP())
 		told("0 IN=port OUT= ", "1 IN=p11 OUT= MAC=", "2 IN=p11 OUT= ", "3 IN=", "5 IN=", "6 IN= OUT=p12 SRC=")
 		var chains []string
-		lines, _ := ns.RuleTraces(o)
-		for _, line := range lines {
+		all, _ := ns.RuleTraces(o)
+		var lines []string
+		for i := range all {
+			line := all[i].Text
+			if lines = append(lines, line); strings.Contains(line, " netdev own ") != (all[i].Port == alice.port()) {
+				t.Errorf("by port %d: %s", all[i].Port, line)
+			}
 			if words := strings.Fields(line); words[6] == "packet:" {
 				chains = append(chains, strings.Join(words[3:6], " "))
 			}

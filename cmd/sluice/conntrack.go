@@ -249,26 +249,38 @@ func (c *cli) connectionStats(ctx context.Context, letter byte, words []string) 
 
 // watchConnections is -E, until it is interrupted.
 func (c *cli) watchConnections(ctx context.Context, words []string) error {
-	shown, from := 0, uint64(0)
-	for ctx.Err() == nil {
-		p, err := patiently(ctx, func(ctx context.Context) (*api.Page, error) {
-			return c.client().ConnectionEvents(ctx, c.pageQuery(words, from))
-		})
-		if err != nil {
-			if !passing(ctx, err) {
-				return err
-			}
-			continue
-		}
+	shown := 0
+	err := follow(ctx, func(ctx context.Context, after uint64) (*api.Page, error) {
+		return c.client().ConnectionEvents(ctx, c.pageQuery(words, after))
+	}, func(p *api.Page) (uint64, error) {
 		if p.Lost > 0 {
 			c.remark("%d events were lost.", p.Lost)
 		}
-		if err := c.printEvents(p.Body); err != nil {
+		shown += p.Entries
+		return p.Next, c.printEvents(p.Body)
+	})
+	if err == nil {
+		c.remark("%d flow events have been shown.", shown)
+	}
+	return err
+}
+
+// follow shows what was heard as it comes, until it is interrupted: ask waits a while for
+// what comes after a number, show says what number that was.
+func follow[Heard any](ctx context.Context, ask func(ctx context.Context, after uint64) (*Heard, error), show func(*Heard) (uint64, error)) error {
+	for after := uint64(0); ctx.Err() == nil; {
+		heard, err := patiently(ctx, func(ctx context.Context) (*Heard, error) { return ask(ctx, after) })
+		switch {
+		case err == nil:
+		case passing(ctx, err):
+			continue
+		default:
 			return err
 		}
-		shown, from = shown+p.Entries, p.Next
+		if after, err = show(heard); err != nil {
+			return err
+		}
 	}
-	c.remark("%d flow events have been shown.", shown)
 	return nil
 }
 

@@ -42,7 +42,7 @@ OPTION :=
 `
 
 func (c *cli) nftCommand() *cobra.Command {
-	const short = "show and change the ruleset of a namespace, as nft(8)"
+	const short = "show and change the ruleset of a namespace or a port, as nft(8)"
 	cmd := &cobra.Command{
 		Use: "nft [OPTION]... COMMAND", Short: short,
 		Example:            "  sluice nft -f /etc/sluice/filter.nft\n  sluice -n shop nft list ruleset\n  sluice nft add rule inet filter forward tcp dport 22 accept",
@@ -204,7 +204,11 @@ func (c *cli) nft(ctx context.Context, l *nftLine) error {
 		return err
 	}
 	if l.Confirm > 0 {
-		c.nftRemark("commit %d is taken back in %d seconds, unless \"sluice nft confirm\" comes before.", r.Commit, l.Confirm)
+		words := "sluice nft"
+		if l.Port != "" {
+			words += " --port " + l.Port
+		}
+		c.nftRemark("commit %d is taken back in %d seconds, unless \"%s confirm\" comes before.", r.Commit, l.Confirm, words)
 	}
 	out := r.Output
 	if l.Show.JSON && out != "" && !strings.HasSuffix(out, "\n") {

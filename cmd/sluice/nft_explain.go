@@ -14,8 +14,8 @@ import (
 )
 
 // explainWords reads what follows nft explain.
-func explainWords(words []string, namespace string) (*api.NFTExplainRequest, error) {
-	r := &api.NFTExplainRequest{Namespace: namespace}
+func explainWords(words []string, namespace, port string) (*api.NFTExplainRequest, error) {
+	r := &api.NFTExplainRequest{Namespace: namespace, Of: port}
 	text := map[string]*string{"--from": &r.From, "--to": &r.To, "--iif": &r.Device, "--proto": &r.Proto}
 	numbers := map[string]*uint16{"--port": &r.Port, "--sport": &r.SourcePort}
 	for len(words) > 0 {
@@ -54,7 +54,7 @@ func explainWords(words []string, namespace string) (*api.NFTExplainRequest, err
 var errRefused = errors.New("not accepted")
 
 func (c *cli) nftExplain(ctx context.Context, l *nftLine, words []string) error {
-	r, err := explainWords(words, l.Namespace)
+	r, err := explainWords(words, l.Namespace, l.Port)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func printExplanation(w io.Writer, r *api.NFTExplainRequest, x *api.NFTExplanati
 		fmt.Fprintln(w, "  both are in one network: what stays there passes no hook of IP")
 	}
 	if x.Frames {
-		fmt.Fprintln(w, "  rules of families bridge, arp and netdev, and those of ports, are not asked")
+		fmt.Fprintln(w, "  rules of families bridge, arp and netdev are not asked; those of a port are by nft --port NAME explain")
 	}
 	for i := range x.Steps {
 		fmt.Fprintf(w, "  %s: %s\n", x.Steps[i].Hook, stepText(&x.Steps[i]))

@@ -19,12 +19,6 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		return nil
 	}
 	words := l.words[1:]
-	switch word := l.words[0]; word {
-	case "history", "diff", "undo", "monitor", "explain", "log", "confirm":
-		if l.Port != "" {
-			return func(context.Context) error { return ofNamespace(word, l.Port) }
-		}
-	}
 	switch l.words[0] {
 	case "history":
 		return c.nftNumbers(words, 0, func(ctx context.Context, _ []uint64) error { return c.nftHistory(ctx, l) })
@@ -40,7 +34,7 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		return func(ctx context.Context) error { return c.nftFollow(ctx, l, l.words) }
 	case "confirm":
 		return c.nftNumbers(words, 0, func(ctx context.Context, _ []uint64) error {
-			r, err := c.client().NFTConfirm(ctx, &api.NFTConfirmRequest{Namespace: l.Namespace})
+			r, err := c.client().NFTConfirm(ctx, &api.NFTConfirmRequest{Namespace: l.Namespace, Port: l.Port})
 			if err == nil {
 				c.nftRemark("commit %d is confirmed.", r.Commit)
 			}
@@ -48,15 +42,6 @@ func (c *cli) nftOwn(l *nftLine) func(context.Context) error {
 		})
 	}
 	return nil
-}
-
-// ofNamespace is why a word is refused for the ruleset of a port.
-func ofNamespace(word, port string) error {
-	err := fmt.Sprintf("nft: %s is of the rulesets of namespaces; that of a port (--port %s) has none", word, port)
-	if word == "explain" {
-		err += "; the options of a packet come behind the word"
-	}
-	return usagef("%s", err)
 }
 
 // nftNumbers reads numbers of commits.
@@ -75,7 +60,7 @@ func (c *cli) nftNumbers(words []string, most int, do func(context.Context, []ui
 }
 
 func (c *cli) nftHistory(ctx context.Context, l *nftLine) error {
-	all, err := c.client().NFTHistory(ctx, api.ShowQuery{Namespace: l.Namespace})
+	all, err := c.client().NFTHistory(ctx, api.ShowQuery{Namespace: l.Namespace, Port: l.Port})
 	if err != nil {
 		return err
 	}
@@ -106,7 +91,7 @@ func commitRow(k *api.NFTCommit) []string {
 }
 
 func (c *cli) nftDiff(ctx context.Context, l *nftLine, n []uint64) error {
-	r := &api.NFTDiffRequest{Namespace: l.Namespace}
+	r := &api.NFTDiffRequest{Namespace: l.Namespace, Port: l.Port}
 	if len(n) > 0 {
 		r.From = &n[0]
 	}
@@ -122,7 +107,7 @@ func (c *cli) nftDiff(ctx context.Context, l *nftLine, n []uint64) error {
 }
 
 func (c *cli) nftUndo(ctx context.Context, l *nftLine, n []uint64) error {
-	r := &api.NFTUndoRequest{Namespace: l.Namespace}
+	r := &api.NFTUndoRequest{Namespace: l.Namespace, Port: l.Port}
 	if len(n) > 0 {
 		if r.Commit = n[0]; r.Commit == 0 {
 			return usagef("nft undo: commits begin at 1")
@@ -159,21 +144,10 @@ func (c *cli) nftFollow(ctx context.Context, l *nftLine, words []string) error {
 	if s.JSON && len(words) == 1 && (words[0] == "trace" || words[0] == "log") {
 		return usagef("nft: %s has no JSON", words[0])
 	}
-	for after := uint64(0); ctx.Err() == nil; {
-		e, err := c.nextLines(ctx, l, asked, after)
-		switch {
-		case err == nil:
-		case passing(ctx, err):
-			continue
-		default:
-			return err
-		}
-		if err := c.printLines(e); err != nil {
-			return err
-		}
-		after = e.Next
-	}
-	return nil
+	q := api.ShowQuery{Namespace: l.Namespace, Port: l.Port, Words: asked}
+	return follow(ctx, func(ctx context.Context, after uint64) (*api.NFTEvents, error) {
+		return c.client().NFTEvents(ctx, q, after)
+	}, func(e *api.NFTEvents) (uint64, error) { return e.Next, c.printLines(e) })
 }
 
 func (c *cli) printLines(e *api.NFTEvents) error {
@@ -186,12 +160,6 @@ func (c *cli) printLines(e *api.NFTEvents) error {
 		}
 	}
 	return nil
-}
-
-func (c *cli) nextLines(ctx context.Context, l *nftLine, words []string, after uint64) (*api.NFTEvents, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return c.client().NFTEvents(ctx, api.ShowQuery{Namespace: l.Namespace, Words: words}, after)
 }
 
 // nftEndless reports whether words behind nft ask for what goes on until it is

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +31,11 @@ func (a *answers) rulesets(mux *http.ServeMux) {
 		}
 		api.WriteReply(w, api.NFTReply{Output: "table ip t {\n}\n"})
 	})
+	mux.HandleFunc(api.PathNFT+"/", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		a.asked.add("%s %s", r.URL.RequestURI(), bytes.TrimSpace(body))
+		api.WriteError(w, &api.Error{Code: api.CodeNotFound, Message: "nobody knows"})
+	})
 }
 
 // TestNFTAsks sees the options of nft(8) go to the daemon, and its words as one text.
@@ -47,6 +54,7 @@ func TestNFTAsks(t *testing.T) {
 		"-j nft list tables":                            `{"text":"list tables","show":{"json":true}}`,
 		"nft -ec add table ip t":                        `{"text":"add table ip t","check":true,"echo":true}`,
 		"nft add chain ip t c { priority -150; }":       `{"text":"add chain ip t c { priority -150; }"}`,
+		"nft --port cart --confirm 5s flush ruleset":    `{"port":"cart","text":"flush ruleset","confirm":5}`,
 		"nft --port cart list ruleset":                  `{"port":"cart","text":"list ruleset"}`,
 		"nft --port=cart -c flush ruleset":              `{"port":"cart","text":"flush ruleset","check":true}`,
 		"nft --numeric-priority --service list ruleset": `{"text":"list ruleset","show":{"numeric_priority":true,"services":true}}`,
@@ -67,12 +75,35 @@ func TestNFTAsks(t *testing.T) {
 		"nft": "want commands", "nft -f": "needs an argument", "nft -x list ruleset": "-x is unknown", "nft -f a list": "want commands",
 		"nft --frob list": "--frob is unknown", "nft --confirm 1x list": "want a time from 1s to 24h", "nft --confirm 25h list": "want a time from 1s to 24h",
 		"nft undo x": "numbers of commits", "nft undo 0": "begin at 1", "nft diff 1 2 3": "at most 2 numbers", "nft history 1": "at most 0",
-		"nft --port cart history": "(--port cart) has none", "nft --port 80 explain --to x": "options of a packet come behind the word",
+		"nft --port cart history 1": "at most 0", "nft --port cart explain": "say --to", "nft --port 80 explain --to x": "options of a packet come behind the word",
 		"nft explain --to x --port cart": "want the number of a port", "nft frob": "\nx.nft:1:1-4: Error: syntax error, unexpected string\nfrob\n^^^^\n",
 	} {
 		a := answers{asked: new(log)}
 		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, want) {
 			t.Errorf("%s: %s, want %q", line, out, want)
+		}
+	}
+}
+
+// TestNFTAsksOfPorts: what nft(8) has no word for is asked of the port that is meant, too.
+func TestNFTAsksOfPorts(t *testing.T) {
+	for line, want := range map[string]string{
+		"nft --port cart history":                  `/v1/nft/history?port=cart `,
+		"-n shop nft history":                      `/v1/nft/history?namespace=shop `,
+		"nft --port cart diff 1":                   `/v1/nft/diff {"port":"cart","from":1}`,
+		"nft --port cart undo 3":                   `/v1/nft/undo {"port":"cart","commit":3}`,
+		"nft undo":                                 `/v1/nft/undo {}`,
+		"-n shop nft --port a confirm":             `/v1/nft/confirm {"namespace":"shop","port":"a"}`,
+		"nft --port cart explain --to x --port 80": `/v1/nft/explain {"of":"cart","to":"x","port":80}`,
+		"nft --port cart monitor new -a":           `/v1/nft/events?after=0&port=cart&words=new+-a `,
+		"nft --port cart log":                      `/v1/nft/events?after=0&port=cart&words=log `,
+	} {
+		a := answers{asked: new(log)}
+		if out := session(t, a.listen(t), line, ""); !strings.Contains(out, "nobody knows") {
+			t.Errorf("%s: %s", line, out)
+		}
+		if got := a.asked.take(); len(got) != 1 || got[0] != want {
+			t.Errorf("%s asks %q, want %q", line, got, want)
 		}
 	}
 }

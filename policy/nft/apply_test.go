@@ -79,6 +79,12 @@ func TestRefusals(t *testing.T) {
 		"add rule ip t c ip saddr \"1.1.1.1":    "the string is not closed",
 		"include \"x\"":                         "nothing can be included here",
 		"frobnicate table ip t":                 "expecting table, chain",
+		"add chain ip t x { type filter hook input priority 0; policy drop; policy drop; }": ":2:68-78: Error: you cannot set chain policy twice",
+		"add chain ip t x { type filter hook input priority 0; comment a; comment b; }":     "This statement is duplicated",
+		"add set ip t x { type ipv4_addr; comment \"a\"; comment \"b\"; }":                  "This statement is duplicated",
+		"add element ip t s { 1.2.3.4 comment \"a\" comment \"b\" }":                        "This statement is duplicated",
+		"table ip t { comment \"a\"; comment \"b\"; }":                                      "This statement is duplicated",
+		"table ip t { counter x { comment \"a\"; comment \"b\"; }; }":                       "This statement is duplicated",
 	} {
 		rs := must(t, &Ruleset{}, base)
 		before := listing(rs, ListOptions{Handles: true})
@@ -92,6 +98,43 @@ func TestRefusals(t *testing.T) {
 		if after := listing(rs, ListOptions{Handles: true}); after != before {
 			t.Errorf("%s: the ruleset changed", text)
 		}
+	}
+}
+
+// TestTheLastLineCounts: what may be said twice is what was said last, as nft has it.
+func TestTheLastLineCounts(t *testing.T) {
+	const text = `table ip t {
+	set s { type ipv4_addr; flags interval; flags dynamic; size 5; size 6; timeout 5s; timeout 6s; policy memory; policy performance; }
+	set d { typeof ip saddr; type inet_service; }
+	chain c { type filter hook input priority filter + 5; type filter hook output priority 1; }
+}
+`
+	const want = `table ip t {
+	set s {
+		type ipv4_addr
+		size 6
+		flags dynamic,timeout
+		timeout 6s
+	}
+
+	set d {
+		type inet_service
+	}
+
+	chain c {
+		type filter hook output priority filter + 1; policy accept;
+	}
+}
+`
+	if got := listing(must(t, &Ruleset{}, text), ListOptions{}); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if testing.Short() {
+		return
+	}
+	needKernel(t)
+	if got, ok := kernelNFT(t, "nft -f r.nft && nft list ruleset", map[string]string{"r.nft": text}); !ok || got != want {
+		t.Errorf("nft has\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -242,14 +242,16 @@ func (p *parser) quoted() string {
 	return p.next().text
 }
 
-// comment takes the string of a comment.
-func (p *parser) comment() string {
-	p.expect("comment")
+// comment takes the string of a comment behind that word; nothing has two.
+func (p *parser) comment(word token, of *string) {
 	s := p.quoted()
-	if len(s) > 128 {
+	switch {
+	case len(s) > 128:
 		fail(p.last.pos, "comment too long, 128 characters maximum allowed")
+	case *of != "":
+		fail(word.pos.join(p.last.pos), "You can only specify this once. This statement is duplicated.")
 	}
-	return s
+	*of = s
 }
 
 // number takes a number of up to bits bits.

@@ -41,7 +41,7 @@ func (p *parser) tableLine(b *blockParts) {
 	case "flags":
 		b.table.table.flags = append(b.table.table.flags, p.wordList()...)
 	case "comment":
-		b.table.table.comment = p.quoted()
+		p.comment(t, &b.table.table.comment)
 	case "chain":
 		c := b.sub(KindChain, p.name("name of a chain"))
 		rules := p.chainBlock(c)
@@ -95,10 +95,9 @@ func (p *parser) chainBlock(c *Command) (rules []*Command) {
 		case p.is("type") && p.peek(2).kind == tokWord:
 			p.baseChain(c.chain)
 		case p.is("policy"):
-			p.next()
-			c.chain.policy = p.name("accept or drop")
+			p.chainPolicy(c.chain)
 		case p.is("comment"):
-			c.chain.comment = p.comment()
+			p.comment(p.next(), &c.chain.comment)
 		case p.is("device") || p.is("devices"):
 			c.chain.devices = append(c.chain.devices, p.devices()...)
 		default:
@@ -112,10 +111,18 @@ func (p *parser) chainBlock(c *Command) (rules []*Command) {
 	return rules
 }
 
-// baseChain reads "type filter hook input priority 0".
+// chainPolicy reads "policy drop", which a chain has once.
+func (p *parser) chainPolicy(c *chainLit) {
+	at, twice := p.next().pos, c.policy != nil
+	if c.policy = p.name("accept or drop"); twice {
+		fail(at.join(p.last.pos), "you cannot set chain policy twice")
+	}
+}
+
+// baseChain reads "type filter hook input priority 0". Of several the last one counts.
 func (p *parser) baseChain(c *chainLit) {
 	p.next()
-	c.base = true
+	c.base, c.offset = true, 0
 	c.typ = p.name("filter, nat or route")
 	p.expect("hook")
 	c.hook = p.name("name of a hook")
@@ -178,7 +185,7 @@ func (p *parser) objectBlock(kind ObjectKind) *objectSpec {
 	}
 	p.block(func() {
 		if p.is("comment") {
-			o.comment = p.comment()
+			p.comment(p.next(), &o.comment)
 			return
 		}
 		o.stmt = p.objectStmt(kind)

@@ -75,7 +75,7 @@ func (p *parser) elementOptions(e *elemLit) {
 		case p.accept("expires"):
 			e.expires = p.time()
 		case p.is("comment"):
-			e.comment = p.comment()
+			p.comment(p.next(), &e.comment)
 		case p.is("counter") || p.is("quota") || p.is("limit") || p.is("last") || p.is("ct") && p.peekIs(1, "count"):
 			e.stmts = append(e.stmts, p.elementStmt())
 		default:
@@ -112,12 +112,12 @@ func (p *parser) setBlock(isMap bool) *setSpec {
 	return s
 }
 
-// setLine reads one line of it.
+// setLine reads one line of it. Of several of a kind the last one counts.
 func (p *parser) setLine(s *setSpec) {
 	t := p.word("a line of a set")
 	switch t.text {
 	case "type":
-		s.hasKey = true
+		s.hasKey, s.typeof = true, false
 		s.key = p.typeList()
 		p.dataType(s, p.typeList)
 	case "typeof":
@@ -125,7 +125,7 @@ func (p *parser) setLine(s *setSpec) {
 		s.key = p.typeofList()
 		p.dataType(s, p.typeofList)
 	case "flags":
-		s.flags = append(s.flags, p.wordList()...)
+		s.flags = p.wordList()
 	case "timeout":
 		s.timeout = p.time()
 	case "gc-interval":
@@ -137,7 +137,7 @@ func (p *parser) setLine(s *setSpec) {
 	case "auto-merge":
 		s.autoMerge = true
 	case "comment":
-		s.comment = p.quoted()
+		p.comment(t, &s.comment)
 	case "elements":
 		p.setElements(s)
 	default:

@@ -12,7 +12,7 @@ func (p *parser) rule() *ruleLit {
 	p.spans = r.spans
 	for t := p.peek(0); t.kind != tokNewline && t.kind != tokEOF && !p.is("}"); t = p.peek(0) {
 		if p.is("comment") {
-			r.comment = p.comment()
+			p.comment(p.next(), &r.comment)
 			if !p.endsRule() {
 				p.unexpected("newline or semicolon")
 			}
