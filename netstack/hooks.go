@@ -97,7 +97,10 @@ func (s *space) leavesBy(p *router.Packet) uint16 {
 		return p.Device
 	}
 	res := s.router.Set().Lookup(&q)
-	if res.Type != routing.Unicast || res.NextHop == nil {
+	switch {
+	case res.Type == routing.Local:
+		return loopback // until it is translated
+	case res.Type != routing.Unicast || res.NextHop == nil:
 		return p.Device
 	}
 	return res.NextHop.Index
@@ -192,7 +195,7 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict, at nft.Hook) {
 	if f.View.Proto != packet.ProtoTCP {
 		return
 	}
-	if p.moved { // the reset comes from whom the segment was sent to
+	if p.moved && p.local { // the reset comes from whom the segment was sent to
 		undo := nat.Of(p.out, p.original()).Only(nat.Destination)
 		undo.Apply(f)
 	}
