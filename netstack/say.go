@@ -84,6 +84,7 @@ func (p *passing) attach(a *about) conntrack.Verdict {
 	p.fresh, p.pending = false, a.pending
 	p.seen = true
 	p.said = conntrack.Verdict{State: conntrack.Related, Dir: a.dir, Conn: a.conn}
+	p.tracked(&p.said)
 	return p.said
 }
 
@@ -122,8 +123,13 @@ func (p *passing) consulted(f *packet.Frame, at nft.Hook) trace.Reason {
 	if p.packet.Logs {
 		p.turn.tell(p.space.rules, &p.packet)
 	}
-	if w.Code == policy.Translate {
-		return trace.None
+	if w.Code != policy.Translate {
+		return p.obey(f, w, at)
 	}
-	return p.obey(f, w, at)
+	if at == nft.HookPostrouting {
+		p.pending.Status |= conntrack.SrcNAT | conntrack.SrcNATDone
+	} else {
+		p.pending.Status |= conntrack.DstNAT | conntrack.DstNATDone
+	}
+	return trace.None
 }

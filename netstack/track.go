@@ -144,13 +144,15 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	p.seen, p.said, p.lasting = false, conntrack.Verdict{}, nat.Ever
 	t.beginRules(c, asked)
 	f := asked.Frame
+	attached := c.about != nil && c.links == 0
+	var v conntrack.Verdict
+	if attached {
+		v = p.attach(c.about)
+	}
 	if reason := p.ask(f, p.first(), first, atTrack); reason != trace.None {
 		return reason
 	}
-	var v conntrack.Verdict
-	if c.about != nil && c.links == 0 {
-		v = p.attach(c.about)
-	} else {
+	if !attached {
 		v = t.look()
 		p.fresh = p.pending.Active()
 	}
@@ -163,7 +165,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		return reason
 	}
 	switch {
-	case v.State == conntrack.Related && c.about != nil && c.links == 0:
+	case attached:
 		reason = p.goOnAbout(c.about)
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
 		// it is passed as it is, as Linux does
