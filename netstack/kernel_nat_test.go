@@ -350,7 +350,7 @@ func (k *kernelRouter) collect(n int, out *sent) (marked bool) {
 		}
 		b := k.buf[:got]
 		switch {
-		case packet.MAC(b) != k.sides[n].station || redirects(b):
+		case packet.MAC(b) != k.sides[n].station || redirect6(b):
 		case got > 24 && b[12] == 8 && b[13] == 0 && b[23] == 253:
 			marked = true
 		default:
@@ -359,8 +359,8 @@ func (k *kernelRouter) collect(n int, out *sent) (marked bool) {
 	}
 }
 
-// redirects reports whether a frame is a redirect of IPv6, which no sysctl forbids the
+// redirect6 reports whether a frame is a redirect of IPv6, which no sysctl forbids the
 // kernel to send.
-func redirects(b []byte) bool {
+func redirect6(b []byte) bool {
 	return len(b) > 54 && b[12] == 0x86 && b[13] == 0xdd && b[20] == packet.ProtoICMPv6 && b[54] == 137
 }

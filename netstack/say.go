@@ -103,11 +103,20 @@ func (p *passing) goOnAbout(a *about) trace.Reason {
 			return trace.CTInvalid
 		}
 	}
+	if redirects(f) && p.pending.Active() && p.eval != nil && p.eval.Translates(p.family) {
+		return trace.NATUntranslatable // it is not known yet what the packet becomes (nf_nat_icmp_reply_translation)
+	}
 	p.consults = !p.isError && p.pending.Active()
 	if p.consults && !a.asked {
 		return p.consulted(f, nft.HookOutput)
 	}
 	return trace.None
+}
+
+// redirects reports whether a packet is a redirect of IPv4.
+func redirects(f *packet.Frame) bool {
+	v := &f.View
+	return v.Proto == packet.ProtoICMP && v.Is(packet.ViewHasL4) && v.SrcPort>>8 == packet.ICMPRedirect
 }
 
 // consulted shows a reset of a connection that is not there yet to chains of type nat,

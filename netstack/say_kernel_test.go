@@ -4,7 +4,9 @@ package netstack
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"sluice/policy/journal"
 	"sluice/policy/policytest"
 	"sluice/router"
+	"sluice/routing"
 )
 
 // What a router says because of a packet (ICMP errors, redirects, resets) is seen by the
@@ -42,7 +45,8 @@ const each = `meta l4proto 253 accept
 		ip saddr 10.71.2.2 counter
 		ip daddr 10.71.1.2 counter
 		oifname "slk-r1" counter
-		oifname "slk-r2" counter`
+		oifname "slk-r2" counter
+		icmp type redirect counter`
 
 // counting counts at each hook.
 const counting = `table inet t {
@@ -67,6 +71,12 @@ var sayings = []struct{ name, out0, out1, post, more string }{
 	{name: "resets dropped", out1: "tcp flags & rst == rst counter drop;"},
 	{name: "untracked", out0: "meta l4proto { icmp, ipv6-icmp } notrack;"},
 	{name: "marked", out1: "meta mark set 7;"},
+	{name: "routed by a mark", more: `
+	chain r { type route hook output priority mangle; icmp type time-exceeded meta mark set 7; tcp sport 705 meta mark set 7; icmpv6 type packet-too-big meta mark set 7; }`},
+	{name: "masqueraded, routed by a mark", out1: "meta mark set 7;", more: `
+	chain r { type route hook output priority 10; icmp type time-exceeded meta mark set 8; }
+	chain s { type route hook output priority 20; icmp type time-exceeded meta mark set 7; }
+	chain n2 { type nat hook postrouting priority srcnat; oifname "slk-r2" masquerade; meta l4proto { tcp, udp, icmp } snat ip to 10.71.1.99; meta l4proto { tcp, udp, ipv6-icmp } snat ip6 to fd71:1::99; }`},
 	{name: "masqueraded", more: `
 	chain n1 { type nat hook prerouting priority dstnat; udp dport 720 dnat ip to 10.71.2.3:21; tcp dport 720 dnat ip to 10.71.2.3:705; tcp dport 721 dnat ip6 to [fd71:2::3]:705; udp dport 721 dnat ip6 to [fd71:2::3]:21; counter; }
 	chain n2 { type nat hook postrouting priority srcnat; counter; oifname "slk-r1" counter; oifname "slk-r2" meta l4proto { tcp, udp, icmp, ipv6-icmp } counter masquerade; oifname "slk-r1" meta l4proto { tcp, udp, icmp, ipv6-icmp } counter snat ip to 10.71.1.99; oifname "slk-r1" meta l4proto { tcp, udp, icmp, ipv6-icmp } counter snat ip6 to fd71:1::99; }
@@ -125,6 +135,9 @@ func saidAbout(v6 bool, stranger int) (all []saying) {
 		} else if round == 0 {
 			add(name+" no route", near, pt.IPv4Hdr{Src: at(false, near, stranger), Dst: pt.IP("10.99.0.1"), TTL: 64}, pt.UDPHdr{SrcPort: 4005, DstPort: 22}, pt.Bytes(20))
 		}
+		if !v6 && round == 0 { // of IPv6 the kernel's redirects can't be switched off, and are left out
+			add(name+" redirect", near, ip(near, stranger, near, 9, 64, true), pt.UDPHdr{SrcPort: 4008, DstPort: 22}, pt.Bytes(20))
+		}
 		add(name+" ack", near, ip(near, 2, far, 2, 64, true), pt.TCPHdr{SrcPort: 4006, DstPort: 705, Flags: pt.RST, Seq: 1, Window: 1000})
 		add(name+" ping ttl", near, ip(near, 2, far, 2, 1, true), pt.ICMPHdr{V6: v6, Type: map[bool]uint8{false: 8, true: 128}[v6], ID: 9, Seq: uint16(round)}, pt.Bytes(20))
 		add(name+" ping too large", near, ip(near, 2, far, 2, 64, true), pt.ICMPHdr{V6: v6, Type: map[bool]uint8{false: 8, true: 128}[v6], ID: 10, Seq: uint16(round)}, pt.Bytes(1400))
@@ -139,7 +152,8 @@ func TestSayingsAreTheKernels(t *testing.T) {
 	for n := 1; n <= 2; n++ { // nor do the stations say anything of themselves
 		demand(t, "no IPv6", os.WriteFile(fmt.Sprintf("/proc/sys/net/ipv6/conf/slk-p%d/disable_ipv6", n), []byte("1"), 0))
 	}
-	feed(t, "link set slk-r2 mtu 1300\n", "ip", "-batch", "-")
+	feed(t, "link set slk-r2 mtu 1300\nrule add fwmark 7 lookup 100 pref 100\nroute add 10.71.1.2/32 via 10.71.2.2 table 100\n", "ip", "-batch", "-")
+	feed(t, "rule add fwmark 7 lookup 100 pref 100\nroute add fd71:1::2/128 via fd71:2::2 table 100\n", "ip", "-6", "-batch", "-")
 	s := k.between()
 	for i := range s.Networks {
 		for j := range s.Networks[i].Ports {
@@ -147,6 +161,11 @@ func TestSayingsAreTheKernels(t *testing.T) {
 		}
 	}
 	s.Networks[1].Bridge.MTU, s.Networks[1].Ports[0].MTU = 1300, 1300
+	for _, name := range []string{"all", "slk-r1"} {
+		demand(t, "redirects", os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/send_redirects", []byte("1"), 0))
+	}
+	s.Networks[0].Device.NoRedirects = false
+	s.Routing = byMark()
 	k.open(s)
 	o := &ruledOracle{oracle: &oracle{kernelRouter: k, allowed: map[string]int{}}, nft: policytest.NewSession(t)}
 	o.settle()
@@ -155,13 +174,28 @@ func TestSayingsAreTheKernels(t *testing.T) {
 	for i := range sayings {
 		c := &sayings[i]
 		t.Run(c.name, func(t *testing.T) {
-			said += o.say(t, fmt.Sprintf(strings.ReplaceAll(counting, "EACH", each), c.out0, c.out1, c.post, c.more), hosts()[4+i])
+			said += o.say(t, fmt.Sprintf(strings.ReplaceAll(counting, "EACH", each), c.out0, c.out1, c.post, c.more), hosts()[2+i])
 		})
 	}
 	if said < 200 {
 		t.Errorf("%d packets were said", said)
 	}
 	t.Logf("%d packets were said", said)
+}
+
+// byMark leads what has the mark 7, and is for a host of the near side, to the far one.
+func byMark() (s RoutingSpec) {
+	for _, family := range []routing.Family{routing.IPv4, routing.IPv6} {
+		v6 := family == routing.IPv6
+		s.Rules = append(s.Rules, routing.Rule{Family: family, PrioritySet: true, Table: routing.TableLocal},
+			routing.Rule{Family: family, PrioritySet: true, Priority: 100, Mark: 7, Mask: 0xffffffff, Table: 100},
+			routing.Rule{Family: family, PrioritySet: true, Priority: 32766, Table: routing.TableMain})
+		to := at(v6, near, 2)
+		s.Routes = append(s.Routes, routing.Route{
+			Prefix: netip.PrefixFrom(to, to.BitLen()), Table: 100, NextHops: []routing.NextHop{{Dev: "slk-r2", Via: at(v6, far, 2)}},
+		})
+	}
+	return s
 }
 
 // say plays all packets with one ruleset, and returns how many came back.
@@ -172,7 +206,6 @@ func (o *ruledOracle) say(t *testing.T, text string, stranger int) (said int) {
 	defer o.nft.Do("delete table inet t")
 	o.load(&journal.Journal{Steps: []journal.Step{{Text: text}}})
 	defer o.load(nil)
-	o.unlimited()
 	x := &trial{o: o.oracle, ruled: true, entered: map[conntrack.Tuple]bool{}, name: t.Name()}
 	defer x.clean()
 	for _, p := range append(saidAbout(false, stranger), saidAbout(true, stranger)...) {
@@ -203,9 +236,10 @@ func (o *ruledOracle) unlimited() {
 	s.router.Prepare(c).Commit()
 }
 
-// plainly are frames without what no standard fixes: identifications.
+// plainly are frames without what no standard fixes: identifications, and whether a
+// redirect comes before the packet that it is about.
 func plainly(frames [][]byte) string {
-	var s strings.Builder
+	var all []string
 	for _, b := range frames {
 		f := viewed(b)
 		if v := &f.View; v.Is(packet.ViewIPv4) {
@@ -215,7 +249,8 @@ func plainly(frames [][]byte) string {
 				f.Bytes()[v.L3+1] = 0
 			}
 		}
-		fmt.Fprintf(&s, "\n%x", f.Bytes())
+		all = append(all, fmt.Sprintf("\n%x", f.Bytes()))
 	}
-	return s.String()
+	slices.Sort(all)
+	return strings.Join(all, "")
 }
