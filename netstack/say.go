@@ -36,7 +36,7 @@ type about struct {
 
 // about is what is known of the packet; nil if that has no connection. What is said of
 // one that changes its family is of its sender's, and about what that sent.
-func (p *passing) about(frame []byte) *about {
+func (p *passing) about() *about {
 	if p.to.conn == (conntrack.Conn{}) && !p.fresh {
 		return nil
 	}

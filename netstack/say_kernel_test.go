@@ -200,6 +200,7 @@ func byMark() (s RoutingSpec) {
 
 // say plays all packets with one ruleset, and returns how many came back.
 func (o *ruledOracle) say(t *testing.T, text string, stranger int) (said int) {
+	t.Helper()
 	if out := o.nft.Try(text); strings.Contains(out, "Error: ") {
 		t.Fatalf("%s\n%s", out, text)
 	}

@@ -95,7 +95,7 @@ func (o *outlet) Say(device uint16, hooks router.Hooks, frame []byte) bool {
 		if p.bridged && isReset(frame) {
 			return false // which br_netfilter lets pass by the hooks, too
 		}
-		w.about = p.about(frame)
+		w.about = p.about()
 	}
 	o.emit(device, w)
 	return true

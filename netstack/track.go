@@ -118,9 +118,6 @@ func (t *turn) track(c *crossing, at *port, i int) bool {
 	if reason == trace.None && c.passing && !p.apply(&t.frames[i], nat.Destination) {
 		reason = trace.NATUntranslatable
 	}
-	if c.passing && p.to.way.Parts()&nat.Destination != 0 {
-		p.packet.RouteMark = p.packet.Mark // its way is looked up again (nf_nat_ipv4_local_fn)
-	}
 	if reason == trace.None {
 		reason = p.ask(&t.frames[i], p.first(), atDstNAT, last)
 		p.routed = p.record.Mark()
@@ -301,6 +298,10 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 		return parts == nat.Destination || p.translate(f)
 	case p.to.way.Parts() == 0:
 		return true
+	case r.Parts()&nat.Destination != 0:
+		p.packet.RouteMark = p.packet.Mark // its way is looked up again (nf_nat_ipv4_local_fn)
+	}
+	switch {
 	case p.isError:
 		return r.ApplyError(f)
 	case r.Parts()&nat.Destination != 0:

@@ -81,7 +81,7 @@ func (r *Router) lost(f *neigh.Failure, h *neigh.Held, now neigh.Tick, nanos int
 // reportTranslated is report for a packet that has left as the namespace's own, but is a
 // container's: its connection knows whose.
 func (w *passage) reportTranslated(e packet.ICMPError) {
-	if !w.st.icmp.Off && !(w.r.rates.mayReport(w) && w.r.rates.mayReportTo(w)) {
+	if rates := &w.r.rates; !w.st.icmp.Off && (!rates.mayReport(w) || !rates.mayReportTo(w)) {
 		return
 	}
 	e.ID, e.MTU = uint16(w.r.ident.Add(1)), w.st.byIndex[w.Device].MTU
