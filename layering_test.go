@@ -33,6 +33,7 @@ func layers() map[string]edges {
 		"packet/packettest": {"packet": "it builds and checks frames"},
 		"trace":             {},
 		"api":               {},
+		"fence":             {},
 
 		// Row 0½: needs the parsed view, nothing else.
 		"flow": {"packet": "the key is made from a parsed frame"},
@@ -79,7 +80,7 @@ func layers() map[string]edges {
 			"trace":  "a connection that finds no room is dropped with a reason",
 		},
 
-		"dial":       {},
+		"dial":       {"fence": "it is around the sockets that are made"},
 		"policy/nft": {}, // a language: text in, a checked tree out
 
 		"uplink": {
@@ -153,6 +154,7 @@ func layers() map[string]edges {
 			"router":       "third step: what becomes of an IP packet",
 			"proxy":        "a socket uplink, where connections end",
 			"dial":         "the protocols that one can dial",
+			"fence":        "whom its sockets can't reach",
 			"fragment":     "which flow a fragment is of, for connections",
 			"conntrack":    "which connection a packet is of",
 			"nat":          "what its addresses become",
@@ -211,6 +213,7 @@ func layers() map[string]edges {
 			"veth":      "it makes pairs and opens sockets",
 			"uplink":    "what the host has for an uplink",
 			"dial":      "it makes sockets for the dataplane",
+			"fence":     "what they can't reach",
 			"packet":    "MAC addresses",
 			"trace":     "it reads the counters for the CLI",
 			"config":    "networks are declared in it",

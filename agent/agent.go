@@ -17,6 +17,7 @@ import (
 
 	"sluice/config"
 	"sluice/dataplane"
+	"sluice/fence"
 	"sluice/trace"
 	"sluice/uplink"
 )
@@ -226,10 +227,15 @@ func open(o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	a.plane = &plane{log: o.Log, sockets: newSockets(), events: a.consume, relay: a.relay, noSpare: o.NoSpare, doors: newDoors(o.Log)}
+	a.plane.dialler.fence = fence.Local()
+	if err := a.plane.dialler.fence.Load(); err != nil {
+		o.Log.Info("each connection by a socket uplink is dialled by the agent", "err", err)
+	}
 	a.plane.counted.path = a.dir.counted()
 	a.plane.counted.load()
 	a.plane.start = dataplane.StartConfig{
-		Listen: a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
+		Connects: a.plane.dialler.fence.Loaded(),
+		Listen:   a.dir.dataplaneSocket(), Workers: o.Workers, BusyPoll: o.BusyPoll, LogLevel: o.LogLevel,
 	}
 	return a, nil
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
 	"os"
 	"sync/atomic"
 
@@ -14,6 +13,7 @@ import (
 
 	"sluice/dataplane"
 	"sluice/dial"
+	"sluice/fence"
 	"sluice/netstack"
 )
 
@@ -21,6 +21,7 @@ import (
 // than what there is in the configuration.
 type dialler struct {
 	uplinks atomic.Pointer[map[uint16]bool] // by index
+	fence   *fence.Fence                    // is around all of them
 }
 
 // allow takes note of the socket uplinks of a snapshot.
@@ -37,34 +38,52 @@ func (d *dialler) allow(s *netstack.Snapshot) {
 	d.uplinks.Store(&all)
 }
 
-// may is the policy: what a router of the host could be asked to forward. Its own
-// loopback is not for containers, and a group is no peer.
+// may is the policy: what a router of the host could be asked to forward.
 func (d *dialler) may(t *dial.Target) unix.Errno {
 	all := d.uplinks.Load()
 	if all == nil || !(*all)[t.Device] {
 		return unix.EACCES
 	}
 	a := t.To.Addr()
-	switch {
-	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	if !a.IsValid() {
 		return unix.ENETUNREACH
-	case a.IsLoopback() || a.IsLinkLocalUnicast():
-		return unix.EACCES
-	case (t.Proto == dial.Echo4) != a.Is4() && (t.Proto == dial.Echo4 || t.Proto == dial.Echo6):
+	}
+	if errno := d.fence.Refuses(a); errno != 0 {
+		return errno
+	}
+	if (t.Proto == dial.Echo4) != a.Is4() && (t.Proto == dial.Echo4 || t.Proto == dial.Echo6) {
 		return unix.EAFNOSUPPORT
 	}
 	return 0
 }
 
+// policy is what the dataplane's sockets are made by.
+func (d *dialler) policy() dial.Policy {
+	return dial.Policy{May: d.may, Fence: d.fence, Stock: d.fence.Loaded()}
+}
+
+// accepting is what becomes of a socket that is to listen: nobody who gets what it accepts
+// can connect that to somebody.
+func (d *dialler) accepting(fd int) error {
+	if !d.fence.Loaded() {
+		return nil
+	}
+	return d.fence.Accepting(fd)
+}
+
 // dialFor gives a dataplane channels by which it and its workers ask for sockets, and
 // answers until the dataplane ends.
 func (p *plane) dialFor(c *dataplane.Client) {
+	if c.Connects() && !p.dialler.fence.Loaded() { // it was started by who could bound that
+		p.log.Error("no socket uplink will work until the dataplane is started anew: it may connect sockets, and there is no fence for them")
+		return
+	}
 	conn, theirs, err := dial.Pair()
 	if err != nil {
 		p.log.Error("no socket uplink will work", "err", err)
 		return
 	}
-	server := dial.NewServer(conn, p.dialler.may)
+	server := dial.NewServer(conn, p.dialler.policy())
 	server.Over = func(id uint64) { p.doors.over(server, id) }
 	p.doors.use(server)
 	go func() {
@@ -97,7 +116,7 @@ func (p *plane) dialForWorkers(ctx context.Context, c *dataplane.Client) (theirs
 		return nil
 	}
 	for range s.Workers {
-		counter, f, err := dial.NewCounter(p.dialler.may)
+		counter, f, err := dial.NewCounter(p.dialler.policy())
 		if err != nil {
 			p.log.Warn("workers of the dataplane dial slowly", "err", err)
 			break

@@ -40,7 +40,7 @@ func newDoorway(t *testing.T, proto string) *doorway {
 		T: t, doors: newDoors(testLog(&log)), got: make(chan *dial.Accepted, 8),
 		port: uplink.Port{Proto: proto, Addr: netip.MustParseAddr("127.0.0.1")},
 	}
-	f, err := uplink.NewHost(own).Listen(w.port)
+	f, err := uplink.NewHost(own).Listen(w.port, func(int) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func (w *doorway) dataplane() (end func()) {
 	}
 	c := &dial.Client{Accepted: func(a *dial.Accepted) { w.got <- a }}
 	c.Attach(mine)
-	s := dial.NewServer(conn, func(*dial.Target) unix.Errno { return unix.EACCES })
+	s := dial.NewServer(conn, dial.Policy{May: func(*dial.Target) unix.Errno { return unix.EACCES }})
 	s.Over = func(id uint64) { w.doors.over(s, id) }
 	w.doors.use(s)
 	go func() {

@@ -187,7 +187,7 @@ func (a *Agent) holds(p uplink.Port) bool { return a.held[p] != nil || a.plane.d
 // occupy holds one port: by a socket of nobody's, or one that listens.
 func (a *Agent) occupy(h holding) error {
 	if h.socket {
-		f, err := a.host.Listen(h.port)
+		f, err := a.host.Listen(h.port, a.plane.dialler.accepting)
 		if err != nil {
 			return err
 		}

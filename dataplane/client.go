@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,6 +88,11 @@ func (c *Client) PID() int { return c.proc.pid }
 // Build is the process's BuildID, as it says itself. If it is not this
 // program's, Handover replaces the process by this program.
 func (c *Client) Build() string { return c.other.Build }
+
+// Connects is what the process says of StartConfig.Connects.
+func (c *Client) Connects() bool {
+	return slices.Contains(strings.Fields(c.other.Settings), connectsArg(true))
+}
 
 // Generation is that of the snapshot that the process had when this side
 // connected; 0 if it had none.

@@ -15,7 +15,7 @@ import (
 // (seccomp(2)). The list is what the Go runtime, also one with cgo and the race
 // detector, and the packet path need. What is missing on purpose: everything
 // that takes a path (open, execve, unlink…) or makes a socket or gives one an
-// address (socket, connect, bind), ptrace, signals to others, and what shortens a
+// address (socket, bind), ptrace, signals to others, and what shortens a
 // file or punches a hole into it (ftruncate, fallocate): the agent maps the
 // counter file too, and would die of SIGBUS.
 //
@@ -24,9 +24,10 @@ import (
 // tries something new does not kill the network. Calls that only an intruder
 // makes kill the process, and the agent starts a clean one.
 
-// allowed are the calls that need no look at their arguments.
-func allowed() []string {
-	return []string{
+// allowed are the calls that need no look at their arguments. connects is
+// StartConfig.Connects.
+func allowed(connects bool) []string {
+	names := []string{
 		// Packets, and the control socket.
 		"read", "write", "readv", "writev", "pread64", "close", "fstat",
 		"recvfrom", "sendto", "recvmsg", "sendmsg", "recvmmsg", "sendmmsg",
@@ -51,6 +52,10 @@ func allowed() []string {
 		// About itself.
 		"getuid", "geteuid", "getgid", "getegid", "getrusage", "prlimit64", "uname", "sysinfo",
 	}
+	if connects {
+		names = append(names, "connect")
+	}
+	return names
 }
 
 // deadly are calls that no right program makes here.
@@ -120,6 +125,8 @@ func restrictions(pid int) []restriction {
 		// read. Not stderr, see above. Of the IP headers of datagrams, what their sender has a
 		// say in.
 		{"shutdown", stderr},
+		// Of the length of an address of IPv4 or IPv6; to which, the socket's fence says.
+		{"connect", append(noneOf(2, unix.SizeofSockaddrInet4, unix.SizeofSockaddrInet6), stderr...)},
 		{"setsockopt", slices.Concat(
 			noneOf(1, unix.SOL_SOCKET, unix.IPPROTO_TCP, unix.IPPROTO_IP, unix.IPPROTO_IPV6),
 			noneOfLevel(unix.SOL_SOCKET, unix.SO_LINGER, unix.SO_KEEPALIVE),
@@ -135,7 +142,7 @@ func restrictions(pid int) []restriction {
 	}
 }
 
-// filters returns what lockUp installs, in that order. The kernel runs all of
+// filters returns what lockUp installs, in that order; connects is StartConfig.Connects. The kernel runs all of
 // them on each call and the strictest answer counts.
 //
 // Each restriction is a filter of its own, since go-seccomp-bpf (1.6) does not
@@ -143,7 +150,7 @@ func restrictions(pid int) []restriction {
 // with others, an argument would be taken for the next call's number. The list
 // comes last: the kernel remembers which calls a filter allows without a look
 // at their arguments, so that the packet path never runs any of this.
-func filters(pid int) ([]seccomp.Policy, error) {
+func filters(pid int, connects bool) ([]seccomp.Policy, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: %w", err)
@@ -164,7 +171,7 @@ func filters(pid int) ([]seccomp.Policy, error) {
 	return append(all, seccomp.Policy{
 		DefaultAction: seccomp.ActionErrno,
 		Syscalls: []seccomp.SyscallGroup{
-			{Action: seccomp.ActionAllow, Names: known(info, allowed())},
+			{Action: seccomp.ActionAllow, Names: known(info, allowed(connects))},
 			{Action: seccomp.ActionKillProcess, Names: known(info, deadly())},
 			{Action: enosys, Names: known(info, absent())},
 		},
@@ -183,8 +190,8 @@ func known(info *arch.Info, names []string) []string {
 }
 
 // lockUp installs the filters on all threads, those to come included.
-func lockUp() error {
-	all, err := filters(unix.Getpid())
+func lockUp(connects bool) error {
+	all, err := filters(unix.Getpid(), connects)
 	if err != nil {
 		return err
 	}

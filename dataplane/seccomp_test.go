@@ -22,9 +22,9 @@ type judge struct {
 // testPID is the process's own number in these tests.
 const testPID = 1
 
-func newJudge(t *testing.T) *judge {
+func newJudge(t *testing.T, connects bool) *judge {
 	t.Helper()
-	policies, err := filters(testPID)
+	policies, err := filters(testPID, connects)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ const (
 
 func TestFilter(t *testing.T) {
 	const thread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
-	j := newJudge(t)
+	j := newJudge(t, true)
 	for _, tc := range []struct {
 		what string
 		call string
@@ -105,7 +105,10 @@ func TestFilter(t *testing.T) {
 		{"open", "openat", nil, eperm},
 		{"old open", "open", nil, eperm},
 		{"socket", "socket", nil, eperm},
-		{"connect", "connect", nil, eperm},
+		{"connect", "connect", []uint64{9, 0, unix.SizeofSockaddrInet4}, allow},
+		{"connect by IPv6", "connect", []uint64{9, 0, unix.SizeofSockaddrInet6}, allow},
+		{"connect to a path", "connect", []uint64{9, 0, unix.SizeofSockaddrUnix}, eperm},
+		{"connect stderr", "connect", []uint64{2, 0, unix.SizeofSockaddrInet4}, eperm},
 		{"bind", "bind", nil, eperm},
 		{"setsockopt", "setsockopt", nil, eperm},
 		{"ioctl", "ioctl", nil, eperm},
@@ -173,9 +176,16 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestFilterOfConnect: who is not to connect sockets does not.
+func TestFilterOfConnect(t *testing.T) {
+	if got := newJudge(t, false).call(t, "connect", 9, 0, unix.SizeofSockaddrInet4); got != eperm {
+		t.Errorf("%#x", uint32(got))
+	}
+}
+
 // TestFilterOfOtherABIs: the same numbers mean other calls there.
 func TestFilterOfOtherABIs(t *testing.T) {
-	j := newJudge(t)
+	j := newJudge(t, true)
 	if j.info.ID != arch.X86_64.ID {
 		t.Skip("amd64 has the other ABIs that are tested")
 	}
@@ -192,7 +202,7 @@ func TestFilterOfOtherABIs(t *testing.T) {
 // refused by its arguments, the numbers of calls that are allowed: a filter that
 // forgets to load the call's number again would let it through.
 func TestNoArgumentIsTakenForACall(t *testing.T) {
-	j := newJudge(t)
+	j := newJudge(t, true)
 	refusals := map[string]func(v uint64) [6]uint64{
 		"clone":  func(v uint64) [6]uint64 { return [6]uint64{v &^ unix.CLONE_THREAD} },
 		"mmap":   func(v uint64) [6]uint64 { return [6]uint64{v, v, v | unix.PROT_EXEC} },
@@ -217,7 +227,7 @@ func TestNoArgumentIsTakenForACall(t *testing.T) {
 }
 
 func TestListsAreDisjoint(t *testing.T) {
-	all := slices.Concat(allowed(), deadly(), absent())
+	all := slices.Concat(allowed(true), deadly(), absent())
 	slices.Sort(all)
 	if n := len(all); len(slices.Compact(all)) != n {
 		t.Error("a call is in two lists")
@@ -227,7 +237,7 @@ func TestListsAreDisjoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range restrictions(testPID) {
-		if _, known := info.SyscallNames[r.name]; !known || !slices.Contains(allowed(), r.name) {
+		if _, known := info.SyscallNames[r.name]; !known || !slices.Contains(allowed(true), r.name) {
 			t.Errorf("%s is restricted and not allowed", r.name)
 		}
 	}

@@ -103,7 +103,7 @@ func (s *server) prepare(c *conn) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 	}
-	if err := lockUp(); err != nil {
+	if err := lockUp(s.opts.connects); err != nil {
 		return err
 	}
 	if err := s.openStack(); err != nil {
@@ -183,6 +183,7 @@ func (s *server) openStack() (err error) {
 		RuleLogged:  func() { s.events.push(Event{Kind: EventRuleLog, Time: time.Now()}) },
 		Connections: s.conns,
 		Dialer:      s.dialler,
+		Connects:    s.opts.connects,
 		HostDNS:     s.relay,
 		Log:         slog.New(&logHandler{queue: s.events, level: s.opts.level}),
 	}

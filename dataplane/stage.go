@@ -60,6 +60,7 @@ type options struct {
 	owner    int
 	uid      uint
 	alone    time.Duration
+	connects bool
 	build    string
 }
 
@@ -77,9 +78,12 @@ func (o options) args() []string {
 		"-owner=" + strconv.Itoa(o.owner),
 		"-uid=" + strconv.FormatUint(uint64(o.uid), 10),
 		"-alone=" + o.alone.String(),
+		connectsArg(o.connects),
 		"-build=" + o.build,
 	}
 }
+
+func connectsArg(is bool) string { return "-connects=" + strconv.FormatBool(is) }
 
 // settings are what a process was told of how to work, whoever started it.
 func (o options) settings() string {
@@ -102,6 +106,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.IntVar(&o.owner, "owner", 0, "")
 	f.UintVar(&o.uid, "uid", 0, "")
 	f.DurationVar(&o.alone, "alone", 0, "")
+	f.BoolVar(&o.connects, "connects", false, "")
 	f.StringVar(&o.build, "build", "", "")
 	if err := f.Parse(args); err != nil {
 		return options{}, err

@@ -168,7 +168,7 @@ func (c *StartConfig) options() options {
 	o := options{
 		stage: 1, listen: c.Listen != "", counters: c.Counters != nil, conns: c.Connections != nil,
 		workers: c.Workers, flows: c.FlowEntries, busyPoll: c.BusyPoll,
-		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID), alone: c.Alone,
+		level: c.LogLevel, owner: os.Geteuid(), uid: uint(c.UID), alone: c.Alone, connects: c.Connects,
 	}
 	if o.workers <= 0 {
 		o.workers = runtime.GOMAXPROCS(0)

@@ -45,6 +45,9 @@ type StartConfig struct {
 	// Alone is how long a spare whose agent is gone waits for the next one (FindSpare); 0
 	// is DefaultAlone.
 	Alone time.Duration
+	// Connects lets the process connect sockets that it is given (connect(2)). Whoever
+	// gives it any sees to whom they can be connected to (package fence).
+	Connects bool
 	// LogLevel is the lowest level of the log events that the process sends.
 	LogLevel slog.Level
 	// Stderr takes what the Go runtime prints when it dies of a panic; logs

@@ -21,7 +21,7 @@ func passing(t *testing.T, take func(*Accepted)) (*Client, *Server, chan uint64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, over := NewServer(conn, anything), make(chan uint64, 8)
+	s, over := NewServer(conn, Policy{May: anything}), make(chan uint64, 8)
 	s.Over = func(id uint64) { over <- id }
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve() }()

@@ -115,6 +115,14 @@ func (c *Client) take(w *wire, fd int) {
 	w.give(fd, done)
 }
 
+// only is the descriptor of a message that has one at most; -1: it has none.
+func only(fds []int32) int {
+	if len(fds) == 0 {
+		return -1
+	}
+	return int(fds[0])
+}
+
 // give hands a message to who waits for it, if anybody does. It takes fd over.
 func (w *wire) give(fd int, done func(Socket)) {
 	if w.kind != kindSocket || done == nil {

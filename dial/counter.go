@@ -33,14 +33,14 @@ const (
 // Counter is a Server that only dials, for a Polled.
 type Counter struct {
 	fd     int
-	may    Policy
+	policy Policy
 	letter letter
 	w      wire
-	spare  spare
+	fds    [stockLen]int32
 }
 
 // NewCounter makes the channel, and gives its other end as a file to be given away.
-func NewCounter(may Policy) (*Counter, *os.File, error) {
+func NewCounter(p Policy) (*Counter, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
@@ -51,26 +51,22 @@ func NewCounter(may Policy) (*Counter, *os.File, error) {
 		unix.Close(fds[1])
 		return nil, nil, os.NewSyscallError("setsockopt", err)
 	}
-	return &Counter{fd: fds[0], may: may, spare: spare{fd: -1}}, os.NewFile(uintptr(fds[1]), "dialler"), nil
+	return &Counter{fd: fds[0], policy: p}, os.NewFile(uintptr(fds[1]), "dialler"), nil
 }
 
 // Serve is that of a Server.
 func (c *Counter) Serve() error {
 	defer unix.Close(c.fd)
-	defer c.spare.drop()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for {
-		fd, err := c.next()
-		if fd >= 0 {
-			unix.Close(fd)
+		fds, err := c.next()
+		if len(fds) > 0 {
+			closeAll(fds)
 			err = fmt.Errorf("%w: a descriptor with a request", ErrProtocol)
 		}
-		if err == nil && c.w.kind != kindRequest {
-			err = fmt.Errorf("%w: message %d from who asks", ErrProtocol, c.w.kind)
-		}
 		if err == nil {
-			err = c.answer()
+			err = c.serve()
 		}
 		if err != nil {
 			return err
@@ -78,36 +74,53 @@ func (c *Counter) Serve() error {
 	}
 }
 
+// serve does what a message asks for.
+func (c *Counter) serve() error {
+	switch c.w.kind {
+	case kindRequest:
+		return c.answer()
+	case kindMore:
+		return c.supply()
+	}
+	return fmt.Errorf("%w: message %d from who asks", ErrProtocol, c.w.kind)
+}
+
 // next waits for a request.
-func (c *Counter) next() (fd int, err error) {
+func (c *Counter) next() (fds []int32, err error) {
 	for range rests {
-		if fd, err = c.letter.next(&c.w, c.fd, 0); !isMoment(err) {
-			return fd, err
+		if fds, err = c.letter.next(&c.w, c.fd, 0); !isMoment(err) {
+			return fds, err
 		}
 	}
 	for {
 		if err := wait(c.fd, unix.POLLIN); err != nil {
-			return -1, err
+			return nil, err
 		}
-		if fd, err = c.letter.next(&c.w, c.fd, unix.MSG_DONTWAIT); !isMoment(err) {
-			return fd, err
+		if fds, err = c.letter.next(&c.w, c.fd, unix.MSG_DONTWAIT); !isMoment(err) {
+			return fds, err
 		}
 	}
 }
 
 // answer dials, and passes on what comes of it.
 func (c *Counter) answer() error {
-	fd := c.may.dial(&c.w, c.spare.open)
-	err := c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
+	fd := c.policy.dial(&c.w)
+	if fd < 0 {
+		return c.send()
+	}
+	err := c.send(int32(fd))
+	closeNow(fd)
+	return err
+}
+
+// send waits while the other side does not read.
+func (c *Counter) send(fds ...int32) error {
+	err := c.letter.send(&c.w, c.fd, unix.MSG_DONTWAIT, fds...)
 	for isMoment(err) {
 		if err = wait(c.fd, unix.POLLOUT); err == nil {
-			err = c.letter.send(&c.w, c.fd, fd, unix.MSG_DONTWAIT)
+			err = c.letter.send(&c.w, c.fd, unix.MSG_DONTWAIT, fds...)
 		}
 	}
-	if fd >= 0 {
-		closeNow(fd)
-	}
-	c.spare.fill()
 	return err
 }
 
@@ -121,49 +134,5 @@ func wait(fd int, events int16) error {
 		if _, err := unix.Poll(p, -1); !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("poll", err)
 		}
-	}
-}
-
-// spare is a socket for the next connection, which is made while nobody waits for it: of the
-// family of the last one.
-type spare struct {
-	fd   int    // -1: none
-	last Target // that was a connection's
-}
-
-// open is Open, by the spare socket if it fits.
-func (s *spare) open(t *Target) Socket {
-	if t.Proto != TCP {
-		return Open(t)
-	}
-	if s.last.family() != t.family() {
-		s.drop()
-	}
-	fd := s.fd
-	s.fd, s.last = -1, *t
-	if fd < 0 {
-		return Open(t)
-	}
-	return begin(fd, false, nil, t.To)
-}
-
-// fill makes it. If that fails the next dial will say so.
-func (s *spare) fill() {
-	if s.fd >= 0 || s.last.Proto != TCP {
-		return
-	}
-	fd, _, err := open(&s.last)
-	switch {
-	case err == nil:
-		s.fd = fd
-	case fd >= 0:
-		unix.Close(fd)
-	}
-}
-
-func (s *spare) drop() {
-	if s.fd >= 0 {
-		unix.Close(s.fd)
-		s.fd = -1
 	}
 }

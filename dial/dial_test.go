@@ -14,13 +14,13 @@ import (
 )
 
 // channel is a client whose server dials what the policy allows.
-func channel(t *testing.T, may Policy) (*Client, *Server) {
+func channel(t *testing.T, p Policy) (*Client, *Server) {
 	t.Helper()
 	conn, theirs, err := Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(conn, may)
+	s := NewServer(conn, p)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve() }()
 	fd, err := unix.Dup(int(theirs.Fd()))
@@ -80,7 +80,7 @@ func TestDialTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, _ := channel(t, anything)
+	c, _ := channel(t, Policy{May: anything})
 	s := ask(t, c, TCP, l.Addr().String())
 	if s.FD < 0 {
 		t.Fatal(s.Errno)
@@ -109,7 +109,7 @@ func TestDialUDP(t *testing.T) {
 		t.Skip(err)
 	}
 	defer at.Close()
-	c, _ := channel(t, anything)
+	c, _ := channel(t, Policy{May: anything})
 	s := ask(t, c, UDP, at.LocalAddr().String())
 	if s.FD < 0 {
 		t.Fatal(s.Errno)
@@ -126,7 +126,7 @@ func TestDialUDP(t *testing.T) {
 // TestPolicy: who may not, gets no descriptor but the reason.
 func TestPolicy(t *testing.T) {
 	asked := make(chan Target, 1)
-	c, _ := channel(t, func(t *Target) unix.Errno { asked <- *t; return unix.EACCES })
+	c, _ := channel(t, Policy{May: func(t *Target) unix.Errno { asked <- *t; return unix.EACCES }})
 	if s := ask(t, c, TCP, "192.0.2.1:80"); s.FD != -1 || s.Errno != unix.EACCES {
 		t.Errorf("%+v", s)
 	}
@@ -136,7 +136,7 @@ func TestPolicy(t *testing.T) {
 	if s := ask(t, new(Client), TCP, "192.0.2.1:80"); s.Errno != NoAgent {
 		t.Errorf("without a channel: %+v", s)
 	}
-	c, _ = channel(t, anything)
+	c, _ = channel(t, Policy{May: anything})
 	if s := ask(t, c, 132, "127.0.0.1:80"); s.Errno != unix.EPROTONOSUPPORT {
 		t.Errorf("SCTP: %+v", s)
 	}
@@ -144,7 +144,7 @@ func TestPolicy(t *testing.T) {
 
 // TestChannelEnds: dials that nobody answers any more fail, and a new channel works.
 func TestChannelEnds(t *testing.T) {
-	c, _ := channel(t, func(*Target) unix.Errno { time.Sleep(time.Second); return unix.EACCES })
+	c, _ := channel(t, Policy{May: func(*Target) unix.Errno { time.Sleep(time.Second); return unix.EACCES }})
 	got := make(chan Socket, 1)
 	c.Dial(Target{Proto: TCP, To: netip.MustParseAddrPort("127.0.0.1:1")}, func(s Socket) { got <- s })
 	conn, theirs, err := Pair()

@@ -19,22 +19,21 @@ import (
 // made without a word here, by memory that is always the same. None of them waits, but a
 // receive that is asked to, for which there is a bound: see Counter.
 
-// letter is a message with room for a descriptor. It is one goroutine's, on the heap, and
+// letter is a message with room for descriptors. It is one goroutine's, on the heap, and
 // does not move.
 type letter struct {
 	body   [messageLen + 1]byte // one more shows what is too long
 	rights struct {
 		header unix.Cmsghdr
-		fd     int32
-		_      int32
+		fds    [stockLen]int32
 	}
 	iov unix.Iovec
 	hdr unix.Msghdr
 }
 
-// rightsLen has no room for a second descriptor: the kernel would say so, and pass on
-// none of those that there is no room for.
-const rightsLen = unix.SizeofCmsghdr + 4
+// rightsLen has room for n descriptors, and for no more: the kernel would say so, and pass
+// on none of those that there is no room for.
+func rightsLen(n int) int { return unix.SizeofCmsghdr + 4*n }
 
 // fill makes the header for so many bytes.
 func (l *letter) fill(n int) {
@@ -44,19 +43,17 @@ func (l *letter) fill(n int) {
 	l.hdr.SetIovlen(1)
 }
 
-// next receives a message and its descriptor, which is the caller's; -1: none.
-func (l *letter) next(w *wire, from, flags int) (fd int, err error) {
+// next receives a message and its descriptors, which are the caller's. They are overwritten
+// by the next message.
+func (l *letter) next(w *wire, from, flags int) (fds []int32, err error) {
 	l.fill(len(l.body))
 	l.hdr.Control = (*byte)(unsafe.Pointer(&l.rights))
-	l.hdr.SetControllen(rightsLen)
+	l.hdr.SetControllen(rightsLen(len(l.rights.fds)))
 	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(from), uintptr(unsafe.Pointer(&l.hdr)), uintptr(flags|unix.MSG_CMSG_CLOEXEC))
 	if errno != 0 {
-		return -1, errno
+		return nil, errno
 	}
-	fd = -1
-	if r := &l.rights; l.hdr.Controllen >= rightsLen && r.header.Level == unix.SOL_SOCKET && r.header.Type == unix.SCM_RIGHTS {
-		fd = int(r.fd)
-	}
+	fds = l.passed()
 	switch {
 	case l.hdr.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
 		err = fmt.Errorf("%w: truncated", ErrProtocol)
@@ -65,23 +62,42 @@ func (l *letter) next(w *wire, from, flags int) (fd int, err error) {
 	default:
 		err = w.decode(l.body[:n])
 	}
-	if err != nil && fd >= 0 {
-		unix.Close(fd)
-		fd = -1
+	if err == nil && len(fds) > 1 && w.kind != kindStock {
+		err = fmt.Errorf("%w: %d descriptors in a message", ErrProtocol, len(fds))
 	}
-	return fd, err
+	if err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	return fds, nil
 }
 
-// send sends a message, with a descriptor or without (-1), which stays the caller's.
-func (l *letter) send(w *wire, to, fd, flags int) error {
+// passed are the descriptors of the message that was received.
+func (l *letter) passed() []int32 {
+	r := &l.rights
+	if l.hdr.Controllen < unix.SizeofCmsghdr || r.header.Level != unix.SOL_SOCKET || r.header.Type != unix.SCM_RIGHTS {
+		return nil
+	}
+	return r.fds[:(int(r.header.Len)-unix.SizeofCmsghdr)/4]
+}
+
+// closeAll closes descriptors that nobody wants.
+func closeAll(fds []int32) {
+	for _, fd := range fds {
+		closeNow(int(fd))
+	}
+}
+
+// send sends a message with descriptors, which stay the caller's.
+func (l *letter) send(w *wire, to, flags int, fds ...int32) error {
 	w.encode((*[messageLen]byte)(l.body[:]))
 	l.fill(messageLen)
-	if fd >= 0 {
+	if len(fds) > 0 {
+		n := rightsLen(copy(l.rights.fds[:], fds))
 		l.rights.header = unix.Cmsghdr{Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
-		l.rights.header.SetLen(rightsLen)
-		l.rights.fd = int32(fd)
+		l.rights.header.SetLen(n)
 		l.hdr.Control = (*byte)(unsafe.Pointer(&l.rights))
-		l.hdr.SetControllen(int(unsafe.Sizeof(l.rights)))
+		l.hdr.SetControllen(n)
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(to), uintptr(unsafe.Pointer(&l.hdr)), uintptr(flags|unix.MSG_NOSIGNAL))
 	if errno != 0 {

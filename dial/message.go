@@ -43,6 +43,8 @@ const (
 	kindSocket
 	kindAccepted
 	kindOver
+	kindMore  // sockets that are not connected are asked for, of the family of to
+	kindStock // those
 )
 
 // Each message, big endian:
@@ -95,7 +97,7 @@ func putAddr(b []byte, a netip.Addr) {
 
 // decode is total: any bytes give a message, or ErrProtocol.
 func (w *wire) decode(b []byte) error {
-	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindOver {
+	if len(b) != messageLen || b[0] < kindRequest || b[0] > kindStock {
 		return fmt.Errorf("%w: message of %d bytes", ErrProtocol, len(b))
 	}
 	*w = wire{

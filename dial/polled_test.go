@@ -7,17 +7,25 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/fence"
 )
 
 // counter is a Polled whose other end dials what the policy allows. It is looked after by
 // a thread that polls.
-func counter(t *testing.T, p *Polled, may Policy) (ended chan error) {
+func counter(t *testing.T, p *Polled, may func(*Target) unix.Errno) (ended chan error) {
 	t.Helper()
-	c, theirs, err := NewCounter(may)
+	return serve(t, p, Policy{May: may, Stock: true})
+}
+
+func serve(t *testing.T, p *Polled, by Policy) (ended chan error) {
+	t.Helper()
+	c, theirs, err := NewCounter(by)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,45 +126,153 @@ func TestPolledLosesChannel(t *testing.T) {
 	}
 }
 
-// TestSpare: a socket that was made before it was asked for is of the right family, is used
-// once, and does not outlive its Counter.
-func TestSpare(t *testing.T) {
+// TestStock: after the first connection of a family, its sockets are there before they are
+// asked for. Each is used once, and none outlives its channel and the next one.
+func TestStock(t *testing.T) {
 	open := descriptors(t)
-	s := spare{fd: -1}
-	if s.fill(); s.fd >= 0 {
-		t.Error("made for nobody")
-	}
-	for _, at := range []string{"127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "127.0.0.1:0"} {
+	p := Polled{Connects: true}
+	var asked atomic.Int32
+	ended := counter(t, &p, func(*Target) unix.Errno { asked.Add(1); return 0 })
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
-		was := s.fd
-		k := s.open(&to)
-		if k.FD < 0 || s.fd >= 0 {
-			t.Fatalf("%s: %+v, spare %d", at, k, s.fd)
+		p.reaches(t, l, &to, true)
+		p.await(t, &to, stockLen)
+		asked.Store(0)
+		for range 3 * stockLen {
+			p.reaches(t, l, &to, false)
+			if n := p.left(&to); n <= low {
+				p.await(t, &to, n+stockLen)
+			}
 		}
-		in, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
+		if n := asked.Load(); n != 3 { // for a stock each time
+			t.Errorf("%s: the agent was asked %d times", at, n)
 		}
-		t.Logf("%s by %d, the spare one was %d", at, k.FD, was)
-		in.Close()
 		l.Close()
-		unix.Close(k.FD)
-		if s.fill(); s.fd < 0 {
-			t.Errorf("%s: no spare one", at)
-		}
 	}
-	was := s.fd
-	if k := s.open(&Target{Proto: UDP, To: netip.MustParseAddrPort("127.0.0.1:9")}); k.FD < 0 || s.fd != was {
-		t.Errorf("a datagram's: %+v, spare %d, was %d", k, s.fd, was)
-	} else {
-		unix.Close(k.FD)
-	}
-	s.drop()
+	p.Close()
+	<-ended
 	if n := descriptors(t); n > open { // those of earlier tests may have been closed meanwhile
 		t.Errorf("%d descriptors were open, and %d are", open, n)
 	}
+}
+
+// left is how many sockets there are for a target.
+func (p *Polled) left(t *Target) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.of(t).fds)
+}
+
+// await takes messages until there are n sockets for a target.
+func (p *Polled) await(t *testing.T, to *Target, n int) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); p.left(to) != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d sockets, not %d", p.left(to), n)
+		}
+		p.Ready()
+	}
+}
+
+// reaches dials who listens, at once unless it has to ask.
+func (p *Polled) reaches(t *testing.T, l net.Listener, to *Target, asks bool) {
+	t.Helper()
+	got := make(chan Socket, 1)
+	if !p.Dial(*to, func(s Socket) { got <- s }) {
+		t.Fatal("not dialled")
+	}
+	if asks != (len(got) == 0) {
+		t.Errorf("asked: %v", !asks)
+	}
+	s := outcome(t, p, got)
+	if s.FD < 0 {
+		t.Fatal(s.Errno)
+	}
+	unix.Close(s.FD) // with which its handshake ends
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+}
+
+// TestStockWithoutAgent: what there is of it is used up, and then nobody dials. A new
+// channel's sockets are the only ones.
+func TestStockWithoutAgent(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
+	p := Polled{Connects: true}
+	ended := counter(t, &p, anything)
+	p.reaches(t, l, &to, true)
+	p.await(t, &to, stockLen)
+	p.mu.Lock()
+	p.drop()
+	p.mu.Unlock()
+	<-ended
+	for range stockLen - 1 {
+		p.reaches(t, l, &to, false)
+	}
+	counter(t, &p, anything)
+	if n := p.left(&to); n != 0 {
+		t.Errorf("%d sockets of the agent before", n)
+	}
+	p.Close()
+	if p.Dial(to, func(Socket) {}) {
+		t.Error("dialled by nobody")
+	}
+}
+
+// TestStockIsRefused: who may not dial gets no sockets either, and who is behind the fence
+// is not even asked for.
+func TestStockIsRefused(t *testing.T) {
+	p := Polled{Fence: fence.Local(), Connects: true}
+	counter(t, &p, func(*Target) unix.Errno { return unix.EACCES })
+	got := make(chan Socket, 1)
+	to := Target{Proto: TCP, To: netip.MustParseAddrPort("192.0.2.1:80")}
+	for range 2 {
+		p.Dial(to, func(s Socket) { got <- s })
+		if s := outcome(t, &p, got); s.FD >= 0 || s.Errno != unix.EACCES {
+			t.Errorf("%+v", s)
+		}
+	}
+	p.await(t, &to, 0)
+	to.To = netip.MustParseAddrPort("127.0.0.1:80")
+	if !p.Dial(to, func(s Socket) { got <- s }) || len(got) == 0 || (<-got).Errno != unix.EACCES {
+		t.Error("the loopback was asked for")
+	}
+}
+
+// TestNoStock: an agent that gives nobody such sockets is asked for some once, and dials.
+func TestNoStock(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := Polled{Connects: true}
+	ended := serve(t, &p, Policy{May: anything})
+	to := Target{Proto: TCP, To: netip.MustParseAddrPort(l.Addr().String())}
+	none := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.of(&to).none
+	}
+	p.reaches(t, l, &to, true)
+	for end := time.Now().Add(5 * time.Second); !none() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		p.Ready()
+	}
+	if !none() || p.left(&to) != 0 {
+		t.Fatal("it is not told that there are none")
+	}
+	p.reaches(t, l, &to, true)
+	p.Close()
+	<-ended
 }

@@ -10,23 +10,32 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/fence"
 )
 
-// Policy says what may be dialled: 0, or the error that the caller gets.
-type Policy func(t *Target) unix.Errno
+// Policy says what may be dialled, and by which sockets.
+type Policy struct {
+	// May says whether it may be: 0, or the error that the caller gets.
+	May func(t *Target) unix.Errno
+	// Fence is around the sockets, if it is loaded.
+	Fence *fence.Fence
+	// Stock says that who asks gets sockets that he can connect himself.
+	Stock bool
+}
 
 // Server is the end that dials, for one channel. It dials in the network namespace of
 // the threads of its process.
 type Server struct {
 	// Over is told of accepted connections that have ended (Pass); nil: nobody is. It is
 	// set before Serve.
-	Over func(id uint64)
-	conn *net.UnixConn
-	may  Policy
+	Over   func(id uint64)
+	conn   *net.UnixConn
+	policy Policy
 }
 
 // NewServer takes conn over.
-func NewServer(conn *net.UnixConn, may Policy) *Server { return &Server{conn: conn, may: may} }
+func NewServer(conn *net.UnixConn, p Policy) *Server { return &Server{conn: conn, policy: p} }
 
 // Serve dials what it is asked for, until the channel ends. It waits in recvmsg(2), where
 // it is woken sooner than by way of the runtime's poller.
@@ -69,7 +78,7 @@ func (s *Server) answer(w *wire) error {
 	if w.kind != kindRequest {
 		return fmt.Errorf("%w: message %d from who asks", ErrProtocol, w.kind)
 	}
-	fd := s.may.dial(w, Open)
+	fd := s.policy.dial(w)
 	if fd >= 0 {
 		defer unix.Close(fd)
 	}
@@ -78,14 +87,29 @@ func (s *Server) answer(w *wire) error {
 
 // dial does what a request asks for, if it may be, and makes it the answer. The descriptor
 // is the caller's; -1: there is none.
-func (may Policy) dial(w *wire, open func(*Target) Socket) (fd int) {
+func (p *Policy) dial(w *wire) (fd int) {
 	t := Target{Device: w.device, Proto: w.proto, To: w.to}
-	k := Socket{FD: -1, Errno: may(&t)}
+	k := Socket{FD: -1, Errno: p.May(&t)}
 	if k.Errno == 0 {
-		k = open(&t)
+		fd, raw, err := p.open(&t)
+		k = begin(fd, raw, err, t.To)
 	}
 	*w = wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}
 	return k.FD
+}
+
+// open makes a socket that can be connected to a target, with the fence around it. With an
+// error there is none.
+func (p *Policy) open(t *Target) (fd int, raw bool, err error) {
+	fd, raw, err = open(t)
+	if err == nil && p.Fence.Loaded() {
+		err = p.Fence.Around(fd)
+	}
+	if err != nil && fd >= 0 {
+		unix.Close(fd)
+		fd = -1
+	}
+	return fd, raw, err
 }
 
 // Open makes a socket and begins to connect it. The socket is the caller's.

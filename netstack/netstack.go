@@ -65,6 +65,8 @@ type Options struct {
 	Connections *os.File
 	// Dialer makes the sockets of socket uplinks. nil: there can be none.
 	Dialer proxy.Dialer
+	// Connects says that this process may connect sockets, and so asks for such ones.
+	Connects bool
 	// HostDNS carries queries of containers to upstreams that are asked from the host
 	// (dns.Upstream). nil: nobody does.
 	HostDNS dns.Transport

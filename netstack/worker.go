@@ -14,6 +14,7 @@ import (
 	"sluice/bridge"
 	"sluice/conntrack"
 	"sluice/dial"
+	"sluice/fence"
 	"sluice/flow"
 	"sluice/neigh"
 	"sluice/packet"
@@ -91,6 +92,7 @@ type turn struct {
 
 func newWorker(n *Netstack, id int) (_ *worker, err error) {
 	w := &worker{net: n, id: id, idle: newIdle(n.opts.BusyPoll), due: math.MaxInt64}
+	w.dial.Fence, w.dial.Connects = fence.Local(), n.opts.Connects
 	w.mail.efd, w.poll.fd, w.debt.timer = -1, -1, -1
 	defer func() {
 		if err != nil {

@@ -23,10 +23,10 @@ const (
 
 // Listen is Hold for who answers at the port: the socket listens (TCP), or receives
 // datagrams with the address that they are for (UDP). It does not block. SCTP can't be
-// listened to.
-func (h *Host) Listen(p Port) (f *os.File, err error) {
+// listened to. prepare is called with a socket of TCP before it listens.
+func (h *Host) Listen(p Port, prepare func(fd int) error) (f *os.File, err error) {
 	err = veth.Do(h.ns, func() error {
-		fd, err := p.listen()
+		fd, err := p.listen(prepare)
 		switch {
 		case errors.Is(err, unix.EADDRINUSE):
 			if who := p.holder(); who != "" {
@@ -48,7 +48,7 @@ func (h *Host) Listen(p Port) (f *os.File, err error) {
 }
 
 // listen runs in the host's namespace.
-func (p Port) listen() (int, error) {
+func (p Port) listen(prepare func(fd int) error) (int, error) {
 	if p.Proto == "sctp" {
 		return -1, unix.EPROTONOSUPPORT
 	}
@@ -61,7 +61,9 @@ func (p Port) listen() (int, error) {
 	if err = unix.SetNonblock(fd, true); err == nil {
 		if p.Proto == "tcp" {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, datagrams)
-			err = unix.Listen(fd, backlog)
+			if err = prepare(fd); err == nil {
+				err = unix.Listen(fd, backlog)
+			}
 		} else {
 			err = p.receive(fd)
 		}
