@@ -145,7 +145,7 @@ func (p *ruleProbe) prepare(now, wall int64) error {
 	}
 	p.family = familyOf(f)
 	p.packet = policy.Packet{
-		Frame: f, Env: p.rules.env, Now: now, Wall: wall, Pending: &p.pend, PktType: pktType(f, false), Mark: p.q.Mark, Trace: true,
+		Frame: f, Env: p.rules.env, Now: now, Wall: wall, Pending: &p.pend, PktType: pktType(f, false), Mark: p.q.Mark, RouteMark: p.q.Mark, Trace: true,
 	}
 	if p.packet.In = p.rules.device(p.q.In); p.packet.In == nil && p.q.In != 0 {
 		return fmt.Errorf("there is no device %d", p.q.In)
@@ -335,8 +335,12 @@ func (p *ruleProbe) redirect(v *policy.Verdict, addr netip.Addr, port uint16) {
 
 // route is where the packet goes.
 func (p *ruleProbe) route() (out uint16, local, ok bool) {
+	mark := p.packet.Mark
+	if p.q.In == 0 {
+		mark = p.packet.RouteMark
+	}
 	a, err := p.s.router.Ask(&routing.Question{Query: routing.Query{
-		Dst: p.q.Dst, Src: p.q.Src, IIF: p.q.In, Mark: p.packet.Mark, Proto: p.q.Proto, Sport: p.q.SrcPort, Dport: p.q.DstPort,
+		Dst: p.q.Dst, Src: p.q.Src, IIF: p.q.In, Mark: mark, Proto: p.q.Proto, Sport: p.q.SrcPort, Dport: p.q.DstPort,
 	}})
 	switch {
 	case err != nil:

@@ -77,7 +77,7 @@ func (t *turn) beginRules(c *crossing, asked *router.Packet) {
 		Ported: c.ported, SrcPort: c.ports.Src, DstPort: c.ports.Dst, PktType: pktType(f, c.bridged),
 	}
 	if c.links == 0 { // a mark doesn't leave its namespace
-		r.packet.Mark, r.packet.Priority = f.Mark, f.Priority
+		r.packet.Mark, r.packet.RouteMark, r.packet.Priority = f.Mark, f.Mark, f.Priority
 		r.packet.Trace = t.framing.asked && t.framing.packet.Trace
 	}
 	if asked.Local {
@@ -97,7 +97,10 @@ func (s *space) leavesBy(p *router.Packet) uint16 {
 		return p.Device
 	}
 	res := s.router.Set().Lookup(&q)
-	if res.Type != routing.Unicast || res.NextHop == nil {
+	switch {
+	case res.Type == routing.Local:
+		return loopback // until it is translated
+	case res.Type != routing.Unicast || res.NextHop == nil:
 		return p.Device
 	}
 	return res.NextHop.Index
@@ -192,7 +195,7 @@ func (p *passing) reject(f *packet.Frame, v *policy.Verdict, at nft.Hook) {
 	if f.View.Proto != packet.ProtoTCP {
 		return
 	}
-	if p.moved { // the reset comes from whom the segment was sent to
+	if p.moved && p.local { // the reset comes from whom the segment was sent to
 		undo := nat.Of(p.out, p.original()).Only(nat.Destination)
 		undo.Apply(f)
 	}
@@ -265,10 +268,13 @@ func prefixOf(from, to netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(from, n)
 }
 
-// mark is the packet's.
+// mark is that by which the packet is routed.
 func (p *passing) mark() uint32 {
-	if p.eval == nil {
+	switch {
+	case p.eval == nil:
 		return 0
+	case p.local:
+		return p.packet.RouteMark
 	}
 	return p.packet.Mark
 }

@@ -130,6 +130,7 @@ type waiting struct {
 	tag   bridge.Tag     // of toPort: what is done to the frame's tag
 	kind  kind
 	from  uint16 // the port that caused a frame; 0: none
+	about *about // of toHooks: what a frame is about; nil: not known
 }
 
 // destination is where a frame of the ring goes.
@@ -140,6 +141,7 @@ const (
 	toStack                     // to the host stack itself
 	toPort                      // to one port of the bridge
 	toRouter                    // to the router, as what came from a port: a fragment
+	toHooks                     // to the router, as if the host stack had sent it
 )
 
 // places is the number that a frame takes.

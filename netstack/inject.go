@@ -234,6 +234,8 @@ func (t *turn) dispatch(p *port, w *waiting, i int) {
 		t.reflect(p, i)
 	case toRouter:
 		t.resume(p, w, i)
+	case toHooks:
+		t.say(p, w, i)
 	default:
 		switch {
 		case w.kind == kindFrame && p.queues[egress] != nil:

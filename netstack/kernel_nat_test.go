@@ -249,7 +249,7 @@ func addressed(s *side, b []byte) []byte {
 func (k *kernelRouter) collect(n int, out *sent) (marked bool) {
 	for _, b := range k.sides[n].Heard() {
 		switch {
-		case packet.MAC(b) != k.sides[n].Station || redirects(b):
+		case packet.MAC(b) != k.sides[n].Station || redirect6(b):
 		case len(b) > 24 && b[12] == 8 && b[13] == 0 && b[23] == 253:
 			marked = true
 		default:
@@ -259,8 +259,8 @@ func (k *kernelRouter) collect(n int, out *sent) (marked bool) {
 	return marked
 }
 
-// redirects reports whether a frame is a redirect of IPv6, which no sysctl forbids the
+// redirect6 reports whether a frame is a redirect of IPv6, which no sysctl forbids the
 // kernel to send.
-func redirects(b []byte) bool {
+func redirect6(b []byte) bool {
 	return len(b) > 54 && b[12] == 0x86 && b[13] == 0xdd && b[20] == packet.ProtoICMPv6 && b[54] == 137
 }

@@ -191,6 +191,10 @@ type crossing struct {
 	hop    hop
 	grown  int // by so much its packets have become longer
 
+	said  bool   // the router of in has made it, to be sent as its stack's, on account of
+	cause uint16 // this port, about
+	about *about // that
+
 	// Of the namespaces that track connections:
 	tracks  bool           // it has been in one
 	hooked  bool           // it is in one
@@ -235,6 +239,8 @@ func (t *turn) packetAt(c *crossing, at *port, i, limit int) *router.Packet {
 		Now: neigh.Tick(t.now), Nanos: int64(t.out.clock.time()),
 	}
 	switch {
+	case c.said && c.links == 0:
+		p.Local, p.Said, p.Port = true, true, c.cause
 	case c.links > 0 || at.outside != nil && c.in == at:
 		p.Port = at.index // what comes by one link has an account of its own
 	case c.in == at:
@@ -361,7 +367,7 @@ func (t *turn) behind(out *port, v *router.Verdict) *port {
 func clamp(c *crossing, at, out, to *port, v *router.Verdict, f *packet.Frame) {
 	fits := v.MTU - headersOf(f, v.Growth)
 	ports := [...]*port{c.in, at, out, to}
-	if c.in == at && at.outside == nil { // the host stack's: it came in nowhere
+	if c.in == at && (c.said || at.outside == nil) { // the host stack's: it came in nowhere
 		ports[0], ports[1] = nil, nil
 	} else if c.in.sock != nil {
 		fits = min(fits, c.in.mtu-headersOf(f, 0)) // of what comes back

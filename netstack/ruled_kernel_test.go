@@ -111,6 +111,7 @@ func (o *ruledOracle) play(c *ruledCase) string {
 func (o *ruledOracle) load(j *journal.Journal) {
 	o.lab.snap.Namespaces[0].Rules = j
 	o.lab.apply()
+	o.unlimited()
 }
 
 const mostPackets = 180 // of a case

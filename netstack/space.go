@@ -71,7 +71,7 @@ func (o *outlet) Local(device uint16, vnet packet.Vnet, frame []byte) {
 
 func (o *outlet) emit(device uint16, w waiting) {
 	w.from = o.from
-	if o.back {
+	if o.back && w.to == toBridge {
 		w.to, w.port, w.tag = toPort, o.from, o.tag
 	}
 	p := o.space.devices[device]
@@ -82,6 +82,23 @@ func (o *outlet) emit(device uint16, w waiting) {
 		p = from // who has caused too many
 	}
 	drop(p, trace.LocalFull, 1)
+}
+
+// Say implements router.Sink: where there are hooks, the frame takes the way of what the
+// host stack sends, from the device by which the packet came that it is about.
+func (o *outlet) Say(device uint16, hooks router.Hooks, frame []byte) bool {
+	if o.space.conns == nil {
+		return false
+	}
+	w := waiting{frame: frame, to: toHooks}
+	if p, ok := hooks.(*passing); ok {
+		if p.bridged && isReset(frame) {
+			return false // which br_netfilter lets pass by the hooks, too
+		}
+		w.about = p.about()
+	}
+	o.emit(device, w)
+	return true
 }
 
 // Drop implements router.Sink.

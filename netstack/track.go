@@ -78,6 +78,9 @@ type passing struct {
 	isError  bool // the packet is an ICMP error about the connection
 	moved    bool // it has another destination now
 	local    bool // the host stack sends it
+	bridged  bool // it stays in its network
+	destined bool // it has the destination that the connection's packets get
+	consults bool // chains of type nat see it, and do nothing to it
 	seen     bool // conntrack has been asked, and
 	said     conntrack.Verdict
 	lasting  nat.Lasting // of what became of the destination
@@ -132,20 +135,28 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 	asked := t.packetAt(c, at, i, 0)
 	p, conns := &t.passing, at.space.conns
 	p.space, p.conns, p.outMTU = at.space, conns, 0
-	p.fresh, p.isError, p.moved = false, false, false
+	p.fresh, p.isError, p.moved, p.destined, p.consults = false, false, false, false, false
 	p.look = conntrack.Packet{
 		Frame: asked.Frame, Zone: at.space.spec.Connections.Zone, Port: asked.Port, Now: t.seconds,
 		SrcPort: c.ports.Src, DstPort: c.ports.Dst,
 	}
-	p.local, p.to, p.back, p.out = asked.Local, tracked{}, nat.Rewrite{}, conntrack.Tuple{}
+	p.local, p.bridged, p.to, p.back, p.out = asked.Local, c.bridged, tracked{}, nat.Rewrite{}, conntrack.Tuple{}
 	p.seen, p.said, p.lasting = false, conntrack.Verdict{}, nat.Ever
 	t.beginRules(c, asked)
 	f := asked.Frame
+	attached := c.about != nil && c.links == 0
+	var v conntrack.Verdict
+	if attached {
+		v = p.attach(c.about)
+	}
 	if reason := p.ask(f, p.first(), first, atTrack); reason != trace.None {
 		return reason
 	}
-	v := t.look()
-	p.to.conn, p.fresh = v.Conn, p.pending.Active()
+	if !attached {
+		v = t.look()
+		p.fresh = p.pending.Active()
+	}
+	p.to.conn = v.Conn
 	if other := v.Dir.Other(); v.Conn != (conntrack.Conn{}) {
 		p.back = nat.Of(v.Conn.Tuple(other), v.Conn.Out(other))
 	}
@@ -154,6 +165,8 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		return reason
 	}
 	switch {
+	case attached:
+		reason = p.goOnAbout(c.about)
 	case v.State == conntrack.Invalid || v.State == conntrack.Untracked:
 		// it is passed as it is, as Linux does
 		if p.to64(f) {
@@ -167,6 +180,7 @@ func (t *turn) recognise(c *crossing, at *port, i int) (reason trace.Reason) {
 		p.inMTU = at.mtu
 	}
 	c.passing = reason == trace.None
+	p.destined = c.passing
 	return reason
 }
 
@@ -284,6 +298,10 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 		return parts == nat.Destination || p.translate(f)
 	case p.to.way.Parts() == 0:
 		return true
+	case r.Parts()&nat.Destination != 0:
+		p.packet.RouteMark = p.packet.Mark // its way is looked up again (nf_nat_ipv4_local_fn)
+	}
+	switch {
 	case p.isError:
 		return r.ApplyError(f)
 	case r.Parts()&nat.Destination != 0:
@@ -388,6 +406,10 @@ func (p *passing) end(f *packet.Frame, at nft.Hook, hook nat.Hook) trace.Reason 
 		p.fresh = false
 		p.ways()
 		p.to.conn, p.packet.Conn = conn, conn
+	} else if p.consults {
+		if reason := p.consulted(f, at); reason != trace.None {
+			return reason
+		}
 	}
 	if !p.apply(f, nat.Source) {
 		return trace.NATUntranslatable

@@ -46,6 +46,7 @@ type baseChain struct {
 	prio       int
 	registered uint64
 	nat        bool
+	route      bool
 	ip         bool    // of family inet at a device: it sees IP only
 	devices    []value // of ingress and egress; none: all
 }
@@ -199,7 +200,8 @@ func hooksOf(tables []*tableRun) (h [numFamilies][numHooks][]*baseChain) {
 			}
 			b := &baseChain{
 				chain: t.chains[tree.Name].chain, prio: int(tree.Prio), registered: tree.Registered,
-				nat: tree.Type == nft.ChainNAT, ip: t.tree.Family == nft.FamilyInet && tree.Hook == nft.HookIngress,
+				nat: tree.Type == nft.ChainNAT, route: tree.Type == nft.ChainRoute,
+				ip: t.tree.Family == nft.FamilyInet && tree.Hook == nft.HookIngress,
 			}
 			for _, d := range tree.Devices {
 				b.devices = append(b.devices, nameOf(d))

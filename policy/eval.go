@@ -86,6 +86,18 @@ func (e *Evaluator) Has(family nft.Family, hook nft.Hook, lo, hi int) bool {
 	return false
 }
 
+// Translates reports whether there are chains of type nat for packets of a family.
+func (e *Evaluator) Translates(family nft.Family) bool {
+	for _, at := range [...]nft.Hook{nft.HookPrerouting, nft.HookInput, nft.HookOutput, nft.HookPostrouting} {
+		for _, b := range e.snap.chains(family, at) {
+			if b.nat {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Begin lets what follows be recorded in r, for all hooks of one packet; nil: nowhere.
 func (e *Evaluator) Begin(r *Record) {
 	if r == nil {
@@ -108,8 +120,12 @@ func (e *Evaluator) Hook(p *Packet, family nft.Family, hook nft.Hook, lo, hi int
 		if b.prio < lo || b.prio >= hi || b.nat || !b.sees(p, hook) {
 			continue
 		}
+		was := p.Mark
 		if e.base(b); e.verd.Code != Accept {
 			break
+		}
+		if b.route && p.Mark != was {
+			p.RouteMark = p.Mark
 		}
 	}
 	e.depart()

@@ -115,10 +115,13 @@ type Packet struct {
 
 	Mark     uint32
 	Priority uint32
-	NoTrack  bool         // set by notrack
-	Trace    bool         // meta nftrace: its way is recorded
-	Logs     bool         // a log statement spoke, see Evaluator.Logs
-	Fault    packet.Fault // of a rewriting that left no packet: it is to be dropped
+	// RouteMark is the mark by which a packet of the namespace's own is routed: that from
+	// before output, until a chain of type route has changed it.
+	RouteMark uint32
+	NoTrack   bool         // set by notrack
+	Trace     bool         // meta nftrace: its way is recorded
+	Logs      bool         // a log statement spoke, see Evaluator.Logs
+	Fault     packet.Fault // of a rewriting that left no packet: it is to be dropped
 }
 
 // RejectKind is how the sender of a refused packet is told.

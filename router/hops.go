@@ -60,16 +60,32 @@ func (r *Router) lost(f *neigh.Failure, h *neigh.Held, now neigh.Tick, nanos int
 	p := Packet{Frame: frame, Device: f.Device, Port: h.Port, Now: now, Nanos: nanos}
 	w := passage{Packet: &p, r: r, st: st, sink: sink}
 	w.src, w.dst, w.v6 = frame.View.SrcAddr(frame.Bytes()), frame.View.DstAddr(frame.Bytes()), frame.View.Is(packet.ViewIPv6)
-	w.Local = st.isOwn(w.src, st.byIndex[f.Device])
-	if f.Reason == trace.NeighFailed {
-		w.report(w.family(
-			packet.ICMPError{Type: packet.ICMPUnreach, Code: packet.ICMPHostUnreach},
-			packet.ICMPError{Type: packet.ICMP6Unreach, Code: packet.ICMP6AddrUnreach},
-		))
+	own := st.isOwn(w.src, st.byIndex[f.Device])
+	w.Local = own && h.Port == 0
+	e := w.family(
+		packet.ICMPError{Type: packet.ICMPUnreach, Code: packet.ICMPHostUnreach},
+		packet.ICMPError{Type: packet.ICMP6Unreach, Code: packet.ICMP6AddrUnreach},
+	)
+	switch {
+	case own && !w.Local && !packet.MayAnswerWithICMP(frame, e):
+		return // an error of the router's own was not the port's
+	case f.Reason != trace.NeighFailed:
+	case own && !w.Local:
+		w.reportTranslated(e)
+	default:
+		w.report(e)
 	}
-	if !w.Local || h.Port == 0 { // an error of the router's own was not the port's
-		sink.Drop(h.Port, f.Reason, 1)
+	sink.Drop(h.Port, f.Reason, 1)
+}
+
+// reportTranslated is report for a packet that has left as the namespace's own, but is a
+// container's: its connection knows whose.
+func (w *passage) reportTranslated(e packet.ICMPError) {
+	if rates := &w.r.rates; !w.st.icmp.Off && (!rates.mayReport(w) || !rates.mayReportTo(w)) {
+		return
 	}
+	e.ID, e.MTU = uint16(w.r.ident.Add(1)), w.st.byIndex[w.Device].MTU
+	w.sink.Say(w.Device, nil, w.appendError(nil, e, w.src))
 }
 
 // bury notes a next hop as dead.

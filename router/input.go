@@ -135,6 +135,9 @@ func (w *passage) cacheable() bool {
 // ask looks the packet up in rules and tables.
 func (w *passage) ask() {
 	w.query = routing.Query{Src: w.src, Dst: w.dst, TOS: w.tos(), Proto: w.protocol(), Port: w.Port, Mark: w.Mark}
+	if w.Said {
+		w.query.Port = 0 // on whose account it is, it didn't come by
+	}
 	if w.As.Turns() {
 		w.query.Src, w.query.Dst = w.As.Src, w.As.Dst
 	}

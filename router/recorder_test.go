@@ -48,6 +48,8 @@ func (s *recorder) Local(dev uint16, _ packet.Vnet, b []byte) {
 	s.events = append(s.events, "local "+event(dev, b, packet.MAC{}))
 }
 
+func (s *recorder) Say(uint16, Hooks, []byte) bool { return false }
+
 func (s *recorder) Drop(port uint16, r trace.Reason, n int) {
 	lost := fmt.Sprintf("lost %d of %d: %v", n, port, r)
 	s.said, s.events = append(s.said, lost), append(s.events, lost)

@@ -21,7 +21,7 @@ type wayBack struct {
 // report sends an ICMP error about the packet to its sender, if there may be one
 // and the rates allow it: icmp_send, icmp6_send.
 func (w *passage) report(e packet.ICMPError) {
-	if w.res.Type == routing.Broadcast || !packet.MayAnswerWithICMP(w.Frame, e) {
+	if w.Said || w.res.Type == routing.Broadcast || !packet.MayAnswerWithICMP(w.Frame, e) {
 		return
 	}
 	limited := !w.st.icmp.Off && w.limited(e)
@@ -118,31 +118,27 @@ func (w *passage) sendError(e packet.ICMPError, b *wayBack) {
 	e.ID = uint16(w.r.ident.Add(1))
 	e.MTU = w.st.mtu(&b.res, b.out, w.v6)
 	ws.buf = w.appendError(ws.buf[:0], e, b.src)
-	if to := w.tell(ws); to != w.src { // a part of a connection that is translated
-		q := routing.Query{Dst: to, Src: b.src, Proto: packet.ProtoICMP, L3mdev: w.Device}
-		if w.v6 {
-			q.Proto = packet.ProtoICMPv6
-		}
-		if !b.find(w, &q) {
-			return
-		}
-	}
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
+	w.say(b, w.Hooks, ws.buf)
 }
 
-// tell lets who translates addresses see an error, or a reset, before it leaves, and
-// says where that goes then.
-func (w *passage) tell(ws *workspace) (to netip.Addr) {
+// say sends what the router has made because of the packet: as a packet of the namespace's
+// own, if somebody is to see those, who looks up its way once more; else by the way that
+// was found.
+func (w *passage) say(b *wayBack, about Hooks, f []byte) {
+	if !w.sink.Say(w.Device, about, f) {
+		w.r.emit(w, b.out, b.via, f, packet.Vnet{}, packet.Label{})
+	}
+}
+
+// tell lets who translates addresses see an error, or a reset, that is for the own stack.
+func (w *passage) tell(ws *workspace) {
 	if w.Hooks == nil {
-		return w.src
+		return
 	}
-	f, ok := ws.load(ws.buf, packet.Vnet{})
-	if !ok {
-		return w.src
+	if f, ok := ws.load(ws.buf, packet.Vnet{}); ok {
+		w.Hooks.Tell(f)
+		ws.buf = append(ws.buf[:0], f.Bytes()...)
 	}
-	w.Hooks.Tell(f)
-	ws.buf = append(ws.buf[:0], f.Bytes()...)
-	return f.View.DstAddr(f.Bytes())
 }
 
 // appendError appends an Ethernet header to fill in, and the error.
@@ -223,7 +219,7 @@ func (w *passage) redirect6() {
 	defer w.r.spaces.Put(ws)
 	ws.buf = packet.AppendEthernet(ws.buf[:0], packet.MAC{}, packet.MAC{}, packet.EtherTypeIPv6)
 	ws.buf = packet.AppendRedirect6(ws.buf, w.Frame, b.src, w.via, mac)
-	w.r.emit(w, b.out, b.via, ws.buf, packet.Vnet{}, packet.Label{})
+	w.say(&b, nil, ws.buf)
 }
 
 // TooBig answers for a bridge to a packet that it would send to a port with a

@@ -47,7 +47,7 @@ func (r *Router) RefuseOwn(p *Packet, e packet.ICMPError, sink Sink) {
 // sent to. It counts as an ICMP error.
 func (r *Router) Reset(p *Packet, sink Sink) {
 	w := passage{Packet: p, r: r, st: r.state.Load(), sink: sink}
-	if w.admit() != trace.None || w.toGroup() || w.toEverybody() || !w.st.icmp.Off && !r.rates.mayReport(&w) {
+	if w.Said || w.admit() != trace.None || w.toGroup() || w.toEverybody() || !w.st.icmp.Off && !r.rates.mayReport(&w) {
 		return
 	}
 	ws := r.space()
@@ -56,24 +56,23 @@ func (r *Router) Reset(p *Packet, sink Sink) {
 	if ws.buf = packet.AppendReset(ws.buf, p.Frame); len(ws.buf) == packet.EthernetLen {
 		return
 	}
-	to := w.tell(ws)
 	if w.Local {
+		w.tell(ws)
 		w.toSelf(ws.buf)
 		return
 	}
-	w.sendBack(ws.buf, to)
+	w.sendBack(ws.buf)
 }
 
-// sendBack sends a frame to the packet's sender, or who that is by translation, in the name
-// of who it was sent to.
-func (w *passage) sendBack(f []byte, to netip.Addr) {
+// sendBack sends a frame to the packet's sender, in the name of who it was sent to.
+func (w *passage) sendBack(f []byte) {
 	b := wayBack{src: w.dst}
-	q := routing.Query{Dst: to, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
+	q := routing.Query{Dst: w.src, Src: w.dst, Proto: packet.ProtoTCP, L3mdev: w.Device}
 	if w.v6 && w.src.IsLinkLocalUnicast() {
 		q.OIF = w.Device
 	}
 	if b.find(w, &q) && (w.st.icmp.Off || w.r.rates.mayReportTo(w)) {
-		w.r.emit(w, b.out, b.via, f, packet.Vnet{}, packet.Label{})
+		w.say(&b, w.Hooks, f)
 	}
 }
 

@@ -21,6 +21,7 @@ type Packet struct {
 	Device uint16
 	Port   uint16 // container's port that it came from; 0: none
 	Local  bool   // the namespace's own stack sends it
+	Said   bool   // or rather the router itself, about another packet: Sink.Say
 	Mark   uint32 // that rules ask for (fwmark)
 	// Limit is what fits behind the next hop's port of a bridge, if the caller knows
 	// that it is less than the device's MTU; 0: not. Who asks again because of it
@@ -50,6 +51,11 @@ type Sink interface {
 	// Local gives a whole Ethernet frame to the namespace's own stack, as if it had
 	// come in by the device.
 	Local(device uint16, vnet packet.Vnet, frame []byte)
+	// Say sends a whole Ethernet frame as if the namespace's own stack had it sent, by a
+	// device: what the router has made because of a packet that came by that, with those
+	// Hooks, or nil. False if there is nobody who would see it: then the router sends it
+	// itself.
+	Say(device uint16, about Hooks, frame []byte) bool
 	// Drop counts frames of an ingress port that were held and are lost now.
 	Drop(port uint16, reason trace.Reason, frames int)
 }
@@ -60,8 +66,8 @@ type Hooks interface {
 	// Leave makes of a copy of the packet what leaves by a device, to a next hop.
 	// A reason other than trace.None: it doesn't.
 	Leave(f *packet.Frame, out uint16, via netip.Addr) trace.Reason
-	// Tell makes of an ICMP error about the packet what its sender understands, and hears
-	// of the reset that answers one.
+	// Tell makes of an ICMP error about a packet of the own stack's what that understands,
+	// and hears of the reset that answers one. What others are told comes by Sink.Say.
 	Tell(f *packet.Frame)
 }
 

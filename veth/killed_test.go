@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	kt "sluice/test/kerneltest"
 	"sluice/test/steps"
 	"sluice/veth"
 )
@@ -77,9 +78,9 @@ func TestKilledAtEachStep(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			for n := 1; ; n++ {
-				host, ns := newNS(t), newNS(t)
+				host, ns := kt.NewNS(t), kt.NewNS(t)
 				if kind != "pair" {
-					run(t, ns, "ip", "link", "add", "wan0", "type", "veth", "peer", "name", "far0")
+					kt.RunIn(t, ns, "ip", "link", "add", "wan0", "type", "veth", "peer", "name", "far0")
 				}
 				steps, err := killedAt(t, n, kind, host, ns)
 				ends, _ := veth.HostEnds(host)
@@ -132,11 +133,11 @@ func killedAt(t *testing.T, n int, kind string, host, ns netns.NsHandle) (int, e
 
 func wholePair(t *testing.T, host, ns netns.NsHandle) {
 	t.Helper()
-	if out := run(t, host, "ip", "link", "show", "slt-7"); !strings.Contains(out, "NOARP") || !strings.Contains(out, "LOWER_UP") {
+	if out := kt.RunIn(t, host, "ip", "link", "show", "slt-7"); !strings.Contains(out, "NOARP") || !strings.Contains(out, "LOWER_UP") {
 		t.Errorf("host end: %s", out)
 	}
 	c := killedPair(host, ns)
-	has := run(t, ns, "ip", "addr") + run(t, ns, "ip", "route") + run(t, ns, "ip", "-6", "route")
+	has := kt.RunIn(t, ns, "ip", "addr") + kt.RunIn(t, ns, "ip", "route") + kt.RunIn(t, ns, "ip", "-6", "route")
 	for i, p := range c.Addresses {
 		for _, want := range []string{p.String(), "default via " + c.Gateways[i].String()} {
 			if !strings.Contains(has, want) {
@@ -148,7 +149,7 @@ func wholePair(t *testing.T, host, ns netns.NsHandle) {
 
 func wholeNIC(t *testing.T, host, _ netns.NsHandle) {
 	t.Helper()
-	out := run(t, host, "ip", "link", "show", "slt-7") + run(t, host, "ip", "addr", "show", "slt-7")
+	out := kt.RunIn(t, host, "ip", "link", "show", "slt-7") + kt.RunIn(t, host, "ip", "addr", "show", "slt-7")
 	for _, want := range []string{"NOARP", "ALLMULTI", "mtu 1300"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s: %s", want, out)

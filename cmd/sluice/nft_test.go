@@ -75,7 +75,7 @@ func TestNFTAsks(t *testing.T) {
 		"nft": "want commands", "nft -f": "needs an argument", "nft -x list ruleset": "-x is unknown", "nft -f a list": "want commands",
 		"nft --frob list": "--frob is unknown", "nft --confirm 1x list": "want a time from 1s to 24h", "nft --confirm 25h list": "want a time from 1s to 24h",
 		"nft undo x": "numbers of commits", "nft undo 0": "begin at 1", "nft diff 1 2 3": "at most 2 numbers", "nft history 1": "at most 0",
-		"nft --port cart history 1": "at most 0", "nft --port cart explain": "say --to", "nft --port 80 explain --to x": "options of a packet come behind the word",
+		"nft --port cart history 1": "at most 0", "nft --port cart explain": "say --to",
 		"nft explain --to x --port cart": "want the number of a port", "nft frob": "\nx.nft:1:1-4: Error: syntax error, unexpected string\nfrob\n^^^^\n",
 	} {
 		a := answers{asked: new(log)}

@@ -23,17 +23,15 @@ type Gen struct {
 	// they may have been chosen freely.
 	Whole bool
 
-	b      strings.Builder
-	hook   string // of the base chain that is written
-	chains int    // c0 to c(chains-1), of which one may jump to a later one
-	me     int    // the chain that is written; -1: a base chain
-	six    bool   // the rule that is written speaks of IPv6
-	// rejects: rules may refuse packets. What the kernel then sends meets rules of
-	// postrouting, too, so that there are none beside the kernel.
-	rejects bool
-	nat     bool // the ruleset translates
-	pool    bool // to addresses that are chosen freely, too
-	soft    bool // the chain lets all packets through
+	b       strings.Builder
+	hook    string // of the base chain that is written
+	chains  int    // c0 to c(chains-1), of which one may jump to a later one
+	me      int    // the chain that is written; -1: a base chain
+	six     bool   // the rule that is written speaks of IPv6
+	rejects bool   // rules may refuse packets
+	nat     bool   // the ruleset translates
+	pool    bool   // to addresses that are chosen freely, too
+	soft    bool   // the chain lets all packets through
 }
 
 func (g *Gen) pick(of ...string) string { return of[g.R.IntN(len(of))] }
@@ -180,8 +178,8 @@ func (g *Gen) base(i int) {
 	if g.Whole {
 		g.hook = g.pick("prerouting", "prerouting", "input", "input", "forward", "forward", "output", "postrouting")
 	}
-	if g.Kernel && g.rejects && (g.hook == "postrouting" || g.hook == "output") {
-		g.hook = "forward"
+	if g.Kernel && !g.Whole && g.rejects && (g.hook == "postrouting" || g.hook == "output") {
+		g.hook = "forward" // which sees nothing of what the kernel says
 	}
 	prio := g.pick(map[string][]string{
 		"prerouting": {"-300", "-150", "0"}, "forward": {"0", "10", "0"}, "postrouting": {"0", "300"},
@@ -463,7 +461,8 @@ func (g *Gen) verdict(l4 string) string {
 	if l4 != "" && g.chance(20) {
 		return l4 + " dport vmap " + g.pick("@verdicts", "{ 22 : accept, 80 : drop, 443 : continue, "+g.thousands()+" : accept }")
 	}
-	if g.rejects && g.chance(20) && g.hook != "postrouting" && g.hook != "" {
+	said := g.Whole && g.hook == "output" // what a namespace tells itself passes no hooks
+	if g.rejects && g.chance(20) && g.hook != "postrouting" && g.hook != "" && !said {
 		return g.reject(l4)
 	}
 	return g.pick("accept", "accept", "drop", "return", "continue")

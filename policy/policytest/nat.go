@@ -13,9 +13,6 @@ import (
 // translations are chains of type nat.
 func (g *Gen) translations() {
 	hooks := []string{"prerouting", "prerouting", "input", "output", "postrouting"}
-	if g.rejects {
-		hooks = hooks[:3] // as of others
-	}
 	for i := range 1 + g.R.IntN(3) {
 		g.hook = hooks[g.R.IntN(len(hooks))]
 		prio := map[string]int{"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}[g.hook] + 5*g.R.IntN(2)
