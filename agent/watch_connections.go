@@ -118,10 +118,12 @@ func (w *connWatch) hear(e *dataplane.ConnEvents, now time.Time) {
 	if e.Lost > 0 {
 		w.gap(min(e.Lost, 1<<32))
 	}
+	ring, next := w.ring, w.next
 	conntrack.DecodeEvents(e.Events, func(ev *conntrack.Event) {
-		w.ring[w.next%watchRing] = watched{*ev, now}
-		w.next++
+		ring[next%watchRing] = watched{*ev, now}
+		next++
 	})
+	w.next = next
 	if w.next-w.first > watchRing {
 		w.first = w.next - watchRing
 	}

@@ -31,6 +31,8 @@ type stock struct {
 }
 
 // of is the stock of a target's family.
+//
+// +checklocks:p.mu
 func (p *Polled) of(t *Target) *stock {
 	if t.family() == unix.AF_INET6 {
 		return &p.stocks[1]
