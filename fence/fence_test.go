@@ -4,47 +4,22 @@ package fence
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	kt "sluice/test/kerneltest"
 )
 
-// within calls f on a thread in a network namespace of its own, whose loopback has addresses
-// on both sides of the fence.
-func within(t *testing.T, f func()) {
+// enter moves the test into a network namespace of its own, whose loopback has addresses on
+// both sides of the fence.
+func enter(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread, and the namespace, end with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		defer func() { done <- err }() // also if f has the test end
-		for _, args := range [][]string{
-			{"link", "set", "lo", "up"},
-			{"addr", "add", "192.0.2.1/32", "dev", "lo"},
-			{"addr", "add", "169.254.7.7/16", "dev", "lo", "scope", "link"},
-			{"addr", "add", "2001:db8::1/128", "dev", "lo"},
-		} {
-			if out, failed := exec.Command("ip", args...).CombinedOutput(); err == nil && failed != nil {
-				err = fmt.Errorf("ip %v: %w: %s", args, failed, out)
-			}
-		}
-		if err == nil {
-			f()
-		}
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	kt.Enter(t)
+	kt.IP(t, "link set lo up", "addr add 192.0.2.1/32 dev lo", "addr add 169.254.7.7/16 dev lo scope link", "addr add 2001:db8::1/128 dev lo")
 }
 
 // loaded is what the agent has.
@@ -106,34 +81,32 @@ func where() map[string]bool {
 // TestConnections: what is behind the fence is not reached, not even to be refused by it, also
 // if the socket was connected to somebody else before. All else is.
 func TestConnections(t *testing.T) {
-	within(t, func() {
-		l, err := net.Listen("tcp", "[::]:0")
-		if err != nil {
-			t.Error(err)
-			return
+	enter(t)
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	f := loaded(t)
+	for a, behind := range where() {
+		to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
+		_, family := sockaddr(to)
+		fd := socket(t, family, unix.SOCK_STREAM)
+		if !connects(t, fd, to) {
+			t.Errorf("%s: not reached without a fence", to)
 		}
-		defer l.Close()
-		port := netip.MustParseAddrPort(l.Addr().String()).Port()
-		f := loaded(t)
-		for a, behind := range where() {
-			to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
-			_, family := sockaddr(to)
-			fd := socket(t, family, unix.SOCK_STREAM)
-			if !connects(t, fd, to) {
-				t.Errorf("%s: not reached without a fence", to)
-			}
-			if err := f.Around(fd); err != nil {
-				t.Fatal(err)
-			}
-			disconnect(t, fd)
-			if got := connects(t, fd, to); got == behind {
-				t.Errorf("%s: connected: %v", to, got)
-			}
-			if (f.Refuses(to.Addr()) != 0) != behind {
-				t.Errorf("%s: refused with %v", to, f.Refuses(to.Addr()))
-			}
+		if err := f.Around(fd); err != nil {
+			t.Fatal(err)
 		}
-	})
+		disconnect(t, fd)
+		if got := connects(t, fd, to); got == behind {
+			t.Errorf("%s: connected: %v", to, got)
+		}
+		if (f.Refuses(to.Addr()) != 0) != behind {
+			t.Errorf("%s: refused with %v", to, f.Refuses(to.Addr()))
+		}
+	}
 }
 
 // disconnect is connect(2) with AF_UNSPEC.
@@ -146,20 +119,19 @@ func disconnect(t *testing.T, fd int) {
 
 // TestDatagrams: nothing is heard from behind the fence.
 func TestDatagrams(t *testing.T) {
-	within(t, func() {
-		f := loaded(t)
-		for a, behind := range where() {
-			to := netip.AddrPortFrom(netip.MustParseAddr(a), 0)
-			_, family := sockaddr(to)
-			fd := socket(t, family, unix.SOCK_DGRAM)
-			if err := f.Around(fd); err != nil {
-				t.Fatal(err)
-			}
-			if got := hears(t, fd, to.Addr()); got == behind {
-				t.Errorf("%s: heard: %v", to, got)
-			}
+	enter(t)
+	f := loaded(t)
+	for a, behind := range where() {
+		to := netip.AddrPortFrom(netip.MustParseAddr(a), 0)
+		_, family := sockaddr(to)
+		fd := socket(t, family, unix.SOCK_DGRAM)
+		if err := f.Around(fd); err != nil {
+			t.Fatal(err)
 		}
-	})
+		if got := hears(t, fd, to.Addr()); got == behind {
+			t.Errorf("%s: heard: %v", to, got)
+		}
+	}
 }
 
 // hears reports whether a socket hears an echo from an address.
@@ -189,64 +161,62 @@ func hears(t *testing.T, fd int, a netip.Addr) bool {
 
 // TestLocked: nobody takes the fence down.
 func TestLocked(t *testing.T) {
-	within(t, func() {
-		f := loaded(t)
-		all := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}}
-		fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
-		if err := f.Around(fd); err != nil {
-			t.Fatal(err)
+	enter(t)
+	f := loaded(t)
+	all := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}}
+	fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
+	if err := f.Around(fd); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"detached":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0),
+		"unlocked":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 0),
+		"replaced":       unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &all[0]}),
+		"by another one": f.Accepting(fd),
+	} {
+		if !errors.Is(err, unix.EPERM) {
+			t.Errorf("%s: %v", what, err)
 		}
-		for what, err := range map[string]error{
-			"detached":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0),
-			"unlocked":       unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 0),
-			"replaced":       unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &all[0]}),
-			"by another one": f.Accepting(fd),
-		} {
-			if !errors.Is(err, unix.EPERM) {
-				t.Errorf("%s: %v", what, err)
-			}
-		}
-	})
+	}
 }
 
 // TestAccepting: who listens accepts from everybody, and what was accepted can't be connected
 // to anybody, himself no more than others.
 func TestAccepting(t *testing.T) {
-	within(t, func() {
-		f := loaded(t)
-		for _, a := range []string{"192.0.2.1:0", "127.0.0.1:0", "[::1]:0"} {
-			sa, family := sockaddr(netip.MustParseAddrPort(a))
-			l := socket(t, family, unix.SOCK_STREAM)
-			if err := errors.Join(unix.Bind(l, sa), f.Accepting(l), unix.Listen(l, 8)); err != nil {
-				t.Fatal(err)
-			}
-			name, err := unix.Getsockname(l)
-			if err != nil {
-				t.Fatal(err)
-			}
-			to := addrPort(name)
-			client := socket(t, family, unix.SOCK_STREAM)
-			if !connects(t, client, to) {
-				t.Fatalf("%s does not accept", to)
-			}
-			fd, _, err := unix.Accept4(l, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(fd)
-			b := make([]byte, 8)
-			if _, err := unix.Write(client, []byte("hello")); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := unix.Read(fd, b); string(b[:max(n, 0)]) != "hello" {
-				t.Errorf("%s: %q, %v", to, b, err)
-			}
-			disconnect(t, fd)
-			if connects(t, fd, to) {
-				t.Errorf("%s: what was accepted is connected", to)
-			}
+	enter(t)
+	f := loaded(t)
+	for _, a := range []string{"192.0.2.1:0", "127.0.0.1:0", "[::1]:0"} {
+		sa, family := sockaddr(netip.MustParseAddrPort(a))
+		l := socket(t, family, unix.SOCK_STREAM)
+		if err := errors.Join(unix.Bind(l, sa), f.Accepting(l), unix.Listen(l, 8)); err != nil {
+			t.Fatal(err)
 		}
-	})
+		name, err := unix.Getsockname(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := addrPort(name)
+		client := socket(t, family, unix.SOCK_STREAM)
+		if !connects(t, client, to) {
+			t.Fatalf("%s does not accept", to)
+		}
+		fd, _, err := unix.Accept4(l, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		b := make([]byte, 8)
+		if _, err := unix.Write(client, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Read(fd, b); string(b[:max(n, 0)]) != "hello" {
+			t.Errorf("%s: %q, %v", to, b, err)
+		}
+		disconnect(t, fd)
+		if connects(t, fd, to) {
+			t.Errorf("%s: what was accepted is connected", to)
+		}
+	}
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
