@@ -38,7 +38,8 @@ func TestUplinkKilledAtEachStep(t *testing.T) {
 		to := files[(i+1)%len(files)]
 		for n := 1 + rand.IntN(stride); ; n += stride {
 			l.apply(files[i])
-			w.At(n, func() { _ = syscall.Kill(agent.Process.Pid, syscall.SIGKILL) })
+			pid := agent.Process.Pid
+			w.At(n, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 			_, err := l.api.Apply(t.Context(), &api.ApplyRequest{YAML: to})
 			if w.Seen() < n {
 				if err != nil {

@@ -77,7 +77,7 @@ func TestAnswerAcknowledges(t *testing.T) {
 		t.Errorf("%d acknowledgements before one is due", n)
 	}
 	_, _ = c.Write([]byte("two."))
-	l.eventually("the second message is acknowledged at once", func() bool { return acks.Load() == 1 })
+	l.eventually("the second message is acknowledged at once", func() bool { return acks.Load() > 0 }) // more if a busy machine has it sent again
 	l.broke.Store(false)
 	close(answer)
 	_, _ = c.Write([]byte("three."))
