@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"sync/atomic"
@@ -40,10 +41,25 @@ func (l *lab) acks() *atomic.Int32 {
 // TestAnswerAcknowledges: the answer to a message acknowledges it. Without one it is
 // acknowledged when what is owed is paid, and before that, when a second one comes.
 func TestAnswerAcknowledges(t *testing.T) {
+	fault := ""
+	for range 20 {
+		if fault = answers(t); fault == "" {
+			return
+		}
+	}
+	t.Error(fault)
+}
+
+// answers says what was wrong, if anything was. A busy machine can only add
+// acknowledgements: the stack sends one by itself when somebody else has an endpoint's lock,
+// and for what comes once more.
+func answers(t *testing.T) (fault string) {
+	t.Helper()
 	l := newLab(t)
 	acks := l.acks()
 	l.broke.Store(true)
 	answer := make(chan struct{})
+	defer func() { l.broke.Store(false) }()
 	port := l.server(func(c *net.TCPConn) {
 		b := make([]byte, 16)
 		for {
@@ -56,32 +72,48 @@ func TestAnswerAcknowledges(t *testing.T) {
 			}
 		}
 	})
+	defer close(answer)
 	c, err := l.dial(port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	_, _ = c.Write([]byte("up?"))
-	l.eventually("it is owed", func() bool { return l.proxy.Owes() })
+	if !soon(l.proxy.Owes) {
+		return "nothing is owed"
+	}
 	answer <- struct{}{}
 	b := make([]byte, 3)
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "yes" {
 		t.Fatalf("%q, %v", b, err)
 	}
 	if n := acks.Load(); n != 0 {
-		t.Errorf("%d acknowledgements besides the answer", n)
+		return fmt.Sprintf("%d acknowledgements besides the answer", n)
 	}
 	_, _ = c.Write([]byte("one."))
-	l.eventually("it is owed again", func() bool { return l.only().owes.Load() })
-	if n := acks.Load(); n != 0 {
-		t.Errorf("%d acknowledgements before one is due", n)
+	if !soon(func() bool { return l.only().owes.Load() }) || acks.Load() != 0 {
+		return fmt.Sprintf("%d acknowledgements before one is due", acks.Load())
 	}
 	_, _ = c.Write([]byte("two."))
-	l.eventually("the second message is acknowledged at once", func() bool { return acks.Load() > 0 }) // more if a busy machine has it sent again
+	if !soon(func() bool { return acks.Load() == 1 }) {
+		return fmt.Sprintf("%d acknowledgements of the second message", acks.Load())
+	}
 	l.broke.Store(false)
-	close(answer)
 	_, _ = c.Write([]byte("three."))
-	l.eventually("what is owed is paid", func() bool { return acks.Load() >= 2 && !l.proxy.Owes() })
+	if !soon(func() bool { return acks.Load() >= 2 && !l.proxy.Owes() }) {
+		return "what is owed is not paid"
+	}
+	return ""
+}
+
+// soon waits for what takes no time, unless the machine is busy.
+func soon(is func() bool) bool {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		if is() {
+			return true
+		}
+	}
+	return is()
 }
 
 // TestServerSpeaksFirst: whoever is connected to hears of it soon, though its container says
