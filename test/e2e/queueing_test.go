@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"sluice/test/lab"
+	"sluice/test/traffic/report"
 )
 
 // TestShaping shapes what goes to a container and what one sends, in the words of tc,
@@ -155,19 +155,31 @@ func TestShapedSocketUplink(t *testing.T) {
 func TestShapedPortsMove(t *testing.T) {
 	d, red, green := pairOn(t, lab.Blue)
 	tc := func(line string) { t.Helper(); d.CLI(strings.Fields(line)...).Expect(0) }
-	const bytes, rate, burst = 512 << 10, 500_000, 32 << 10
+	// Each way go one's bytes and the other's echoes: that must not wait for longer than who
+	// sends waits for the last of his.
+	const bytes, rate, burst = 256 << 10, 500_000, 32 << 10
 	for _, n := range []*lab.NS{red, green} {
 		tc("qdisc add dev " + n.Name() + " root tbf rate 4mbit burst 32kb limit 10mb")
 	}
+	send := func(from, to *lab.NS, f lab.Family) *lab.Proc {
+		return from.Traffic("udp", "-to", to.At(f), "-bytes", strconv.Itoa(bytes), "-size", "1400")
+	}
+	for _, f := range []lab.Family{lab.V4, lab.V6} {
+		red.Serve()
+		green.Serve()
+		red.Ping(green.IP(f)) // not behind what waits: ping(8) has no patience with its last answer
+	}
 	start := time.Now()
-	var wg sync.WaitGroup
-	wg.Go(func() { lab.UDPTo(red, green, lab.V4, lab.Datagrams{Bytes: bytes}) })
-	wg.Go(func() { lab.UDPTo(green, red, lab.V6, lab.Datagrams{Bytes: bytes}) })
+	both := []*lab.Proc{send(red, green, lab.V4), send(green, red, lab.V6)}
 	for _, line := range []string{"tree set rate 1gbit", "tree del", "tree set rate 1gbit", "tree del"} {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		tc(line)
 	}
-	wg.Wait()
+	for _, p := range both {
+		if r := lab.Report[report.Datagrams](p, time.Minute); r.Lost+r.Bad > 0 || r.Bytes < bytes {
+			t.Errorf("%+v", r)
+		}
+	}
 	least := time.Duration(float64(bytes-burst) / rate * float64(time.Second))
 	if took := time.Since(start); took < least {
 		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
