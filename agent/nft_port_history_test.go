@@ -282,13 +282,7 @@ func TestWhoHearsOfPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &Agent{}
-	of := func(port string) *ruled {
-		x, err := mustRead(t, d.store).ruled("shop", port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return x
-	}
+	of := func(port string) *ruled { t.Helper(); return d.ruled(t, port) }
 	heard := func(port string, after uint64) (string, uint64) {
 		out := &api.NFTEvents{Next: after}
 		o, words, asJSON := monitorWords(nil)
@@ -347,19 +341,23 @@ func TestWhoHearsOfPorts(t *testing.T) {
 	}
 }
 
+// ruled is a port of shop's, or for "" shop itself, as it is recorded.
+func (d *desk) ruled(t *testing.T, port string) *ruled {
+	t.Helper()
+	x, err := mustRead(t, d.store).ruled("shop", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
 // TestWhoIsToldByPorts: what a port's rules say of packets is its own and the namespace's.
 func TestWhoIsToldByPorts(t *testing.T) {
 	d := newDesk(t, shopPorts(portText))
 	d.attach("web", "cart")
 	d.attach("web", "till")
 	a := &Agent{}
-	of := func(port string) *ruled {
-		x, err := mustRead(t, d.store).ruled("shop", port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return x
-	}
+	of := func(port string) *ruled { t.Helper(); return d.ruled(t, port) }
 	cart, till := of("cart"), of("till")
 	a.ruleWatch.logs.add(10, netstack.RuleLog{Namespace: "shop", Text: "1"}, netstack.RuleLog{Namespace: "shop", Port: cart.number(), Text: "2"})
 	for port, want := range map[string]int{"": 2, "cart": 1, "till": 0} {

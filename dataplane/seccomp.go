@@ -80,23 +80,27 @@ type restriction struct {
 	refuse []seccomp.ArgumentConditions
 }
 
+func is(arg uint32, op seccomp.Operation, v uint64) seccomp.Condition {
+	return seccomp.Condition{Argument: arg, Operation: op, Value: v}
+}
+
+// noneOf holds if an argument is none of some values.
+func noneOf(arg uint32, values ...uint64) []seccomp.ArgumentConditions {
+	var all seccomp.ArgumentConditions
+	for _, v := range values {
+		all = append(all, is(arg, seccomp.NotEqual, v))
+	}
+	return []seccomp.ArgumentConditions{all}
+}
+
+// noneOfLevel holds for a level of setsockopt(2) if the option is none of some.
+func noneOfLevel(level uint64, options ...uint64) []seccomp.ArgumentConditions {
+	all := noneOf(2, options...)
+	all[0] = append(all[0], is(1, seccomp.Equal, level))
+	return all
+}
+
 func restrictions(pid int) []restriction {
-	is := func(arg uint32, op seccomp.Operation, v uint64) seccomp.Condition {
-		return seccomp.Condition{Argument: arg, Operation: op, Value: v}
-	}
-	noneOf := func(arg uint32, values ...uint64) []seccomp.ArgumentConditions {
-		var all seccomp.ArgumentConditions
-		for _, v := range values {
-			all = append(all, is(arg, seccomp.NotEqual, v))
-		}
-		return []seccomp.ArgumentConditions{all}
-	}
-	// noneOfLevel is for a level of setsockopt(2), and its options.
-	noneOfLevel := func(level uint64, options ...uint64) []seccomp.ArgumentConditions {
-		all := noneOf(2, options...)
-		all[0] = append(all[0], is(1, seccomp.Equal, level))
-		return all
-	}
 	stderr := []seccomp.ArgumentConditions{{is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd)}}
 	newCode := []seccomp.ArgumentConditions{{is(2, seccomp.BitsSet, unix.PROT_EXEC)}}
 	return []restriction{
@@ -142,8 +146,9 @@ func restrictions(pid int) []restriction {
 	}
 }
 
-// filters returns what lockUp installs, in that order; connects is StartConfig.Connects. The kernel runs all of
-// them on each call and the strictest answer counts.
+// filters returns what lockUp installs, in that order; connects is
+// StartConfig.Connects. The kernel runs all of them on each call and the strictest
+// answer counts.
 //
 // Each restriction is a filter of its own, since go-seccomp-bpf (1.6) does not
 // load the call's number again after it looked at an argument: in one program

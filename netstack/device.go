@@ -25,7 +25,8 @@ import (
 // within another. A flow remembers that its packets go there, and what is behind the
 // queue is remembered by itself.
 
-// wait puts frame i, which has come to the end of a part of its way, into the queue of the device that it leaves by.
+// wait puts frame i, which has come to the end of a part of its way, into the queue of the
+// device that it leaves by.
 func (t *turn) wait(c *crossing, out *port, i int) {
 	c.hop.queued = true
 	t.keepExit(c, out)
