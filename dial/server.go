@@ -91,8 +91,7 @@ func (p *Policy) dial(w *wire) (fd int) {
 	t := Target{Device: w.device, Proto: w.proto, To: w.to}
 	k := Socket{FD: -1, Errno: p.May(&t)}
 	if k.Errno == 0 {
-		fd, raw, err := p.open(&t)
-		k = begin(fd, raw, err, t.To)
+		k = p.Open(&t)
 	}
 	*w = wire{kind: kindSocket, id: w.id, errno: uint32(k.Errno), raw: k.Raw}
 	return k.FD
@@ -112,9 +111,10 @@ func (p *Policy) open(t *Target) (fd int, raw bool, err error) {
 	return fd, raw, err
 }
 
-// Open makes a socket and begins to connect it. The socket is the caller's.
-func Open(t *Target) Socket {
-	fd, raw, err := open(t)
+// Open makes a socket, with the fence around it, and begins to connect it. The socket is the
+// caller's.
+func (p *Policy) Open(t *Target) Socket {
+	fd, raw, err := p.open(t)
 	return begin(fd, raw, err, t.To)
 }
 

@@ -74,7 +74,7 @@ type conn struct {
 	// +checklocks:mu
 	hungUp, failed bool // it has heard the other side's last word; an error
 	// +checklocks:mu
-	unanswering bool // the world may not know yet that it is connected, see dial.Open
+	unanswering bool // the world may not know yet that it is connected, see dial.Policy.Open
 	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu

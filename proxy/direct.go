@@ -24,7 +24,7 @@ import (
 // answer is not kept waiting.
 //
 // The same is owed to the outside when a connection is made: there its last acknowledgement
-// waits for the container's first data, see dial.Open.
+// waits for the container's first data, see dial.Policy.Open.
 
 // short is the size of messages, in bytes, whose acknowledgement may wait. Less than what a
 // sender has in flight to fill a window.

@@ -75,7 +75,7 @@ func newHops(t *testing.T, group string) *hops {
 		t.Fatalf("%v: %s", err, out)
 	}
 	h.open = func(d *dial.Target) (s dial.Socket) {
-		h.within("host", func() { s = dial.Open(d) })
+		h.within("host", func() { s = new(dial.Policy).Open(d) })
 		return s
 	}
 	h.entrance.sent = make(chan []byte, 256)

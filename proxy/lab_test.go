@@ -159,7 +159,7 @@ func (l *lab) Dial(t dial.Target, done func(dial.Socket)) {
 			a = netip.MustParseAddr("::1")
 		}
 		t.To = netip.AddrPortFrom(a, t.To.Port())
-		go func() { done(dial.Open(&t)) }()
+		go func() { done(new(dial.Policy).Open(&t)) }()
 	}
 }
 

@@ -16,7 +16,7 @@ type terms struct {
 	whole bool  // it is not to be fragmented
 }
 
-// opening are the terms of a new socket, see dial.Open; its hop limit is the host's
+// opening are the terms of a new socket, see dial.Policy.Open; its hop limit is the host's
 // default, which nobody knows here.
 func opening() terms { return terms{whole: true} }
 
