@@ -23,6 +23,7 @@ import (
 type kernelRouter struct {
 	near, far kt.Side
 	link1     netip.Addr // link-local address of r1
+	senders   uint16     // that toRouter has made up
 }
 
 func thirdMAC() packet.MAC { return packet.MAC{0x02, 0x71, 0, 0, 1, 9} }
@@ -85,8 +86,9 @@ func next(t *testing.T, side kt.Side) []byte {
 }
 
 // toRouter is a random packet to a destination behind the router. Its source has
-// a route back to the first station; it is another each time, since the kernel
-// limits what it tells one of them.
+// a route back to the first station, and is another each time: of a source without
+// limit (icmp_ratelimit 0) the kernel takes all tokens with the first error, and then
+// says nothing about its routes (ip_error) for a second.
 func toRouter(r *rand.Rand, k *kernelRouter, dst string, ttl uint8, maxData int) []byte {
 	ether := pt.EtherHdr{Src: k.near.Station, Dst: k.near.Router}
 	data := pt.Bytes(r.IntN(maxData))
@@ -100,8 +102,9 @@ func toRouter(r *rand.Rand, k *kernelRouter, dst string, ttl uint8, maxData int)
 	}
 	to := pt.IP(dst)
 	if to.Is4() {
+		k.senders += 40503 // odd: all of them before one comes again
 		return pt.Build(append([]pt.Layer{ether, pt.IPv4Hdr{
-			Src: netip.AddrFrom4([4]byte{10, 73, byte(r.Uint32()), byte(r.Uint32())}), Dst: to, TTL: ttl, TOS: uint8(r.Uint32()), ID: uint16(r.Uint32()),
+			Src: netip.AddrFrom4([4]byte{10, 73, byte(k.senders >> 8), byte(k.senders)}), Dst: to, TTL: ttl, TOS: uint8(r.Uint32()), ID: uint16(r.Uint32()),
 			Options: randomOptions(r),
 		}}, l4...)...)
 	}
