@@ -187,7 +187,7 @@ func (h *portHistory) check(told uint64) []api.NFTCommit {
 
 // listed is what the dataplane lists, as soon as there is one.
 func (h *portHistory) listed() (r *api.NFTReply, err error) {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		r, err = h.api.NFT(h.t.Context(), &api.NFTRequest{Namespace: "shop", Port: "cart", Text: "list ruleset"})
 		if api.CodeOf(err) != api.CodeUnavailable || time.Now().After(end) {
 			return r, err

@@ -56,7 +56,7 @@ func (k *kernelBridge) addPort(port uint16) {
 // peer of a veth is up.
 func (k *kernelBridge) await(inner string) {
 	k.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		var links []struct{ State string }
 		if err := json.Unmarshal([]byte(kt.Run(k.t, "bridge", "-json", "link", "show", "dev", inner)), &links); err != nil {

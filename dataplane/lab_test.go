@@ -19,7 +19,7 @@ import (
 )
 
 // wait bounds everything that a test waits for.
-const wait = 10 * time.Second
+const wait = 30 * time.Second
 
 func needRoot(t *testing.T) {
 	t.Helper()

@@ -56,15 +56,23 @@ func relayed(t *testing.T, known netip.AddrPort) (*relay, *asks) {
 // over TCP once.
 func echoing(t *testing.T) netip.AddrPort {
 	t.Helper()
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener
+	var u *net.UDPConn
+	for range 20 { // somebody else may have the port of the other protocol
+		var err error
+		if l, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		to := l.Addr().(*net.TCPAddr)
+		if u, err = net.ListenUDP("udp4", &net.UDPAddr{IP: to.IP, Port: to.Port}); err == nil {
+			break
+		}
+		l.Close()
+	}
+	if u == nil {
+		t.Fatal("no port is free")
 	}
 	at := u.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := net.Listen("tcp4", at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { u.Close(); l.Close() })
 	go func() {
 		b := make([]byte, 1<<16)
@@ -153,7 +161,7 @@ func TestRelayBelievesNoSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually := time.Now().Add(10 * time.Second)
+	eventually := time.Now().Add(wait)
 	for open := 0; open < maxAsks; time.Sleep(10 * time.Millisecond) {
 		a.mu.Lock()
 		open = len(a.open)

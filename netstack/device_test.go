@@ -147,7 +147,7 @@ func TestQueuesOfDevicesHoldTheRate(t *testing.T) {
 			}
 			arrive := func() {
 				for i := range frames {
-					if f := l.await(bob.port(), 2*time.Second); f == nil || int(binary.BigEndian.Uint16(f.Bytes()[18:])) != i+1 {
+					if f := l.await(bob.port(), patience); f == nil || int(binary.BigEndian.Uint16(f.Bytes()[18:])) != i+1 {
 						t.Fatalf("%s, %d workers: frame %d did not come, or not in its turn", what, workers, i)
 					}
 				}

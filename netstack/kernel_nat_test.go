@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/conntrack/conntracktest"
 	"sluice/nat"
@@ -216,7 +215,7 @@ func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 		s.Send(s.marker)
 	}
 	for !k.collect(1-from, &kernel) && s.marker != nil {
-		if !k.sides[1-from].Wait(5 * time.Second) {
+		if !k.sides[1-from].Wait(patience) {
 			k.t.Fatalf("%s: the kernel's router stands still", pt.Describe(theirs))
 		}
 	}

@@ -26,7 +26,7 @@ import (
 const (
 	hostPort = 100
 	// patience bounds every wait of a test for something that must happen.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 func gatewayMAC() packet.MAC { return packettest.HW("02:00:00:00:00:01") }

@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait of these tests.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func needRoot(tb testing.TB) {
 	tb.Helper()

@@ -23,7 +23,7 @@ func iproute(t *testing.T, stdin, program string, args ...string) (out string, a
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for a network namespace")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stdin = strings.NewReader(stdin)

@@ -128,7 +128,7 @@ func TestLifeUnderSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = first.Process.Kill() })
-	if err := notify.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := notify.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 64)
