@@ -31,7 +31,7 @@ type kernelHost struct {
 }
 
 // patience is how long the kernel may take to say something.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 func newKernelHost(t *testing.T) *kernelHost {
 	t.Helper()
@@ -99,10 +99,10 @@ func (k *kernelHost) barrier() {
 	k.t.Helper()
 	k.barriers++
 	mac := packet.MAC{2, 0xcc, 0, 0, byte(k.barriers >> 8), byte(k.barriers)}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for time.Now().Before(deadline) { // the kernel notices in its own time that the pair is up
 		k.end.Send(pt.ARPRequest(pt.Packet{SrcMAC: mac, Src: ip4(240), Dst: own4}))
-		for b := k.end.Receive(patience); b != nil; b = k.end.Receive(patience) {
+		for b := k.end.Receive(time.Second); b != nil; b = k.end.Receive(time.Second) {
 			if pt.Frame(b).DstMAC() == mac {
 				return
 			}
