@@ -180,6 +180,7 @@ func bareKernelRouter(t *testing.T) *kernelRouter {
 			t.Skipf("%s is not the namespace's own: %v", name, err)
 		}
 	}
+	kt.IP(t, "link set lo up") // what the router says to itself comes by it
 	sides := kt.Router(t, 1500, hosts()...)
 	for n := 1; n <= 2; n++ { // the kernel makes its own addresses local when a work queue has come to it
 		eventually(t, "an address of IPv6", func() bool {
