@@ -208,7 +208,8 @@ type sent [2][][]byte
 
 // pass lets a frame into each router on one side, and returns what they sent because
 // of it: all of it, since a marker comes behind it, or since that had come out again, on
-// one CPU, when the call returned.
+// one CPU, when the call returned. What is late there, since the CPU had much else to do, is
+// waited for if we have sent more.
 func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 	k.t.Helper()
 	s := &k.sides[from]
@@ -232,6 +233,9 @@ func (k *kernelRouter) pass(from int, theirs, ours []byte) (kernel, own sent) {
 			if packet.MAC(b) == k.sides[n].Station {
 				own[n] = append(own[n], bytes.Clone(b))
 			}
+		}
+		if len(kernel[n]) < len(own[n]) && s.marker == nil && k.sides[n].Wait(time.Second) {
+			k.collect(n, &kernel)
 		}
 	}
 	return kernel, own
