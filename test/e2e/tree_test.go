@@ -76,7 +76,7 @@ func newTenant(l *lab.Lab, name string) *tenant {
 		o.boxes[i].Start("iperf3", "-s")
 	}
 	for i := 1; i < len(o.boxes); i += 2 {
-		l.Eventually("a server", 10*time.Second, func() bool {
+		l.Eventually("a server", patience, func() bool {
 			return o.boxes[i-1].Try("iperf3", "-c", o.boxes[i].IP(lab.V4).String(), "-n", "1").Code == 0
 		})
 	}
