@@ -81,8 +81,9 @@ func TestBandwidth(t *testing.T) {
 	}
 }
 
-// inTime has something measured again, up to three times, that a machine which is busy with
-// something else makes slower than it is: nothing makes it faster.
+// inTime has a rate measured again, up to three times: a machine that is busy with something
+// else makes it lower, and the time between two looks at a counter longer or shorter. What is
+// wrong by itself is wrong each time.
 func inTime(t *testing.T, what string, once func() bool) {
 	t.Helper()
 	for range 3 {

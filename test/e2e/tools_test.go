@@ -65,7 +65,7 @@ func tools() []string {
 		"ping -n -c 1 -W 5 -M do -s 1300 10.82.0.12",
 		"ping -n -c 1 -W 5 -M do -s 1300 fd82::c",
 		"ping -n -c 1 -W 5 -M dont -s 8000 10.82.0.12",
-		"ping -n -c 2 -l 2 -W 5 -s 8000 fd82::c",
+		"ping -n -c 2 -i 1 -W 5 -s 8000 fd82::c",
 		"ping -n -c 1 -W 5 192.168.8.77",
 		"ping -n -c 1 -W 5 fdee:8::77",
 		"ping -n -c 1 -W 5 192.168.9.1",
