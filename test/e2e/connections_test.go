@@ -136,10 +136,10 @@ func TestPublished(t *testing.T) {
 		send(t, green, at)
 		send(t, green, in)
 		send(t, red, in)
-		rr := lab.Report[report.RoundTrips](world.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", at.String()), time.Minute)
-		if rr.Count < 50 || rr.Lost > 0 {
-			t.Errorf("UDP: %+v", rr)
-		}
+		d.Lab().Eventually("fifty round trips of UDP", patience, func() bool { // what is late on a busy machine counts as lost
+			rr := lab.Report[report.RoundTrips](world.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", at.String()), time.Minute)
+			return rr.Count >= 50 && rr.Lost == 0
+		})
 		for _, c := range caps {
 			c.ExpectClean()
 		}
