@@ -138,6 +138,7 @@ func (n *NS) PingBy(count int, to netip.Addr, options ...string) Result {
 
 // Pinging is a ping(8) under way.
 type Pinging struct {
+	lab   *Lab
 	proc  *Proc
 	count int
 }
@@ -149,7 +150,7 @@ type Pinging struct {
 func (n *NS) StartPing(count int, to netip.Addr, options ...string) *Pinging {
 	n.lab.t.Helper()
 	args := append([]string{"ping", "-n", "-c", strconv.Itoa(count), "-w", "20"}, options...)
-	return &Pinging{n.Start(append(args, to.String())...), count}
+	return &Pinging{n.lab, n.Start(append(args, to.String())...), count}
 }
 
 // Answered waits for the end of it; as many requests as were asked for, from the first
@@ -157,6 +158,7 @@ func (n *NS) StartPing(count int, to netip.Addr, options ...string) *Pinging {
 func (p *Pinging) Answered() Result {
 	p.proc.t.Helper()
 	r := p.proc.Wait(patience).Expect(0)
+	p.lab.forget(p.proc)
 	var missing []string
 	for i := range p.count {
 		if one := fmt.Sprintf(" icmp_seq=%d ttl=", i+1); !strings.Contains(r.Out, one) {
