@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,13 +238,15 @@ func TestMarksOfWhatWaits(t *testing.T) {
 		tc("class add dev " + to + " parent 1: classid " + class + " htb rate 100mbit")
 	}
 	tc("filter add dev " + to + " parent 1: handle 7 fw classid 1:10")
-	ping := red.StartPing(6, netip.MustParseAddr("10.45.2.77"), "-i", "0.2")
+	ping := red.Start("ping", "-n", "-c", "6", "-i", "0.2", "-W", "20", "10.45.2.77") // no more than six: they are counted
 	l.Eventually("packets that wait", patience, func() bool {
 		return strings.Contains(d.CLI("-n", "core", "neigh", "show").Out, "10.45.2.77 dev right INCOMPLETE")
 	})
 	time.Sleep(300 * time.Millisecond) // for some more
 	green.Run("ip", "address", "add", "10.45.2.77/24", "dev", green.If())
-	ping.Answered()
+	if out := ping.Wait(time.Minute).Out; !strings.Contains(out, " 0% packet loss") {
+		t.Errorf("ping:\n%s", out)
+	}
 	out := d.CLI("-s", "class", "show", "dev", to).Out
 	for class, sent := range map[string]string{"1:10": "196 bytes 2 pkt", "1:20": "392 bytes 4 pkt"} {
 		if _, after, _ := strings.Cut(out, "class htb "+class+" "); !strings.Contains(strings.Join(strings.Split(after, "\n")[:2], " "), "Sent "+sent) {
