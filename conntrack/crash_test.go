@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -72,10 +73,22 @@ func TestVictim(t *testing.T) {
 			tab.Expire(testSecond + 1)
 		}
 	}()
-	_, err = os.Stdout.WriteString("ready\n")
+	var p Pending
+	if tab.Look(&Packet{Frame: frames[0][0], Now: testSecond}, &p); p.Active() { // else there is one
+		confirm(tab, &p, 0)
+	}
+	_, err = os.Stdout.WriteString("ready\n") // it may come to nothing else on a busy machine
 	must(t, err)
 	go writeForEver(tab, frames, 0)
 	writeForEver(tab, frames, 1)
+}
+
+// confirm begins the connection of the i-th flow.
+func confirm(tab *Table, p *Pending, i int) {
+	p.Reply = translated(p.Original)
+	p.Mark, p.Aux = uint32(i), uint64(i)<<32|uint64(i)
+	p.Target = Bind{uint16(i), uint32(i) + 1}
+	tab.Confirm(p, testSecond)
 }
 
 // writeForEver begins, tracks and ends connections of every second flow, and
@@ -92,10 +105,7 @@ func writeForEver(tab *Table, frames [][4]*packet.Frame, which int) {
 		v := tab.Look(&p, &n)
 		switch {
 		case n.Active() && k == 0:
-			n.Reply = translated(n.Original)
-			n.Mark, n.Aux = uint32(i), uint64(i)<<32|uint64(i)
-			n.Target = Bind{uint16(i), uint32(i) + 1}
-			tab.Confirm(&n, testSecond)
+			confirm(tab, &n, i)
 		case v.Conn.Valid() && r.IntN(20) == 0:
 			v.Conn.Delete(testSecond)
 		}
@@ -138,7 +148,7 @@ func killOne(t *testing.T, f *os.File, n int, m *Mapped) {
 	must(t, err)
 	must(t, cmd.Start())
 	ready := make([]byte, 6)
-	if _, err := out.Read(ready); err != nil {
+	if _, err := io.ReadFull(out, ready); err != nil {
 		t.Errorf("the victim says nothing: %v", err)
 	}
 	end := time.Now().Add(time.Duration(5+n%17)*time.Millisecond + time.Duration(rand.IntN(1000))*time.Microsecond)

@@ -53,7 +53,7 @@ func accepted(t *testing.T) (net.Conn, int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	in, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ func channel(t *testing.T, p Policy) (*Client, *Server) {
 	return c, s
 }
 
+// patience bounds every wait for what must come.
+const patience = 30 * time.Second
+
 func anything(*Target) unix.Errno { return 0 }
 
 func ask(t *testing.T, c *Client, proto uint8, to string) Socket {
@@ -52,7 +55,7 @@ func ask(t *testing.T, c *Client, proto uint8, to string) Socket {
 			t.Cleanup(func() { unix.Close(s.FD) })
 		}
 		return s
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no answer")
 		return Socket{}
 	}
@@ -72,7 +75,7 @@ func file(t *testing.T, s Socket) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	return c
 }
 
@@ -119,7 +122,7 @@ func TestDialUDP(t *testing.T) {
 	if _, err := unix.Write(s.FD, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	_ = at.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = at.SetReadDeadline(time.Now().Add(patience))
 	if n, _, err := at.ReadFrom(make([]byte, 8)); n != 1 || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}

@@ -43,7 +43,7 @@ func serve(t *testing.T, p *Polled, by Policy) (ended chan error) {
 // outcome looks for the answer to a dial.
 func outcome(t *testing.T, p *Polled, got chan Socket) Socket {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.Ready()
 		select {
 		case s := <-got:
@@ -170,7 +170,7 @@ func (p *Polled) left(t *Target) int {
 // await takes messages until there are n sockets for a target.
 func (p *Polled) await(t *testing.T, to *Target, n int) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); p.left(to) != n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); p.left(to) != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d sockets, not %d", p.left(to), n)
 		}
@@ -266,7 +266,7 @@ func TestNoStock(t *testing.T) {
 		return p.of(&to).none
 	}
 	p.reaches(t, l, &to, true)
-	for end := time.Now().Add(5 * time.Second); !none() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !none() && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.Ready()
 	}
 	if !none() || p.left(&to) != 0 {

@@ -53,19 +53,38 @@ func socket(t *testing.T, family, kind int) int {
 	return fd
 }
 
-// connects reports whether a socket gets a connection. On the loopback that takes no time.
-func connects(t *testing.T, fd int, to netip.AddrPort) bool {
+// briefly is how long what should not come is waited for: on the loopback nothing takes time.
+// What should is waited for longer: the machine may be busy.
+func briefly(should bool) time.Time {
+	if should {
+		return time.Now().Add(30 * time.Second)
+	}
+	return time.Now().Add(50 * time.Millisecond)
+}
+
+// connects reports whether a socket gets a connection, as it should or not.
+func connects(t *testing.T, fd int, to netip.AddrPort, should bool) bool {
 	t.Helper()
 	sa, _ := sockaddr(to)
 	if err := unix.Connect(fd, sa); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		t.Fatalf("%s: %v", to, err)
 	}
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	n, err := unix.Poll(p, 50)
-	if err != nil {
-		t.Fatal(err)
+	return ready(t, fd, unix.POLLOUT, should)
+}
+
+// ready waits until nothing else than an event is there.
+func ready(t *testing.T, fd int, event int16, should bool) bool {
+	t.Helper()
+	p := []unix.PollFd{{Fd: int32(fd), Events: event}}
+	for end := briefly(should); ; {
+		n, err := unix.Poll(p, 10)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
+		if n == 1 || time.Now().After(end) {
+			return n == 1 && p[0].Revents == event
+		}
 	}
-	return n == 1 && p[0].Revents == unix.POLLOUT
 }
 
 // where are addresses by which the one program that listens is reached, and whether they are
@@ -93,14 +112,14 @@ func TestConnections(t *testing.T) {
 		to := netip.AddrPortFrom(netip.MustParseAddr(a), port)
 		_, family := sockaddr(to)
 		fd := socket(t, family, unix.SOCK_STREAM)
-		if !connects(t, fd, to) {
+		if !connects(t, fd, to, true) {
 			t.Errorf("%s: not reached without a fence", to)
 		}
 		if err := f.Around(fd); err != nil {
 			t.Fatal(err)
 		}
 		disconnect(t, fd)
-		if got := connects(t, fd, to); got == behind {
+		if got := connects(t, fd, to, !behind); got == behind {
 			t.Errorf("%s: connected: %v", to, got)
 		}
 		if (f.Refuses(to.Addr()) != 0) != behind {
@@ -128,14 +147,14 @@ func TestDatagrams(t *testing.T) {
 		if err := f.Around(fd); err != nil {
 			t.Fatal(err)
 		}
-		if got := hears(t, fd, to.Addr()); got == behind {
+		if got := hears(t, fd, to.Addr(), !behind); got == behind {
 			t.Errorf("%s: heard: %v", to, got)
 		}
 	}
 }
 
-// hears reports whether a socket hears an echo from an address.
-func hears(t *testing.T, fd int, a netip.Addr) bool {
+// hears reports whether a socket hears an echo from an address, as it should or not.
+func hears(t *testing.T, fd int, a netip.Addr, should bool) bool {
 	t.Helper()
 	l, err := net.ListenUDP("udp", &net.UDPAddr{})
 	if err != nil {
@@ -147,7 +166,7 @@ func hears(t *testing.T, fd int, a netip.Addr) bool {
 		t.Fatalf("%s: %v", a, err)
 	}
 	b := make([]byte, 8)
-	_ = l.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = l.SetDeadline(time.Now().Add(30 * time.Second))
 	n, from, err := l.ReadFromUDPAddrPort(b)
 	if err != nil {
 		t.Fatalf("%s: %v", a, err)
@@ -155,6 +174,7 @@ func hears(t *testing.T, fd int, a netip.Addr) bool {
 	if _, err := l.WriteToUDPAddrPort(b[:n], from); err != nil {
 		t.Fatal(err)
 	}
+	ready(t, fd, unix.POLLIN, should)
 	_, err = unix.Read(fd, b)
 	return err == nil
 }
@@ -197,7 +217,7 @@ func TestAccepting(t *testing.T) {
 		}
 		to := addrPort(name)
 		client := socket(t, family, unix.SOCK_STREAM)
-		if !connects(t, client, to) {
+		if !connects(t, client, to, true) || !ready(t, l, unix.POLLIN, true) {
 			t.Fatalf("%s does not accept", to)
 		}
 		fd, _, err := unix.Accept4(l, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -209,11 +229,12 @@ func TestAccepting(t *testing.T) {
 		if _, err := unix.Write(client, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
+		ready(t, fd, unix.POLLIN, true)
 		if n, err := unix.Read(fd, b); string(b[:max(n, 0)]) != "hello" {
 			t.Errorf("%s: %q, %v", to, b, err)
 		}
 		disconnect(t, fd)
-		if connects(t, fd, to) {
+		if connects(t, fd, to, false) {
 			t.Errorf("%s: what was accepted is connected", to)
 		}
 	}

@@ -174,8 +174,13 @@ func TestUnreadIsBounded(t *testing.T) {
 	}()
 	ep := (*l.only().shown.Load()).(*tcp.Endpoint)
 	buffer := func() int { return int(ep.SocketOptions().GetReceiveBufferSize()) }
-	l.eventually("the buffer fills", func() bool { return receiveMemUsed(ep) >= buffer()/2 })
-	time.Sleep(200 * time.Millisecond)
+	was, since := 0, time.Now()
+	l.eventually("the buffer fills, and nothing moves any more", func() bool {
+		if used := receiveMemUsed(ep); used != was || used < buffer()/2 {
+			was, since = used, time.Now()
+		}
+		return time.Since(since) > 200*time.Millisecond
+	})
 	if used := receiveMemUsed(ep); used < buffer()/2 || used > buffer()+buffer()/8 {
 		t.Errorf("%d bytes are accounted for, the buffer has %d", used, buffer())
 	}

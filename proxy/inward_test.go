@@ -37,7 +37,7 @@ func (l *lab) client(port uint16) (*net.TCPConn, *atomic.Int32) {
 		l.Fatal(err)
 	}
 	l.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	in, err := at.AcceptTCP()
 	if err != nil {
 		l.Fatal(err)
@@ -162,7 +162,7 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer at.Close()
-	_ = at.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = at.SetDeadline(time.Now().Add(patience))
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)

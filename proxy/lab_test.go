@@ -24,6 +24,10 @@ import (
 	"sluice/trace"
 )
 
+// patience bounds every wait for what must come; it takes milliseconds, unless the machine
+// is busy.
+const patience = 30 * time.Second
+
 // lab is a container, which is a stack, before a proxy whose outside is this process's
 // loopback.
 type lab struct {
@@ -172,9 +176,9 @@ func (l *lab) dropped(r trace.Reason) int {
 // eventually waits for what must come.
 func (l *lab) eventually(what string, is func() bool) {
 	l.Helper()
-	for end := time.Now().Add(5 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			l.Fatalf("not within 5 s: %s", what)
+			l.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

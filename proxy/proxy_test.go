@@ -49,7 +49,7 @@ func (l *lab) dial(port string) (*gonet.TCPConn, error) {
 	c, err := gonet.DialTCPWithBind(l.Context(), l.container, full("10.44.0.2:0"), full("192.0.2.2:"+port), ipv4.ProtocolNumber)
 	if err == nil {
 		l.Cleanup(func() { c.Close() })
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 	}
 	return c, err
 }
@@ -108,6 +108,7 @@ func TestDialFirst(t *testing.T) {
 	l := newLab(t)
 	l.mute = true
 	_ = l.silent("192.0.2.2:80")
+	l.eventually("it is dialled", func() bool { return len(l.proxy.Entries()) > 0 })
 	if e := l.proxy.Entries(); len(e) != 1 || e[0].Endpoint != nil {
 		t.Errorf("%+v", e)
 	}
@@ -141,8 +142,9 @@ func TestQuotas(t *testing.T) {
 	for i := range 6 {
 		_ = l.silent(fmt.Sprintf("192.0.2.2:%d", 80+i))
 	}
-	if n := len(l.proxy.Entries()); n != 4 || l.dropped(trace.UplinkDials) < 2 {
-		t.Errorf("%d dials, %v", n, l.drops)
+	l.eventually("dials are refused", func() bool { return l.dropped(trace.UplinkDials) >= 2 })
+	if n := len(l.proxy.Entries()); n != 4 {
+		t.Errorf("%d dials", n)
 	}
 	for i := range 6 {
 		l.datagram(fmt.Sprintf("192.0.2.2:%d", 80+i))
@@ -162,7 +164,7 @@ func (l *lab) datagram(to string) *gonet.UDPConn {
 		l.Fatal(err)
 	}
 	l.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write([]byte("hello")); err != nil {
 		l.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (l *lab) passing(from, port string) {
 	if err != nil {
 		l.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if n := l.entrance.opens.Load() - before; n != 1 {
 		l.Errorf("the SYN was sent %d times", n)
 	}

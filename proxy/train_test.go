@@ -33,7 +33,7 @@ func (l *lab) sink() *sink {
 	}
 	l.Cleanup(func() { c.Close() })
 	_ = c.SetReadBuffer(1 << 20)
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	port := netip.MustParseAddrPort(c.LocalAddr().String()).Port()
 	return &sink{c, netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), port)}
 }

@@ -110,13 +110,21 @@ func errorInWords(s string) bool {
 func TestSameRatesAsTheKernel(t *testing.T) {
 	v := newRateRivals(t)
 	mac := v.devs[0].MAC
+	times := byte(0) // that it was tried: each time by another source
 	make4 := func(src, dst string, ttl uint8, size int) func(int) []byte {
-		b := pt.Build(pt.EtherHdr{Dst: mac}, pt.IPv4Hdr{Src: pt.IP(src), Dst: pt.IP(dst), TTL: ttl, DF: true}, pt.UDPHdr{}, pt.Bytes(size))
-		return func(int) []byte { return b }
+		return func(int) []byte {
+			from := pt.IP(src).As4()
+			from[2] += times
+			return pt.Build(pt.EtherHdr{Dst: mac}, pt.IPv4Hdr{Src: netip.AddrFrom4(from), Dst: pt.IP(dst), TTL: ttl, DF: true}, pt.UDPHdr{}, pt.Bytes(size))
+		}
 	}
 	make6 := func(src, dst string, ttl uint8) func(int) []byte {
-		b := pt.Build(pt.EtherHdr{Dst: mac}, pt.IPv6Hdr{Src: pt.IP(src), Dst: pt.IP(dst), HopLimit: ttl}, pt.UDPHdr{})
-		return func(int) []byte { return b }
+		return func(int) []byte {
+			from, to := pt.IP(src).As16(), pt.IP(dst).As16() // redirects are limited by destination, too
+			from[10] += times
+			to[10] += times
+			return pt.Build(pt.EtherHdr{Dst: mac}, pt.IPv6Hdr{Src: netip.AddrFrom16(from), Dst: netip.AddrFrom16(to), HopLimit: ttl}, pt.UDPHdr{})
+		}
 	}
 	for _, tc := range []struct {
 		name  string
@@ -137,12 +145,20 @@ func TestSameRatesAsTheKernel(t *testing.T) {
 		{"IPv6 no route", 20, 0, make6("fd64::1:3", "2001:db9::1", 64), 0},
 		{"IPv6 redirect at once", 20, 0, make6("fd64::1:4", "2001:db8::77", 64), 0},
 	} {
-		theirs, ours := v.errors(tc.n, tc.pause, tc.make)
-		t.Logf("%s: %d of %d", tc.name, theirs, tc.n)
+		// On a busy machine the one may be asked at another time than the other, but not each
+		// time.
+		theirs, ours := 0, 0
+		for times = range byte(5) {
+			theirs, ours = v.errors(tc.n, tc.pause, tc.make)
+			t.Logf("%s: %d of %d", tc.name, theirs, tc.n)
+			time.Sleep(60 * time.Millisecond) // the credit of all is full again
+			if theirs > 0 && ours >= theirs-tc.slack && ours <= theirs+tc.slack {
+				break
+			}
+		}
 		if theirs == 0 || ours < theirs-tc.slack || ours > theirs+tc.slack {
 			t.Errorf("%s: the kernel sends %d, the router %d", tc.name, theirs, ours)
 		}
-		time.Sleep(60 * time.Millisecond) // the credit of all is full again
 	}
 }
 
