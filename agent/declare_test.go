@@ -88,7 +88,7 @@ func TestDeclareRefusesNamespaces(t *testing.T) {
 			edit("routes: [10.2.0.0/16 via 10.50.0.9 proto kernel]"), "line 4: namespaces[0].routes[0]: proto kernel is what the namespace makes of its own addresses",
 		},
 		"backward goto": {edit("rules: [goto 5 priority 9]"), "line 4: namespaces[0].rules[0]: backward goto not supported: from 9 to 5"},
-		"moved":         {strings.Replace(shop, "alone,", "alone, namespace: shop, gateways: [10.50.0.200],", 1), "network alone can't be moved to namespace shop: attached are cart"},
+		"moved":         {strings.Replace(shop, "alone,", "alone, namespace: edge,", 1), "network alone can't be moved to namespace edge: attached are cart"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, shop)

@@ -82,9 +82,12 @@ func (a *Agent) declareAs(ctx context.Context, c *config.Config, by origin, dryR
 	}
 	for _, e := range edits {
 		a.committed(e)
+		a.log.Info("ruleset changed", "namespace", e.space, "port", e.port, "commit", e.number, "changes", len(e.Changes))
 	}
 	for _, ch := range changes {
-		a.log.Info("declared", "change", ch)
+		if ch.Object != "nft" || ch.Action == "confirm" { // else it is a line of one of these rulesets
+			a.log.Info("declared", "change", ch)
+		}
 	}
 	return changes, nil
 }

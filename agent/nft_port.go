@@ -31,19 +31,26 @@ func (a *attachmentRecord) rules(n *networkRecord) *journal.Journal {
 	return n.PortNFT
 }
 
-// ruledPort is the port of a namespace that a request means; nil if it means none.
+// ruledPort is the port of a namespace that a request means; nil if it means none. An
+// uplink's also has the uplink's name, unless an attachment has that.
 func (s *state) ruledPort(space, name string) (*attachmentRecord, error) {
 	if name == "" {
 		return nil, nil
 	}
+	var uplink *attachmentRecord
 	for i := range s.attachments {
 		rec := &s.attachments[i]
-		if rec.State == api.StateDeleting { // an uplink's may have a successor
-			continue
-		}
-		if n := s.network(rec.Network); n != nil && n.space() == space && (rec.Name == name || rec.ID == name || rec.Uplink && rec.Network == name) {
+		n := s.network(rec.Network)
+		switch {
+		case rec.State == api.StateDeleting || n == nil || n.space() != space: // an uplink's may have a successor
+		case rec.Name == name || rec.ID == name:
 			return rec, nil
+		case rec.Uplink && rec.Network == name:
+			uplink = rec
 		}
+	}
+	if uplink != nil {
+		return uplink, nil
 	}
 	return nil, refuse(api.CodeNotFound, "port", "namespace %s has no port %q", space, name)
 }

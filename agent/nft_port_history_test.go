@@ -156,6 +156,21 @@ func TestRulesetsThatWereRead(t *testing.T) {
 	}
 }
 
+// TestAttachmentWithAnUplinksName: the name is the attachment's, whichever of both comes
+// first in the file; so it is for queueing disciplines.
+func TestAttachmentWithAnUplinksName(t *testing.T) {
+	d := newDesk(t, site("{name: out, namespace: shop}"))
+	d.ready()
+	d.attach("web", "out")
+	st := mustRead(t, d.store)
+	for range 2 {
+		if x, err := st.ruled("shop", "out"); err != nil || x.port.ID != "id-out" {
+			t.Errorf("out is %+v, %v", x, err)
+		}
+		slices.Reverse(st.attachments) // they are in the order of their identities
+	}
+}
+
 // TestUplinkPortKeepsItsHistory: an uplink that is made anew has a port with another
 // identity, and the same ruleset.
 func TestUplinkPortKeepsItsHistory(t *testing.T) {

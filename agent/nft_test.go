@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,27 @@ import (
 // shopRules is shop with a ruleset.
 func shopRules(text string) string {
 	return strings.Replace(shop, "tables: {blue: 100}", "tables: {blue: 100}\n    nft: |\n      "+strings.ReplaceAll(text, "\n", "\n      "), 1)
+}
+
+// TestRulesetIsOneLineOfTheLog: who declares one wants to find what else has changed.
+func TestRulesetIsOneLineOfTheLog(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.apply(shop)
+	before := l.log.String()
+	if changes := l.apply(shopRules("table ip t {\n\tchain c {\n\t\taccept\n\t\tdrop\n\t}\n}") + "  - {name: new, subnets: [10.60.0.0/24]}\n"); len(changes) < 5 {
+		t.Errorf("changes: %v", changes)
+	}
+	var got []string
+	for line := range strings.Lines(strings.TrimPrefix(l.log.String(), before)) {
+		if _, line, _ = strings.Cut(line, "msg="); !strings.HasPrefix(line, `"dataplane says"`) {
+			got = append(got, line)
+		}
+	}
+	want := []string{"\"ruleset changed\" namespace=shop port=\"\" commit=1 changes=4\n", "declared change=\"add new\"\n"}
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
 }
 
 // listing is the ruleset of shop, with handles.

@@ -182,19 +182,6 @@ func (s *state) portNames() map[uint16]string {
 	return out
 }
 
-func (a *Agent) socketList(ctx context.Context, q query) ([]api.Socket, error) {
-	st, all, err := a.look(q)
-	if err != nil {
-		return nil, err
-	}
-	names := st.portNames()
-	return ask(ctx, a.plane, all, atMostTold, socketsOf, func(n *networkRecord, e *dataplane.Socket) api.Socket {
-		s := publicSocket(n, e)
-		s.Namespace, s.Process = n.space(), names[e.Port]
-		return s
-	})
-}
-
 func atMostTold(*networkRecord) int { return maxTold }
 
 // ask collects one kind of list from the dataplane, of each network. A list that
@@ -222,11 +209,6 @@ func ask[In, Out any](ctx context.Context, p *plane, all []*networkRecord, most 
 		}
 	}
 	return out, nil
-}
-
-// socketsOf lists the sockets of a namespace, for ask.
-func socketsOf(c *dataplane.Client, ctx context.Context, namespace, network string) ([]dataplane.Socket, error) { //nolint:revive // as a method expression
-	return c.Sockets(ctx, namespace, network)
 }
 
 func askError(network string, err error) error {

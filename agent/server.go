@@ -84,7 +84,7 @@ func (a *Agent) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathAddresses, list(a, func(_ context.Context, q query) ([]api.Address, error) { return a.addresses(q) }))
 	mux.HandleFunc("GET "+api.PathNeighbours, list(a, a.neighbours))
 	mux.HandleFunc("GET "+api.PathFDB, list(a, a.fdb))
-	mux.HandleFunc("GET "+api.PathSockets, list(a, a.socketList))
+	mux.HandleFunc("GET "+api.PathSockets, one(a, a.socketPage))
 	mux.HandleFunc("GET "+api.PathNamespaces, list(a, func(_ context.Context, q query) ([]api.Namespace, error) { return a.namespaces(q) }))
 	mux.HandleFunc("GET "+api.PathRoutes, list(a, func(_ context.Context, q query) ([]api.Route, error) { return a.routeList(q) }))
 	mux.HandleFunc("GET "+api.PathRules, list(a, func(_ context.Context, q query) ([]api.Rule, error) { return a.ruleList(q) }))

@@ -76,16 +76,18 @@ func (p *connPage) add(e *conntrack.Entry) bool {
 	if p.lines {
 		p.Body = append(e.Append(p.Body, p.Flags|conntrack.ListAccount), '\n')
 	} else {
-		p.addJSON(p.public(e))
+		p.Body = appendJSON(p.Body, p.public(e))
 	}
 	p.Entries++
 	return len(p.Body) < pageBytes
 }
 
-func (p *connPage) addJSON(v any) {
+// appendJSON appends a line of a list.
+func appendJSON(dst []byte, v any) []byte {
 	if b, err := json.Marshal(v); err == nil { // the types of package api always encode
-		p.Body = append(append(p.Body, b...), '\n')
+		dst = append(append(dst, b...), '\n')
 	}
+	return dst
 }
 
 // connections is a part of conntrack -L.

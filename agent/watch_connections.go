@@ -172,7 +172,7 @@ func (w *connWatch) collect(p *connPage) {
 func (p *connPage) addEvent(e *watched) {
 	p.Entries++
 	if !p.lines {
-		p.addJSON(api.ConnectionEvent{
+		p.Body = appendJSON(p.Body, api.ConnectionEvent{
 			Time: e.at, Kind: strings.ToLower(e.Kind.String()), Connection: p.public(&e.Entry), Line: string(e.Append(nil, p.Flags)),
 		})
 		return

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -109,9 +111,30 @@ func (c *Client) Addresses(ctx context.Context, network string) ([]Address, erro
 	return list[Address](ctx, c, PathAddresses, query(network, false))
 }
 
-// Sockets returns the endpoints of the networks' host stacks.
+// Sockets returns the endpoints of the networks' host stacks, and connections by socket
+// uplinks, in the order of the networks' names. They come in parts.
 func (c *Client) Sockets(ctx context.Context, network string) ([]Socket, error) {
-	return list[Socket](ctx, c, PathSockets, query(network, false))
+	all := []Socket{}
+	for from := uint64(0); ; {
+		q := query(network, false)
+		q.Set("from", strconv.FormatUint(from, 10))
+		p, err := c.page(ctx, http.MethodGet, PathSockets+"?"+q.Encode(), nil)
+		if err != nil {
+			return nil, err
+		}
+		for line := range bytes.Lines(p.Body) {
+			var s Socket
+			if err := json.Unmarshal(line, &s); err != nil {
+				return nil, fmt.Errorf("reply of sluiced: %w", err)
+			}
+			all = append(all, s)
+		}
+		if p.Next <= from {
+			slices.SortStableFunc(all, func(a, b Socket) int { return strings.Compare(a.Network, b.Network) })
+			return all, nil
+		}
+		from = p.Next
+	}
 }
 
 // Namespaces returns the namespaces by name.

@@ -23,7 +23,7 @@
 //	GET  /v1/neighbours  ?network= ?namespace= ?words=  -> []Neighbour
 //	GET  /v1/fdb         ?network= ?namespace= ?words=  -> []FDBEntry
 //	GET  /v1/addresses   ?network=  -> []Address
-//	GET  /v1/sockets     ?network=  -> []Socket
+//	GET  /v1/sockets     ?network= ?from=  -> Page of Socket
 //	GET  /v1/namespaces  -> []Namespace
 //	GET  /v1/routes      ?namespace= ?words=  -> []Route
 //	GET  /v1/route/get   ?namespace= ?words=  -> RouteGet

@@ -127,6 +127,10 @@ func TestFaults(t *testing.T) {
 			"namespaces: [{name: s}]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n  - {name: b, namespace: s, subnets: [10.44.0.0/16], gateways: [10.44.0.1]}\n",
 			"line 4: networks[1].gateways: 10.44.0.1 is the address of a already",
 		},
+		"subnets that overlap": {
+			"namespaces: [{name: s}]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/16, \"fd44::/64\"]}\n  - {name: b, namespace: s, subnets: [\"fd45::/64\", 10.44.1.0/24]}\n",
+			"line 4: networks[1].subnets[1]: 10.44.1.0/24 overlaps 10.44.0.0/16 of network a in namespace s",
+		},
 		"neighbour that is the gateway": {
 			"namespaces:\n  - name: s\n    neighbours: [10.44.0.1 lladdr 02:00:00:00:00:09 dev a]\nnetworks:\n  - {name: a, namespace: s, subnets: [10.44.0.0/24]}\n",
 			"line 3: namespaces[0].neighbours[0]: 10.44.0.1 is the address of a itself",
@@ -319,6 +323,8 @@ func TestAccepted(t *testing.T) {
 		"quoted, block and flow":         one(`"subnets":`, `  - "10.44.0.0/24"`, `  - 'fd44::/64'`),
 		"smallest MTU of each family":    one("subnets: [10.44.0.0/24]", "mtu: 576"),
 		"overlapping, separate networks": one("subnets: [10.44.0.0/24]") + "  - {name: red, subnets: [10.44.0.0/16]}\n",
+		"overlapping, separate VRFs": "namespaces: [{name: s, vrfs: [{name: v, table: 7, devices: [b]}]}]\nnetworks:\n" +
+			"  - {name: a, namespace: s, subnets: [10.44.0.0/16]}\n  - {name: b, namespace: s, subnets: [10.44.1.0/24]}\n",
 		"document marker":                "---\nnetworks: []\n...\n",
 		"only the IPv6 gateway":          one(`subnets: [10.44.0.0/24, "fd44::/64"]`, `gateways: ["fd44::99"]`),
 		"IPv6 prefix in a flow mapping":  "networks: [{name: blue, subnets: [10.44.0.0/24, fd44::/64], gateways: [10.44.0.9, fd44::1]}]\n",

@@ -10,6 +10,6 @@
 // What the fields mean, with their defaults and ranges, is told in
 // testdata/reference.yaml, which a test parses.
 //
-// Subnets of different networks may overlap; a network has at
+// Subnets of networks in different namespaces or VRFs may overlap; a network has at
 // most one of each family.
 package config

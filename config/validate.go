@@ -76,6 +76,7 @@ func (v *validator) config(raw *rawFile) *Config {
 	}
 	v.uplinks(raw, c, scopes)
 	v.owners(c)
+	v.disjoint(c)
 	return c
 }
 
@@ -110,6 +111,30 @@ func (v *validator) owners(c *Config) {
 		for j, nb := range n.Neighbours {
 			if other := own[key{n.Name, nb.Addr}]; other != "" {
 				v.fault(fmt.Sprintf("namespaces[%d].neighbours[%d]", i, j), "%s is the address of %s itself", nb.Addr, other)
+			}
+		}
+	}
+}
+
+// disjoint wants the subnets of a namespace's networks not to overlap, but in different
+// VRFs: a container in the greater one would take those in the other for its neighbours,
+// and reach none of them.
+func (v *validator) disjoint(c *Config) {
+	for i := range c.Networks {
+		n := &c.Networks[i]
+		for j := range c.Networks[:i] {
+			if o := &c.Networks[j]; o.Namespace == n.Namespace && o.VRF == n.VRF {
+				v.overlap(fmt.Sprintf("networks[%d].subnets", i), n, o)
+			}
+		}
+	}
+}
+
+func (v *validator) overlap(field string, n, o *Network) {
+	for i, p := range n.Subnets {
+		for _, q := range o.Subnets {
+			if p.Overlaps(q) {
+				v.fault(fmt.Sprintf("%s[%d]", field, i), "%s overlaps %s of network %s in namespace %s", p, q, o.Name, n.Namespace)
 			}
 		}
 	}

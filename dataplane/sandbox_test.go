@@ -67,7 +67,7 @@ func TestEveryThreadIsPowerless(t *testing.T) {
 	none, nobody := "0000000000000000", strings.Join([]string{id, id, id, id}, "\t")
 	want := map[string]string{
 		"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none,
-		"NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": strconv.Itoa(len(restrictions(1)) + 1),
+		"NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": strconv.Itoa(len(restrictions(1, false)) + 1),
 		"Uid": nobody, "Gid": nobody, "Groups": "",
 	}
 	for _, task := range tasks {

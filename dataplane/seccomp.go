@@ -100,7 +100,22 @@ func noneOfLevel(level uint64, options ...uint64) []seccomp.ArgumentConditions {
 	return all
 }
 
-func restrictions(pid int) []restriction {
+func restrictions(pid int, connects bool) []restriction {
+	if connects {
+		return always(pid)
+	}
+	// A socket whose connection was refused is connected to anybody by what is sent with
+	// this flag (TCP Fast Open), and who may not call connect(2) has no fence either.
+	fastOpen := func(flags uint32) []seccomp.ArgumentConditions {
+		return []seccomp.ArgumentConditions{{is(flags, seccomp.BitsSet, unix.MSG_FASTOPEN)}}
+	}
+	return append(always(pid),
+		restriction{"sendto", fastOpen(3)}, restriction{"sendmsg", fastOpen(2)}, restriction{"sendmmsg", fastOpen(3)})
+}
+
+// always are the restrictions that there are in any case: of none of the calls that the
+// packet path makes, see filters.
+func always(pid int) []restriction {
 	stderr := []seccomp.ArgumentConditions{{is(0, seccomp.BitsSet, 2), is(0, seccomp.BitsNotSet, 0xfffffffd)}}
 	newCode := []seccomp.ArgumentConditions{{is(2, seccomp.BitsSet, unix.PROT_EXEC)}}
 	return []restriction{
@@ -154,14 +169,15 @@ func restrictions(pid int) []restriction {
 // load the call's number again after it looked at an argument: in one program
 // with others, an argument would be taken for the next call's number. The list
 // comes last: the kernel remembers which calls a filter allows without a look
-// at their arguments, so that the packet path never runs any of this.
+// at their arguments, so that the packet path never runs any of this, unless it is to be
+// kept from connecting.
 func filters(pid int, connects bool) ([]seccomp.Policy, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: %w", err)
 	}
 	var all []seccomp.Policy
-	for _, r := range restrictions(pid) {
+	for _, r := range restrictions(pid, connects) {
 		group := seccomp.SyscallGroup{Action: seccomp.ActionErrno}
 		for _, c := range r.refuse {
 			group.NamesWithCondtions = append(group.NamesWithCondtions,

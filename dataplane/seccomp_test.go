@@ -5,6 +5,7 @@ package dataplane
 import (
 	"encoding/binary"
 	"slices"
+	"strings"
 	"testing"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
@@ -178,8 +179,30 @@ func TestFilter(t *testing.T) {
 
 // TestFilterOfConnect: who is not to connect sockets does not.
 func TestFilterOfConnect(t *testing.T) {
-	if got := newJudge(t, false).call(t, "connect", 9, 0, unix.SizeofSockaddrInet4); got != eperm {
+	j := newJudge(t, false)
+	if got := j.call(t, "connect", 9, 0, unix.SizeofSockaddrInet4); got != eperm {
 		t.Errorf("%#x", uint32(got))
+	}
+	for name, at := range map[string]int{"sendto": 3, "sendmsg": 2, "sendmmsg": 3} {
+		args := make([]uint64, 6)
+		for flags, want := range map[uint64]seccomp.Action{
+			0: allow, unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL: allow, unix.MSG_FASTOPEN: eperm,
+			1<<32 | unix.MSG_FASTOPEN | unix.MSG_DONTWAIT: eperm,
+		} {
+			args[at] = flags
+			if got := j.call(t, name, args...); got != want {
+				t.Errorf("%s with flags %#x: %#x, want %#x", name, flags, uint32(got), uint32(want))
+			}
+		}
+	}
+}
+
+// TestFilterOfSending: whose sockets have a fence may send without a look at what.
+func TestFilterOfSending(t *testing.T) {
+	for _, r := range restrictions(testPID, true) {
+		if strings.HasPrefix(r.name, "send") || strings.HasPrefix(r.name, "recv") {
+			t.Errorf("%s is looked at", r.name)
+		}
 	}
 }
 
@@ -236,7 +259,7 @@ func TestListsAreDisjoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range restrictions(testPID) {
+	for _, r := range restrictions(testPID, false) {
 		if _, known := info.SyscallNames[r.name]; !known || !slices.Contains(allowed(true), r.name) {
 			t.Errorf("%s is restricted and not allowed", r.name)
 		}

@@ -47,8 +47,8 @@ type evaluator struct {
 	_      [40]byte // a cache line of its own
 }
 
-// loopback is the number that rules know the device lo by. No packet has it: what a
-// namespace sends to itself never leaves its host stack.
+// loopback is the number that rules know the device lo by. What a namespace's own stack
+// sends to itself never leaves it: only what its router says comes by lo, see passing.loop.
 const loopback = MaxIndex + 1
 
 // arphrdEther is the type of all devices.

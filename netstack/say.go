@@ -113,6 +113,25 @@ func (p *passing) goOnAbout(a *about) trace.Reason {
 	return trace.None
 }
 
+// loop is the rest of the way of what the router says, and its namespace is told, since
+// the connection that it is about leads there: it leaves by lo, and comes by that.
+func (p *passing) loop(f *packet.Frame) trace.Reason {
+	if p.eval != nil {
+		p.packet.Out = p.space.rules.device(loopback)
+	}
+	if reason := p.ask(f, nft.HookPostrouting, first, atSrcNAT); reason != trace.None {
+		return reason
+	}
+	if reason := p.end(f, nft.HookPostrouting, nat.Postrouting); reason != trace.None {
+		return reason
+	}
+	p.packet.In, p.packet.Out = p.packet.Out, nil
+	if reason := p.ask(f, nft.HookPrerouting, first, last); reason != trace.None {
+		return reason
+	}
+	return p.ask(f, nft.HookInput, first, last)
+}
+
 // redirects reports whether a packet is a redirect of IPv4.
 func redirects(f *packet.Frame) bool {
 	v := &f.View

@@ -428,13 +428,18 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 	p, f := &t.passing, &t.frames[i]
 	var reason trace.Reason
 	p.asked.Delivered = v.Action == router.Deliver
-	if v.Action == router.Forward {
+	switch {
+	case v.Action == router.Forward:
 		reason = p.Leave(f, v.Device, v.Via)
-	} else if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {
-		if p.unsolicited() && p.conns.nat.Hold(&p.flow, f) {
-			return false // answered later, if at all
+	case p.asked.Said:
+		reason = p.loop(f)
+	default:
+		if reason = p.ask(f, nft.HookInput, first, atSrcNAT); reason == trace.None {
+			if p.unsolicited() && p.conns.nat.Hold(&p.flow, f) {
+				return false // answered later, if at all
+			}
+			reason = p.end(f, nft.HookInput, nat.Input)
 		}
-		reason = p.end(f, nft.HookInput, nat.Input)
 	}
 	if reason != trace.None {
 		t.dismiss(c, nil, reason)

@@ -69,7 +69,7 @@ func (p *Proxy) Pay() {
 	d := &p.debts
 	d.mu.Lock()
 	all := d.conns
-	d.conns = d.spare[:0]
+	d.conns, d.spare = d.spare[:0], nil // another worker may pay at the same time
 	d.any.Store(false)
 	d.mu.Unlock()
 	for i, c := range all {

@@ -89,7 +89,7 @@ func (p *Proxy) Run() {
 	r := &p.runs
 	r.mu.Lock()
 	all := r.queue
-	r.queue = r.spare[:0]
+	r.queue, r.spare = r.spare[:0], nil
 	r.mu.Unlock()
 	for i, c := range all {
 		c.run()

@@ -3,11 +3,14 @@
 package main
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -67,7 +70,7 @@ func (a *answers) mux() *http.ServeMux {
 	a.connections(mux)
 	a.rulesets(mux)
 	serveList(mux, api.PathAddresses, a, addresses, func(d api.Address) string { return d.Network })
-	serveList(mux, api.PathSockets, a, sockets, func(s api.Socket) string { return s.Network })
+	mux.HandleFunc(api.PathSockets, a.sockets)
 	return mux
 }
 
@@ -83,6 +86,19 @@ func serveList[T any](mux *http.ServeMux, path string, a *answers, items func(st
 		}
 		api.WriteReply(w, out)
 	})
+}
+
+// sockets answers with one of those that are asked for in each part.
+func (a *answers) sockets(w http.ResponseWriter, r *http.Request) {
+	network := r.FormValue("network")
+	all := slices.DeleteFunc(sockets(false), func(s api.Socket) bool { return a.empty || network != "" && network != s.Network })
+	var p api.Page
+	if n, _ := strconv.Atoi(r.FormValue("from")); n < len(all) {
+		p.Body, _ = json.Marshal(all[n])
+		p.Body = append(p.Body, '\n')
+		p.Entries, p.Next = 1, uint64(n+1)
+	}
+	api.WritePage(w, &p)
 }
 
 // attach gives what was asked for, and refuses two things.

@@ -162,7 +162,7 @@ func (c *cli) prepare(root *cobra.Command, args []string) ([]string, error) {
 	}
 	n, ok := findNoun(words[0])
 	if !ok {
-		return words, nil
+		return helpOf(root, words), nil
 	}
 	cmd, _, err := root.Find([]string{n.name})
 	if err != nil {
@@ -171,6 +171,19 @@ func (c *cli) prepare(root *cobra.Command, args []string) ([]string, error) {
 	behind := &optionReader{set: setFlag(cmd), everywhere: true}
 	rest, err := behind.read(words[1:])
 	return append([]string{n.name}, rest...), err
+}
+
+// helpOf takes "ss help" for "help ss", as that of a noun: where a command has no use for
+// the word.
+func helpOf(root *cobra.Command, words []string) []string {
+	if len(words) != 2 || words[1] != "help" {
+		return words
+	}
+	cmd, _, err := root.Find(words[:1])
+	if err != nil || cmd.Args == nil || cmd.Args(cmd, words[1:]) == nil {
+		return words
+	}
+	return []string{"help", words[0]}
 }
 
 // setFlag returns a function that sets a flag of a command's or of the root's.

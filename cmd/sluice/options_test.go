@@ -103,6 +103,9 @@ func TestOptions(t *testing.T) {
 		"-h route":                           {"help", "route"},
 		"--help":                             {"help", ""},
 		"route -help":                        {"help", "route"},
+		"ss help":                            {"", "help ss"},
+		"-j status help":                     {"json", "help status"},
+		"attach help":                        {"", "attach help"}, // it may be a name
 		"-V":                                 {"version", "version"},
 		"-Version":                           {"version", "version"},
 		"--version":                          {"version", "version"},

@@ -95,14 +95,15 @@ func loadGroups(run []Stmt) [][]load {
 }
 
 // joins says whether a load goes on where the one before ends, and what they
-// make with the first is not too big.
+// make with the first is not too big. Of which header a raw one is, is not asked.
 func joins(first, before, l load) bool {
 	limit := 32
 	if l.payload.Base == BaseLink {
 		limit = 128
 	}
 	end := before.payload.Offset + int(before.payload.Bits)
-	return first.payload.Proto == l.payload.Proto && end == l.payload.Offset && l.payload.Base == first.payload.Base &&
+	raw := before.payload.Proto == "" || l.payload.Proto == ""
+	return (raw || before.payload.Proto == l.payload.Proto) && end == l.payload.Offset && l.payload.Base == first.payload.Base &&
 		l.payload.Offset+int(l.payload.Bits)-first.payload.Offset <= limit
 }
 
@@ -113,7 +114,7 @@ func loadOf(s Stmt) *Payload {
 		return nil
 	}
 	p, ok := m.Left.(*Payload)
-	if _, isValue := m.Right.(*Value); !ok || !isValue || p.Proto == "" || p.Offset%8 != 0 || p.Bits%8 != 0 {
+	if _, isValue := m.Right.(*Value); !ok || !isValue || p.Offset%8 != 0 || p.Bits%8 != 0 {
 		return nil
 	}
 	return p

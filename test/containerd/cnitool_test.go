@@ -96,7 +96,7 @@ func in(space string, args ...string) []string {
 // pings must be answered at once: ADD means ready.
 func (n *node) pings(space, to string) {
 	n.t.Helper()
-	n.run(in(space, "busybox", "ping", "-c", "1", "-W", "2", to)...)
+	n.run(in(space, "busybox", "ping", "-c", "1", "-W", "10", to)...)
 }
 
 // empty checks that nothing is attached, and that nothing of it is left.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/test/lab"
 )
@@ -161,7 +160,7 @@ func TestNamespaceDeleted(t *testing.T) {
 	red := l.NS("red").Attach("--network", "blue")
 	red.Ping(d.Gateway(lab.V4))
 	red.Delete()
-	l.Eventually("the attachment is reaped", 10*time.Second, func() bool { return len(d.Links()) == 0 })
+	l.Eventually("the attachment is reaped", patience, func() bool { return len(d.Links()) == 0 })
 	if after := hostEnds(l, d); after != before {
 		t.Errorf("host ends: before %q, after %q", before, after)
 	}
@@ -182,7 +181,7 @@ func TestManyInterfaces(t *testing.T) {
 	red.Attach("--network", "twin", "--ifname", "eth1", "--ip", "10.44.0.9")
 	green := l.NS("green").Attach("--network", "blue", "--ip", "10.44.0.20")
 	brown := l.NS("brown").Attach("--network", "twin", "--ip", "10.44.0.21")
-	red.Try("ping", "-n", "-c", "1", "-W", "2", "-I", "eth0", green.IP(lab.V4).String()).Expect(0)
+	red.Try("ping", "-n", "-c", "1", "-W", "5", "-I", "eth0", green.IP(lab.V4).String()).Expect(0)
 	red.Try("ping", "-n", "-c", "1", "-W", "1", "-I", "eth0", brown.IP(lab.V4).String()).Expect(1)
 	if r := green.TryPing(brown.IP(lab.V4), 1); r.Code == 0 {
 		t.Error("two networks are one")

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/test/lab"
 )
@@ -109,7 +108,7 @@ done
 	red.Try("ip", "route").Expect(0, "default via 10.44.0.1", "10.60.0.0/24 via 10.44.0.9")
 	l.Try("cat", told).Expect(0, "dns=10.44.0.53", "domain=shop.example", "lease=3600", "serverid=10.44.0.1", "hostname=")
 	red.Ping(d.Gateway(lab.V4))
-	red.TryPing(green.IP(lab.V4), 3).Expect(0, " 0% packet loss")
+	red.Ping(green.IP(lab.V4))
 }
 
 // dhclient runs dhclient(8) for both families.
@@ -127,7 +126,7 @@ func dhclient(t *testing.T, l *lab.Lab, green *lab.NS) {
 		l.Try("cat", leases).Expect(0, "shop.example")
 		brown.Try("timeout", "20", "dhclient", family, "-x", "-lf", leases, "-pf", filepath.Join(l.Dir(), "pid"+family), "-sf", dhclientScript(l), "eth0").Expect(0)
 	}
-	l.Eventually("answers", 5*time.Second, func() bool { return brown.TryPing(green.IP(lab.V4), 1).Code == 0 })
+	l.Eventually("answers", patience, func() bool { return brown.TryPing(green.IP(lab.V4), 1).Code == 0 })
 }
 
 // dhclientScript sets addresses, and leaves the host's files alone.

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/test/lab"
 )
@@ -38,42 +37,61 @@ func TestBandwidth(t *testing.T) {
 		t.Errorf("qdisc show:\n%s", out)
 	}
 	server := green.Start("iperf3", "-s")
-	l.Eventually("a server", 5*time.Second, func() bool { return red.Try("iperf3", "-c", addr, "-n", "1").Code == 0 })
+	l.Eventually("a server", patience, func() bool { return red.Try("iperf3", "-c", addr, "-n", "1").Code == 0 })
 	for _, tt := range []struct {
 		rate float64
 		more []string
 	}{{20e6, nil}, {40e6, []string{"-R"}}} {
-		out := red.Run(append([]string{"iperf3", "-c", addr, "-J", "-t", "4", "-i", "1"}, tt.more...)...)
-		var r struct {
-			Intervals []struct {
-				Sum struct {
-					Rate float64 `json:"bits_per_second"`
-				} `json:"sum"`
-			} `json:"intervals"`
-			End struct {
-				Received struct {
-					Rate float64 `json:"bits_per_second"`
-				} `json:"sum_received"`
-			} `json:"end"`
-		}
-		if err := json.Unmarshal([]byte(out), &r); err != nil {
-			t.Fatal(err)
-		}
 		// Of 1514 bytes on the wire 1448 are payload. What the sender has in flight at the
 		// end counts as sent, so its first second is looked at the other way only.
 		payload := tt.rate * 1448 / 1514
-		if got := r.End.Received.Rate; got < 0.9*payload || got > 1.03*payload {
-			t.Errorf("%v: %.0f bit/s, want %.0f", tt.more, got, payload)
-		}
-		if first := r.Intervals[0].Sum.Rate; tt.more != nil && first > 1.05*payload {
-			t.Errorf("%.0f bit/s in the first second, want %.0f", first, payload)
-		}
+		least := fmt.Sprintf("%v: at least %.0f bit/s", tt.more, 0.9*payload)
+		inTime(t, least, func() bool {
+			out := red.Run(append([]string{"iperf3", "-c", addr, "-J", "-t", "4", "-i", "1"}, tt.more...)...)
+			var r struct {
+				Intervals []struct {
+					Sum struct {
+						Rate float64 `json:"bits_per_second"`
+					} `json:"sum"`
+				} `json:"intervals"`
+				End struct {
+					Received struct {
+						Rate float64 `json:"bits_per_second"`
+					} `json:"sum_received"`
+				} `json:"end"`
+			}
+			if err := json.Unmarshal([]byte(out), &r); err != nil {
+				t.Fatal(err)
+			}
+			got := r.End.Received.Rate
+			if got > 1.03*payload {
+				t.Errorf("%v: %.0f bit/s, want %.0f", tt.more, got, payload)
+			}
+			if first := r.Intervals[0].Sum.Rate; tt.more != nil && first > 1.05*payload {
+				t.Errorf("%.0f bit/s in the first second, want %.0f", first, payload)
+			}
+			t.Logf("%v: %.0f of %.0f bit/s", tt.more, got, payload)
+			return got >= 0.9*payload
+		})
 	}
 	server.Stop()
 	plugin(t, l, green, "DEL", conf)
 	if out := d.CLI("qdisc", "show").Out; out != "" {
 		t.Errorf("after DEL:\n%s", out)
 	}
+}
+
+// inTime has a rate measured again, up to five times: a machine that is busy with something
+// else makes it lower, and the time between two looks at a counter longer or shorter. What is
+// wrong by itself is wrong each time.
+func inTime(t *testing.T, what string, once func() bool) {
+	t.Helper()
+	for range 5 {
+		if once() || t.Failed() {
+			return
+		}
+	}
+	t.Errorf("five times not: %s", what)
 }
 
 // plugin runs the CNI plugin for a namespace.

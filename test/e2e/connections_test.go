@@ -136,10 +136,10 @@ func TestPublished(t *testing.T) {
 		send(t, green, at)
 		send(t, green, in)
 		send(t, red, in)
-		rr := lab.Report[report.RoundTrips](world.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", at.String()), time.Minute)
-		if rr.Count < 50 || rr.Lost > 0 {
-			t.Errorf("UDP: %+v", rr)
-		}
+		d.Lab().Eventually("fifty round trips of UDP", patience, func() bool { // what is late on a busy machine counts as lost
+			rr := lab.Report[report.RoundTrips](world.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", at.String()), time.Minute)
+			return rr.Count >= 50 && rr.Lost == 0
+		})
 		for _, c := range caps {
 			c.ExpectClean()
 		}
@@ -230,7 +230,7 @@ networks:
 			if told {
 				green.Try("bash", "-c", call).Expect(1, "No route to host")
 			} else {
-				green.Try("timeout", "1", "bash", "-c", call).Expect(124)
+				green.Try("timeout", "2", "bash", "-c", call).Expect(124)
 			}
 			for _, k := range d.Links() {
 				if k.Name == "green" && k.Stats.Drops["nat_exhausted"] == 0 {
@@ -308,12 +308,12 @@ func TestConnectionsOutliveKills(t *testing.T) {
 	var all []*lab.Proc
 	for _, f := range both() {
 		for _, from := range []*lab.NS{red, green} {
-			all = append(all, from.Traffic("send", "-both", "-seconds", "9", "-streams", "2", "-to", world.At(f)))
+			all = append(all, from.Traffic("send", "-both", "-seconds", "15", "-streams", "2", "-to", world.At(f)))
 		}
-		all = append(all, world.Traffic("send", "-both", "-seconds", "9", "-to", netip.AddrPortFrom(outside(d, "wan", f), 7700).String()))
+		all = append(all, world.Traffic("send", "-both", "-seconds", "15", "-to", netip.AddrPortFrom(outside(d, "wan", f), 7700).String()))
 	}
 	probe, control := lab.Probe(green, world, lab.V4), d.Lab().Control()
-	d.Lab().Eventually("all connections", 10*time.Second, func() bool { return len(flows(t, d, "tcp")) >= 8 && len(flows(t, d, "udp")) == 1 })
+	d.Lab().Eventually("all connections", patience, func() bool { return len(flows(t, d, "tcp")) >= 8 && len(flows(t, d, "udp")) == 1 })
 	tcp, udp := flows(t, d, "tcp"), flows(t, d, "udp")
 	for _, kill := range []func(){
 		func() { d.KillDataplane() },
@@ -323,7 +323,7 @@ func TestConnectionsOutliveKills(t *testing.T) {
 	} {
 		time.Sleep(time.Second)
 		kill()
-		d.Lab().Eventually("a dataplane", 10*time.Second, func() bool { s, err := d.TryStatus(); return err == nil && s.Dataplane.State == "running" })
+		d.Lab().Eventually("a dataplane", patience, func() bool { s, err := d.TryStatus(); return err == nil && s.Dataplane.State == "running" })
 		if is := flows(t, d, "tcp"); !slices.Equal(is, tcp) {
 			t.Errorf("TCP connections were\n%v\nand are\n%v", tcp, is)
 		}
@@ -344,13 +344,13 @@ func TestConnectionsOutliveKills(t *testing.T) {
 func TestConntrackEvents(t *testing.T) {
 	d, world, red, _ := toWorld(t)
 	watch := d.Lab().Start(d.Command("-n", "shop", "conntrack", "-E", "-p", "icmp")...)
-	d.Lab().Eventually("events", 10*time.Second, func() bool {
+	d.Lab().Eventually("events", patience, func() bool {
 		red.Ping(world.IP(lab.V4))
 		return strings.Contains(watch.Output(), "[NEW] icmp")
 	})
 	d.CLI("conntrack", "-L", "-p", "icmp", "-o", "extended,id,timestamp").Expect(0, "ipv4     2 icmp     1 ", " delta-time=", " zone=1 ", " id=")
 	d.CLI("conntrack", "-D", "-p", "icmp").Expect(0)
-	d.Lab().Eventually("the end", 10*time.Second, func() bool { return strings.Contains(watch.Output(), "[DESTROY] icmp") })
+	d.Lab().Eventually("the end", patience, func() bool { return strings.Contains(watch.Output(), "[DESTROY] icmp") })
 	watch.Kill()
 	d.CLI("conntrack", "-S").Expect(0, "cpu=0")
 	d.CLI("nat").Expect(0, "postrouting oifname wan masquerade")

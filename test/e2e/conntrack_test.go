@@ -30,7 +30,7 @@ func TestConntrackAtARush(t *testing.T) {
 		}
 	}
 	watch := d.Lab().Start(d.Command("-n", "shop", "conntrack", "-E", "-p", "udp")...)
-	d.Lab().Eventually("events", 10*time.Second, func() bool {
+	d.Lab().Eventually("events", patience, func() bool {
 		red.Traffic("fan", "-i", red.If(), "-via", via, "-from", red.IP(lab.V4).String(), "-to", to, "-flows", "1").Wait(time.Minute)
 		d.CLI("conntrack", "-F").Expect(0)
 		return strings.Contains(watch.Output(), "[DESTROY] udp")
@@ -44,7 +44,7 @@ func TestConntrackAtARush(t *testing.T) {
 		t.Fatalf("%d connections of %+v", began, sent)
 	}
 	shown := func(kind string) int { return strings.Count(watch.Output(), kind) }
-	d.Lab().Eventually("all events", 15*time.Second, func() bool { return shown("[NEW]")-news >= began })
+	d.Lab().Eventually("all events", patience, func() bool { return shown("[NEW]")-news >= began })
 	if r := d.CLI("conntrack", "-L", "-p", "udp", "-d", to); strings.Count(r.Out, "\n") != began {
 		t.Errorf("%d lines of %d connections: %s", strings.Count(r.Out, "\n"), began, r.Err)
 	}
@@ -55,7 +55,7 @@ func TestConntrackAtARush(t *testing.T) {
 	}
 	d.CLI("conntrack", "-D", "-p", "udp", "-d", to).Expect(0)
 	d.CLI("conntrack", "-C", "-p", "udp", "-d", to).Expect(0, "0")
-	d.Lab().Eventually("all ends", 15*time.Second, func() bool { return shown("[DESTROY]")-ended >= began })
+	d.Lab().Eventually("all ends", patience, func() bool { return shown("[DESTROY]")-ended >= began })
 	if extra := shown("[DESTROY]") - ended - began; extra != 0 || strings.Contains(watch.Output(), "lost") {
 		t.Errorf("%d too many; %s", extra, watch.Output()[:200])
 	}

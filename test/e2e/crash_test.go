@@ -183,7 +183,7 @@ func TestNamespaceDeletedWhileDown(t *testing.T) {
 	d.KillBoth()
 	red.Delete()
 	d.Start()
-	d.Lab().Eventually("the attachment is reaped", 10*time.Second, func() bool { return len(d.Links()) == 1 })
+	d.Lab().Eventually("the attachment is reaped", patience, func() bool { return len(d.Links()) == 1 })
 	green.Ping(d.Gateway(lab.V4))
 	brown := d.Lab().NS("brown").Attach("--network", "blue", "--ip", red.IP(lab.V4).String())
 	green.Ping(brown.IP(lab.V4))
@@ -209,7 +209,7 @@ func TestCLIKilledInAttach(t *testing.T) {
 		settled := func() bool {
 			return !slices.ContainsFunc(d.Links(), func(l api.Link) bool { return l.State != api.StateReady })
 		}
-		d.Lab().Eventually("attach is settled", 10*time.Second, settled)
+		d.Lab().Eventually("attach is settled", patience, settled)
 		if len(d.Links()) == 3 {
 			done++
 			d.CLI("detach", n.Name()).Expect(0)

@@ -139,7 +139,7 @@ func TestDNSOfTheNamespace(t *testing.T) {
 	}
 
 	d.KillDataplane()
-	l.Eventually("names after a crash", 5*time.Second, func() bool { return four.dig("green") == "10.51.0.2" })
+	l.Eventually("names after a crash", patience, func() bool { return four.dig("green") == "10.51.0.2" })
 	d.KillAgent()
 	four.wants(t, "10.51.0.2", "green")
 	d.Start()
@@ -170,15 +170,15 @@ networks:
 	}
 
 	d.KillDataplane()
-	l.Eventually("an answer after a crash", 10*time.Second, func() bool { return g.dig("c.world.test") == "198.51.100.7" })
+	l.Eventually("an answer after a crash", patience, func() bool { return g.dig("c.world.test") == "198.51.100.7" })
 	d.KillAgent()
 	g.wants(t, "198.51.100.7", "c.world.test") // is in the cache
 	d.Start()
-	l.Eventually("an answer by the next agent", 10*time.Second, func() bool { return g.dig("d.world.test") == "198.51.100.7" })
+	l.Eventually("an answer by the next agent", patience, func() bool { return g.dig("d.world.test") == "198.51.100.7" })
 
 	resolver.Kill()
 	g.wants(t, "SERVFAIL", "e.world.test")
 	d.CLI("dns", "stats").Expect(0, "upstream 127.0.0.53:53 via host state down")
 	host.Traffic("resolver", "-listen", "127.0.0.53:53").Ready()
-	l.Eventually("an answer of a resolver that is back", 10*time.Second, func() bool { return g.dig("e.world.test") == "198.51.100.7" })
+	l.Eventually("an answer of a resolver that is back", patience, func() bool { return g.dig("e.world.test") == "198.51.100.7" })
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"sluice/test/lab"
 )
@@ -97,7 +96,9 @@ func TestPublishedBySocketEnds(t *testing.T) {
 		<-ended
 		c = connect(t, w.host, to)
 		_, _ = c.Write([]byte("x"))
-		time.Sleep(50 * time.Millisecond)
+		w.Eventually("the container has the connection", patience, func() bool {
+			return strings.Contains(w.red.Run("ss", "-Htn", "state", "established"), ":7000 ")
+		})
 		_ = c.SetLinger(0)
 		c.Close()
 		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {

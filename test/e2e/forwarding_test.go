@@ -177,14 +177,14 @@ func TestMixedMTU(t *testing.T) {
 	for _, from := range []*lab.NS{red, green} {
 		for _, f := range both() {
 			from.Ping(small.IP(f))
-			r := from.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1400", small.IP(f).String())
+			r := from.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "do", "-s", "1400", small.IP(f).String())
 			if !strings.Contains(r.Out+r.Err, "mtu = 1300") && !strings.Contains(r.Out+r.Err, "mtu=1300") && !strings.Contains(r.Out+r.Err, "mtu: 1300") {
 				t.Errorf("%s to the small one, %v, hears of no MTU:\n%s%s", from.Name(), f, r.Out, r.Err)
 			}
 			lab.TCP(from, small, f, 4<<20)
 			lab.UDP(from, small, f, lab.Datagrams{Bytes: 1 << 20, Size: 1400}) // in fragments once the MTU is known
 		}
-		from.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-M", "dont", "-s", "1400", small.IP(lab.V4).String()).Expect(0)
+		from.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "5", "-M", "dont", "-s", "1400", small.IP(lab.V4).String()).Expect(0)
 	}
 }
 
@@ -219,7 +219,7 @@ func TestNeighbours(t *testing.T) {
 	}
 	// It comes after all.
 	green.Run("ip", "addr", "add", "10.71.0.200/24", "dev", "eth0")
-	l.Eventually("the failed one is found", 10*time.Second, func() bool {
+	l.Eventually("the failed one is found", patience, func() bool {
 		return red.Try("ping", "-n", "-c", "1", "-W", "0.5", "10.71.0.200").Code == 0
 	})
 }
@@ -261,7 +261,7 @@ func TestECMP(t *testing.T) {
 	ups[1].Detach()
 	alive := []*lab.NS{ups[0]}
 	var after []int
-	l.Eventually("all flows take the way that is left", 15*time.Second, func() bool {
+	l.Eventually("all flows take the way that is left", patience, func() bool {
 		after = whichWay(red, alive, flows)
 		for _, way := range after {
 			if way != 0 {
@@ -292,6 +292,15 @@ func whichWay(from *lab.NS, hosts []*lab.NS, flows [][]byte) []int {
 		recs = append(recs, h.Record())
 	}
 	from.Send(flows...)
+	heard := func() (n int) {
+		for _, r := range recs {
+			n += len(r.Frames())
+		}
+		return n
+	}
+	for end := time.Now().Add(time.Second); heard() < len(flows) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
 	lab.Settle(100*time.Millisecond, recs...)
 	ways := make([]int, len(flows))
 	for i := range ways {

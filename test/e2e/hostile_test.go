@@ -70,7 +70,7 @@ func underAttack(t *testing.T, d *lab.Daemon, mallory, red, green *lab.NS, gatew
 	for !attack.Ended() {
 		for _, f := range both() {
 			lab.TCP(red, green, f, 32<<20)
-			green.Try("ping", "-n", "-c", "1", "-W", "2", d.Gateway(f).String()).Expect(0)
+			green.Try("ping", "-n", "-c", "1", "-W", "5", d.Gateway(f).String()).Expect(0)
 		}
 		withinBounds(t, d)
 	}

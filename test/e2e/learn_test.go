@@ -145,7 +145,7 @@ func TestNICComesBackAndLearns(t *testing.T) {
 	w.d.Apply(shopYAML("{name: wan, type: nic, ifname: wan0, masquerade: true, dhcp: true}"))
 	w.learned("192.0.2.100/24")
 	w.world.Run("ip", "link", "del", "wan0")
-	w.Eventually("the uplink fails", 10*time.Second, func() bool { return w.uplinks()[0].State == api.StateFailed })
+	w.Eventually("the uplink fails", patience, func() bool { return w.uplinks()[0].State == api.StateFailed })
 	w.Cable(w.host, w.world, "wan0", 1500)
 	w.address("192.0.2.2/24")
 	w.serve4(600, "192.0.2.130")

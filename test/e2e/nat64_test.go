@@ -45,8 +45,8 @@ func TestNAT64(t *testing.T) {
 	d, red, world := newSix(t, 1500)
 	at := world.IP(lab.V6)
 	caps := []*lab.Capture{red.Capture(), world.Capture("-i", "wan")}
-	red.TryPing(at, 3).Expect(0, " 0% packet loss")
-	red.Try("ping", "-n", "-c", "2", "-i", "0.2", "-s", "1400", at.String()).Expect(0, " 0% packet loss")
+	red.Ping(at)
+	red.PingBy(2, at, "-i", "0.2", "-s", "1400")
 	red.Offload(true)
 	for _, on := range []bool{true, false} {
 		red.Offload(on)
@@ -58,7 +58,7 @@ func TestNAT64(t *testing.T) {
 			}
 		}
 	}
-	d.Lab().Eventually("round trips of UDP", 10*time.Second, func() bool { // fewer on a busy machine
+	d.Lab().Eventually("round trips of UDP", patience, func() bool { // fewer on a busy machine
 		rr := lab.Report[report.RoundTrips](red.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", world.At(lab.V6)), time.Minute)
 		return rr.Count >= 50
 	})
@@ -94,7 +94,7 @@ func TestNAT64MTU(t *testing.T) {
 	_, red, world := newSix(t, 1400)
 	at := world.IP(lab.V6)
 	red.Try("ping", "-n", "-c", "2", "-i", "0.2", "-M", "do", "-s", "1440", at.String()).Expect(1, "mtu=1420")
-	red.Try("ping", "-n", "-c", "2", "-i", "0.2", "-M", "do", "-s", "1372", at.String()).Expect(0, " 0% packet loss")
+	red.PingBy(2, at, "-i", "0.2", "-M", "do", "-s", "1372")
 	lab.TCP(red, world, lab.V6, 4<<20)
 	red.Try("tracepath", "-6", "-n", at.String()).Expect(0, "pmtu 1420")
 	_, red, world = newSix(t, 1000)
@@ -145,7 +145,7 @@ func TestNAT64ByOtherWays(t *testing.T) {
 		red.Attach("--network", "web", "--name", "red")
 		world.Use(netip.MustParseAddr("64:ff9b::192.0.2.2"))
 		lab.TCP(red, world, lab.V6, 8<<20)
-		l.Eventually("round trips of UDP", 10*time.Second, func() bool {
+		l.Eventually("round trips of UDP", patience, func() bool {
 			rr := lab.Report[report.RoundTrips](red.Traffic("pingpong", "-udp", "-seconds", "0.3", "-to", world.At(lab.V6)), time.Minute)
 			return rr.Count >= 20
 		})

@@ -11,19 +11,20 @@ import (
 	"sluice/test/lab"
 )
 
-// datagrams is a program that sends n datagrams from port 9000 to port 9001, and prints
-// what comes to port 9000 until it has waited for a second.
-func datagrams(to string, n int) string {
+// datagrams is a program that sends n datagrams from port 9000 to port 9001, says so, and
+// prints what comes to port 9000 within some seconds.
+func datagrams(to string, n, seconds int) string {
 	return fmt.Sprintf(`import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", 9000))
 for i in range(%d):
     s.sendto(b"x" * 100, (%q, 9001))
-s.settimeout(1)
+print("sent", flush=True)
+s.settimeout(%d)
 try:
-    while True: print(s.recv(2000))
+    print(s.recv(2000))
 except OSError: pass
-`, n, to)
+`, n, to, seconds)
 }
 
 // hitsOf are the hits and misses of the flow cache by what came from a container.
@@ -63,7 +64,7 @@ func TestNFTDropsAreRemembered(t *testing.T) {
 	red.Ping(blue.IP(lab.V4))
 	d.CLI("conntrack", "-F").Expect(0)
 	hits, misses := hitsOf(t, d, "red")
-	red.Try("python3", "-c", datagrams(to, 300)).Expect(0)
+	red.Try("python3", "-c", datagrams(to, 300, 0)).Expect(0)
 	red.Try("ping", "-c", "100", "-i", "0.002", "-W", "1", outside(d, "web", lab.V4).String()).Expect(1, "100 packets transmitted, 0 received")
 	h, m := hitsOf(t, d, "red")
 	if h-hits < 390 || m-misses > 20 {
@@ -78,16 +79,16 @@ func TestNFTDropsAreRemembered(t *testing.T) {
 	}
 
 	// The same tuple, when blue has begun.
-	p := red.Start("python3", "-c", datagrams(to, 100))
-	time.Sleep(300 * time.Millisecond)
+	p := red.Start("python3", "-c", datagrams(to, 100, 20))
+	d.Lab().Eventually("all is sent", patience, func() bool { return strings.Contains(p.Output(), "sent") })
 	blue.Try("python3", "-c", fmt.Sprintf(`import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", 9001))
 s.sendto(b"begins", (%q, 9000))
 `, from)).Expect(0)
-	p.Wait(10*time.Second).Expect(0, "begins")
+	p.Wait(patience).Expect(0, "begins")
 	before := counts(t, d, `"answers"`)
-	red.Try("python3", "-c", datagrams(to, 100)).Expect(0)
+	red.Try("python3", "-c", datagrams(to, 100, 0)).Expect(0)
 	if n := counts(t, d, `"answers"`) - before; n != 100 {
 		t.Errorf("%d answers pass, want 100", n)
 	}

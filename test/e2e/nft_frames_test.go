@@ -5,7 +5,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/test/lab"
 )
@@ -56,7 +55,7 @@ table bridge early {
 	}
 }`)
 	red.NoPing(tagged)
-	red.Try("ping", "-c", "1", "-W", "2", green.IP(lab.V4).String()).Expect(0)
+	red.Try("ping", "-c", "1", "-W", "5", green.IP(lab.V4).String()).Expect(0)
 	green.Serve()
 	if r := red.Try("python3", "-c", refusals(green.IP(lab.V4).String(), 81)); !strings.Contains(r.Out, "81 ECONNREFUSED") {
 		t.Errorf("refused as %s %s", r.Out, r.Err)
@@ -85,13 +84,13 @@ table bridge early {
 	late := d.Lab().NS("late").Attach("--network", "web", "--name", "later")
 	blue.NoPing(late.IP(lab.V4))
 	green.Ping(late.IP(lab.V4))
-	time.Sleep(6 * time.Second) // counts are kept every five seconds
+	kept(d)
 	over := counts(t, d, `"over"`)
 	for _, kill := range []func(){func() { d.KillDataplane() }, func() { d.KillBoth(); d.Launch() }} {
 		kill()
-		d.Lab().Eventually("the way to red is open", 10*time.Second, func() bool { return blue.TryPing(red.IP(lab.V4), 1).Code == 0 })
+		d.Lab().Eventually("the way to red is open", patience, func() bool { return blue.TryPing(red.IP(lab.V4), 1).Code == 0 })
 		blue.NoPing(late.IP(lab.V4))
-		d.Lab().Eventually("the counters are back", 10*time.Second, func() bool { return counts(t, d, `"over"`) == over })
+		d.Lab().Eventually("the counters are back", patience, func() bool { return counts(t, d, `"over"`) == over })
 	}
 }
 
@@ -117,7 +116,7 @@ table netdev mine {
 	d.CLI("nft", "--port", "nobody", "list", "ruleset").Expect(1)
 	check := func() {
 		t.Helper()
-		d.Lab().Eventually("green has its own", 10*time.Second, func() bool { return green.TryPing(blue.IP(lab.V4), 1).Code == 0 })
+		d.Lab().Eventually("green has its own", patience, func() bool { return green.TryPing(blue.IP(lab.V4), 1).Code == 0 })
 		red.NoPing(green.IP(lab.V4))
 		red.NoPing(blue.IP(lab.V4))
 	}

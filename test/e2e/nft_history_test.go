@@ -33,7 +33,7 @@ func TestNFTConfirm(t *testing.T) {
 	d.KillDataplane()
 	d.KillAgent()
 	d.Launch()
-	d.Lab().Eventually("the change is taken back", 10*time.Second, func() bool { return red.TryPing(to, 1).Code == 0 })
+	d.Lab().Eventually("the change is taken back", patience, func() bool { return red.TryPing(to, 1).Code == 0 })
 	if took := time.Since(begun); took < 3*time.Second {
 		t.Errorf("taken back after %v", took)
 	}

@@ -28,12 +28,12 @@ func TestNFTPortHistory(t *testing.T) {
 	l, at := d.Lab(), blue.IP(lab.V4).String()
 	heard := func(p *lab.Proc, words string) {
 		t.Helper()
-		l.Eventually(fmt.Sprintf("%q is heard", words), 5*time.Second, func() bool { return strings.Contains(p.Output(), words) })
+		l.Eventually(fmt.Sprintf("%q is heard", words), patience, func() bool { return strings.Contains(p.Output(), words) })
 	}
 	port := func(words ...string) lab.Result { return d.CLI(append([]string{"nft", "--port", "red"}, words...)...) }
-	monitor := l.Start(d.Command("nft", "--port", "red", "monitor")...)
-	others := l.Start(d.Command("nft", "--port", "green", "monitor")...)
-	all := l.Start(d.Command("nft", "monitor")...)
+	monitor := l.Start(d.Command("nft", "--port", "red", "monitor")...).Connected()
+	others := l.Start(d.Command("nft", "--port", "green", "monitor")...).Connected()
+	all := l.Start(d.Command("nft", "monitor")...).Connected()
 	time.Sleep(300 * time.Millisecond) // they have asked once
 	file, rule := onPort(d, at)
 	port("-f", file).Expect(0)
@@ -63,7 +63,7 @@ func TestNFTPortHistory(t *testing.T) {
 		p.Stop()
 	}
 
-	trace := l.Start(d.Command("nft", "--port", "red", "monitor", "trace")...)
+	trace := l.Start(d.Command("nft", "--port", "red", "monitor", "trace")...).Connected()
 	port("undo", "2").Expect(0) // the undoing
 	time.Sleep(300 * time.Millisecond)
 	red.NoPing(blue.IP(lab.V4))
@@ -87,7 +87,7 @@ func TestNFTPortConfirm(t *testing.T) {
 	port := func(words ...string) lab.Result { return d.CLI(append([]string{"nft", "--port", "red"}, words...)...) }
 	file, _ := onPort(d, blue.IP(lab.V4).String())
 	port("--confirm", "1s", "-f", file).Expect(0)
-	l.Eventually("it is taken back", 5*time.Second, func() bool { return strings.Contains(port("history").Out, "commit 1 was not confirmed") })
+	l.Eventually("it is taken back", patience, func() bool { return strings.Contains(port("history").Out, "commit 1 was not confirmed") })
 	red.Ping(blue.IP(lab.V4))
 
 	begun := time.Now()
@@ -99,7 +99,7 @@ func TestNFTPortConfirm(t *testing.T) {
 	d.KillBoth()
 	d.Launch()
 	red.NoPing(blue.IP(lab.V4))
-	l.Eventually("the change is taken back", 10*time.Second, func() bool { return red.TryPing(blue.IP(lab.V4), 1).Code == 0 })
+	l.Eventually("the change is taken back", patience, func() bool { return red.TryPing(blue.IP(lab.V4), 1).Code == 0 })
 	if took := time.Since(begun); took < 3*time.Second {
 		t.Errorf("taken back after %v", took)
 	}

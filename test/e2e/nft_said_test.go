@@ -38,7 +38,7 @@ func TestNFTErrorsAreSeen(t *testing.T) {
 	red.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-t", "1", to4).Expect(1, "Time to live exceeded")
 	red.Try("ping", "-n", "-c", "2", "-i", "0.2", "-W", "1", "-t", "1", to6).Expect(1, "Hop limit")
 	connect := func(port string) lab.Result {
-		return red.Try("python3", "-c", "import socket; socket.create_connection(("+`"`+to4+`", `+port+"), 2)")
+		return red.Try("python3", "-c", "import socket; socket.create_connection(("+`"`+to4+`", `+port+"), 10)")
 	}
 	connect("81").Expect(1, "ConnectionRefusedError")
 	connect("82").Expect(1, "No route to host")

@@ -5,7 +5,9 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +73,7 @@ func TestNFTForward(t *testing.T) {
 	red.Ping(blue.IP(lab.V4))
 	d.CLI("nft", "-f", d.Lab().File("filter.nft", stateful)).Expect(0)
 	for _, f := range both() {
-		red.Ping(blue.IP(f))
+		red.PingBy(3, blue.IP(f), "-i", "0.3") // answered before the next one: that is counted no more
 		blue.NoPing(red.IP(f))
 	}
 	blue.Serve()
@@ -106,7 +108,7 @@ func refusals(to string, tcp int, udp ...int) string {
 	p := `import socket, errno
 def tell(kind, port):
     s = socket.socket(socket.AF_INET, kind)
-    s.settimeout(3)
+    s.settimeout(10)
     try:
         s.connect(("` + to + `", port))
         s.send(b"x")
@@ -153,7 +155,7 @@ func TestNFTSurvives(t *testing.T) {
 		if r := p.Wait(20 * time.Second); !strings.Contains(r.Out, " 0 received") {
 			t.Errorf("a packet passed: %s", r.Out)
 		}
-		d.Lab().Eventually("the way on is open", 10*time.Second, func() bool { return red.TryPing(blue.IP(lab.V4), 1).Code == 0 })
+		d.Lab().Eventually("the way on is open", patience, func() bool { return red.TryPing(blue.IP(lab.V4), 1).Code == 0 })
 	}
 }
 
@@ -171,6 +173,16 @@ func counts(t *testing.T, d *lab.Daemon, words string) (packets int) {
 		}
 	}
 	return packets
+}
+
+// kept waits until what was counted by now is in the agent's file, which is written every
+// five seconds, if there is something new. Only then it outlives the dataplane.
+func kept(d *lab.Daemon) {
+	now := time.Now()
+	d.Lab().Eventually("what was counted is kept", patience, func() bool {
+		info, err := os.Stat(filepath.Join(d.RunDir(), "counted"))
+		return err == nil && info.ModTime().After(now) || time.Since(now) > 11*time.Second
+	})
 }
 
 // TestNFTCounts: counters count each packet, of established flows, too; a limit lets
@@ -191,7 +203,7 @@ func TestNFTCounts(t *testing.T) {
 		icmp type echo-request add @seen { ip saddr counter }
 	}
 }`)
-	red.Try("ping", "-c", "10", "-i", "0.01", blue.IP(lab.V4).String()).Expect(0, "10 received")
+	red.PingBy(10, blue.IP(lab.V4), "-i", "0.1")
 	if there, back := counts(t, d, `"there"`), counts(t, d, `"back"`); there != 10 || back != 10 {
 		t.Errorf("%d there, %d back, want 10 and 10", there, back)
 	}
@@ -205,9 +217,9 @@ func TestNFTCounts(t *testing.T) {
 	}
 	// Over the end of the dataplane.
 	there := counts(t, d, `"there"`)
-	time.Sleep(6 * time.Second)
+	kept(d)
 	d.KillDataplane()
-	d.Lab().Eventually("the counters are back", 10*time.Second, func() bool { return counts(t, d, `"there"`) == there })
+	d.Lab().Eventually("the counters are back", patience, func() bool { return counts(t, d, `"there"`) == there })
 }
 
 // TestNFTNAT: a port is published by a map, and sources are masqueraded, by chains of
@@ -242,9 +254,9 @@ func TestNFTNAT(t *testing.T) {
 func TestNFTReload(t *testing.T) {
 	d, red, blue := apart(t, stateful)
 	file := d.Lab().File("again.nft", "flush ruleset\n"+stateful)
-	p := red.Start("ping", "-i", "0.005", "-c", "400", "-W", "10", blue.IP(lab.V4).String())
+	p := red.StartPing(400, blue.IP(lab.V4), "-i", "0.005")
 	for range 30 {
 		d.CLI("nft", "-f", file).Expect(0)
 	}
-	p.Wait(20*time.Second).Expect(0, "400 received")
+	p.Answered()
 }

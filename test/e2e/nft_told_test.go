@@ -32,13 +32,13 @@ const talkative = `table inet told {
 func TestNFTTold(t *testing.T) {
 	d, red, blue := apart(t, "")
 	l := d.Lab()
-	monitor := l.Start(d.Command("nft", "monitor")...)
-	rules := l.Start(d.Command("nft", "-j", "monitor", "new", "rules")...)
+	monitor := l.Start(d.Command("nft", "monitor")...).Connected()
+	rules := l.Start(d.Command("nft", "-j", "monitor", "new", "rules")...).Connected()
 	time.Sleep(300 * time.Millisecond) // they have asked once
 	d.CLI("nft", "-f", l.File("told.nft", talkative)).Expect(0)
 	heard := func(p *lab.Proc, words string) {
 		t.Helper()
-		l.Eventually(fmt.Sprintf("%q is heard", words), 5*time.Second, func() bool { return strings.Contains(p.Output(), words) })
+		l.Eventually(fmt.Sprintf("%q is heard", words), patience, func() bool { return strings.Contains(p.Output(), words) })
 	}
 	heard(monitor, "add chain inet told pre { type filter hook prerouting priority raw; policy accept; }\n")
 	heard(monitor, "add rule inet told forward udp dport 9 counter packets 0 bytes 0 drop\n")
@@ -51,8 +51,8 @@ func TestNFTTold(t *testing.T) {
 	monitor.Stop()
 	rules.Stop()
 
-	trace := l.Start(d.Command("nft", "monitor", "trace")...)
-	logs := l.Start(d.Command("nft", "log")...)
+	trace := l.Start(d.Command("nft", "monitor", "trace")...).Connected()
+	logs := l.Start(d.Command("nft", "log")...).Connected()
 	time.Sleep(300 * time.Millisecond)
 	red.Run("python3", "-c", fmt.Sprintf("import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', (%q, 9))", blue.IP(lab.V4)))
 	heard(trace, fmt.Sprintf(`inet told pre packet: iif "web" ether saddr %v ether daddr `, red.MAC()))
@@ -72,7 +72,7 @@ func TestNFTTold(t *testing.T) {
 	}
 	red.Try("ping", "-c", "1000", "-i", "0.001", "-q", blue.IP(lab.V4).String())
 	heard(logs, "were lost.")
-	l.Eventually("the log says how many were too many", 5*time.Second, func() bool { return strings.Contains(d.Log(), "suppressed=") })
+	l.Eventually("the log says how many were too many", patience, func() bool { return strings.Contains(d.Log(), "suppressed=") })
 	if n := strings.Count(logs.Output(), " SRC="); n > 600 {
 		t.Errorf("%d lines of a flood", n)
 	}

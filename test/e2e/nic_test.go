@@ -55,7 +55,7 @@ func (w *wire) interfaces() string {
 
 // reaches pings the world until it answers: a busy machine loses some.
 func (w *wire) reaches(from *lab.NS, f lab.Family) {
-	w.Eventually(from.Name()+" reaches the world", 10*time.Second, func() bool { return from.TryPing(w.world.IP(f), 1).Code == 0 })
+	w.Eventually(from.Name()+" reaches the world", patience, func() bool { return from.TryPing(w.world.IP(f), 1).Code == 0 })
 }
 
 // works checks that the uplink is ready, and the world is reached.
@@ -211,7 +211,7 @@ func TestNICComesBack(t *testing.T) {
 	w := newWire(t, 1500, static)
 	w.works(t)
 	w.world.Run("ip", "link", "del", "wan0")
-	w.Eventually("the uplink fails", 10*time.Second, func() bool { return w.uplinks()[0].State == api.StateFailed })
+	w.Eventually("the uplink fails", patience, func() bool { return w.uplinks()[0].State == api.StateFailed })
 	w.d.CLI("uplink").Expect(0, `fault "`)
 	w.Cable(w.host, w.world, "wan0", 1500)
 	w.address("192.0.2.2/24")

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"testing"
 
 	"sluice/test/lab"
@@ -40,7 +41,7 @@ func TestOverlap(t *testing.T) {
 		rec := ends.host.Record()
 		for i, from := range []string{ends.from4, ends.from6} {
 			to := ends.host.IP([]lab.Family{lab.V4, lab.V6}[i])
-			both2.TryPingFrom(from, to, 3).Expect(0, " 0% packet loss")
+			both2.PingBy(3, to, "-i", "0.05", "-I", from)
 		}
 		// The other one of the same address has not heard a word: its own was asked.
 		n := rec.Count(func(b []byte) bool { return len(b) > 34 && b[12] == 8 && b[13] == 0 && b[23] == 1 && b[34] == 8 })
@@ -102,8 +103,8 @@ networks:
 		return n
 	}
 	ask := func(n *lab.NS) {
-		n.Try("ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", "192.0.2.1").Expect(0, " 0% packet loss")
-		n.Try("ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", "fd0e::1").Expect(0, " 0% packet loss")
+		n.Ping(netip.MustParseAddr("192.0.2.1"))
+		n.Ping(netip.MustParseAddr("fd0e::1"))
 	}
 	ask(red)
 	ask(green)

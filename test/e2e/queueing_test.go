@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +74,7 @@ func TestShaping(t *testing.T) {
 	}
 	start := time.Now()
 	lab.TCP(red, green, lab.V4, bytes)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > patience {
 		t.Errorf("without a discipline it took %v", took)
 	}
 }
@@ -145,7 +146,7 @@ func TestShapedSocketUplink(t *testing.T) {
 	w.d.CLI("qdisc", "replace", "dev", "out", "root", "fq_codel").Expect(0)
 	start := time.Now()
 	lab.TCP(w.red, w.world, lab.V4, bytes)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > patience {
 		t.Errorf("without a rate it took %v", took)
 	}
 }
@@ -237,13 +238,13 @@ func TestMarksOfWhatWaits(t *testing.T) {
 		tc("class add dev " + to + " parent 1: classid " + class + " htb rate 100mbit")
 	}
 	tc("filter add dev " + to + " parent 1: handle 7 fw classid 1:10")
-	ping := red.Start("ping", "-n", "-c", "6", "-i", "0.2", "10.45.2.77")
-	l.Eventually("packets that wait", 5*time.Second, func() bool {
+	ping := red.Start("ping", "-n", "-c", "6", "-i", "0.2", "-W", "20", "10.45.2.77") // no more than six: they are counted
+	l.Eventually("packets that wait", patience, func() bool {
 		return strings.Contains(d.CLI("-n", "core", "neigh", "show").Out, "10.45.2.77 dev right INCOMPLETE")
 	})
 	time.Sleep(300 * time.Millisecond) // for some more
 	green.Run("ip", "address", "add", "10.45.2.77/24", "dev", green.If())
-	if out := ping.Wait(20 * time.Second).Out; !strings.Contains(out, " 0% packet loss") {
+	if out := ping.Wait(time.Minute).Out; !strings.Contains(out, " 0% packet loss") {
 		t.Errorf("ping:\n%s", out)
 	}
 	out := d.CLI("-s", "class", "show", "dev", to).Out
@@ -265,7 +266,7 @@ func shaped(t *testing.T, from, to *lab.NS, bytes uint64, rate float64) {
 	if took < least {
 		t.Errorf("%d bytes in %v, want at least %v", bytes, took, least)
 	}
-	if took > 4*least+3*time.Second {
+	if took > 4*least+patience/2 {
 		t.Errorf("%d bytes took %v, want about %v", bytes, took, least)
 	}
 }
@@ -282,24 +283,23 @@ func TestFairQueue(t *testing.T) {
 	tc("qdisc add dev " + green.Name() + " parent 1:10 fq_codel flows 65536") // so that hardly two ever share one
 	green.Start("iperf3", "-s")
 	to := green.IP(lab.V4).String()
-	d.Lab().Eventually("a server", 5*time.Second, func() bool { return red.Try("iperf3", "-c", to, "-n", "1").Code == 0 })
+	d.Lab().Eventually("a server", patience, func() bool { return red.Try("iperf3", "-c", to, "-n", "1").Code == 0 })
 	for _, n := range []int{2, 10, 50} {
-		ping := red.Start("ping", "-n", "-i", "0.02", "-c", "200", to)
-		parts := rivals(t, red, to, n)
-		var sum, squares float64
-		for _, x := range parts {
-			sum, squares = sum+x, squares+x*x
-		}
-		if jain := sum * sum / (float64(n) * squares); n <= 10 && jain < 0.99 {
-			t.Errorf("%d flows: Jain's index is %.4f, of %.0f", n, jain, parts)
-		}
-		if sum < 0.93*50e6 || sum > 1.05*50e6 { // TCP's own headers are four hundredths, and what it omits has queued
-			t.Errorf("%d flows: %.1f Mbit/s in all", n, sum/1e6)
-		}
-		// A full queue of 10,240 packets were 2.5 s, and CoDel's of one flow is some 10 ms.
-		if out := ping.Wait(20 * time.Second).Out; !strings.Contains(out, " 0% packet loss") || median(t, out) > 5 {
-			t.Errorf("%d flows: ping beside them:\n%s", n, out[max(0, len(out)-200):])
-		}
+		inTime(t, fmt.Sprintf("%d flows have equal parts of the rate, and a ping its answers", n), func() bool {
+			ping := red.StartPing(200, green.IP(lab.V4), "-i", "0.02")
+			parts := rivals(t, red, to, n)
+			var sum, squares float64
+			for _, x := range parts {
+				sum, squares = sum+x, squares+x*x
+			}
+			if sum > 1.05*50e6 { // what iperf3 omits has queued
+				t.Errorf("%d flows: %.1f Mbit/s in all", n, sum/1e6)
+			}
+			// A full queue of 10,240 packets were 2.5 s, and CoDel's of one flow is some 10 ms.
+			jain, waits := sum*sum/(float64(n)*squares), median(t, ping.Answered().Out)
+			t.Logf("%d flows: %.1f Mbit/s in all, Jain's index %.4f, of %.0f, a ping takes %.2f ms", n, sum/1e6, jain, parts, waits)
+			return (jain >= 0.99 || n > 10) && sum >= 0.93*50e6 && waits <= 5 // TCP's own headers are four hundredths
+		})
 	}
 	if out := d.CLI("-s", "qdisc", "show", "dev", green.Name()).Out; !strings.Contains(out, "new_flow_count") || strings.Contains(out, "drop_overlimit 0 new_flow_count 0") {
 		t.Errorf("qdisc show:\n%s", out)

@@ -153,7 +153,7 @@ func (s *stage) pass(from string, frames [2][]byte) (out [2]map[string][][]byte)
 		mark, witness := w.wires[from].Mark(), w.wires[s.neighbour(from)]
 		out[i] = map[string][][]byte{}
 		n := 0
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end) && (witness.Seen() != mark || n < most); {
+		for end := time.Now().Add(patience / 2); time.Now().Before(end) && (witness.Seen() != mark || n < most); {
 			n += s.collect(w, out[i])
 			if witness.Seen() != mark {
 				time.Sleep(100 * time.Microsecond)

@@ -68,7 +68,7 @@ func TestService(t *testing.T) {
 			c := from.Capture()
 			send(t, from, place(f))
 			lab.Report[report.Rate](from.Traffic("crr", "-seconds", "0.3", "-to", place(f).String()), time.Minute)
-			d.Lab().Eventually("round trips of UDP", 10*time.Second, func() bool { // fewer on a busy machine
+			d.Lab().Eventually("round trips of UDP", patience, func() bool { // fewer on a busy machine
 				rr := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.2", "-to", place(f).String()), time.Minute)
 				return rr.Count >= 20
 			})
@@ -84,10 +84,10 @@ func TestService(t *testing.T) {
 	// Draining keeps what is established, over a kill too, and begins nothing.
 	service(d, "set web "+real(green, lab.V4)+" state draining")
 	stream := world.Traffic("send", "-both", "-seconds", "2.5", "-to", place(lab.V4).String())
-	d.Lab().Eventually("a connection", 5*time.Second, func() bool { return backends(t, d)[red.IP(lab.V4)].Active > 0 })
+	d.Lab().Eventually("a connection", patience, func() bool { return backends(t, d)[red.IP(lab.V4)].Active > 0 })
 	service(d, "set web "+real(red, lab.V4)+" state draining "+real(green, lab.V4)+" state ready")
 	d.KillDataplane()
-	d.Lab().Eventually("a new dataplane", 10*time.Second, func() bool { return d.Status().Dataplane.State == "running" })
+	d.Lab().Eventually("a new dataplane", patience, func() bool { return d.Status().Dataplane.State == "running" })
 	before := backends(t, d)
 	lab.Report[report.Rate](blue.Traffic("crr", "-seconds", "0.3", "-to", place(lab.V4).String()), time.Minute)
 	if b := backends(t, d); b[green.IP(lab.V4)].Conns < before[green.IP(lab.V4)].Conns+10 || b[red.IP(lab.V4)].Conns != before[red.IP(lab.V4)].Conns {
@@ -98,7 +98,7 @@ func TestService(t *testing.T) {
 	}
 	// Gone ends what is established.
 	stream = world.Traffic("send", "-both", "-seconds", "10", "-to", place(lab.V4).String())
-	d.Lab().Eventually("a connection", 5*time.Second, func() bool { return backends(t, d)[green.IP(lab.V4)].Active > 0 })
+	d.Lab().Eventually("a connection", patience, func() bool { return backends(t, d)[green.IP(lab.V4)].Active > 0 })
 	time.Sleep(200 * time.Millisecond)
 	service(d, "set web "+real(green, lab.V4)+" state gone "+real(red, lab.V4)+" state gone")
 	if r, code := lab.TryReport[report.Stream](stream, 40*time.Second); code == 0 {

@@ -161,7 +161,7 @@ func TestStations(t *testing.T) {
 		n.Run("ip", "link", "add", "extra0", "link", "eth0", "address", mac, "type", "macvlan", "mode", "bridge")
 		n.Run("ip", "link", "set", "extra0", "up")
 		n.Run("ip", "addr", "add", "10.44.0.200/24", "dev", "extra0")
-		n.Try("ping", "-n", "-c", "2", "-W", "1", "-I", "extra0", "10.44.0.1").Expect(0)
+		n.Try("ping", "-n", "-c", "2", "-W", "5", "-I", "extra0", "10.44.0.1").Expect(0)
 		if at := behind(); at != n.Name() {
 			t.Errorf("%s is behind %q, want %q", mac, at, n.Name())
 		}
@@ -216,7 +216,7 @@ func TestConnectionIsShown(t *testing.T) {
 			return s.State == "estab" && s.Local.Port() == 7 && s.Remote.Addr() == red.IP(lab.V4)
 		})
 	}
-	d.Lab().Eventually("the connection is shown", 5*time.Second, shown)
+	d.Lab().Eventually("the connection is shown", patience, shown)
 	if r := p.Stop(); r.Code != 0 {
 		t.Errorf("pingpong with the echo service: %+v", r)
 	}

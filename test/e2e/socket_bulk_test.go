@@ -79,7 +79,7 @@ func TestSocketUplinkBulk(t *testing.T) {
 // send to its gateway.
 func TestSocketUplinkFlood(t *testing.T) {
 	w := newWay(t, 1500, socketUplink)
-	sink := w.world.Traffic("sink", "-seconds", "0.5").Ready()
+	sink := w.world.Traffic("sink", "-seconds", "2").Ready() // the flood has to begin meanwhile
 	flood := w.red.Traffic("flood", "-size", "64", "-seconds", "1", "-to", fmt.Sprintf("%v:7001", w.world.IP(lab.V4)))
 	r := lab.Report[report.Rate](sink, time.Minute)
 	lab.Report[report.Rate](flood, time.Minute)

@@ -46,7 +46,7 @@ func TestSocketUplinkOwes(t *testing.T) {
 	best("an acknowledgement without an answer", kernel, func(c *net.TCPConn) {
 		_, _ = io.ReadFull(c, hello)
 		_, _ = c.Write([]byte("x"))
-		for end := time.Now().Add(5 * time.Second); unacked(t, c) > 0; time.Sleep(200 * time.Microsecond) {
+		for end := time.Now().Add(patience); unacked(t, c) > 0; time.Sleep(200 * time.Microsecond) {
 			if time.Now().After(end) {
 				t.Error("never acknowledged")
 				return

@@ -42,7 +42,7 @@ func dial(t *testing.T, from *lab.NS, to string) (c *net.TCPConn, err error) {
 	t.Helper()
 	within(t, from, func() {
 		var conn net.Conn
-		if conn, err = net.DialTimeout("tcp", to, 5*time.Second); err == nil {
+		if conn, err = net.DialTimeout("tcp", to, patience); err == nil {
 			c = conn.(*net.TCPConn)
 			t.Cleanup(func() { c.Close() })
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -173,7 +173,7 @@ func TestSocketUplinkErrors(t *testing.T) {
 			closed:  syscall.EHOSTUNREACH,
 		} {
 			start := time.Now()
-			if _, err := dial(t, w.red, to); !errors.Is(err, want) || time.Since(start) > 2*time.Second {
+			if _, err := dial(t, w.red, to); !errors.Is(err, want) || time.Since(start) > 5*time.Second {
 				t.Errorf("%v: dial %s: %v after %v, want %v", f, to, err, time.Since(start), want)
 			}
 		}
@@ -185,7 +185,7 @@ func TestSocketUplinkErrors(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			_, _ = c.Write([]byte("x"))
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("%v: a datagram to a closed port: %v", f, err)
@@ -242,6 +242,7 @@ func TestSocketUplinkEnds(t *testing.T) {
 				_ = c.SetLinger(0)
 				return
 			}
+			_, _ = c.Write(b)
 			_, err := c.Read(b)
 			ended <- err
 		})
@@ -252,7 +253,7 @@ func TestSocketUplinkEnds(t *testing.T) {
 		}
 		c = connect(t, w.red, at)
 		_, _ = c.Write([]byte("c"))
-		time.Sleep(50 * time.Millisecond)
+		_, _ = c.Read(make([]byte, 1)) // so that the server has read it, and waits
 		_ = c.SetLinger(0)
 		c.Close()
 		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
@@ -325,7 +326,7 @@ func (w *way) leavesNothing(t *testing.T, from *lab.NS, atOnce int, to ...string
 	wg.Wait()
 	// Some are those of the dataplane that stands by, which comes when it likes.
 	const standby = 8
-	w.Eventually("no descriptor is left", 10*time.Second, func() bool {
+	w.Eventually("no descriptor is left", patience, func() bool {
 		return files(t, s.Dataplane.PID) <= plane+standby && files(t, s.PID) <= agent+standby
 	})
 	t.Logf("descriptors: dataplane %d, then %d; agent %d, then %d", plane, files(t, s.Dataplane.PID), agent, files(t, s.PID))
@@ -399,7 +400,7 @@ func TestSocketUplinkKilled(t *testing.T) {
 	w.d.AwaitDataplane(w.d.KillDataplane())
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the outer connection goes on without a dataplane")
 	}
 	if err := echo(c); !errors.Is(err, syscall.ECONNRESET) {

@@ -121,7 +121,7 @@ func TestTapWhereTheDaemonRuns(t *testing.T) {
 	// The device is removed by somebody: the attachment is over.
 	m.proc.Stop()
 	host.Run("ip", "link", "del", "vm0")
-	l.Eventually("the attachment is gone", 5*time.Second, func() bool { return !strings.Contains(d.CLI("link").Out, "vm0") })
+	l.Eventually("the attachment is gone", patience, func() bool { return !strings.Contains(d.CLI("link").Out, "vm0") })
 	boot2 := d.CLI("attach", "--tap", "vm0", "--owner", "1234")
 	boot2.Expect(0, "tap vm0")
 	if out := host.Run("ip", "-d", "link", "show", "vm0"); !strings.Contains(out, "user 1234") {

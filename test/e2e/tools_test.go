@@ -56,37 +56,37 @@ var times = regexp.MustCompile(` *\d+(\.\d+)? ?ms`)
 // tools are what host a runs.
 func tools() []string {
 	return []string{
-		"ping -n -c 2 -i 0.1 -W 1 10.82.0.12",
-		"ping -n -c 2 -i 0.1 -W 1 fd82::c",
-		"ping -n -c 1 -W 1 -t 1 10.82.0.12",
-		"ping -n -c 1 -W 1 -t 2 10.82.0.12",
-		"ping -n -c 1 -W 1 -t 1 fd82::c",
-		"ping -n -c 1 -W 1 -M do -s 1400 10.81.0.11",
-		"ping -n -c 1 -W 1 -M do -s 1300 10.82.0.12",
-		"ping -n -c 1 -W 1 -M do -s 1300 fd82::c",
-		"ping -n -c 1 -W 1 -M dont -s 8000 10.82.0.12",
-		"ping -n -c 2 -i 0.2 -W 1 -s 8000 fd82::c",
-		"ping -n -c 1 -W 1 192.168.8.77",
-		"ping -n -c 1 -W 1 fdee:8::77",
-		"ping -n -c 1 -W 1 192.168.9.1",
-		"ping -n -c 1 -W 1 192.168.9.129",
-		"ping -n -c 1 -W 1 172.31.0.1",
-		"ping -n -c 1 -W 1 fdee:9::1",
-		"ping -n -c 1 -W 1 fdee:a::1",
-		"ping -n -c 1 -W 1 2001:db8::1",
-		"traceroute -n -q 1 -N 1 -w 1 10.82.0.12",
-		"traceroute -n -q 1 -N 1 -w 1 -I 10.82.0.12",
-		"traceroute -n -q 1 -N 1 -w 1 -T -p 81 10.82.0.12",
-		"traceroute -n -q 1 -N 1 -w 1 192.168.8.7",
-		"traceroute -n -q 1 -N 1 -w 1 192.168.9.129",
-		"traceroute -6 -n -q 1 -N 1 -w 1 fd82::c",
-		"traceroute -6 -n -q 1 -N 1 -w 1 -I fdee:8::7",
+		"ping -n -c 2 -l 2 -W 5 10.82.0.12",
+		"ping -n -c 2 -l 2 -W 5 fd82::c",
+		"ping -n -c 1 -W 5 -t 1 10.82.0.12",
+		"ping -n -c 1 -W 5 -t 2 10.82.0.12",
+		"ping -n -c 1 -W 5 -t 1 fd82::c",
+		"ping -n -c 1 -W 5 -M do -s 1400 10.81.0.11",
+		"ping -n -c 1 -W 5 -M do -s 1300 10.82.0.12",
+		"ping -n -c 1 -W 5 -M do -s 1300 fd82::c",
+		"ping -n -c 1 -W 5 -M dont -s 8000 10.82.0.12",
+		"ping -n -c 2 -i 1 -W 5 -s 8000 fd82::c",
+		"ping -n -c 1 -W 5 192.168.8.77",
+		"ping -n -c 1 -W 5 fdee:8::77",
+		"ping -n -c 1 -W 5 192.168.9.1",
+		"ping -n -c 1 -W 5 192.168.9.129",
+		"ping -n -c 1 -W 5 172.31.0.1",
+		"ping -n -c 1 -W 5 fdee:9::1",
+		"ping -n -c 1 -W 5 fdee:a::1",
+		"ping -n -c 1 -W 5 2001:db8::1",
+		"traceroute -n -q 1 -N 1 -w 3 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 3 -I 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 3 -T -p 81 10.82.0.12",
+		"traceroute -n -q 1 -N 1 -w 3 192.168.8.7",
+		"traceroute -n -q 1 -N 1 -w 3 192.168.9.129",
+		"traceroute -6 -n -q 1 -N 1 -w 3 fd82::c",
+		"traceroute -6 -n -q 1 -N 1 -w 3 -I fdee:8::7",
 		"tracepath -n -m 6 10.82.0.12",
 		"tracepath -6 -n -m 6 fd82::c",
 		"ip route get 10.82.0.12",
 		"ip route get fd82::c",
-		"mtr -n -r -c 1 -i 0.1 -G 0.3 -o LSR 10.82.0.12",
-		"mtr -6 -n -r -c 1 -i 0.1 -G 0.3 -o LSR fd82::c",
+		"mtr -n -r -c 1 -i 0.1 -G 1 -o LSR 10.82.0.12",
+		"mtr -6 -n -r -c 1 -i 0.1 -G 1 -o LSR fd82::c",
 	}
 }
 
@@ -109,8 +109,8 @@ func TestTools(t *testing.T) {
 		done.Wait()
 		return printed
 	}
-	// The kernel loses a packet now and then on a busy machine, and traceroute misses
-	// answers. What differs because of that is tried once more; what Sluice loses is
+	// The kernel loses a packet now and then on a busy machine, or says nothing of one,
+	// since its limit of errors is one for all namespaces, and traceroute misses answers. What differs because of that is tried once more; what Sluice loses is
 	// not excused.
 	first := try()
 	answers := seen.Output()
@@ -120,8 +120,7 @@ func TestTools(t *testing.T) {
 	}
 	for i, line := range tools() {
 		ours, theirs := first[0][i], first[1][i]
-		lost := strings.Contains(theirs, "100% packet loss") && !strings.Contains(ours, "100% packet loss")
-		if ours != theirs && (lost || missed(line, ours, answers, i)) {
+		if ours != theirs && (told(theirs) < told(ours) || missed(line, ours, answers, i)) {
 			ours, theirs = again[0][i], again[1][i]
 		}
 		if ours != theirs {
@@ -129,6 +128,11 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s in Sluice:\n%s\nbehind the kernel:\n%s", line, ours, theirs)
 		}
 	}
+}
+
+// told is how many answers and errors ping(8) has printed.
+func told(printed string) int {
+	return strings.Count(printed, " bytes from ") + strings.Count(printed, "From ")
 }
 
 // missed reports whether a traceroute of tool i has printed nothing of an answer that

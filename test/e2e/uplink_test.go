@@ -107,7 +107,7 @@ func TestUplinkRouted(t *testing.T) {
 	w := newWay(t, 1500, "{name: out, forward: true}")
 	for _, f := range both() {
 		w.world.Run("ip", "route", "add", map[lab.Family]string{lab.V4: "10.44.0.0/15", lab.V6: "fd44::/15"}[f], "via", wan(f))
-		w.red.TryPing(netip.MustParseAddr(wan(f)), 3).Expect(0, " 0% packet loss")
+		w.red.Ping(netip.MustParseAddr(wan(f)))
 	}
 	goes(w.red, w.host)
 	goes(w.host, w.green)
@@ -127,10 +127,10 @@ func TestUplinkMasqueraded(t *testing.T) {
 		for _, f := range both() {
 			from.Ping(w.world.IP(f))
 			lab.TCP(from, w.world, f, 8<<20)
-			r := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.5", "-to", w.world.At(f)), time.Minute)
-			if r.Count < 100 || r.Lost > r.Count/100 { // what is late on a busy machine counts as lost
-				t.Errorf("%s, %v: %+v; the host's port: %+v", from.Name(), f, r, w.uplinks()[0].Stats)
-			}
+			w.Eventually("a hundred round trips of UDP", patience, func() bool { // what is late on a busy machine counts as lost
+				r := lab.Report[report.RoundTrips](from.Traffic("pingpong", "-udp", "-seconds", "0.5", "-to", w.world.At(f)), time.Minute)
+				return r.Count >= 100 && r.Lost <= r.Count/100
+			})
 		}
 	}
 	goesOut(w.red)

@@ -28,9 +28,9 @@ func TestRouterForwards(t *testing.T) {
 		}
 		p := pt.Packet{SrcMAC: in.Station, DstMAC: in.Router, Src: pt.IP(src), Dst: pt.IP(dst), Payload: pt.Bytes(8000)}
 		in.Send(build(p))
-		b := out.Receive(5 * time.Second)
+		b := out.Receive(20 * time.Second)
 		for b != nil && packet.MAC(b) != out.Station { // what the router says of itself
-			b = out.Receive(5 * time.Second)
+			b = out.Receive(20 * time.Second)
 		}
 		if b == nil {
 			t.Fatalf("nothing came through from %s", src)
@@ -53,9 +53,9 @@ func TestNamespacesAreApart(t *testing.T) {
 	one, two := kt.Open(t, "one"), kt.Open(t, "two")
 	frame := pt.UDP4(pt.Packet{SrcMAC: packet.MAC{2, 0, 0, 0, 0, 1}, DstMAC: packet.Broadcast()})
 	one.Send(frame)
-	b := two.Receive(5 * time.Second)
+	b := two.Receive(20 * time.Second)
 	for b != nil && !bytes.Equal(b, frame) {
-		b = two.Receive(5 * time.Second)
+		b = two.Receive(20 * time.Second)
 	}
 	if b == nil {
 		t.Error("the frame did not come")

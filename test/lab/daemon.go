@@ -225,7 +225,7 @@ func (d *Daemon) KillDataplane() int {
 // AwaitDataplane waits until another dataplane than one of the past, by its process id, runs.
 func (d *Daemon) AwaitDataplane(old int) {
 	d.lab.t.Helper()
-	d.lab.Eventually("a new dataplane", 10*time.Second, func() bool {
+	d.lab.Eventually("a new dataplane", patience, func() bool {
 		s := d.Status()
 		return s.Dataplane.State == "running" && s.Dataplane.PID != old
 	})

@@ -20,7 +20,7 @@ func (l *Lab) Evidence() {
 	}
 	l.evident = true
 	for _, n := range l.spaces {
-		for _, line := range []string{"ip -br addr", "ip route", "ip -6 route", "ip neigh"} {
+		for _, line := range []string{"ip -o addr", "ip route", "ip -6 route", "ip neigh"} {
 			l.show(n.full+": "+line, n.Try(strings.Fields(line)...))
 		}
 	}

@@ -94,7 +94,7 @@ func (r *Recording) Count(is func([]byte) bool) int {
 // must not be more.
 func (r *Recording) Expect(what string, n int, is func([]byte) bool) {
 	r.proc.t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && r.Count(is) < n; {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && r.Count(is) < n; {
 		time.Sleep(20 * time.Millisecond)
 	}
 	time.Sleep(50 * time.Millisecond)

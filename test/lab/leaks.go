@@ -31,7 +31,7 @@ func takeFootprint() footprint {
 func (l *Lab) checkLeaks() {
 	l.t.Helper()
 	var left []string
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if left = l.leaks(); len(left) == 0 {
 			return
 		}

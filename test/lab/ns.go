@@ -4,6 +4,7 @@ package lab
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -126,7 +127,48 @@ func (n *NS) Detach() {
 // Ping sends three ICMP echo requests, all of which must be answered.
 func (n *NS) Ping(to netip.Addr) {
 	n.lab.t.Helper()
-	n.TryPing(to, 3).Expect(0, " 0% packet loss")
+	n.PingBy(3, to, "-i", "0.05")
+}
+
+// PingBy is Ping with a number of requests and more options of ping(8).
+func (n *NS) PingBy(count int, to netip.Addr, options ...string) Result {
+	n.lab.t.Helper()
+	return n.StartPing(count, to, options...).Answered()
+}
+
+// Pinging is a ping(8) under way.
+type Pinging struct {
+	lab   *Lab
+	proc  *Proc
+	count int
+}
+
+// StartPing is PingBy in the background. Once there was any answer, ping(8) waits for the
+// last one no longer than for an interval or two round trips, which a busy machine may
+// need, unless it has a deadline: then it goes on until so many have been answered, and
+// sends more meanwhile.
+func (n *NS) StartPing(count int, to netip.Addr, options ...string) *Pinging {
+	n.lab.t.Helper()
+	args := append([]string{"ping", "-n", "-c", strconv.Itoa(count), "-w", "20"}, options...)
+	return &Pinging{n.lab, n.Start(append(args, to.String())...), count}
+}
+
+// Answered waits for the end of it; as many requests as were asked for, from the first
+// one on, must have been answered.
+func (p *Pinging) Answered() Result {
+	p.proc.t.Helper()
+	r := p.proc.Wait(patience).Expect(0)
+	p.lab.forget(p.proc)
+	var missing []string
+	for i := range p.count {
+		if one := fmt.Sprintf(" icmp_seq=%d ttl=", i+1); !strings.Contains(r.Out, one) {
+			missing = append(missing, strconv.Itoa(i+1))
+		}
+	}
+	if len(missing) > 0 {
+		p.proc.t.Errorf("%s: no answer to %s of %d\n%s%s", r.Command, strings.Join(missing, ", "), p.count, r.Out, r.Err)
+	}
+	return r
 }
 
 // TryPing sends count requests.

@@ -11,7 +11,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -266,6 +268,23 @@ func (p *Proc) Wait(long time.Duration) Result {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Result{t: p.t, Command: p.name, Out: p.out.String(), Err: p.err.String(), Code: stateCode(p.cmd.ProcessState)}
+}
+
+// Connected waits until the process has opened a socket: a command has asked its daemon, or
+// is about to.
+func (p *Proc) Connected() *Proc {
+	p.t.Helper()
+	fds := filepath.Join("/proc", strconv.Itoa(p.PID()), "fd")
+	has := func(fd string) bool {
+		to, _ := os.Readlink(filepath.Join(fds, fd))
+		return strings.HasPrefix(to, "socket:")
+	}
+	for end := time.Now().Add(patience); !slices.ContainsFunc(listDir(fds), has); time.Sleep(10 * time.Millisecond) {
+		if p.Ended() || time.Now().After(end) {
+			p.t.Fatalf("%s: connects to nobody\n%s", p.name, p.Output())
+		}
+	}
+	return p
 }
 
 // Stop interrupts the process and waits for its end.

@@ -228,6 +228,7 @@ func PingAll(spaces []*NS, long time.Duration) time.Duration {
 		l.forget(p)
 	}
 	if len(failed) > 0 {
+		l.Evidence()
 		t.Errorf("%d of %d did not reach all: %v", len(failed), len(spaces), head(failed, 5))
 	}
 	return time.Duration(longest * 1e9)

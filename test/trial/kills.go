@@ -73,11 +73,11 @@ func (k Kills) trial(t lab.T, w *Way, victim string, red, green *lab.NS) Gaps {
 	long := time.Duration(k.Kills+1) * (k.period(victim) + k.slack())
 	seconds := strconv.FormatFloat(long.Seconds(), 'f', 1, 64)
 	var tcp []*lab.Proc
+	end := time.Now().Add(long) // no transfer ends before: the first of them begins now
 	for _, fam := range []lab.Family{lab.V4, lab.V6} {
 		tcp = append(tcp, red.Traffic("send", "-both", "-streams", "5", "-seconds", seconds, "-to", w.World.At(fam)))
 	}
 	w.Eventually("all connections", 20*time.Second, func() bool { return len(w.flows("tcp", lab.Port)) == 10 && len(w.flows("udp", port)) == 1 })
-	end := time.Now().Add(long)
 	all, least := k.series(t, w, victim, end.Add(-k.slack()))
 	for _, p := range tcp {
 		s := lab.Report[report.Stream](p, time.Until(end)+2*time.Minute)

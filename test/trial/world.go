@@ -32,7 +32,7 @@ const iperfPort = 5201
 func (x World) Run(t lab.T) {
 	t.Helper()
 	w := newWay64(t, x.Kind)
-	page := w.serveWorld(x.Containers + x.SixOnly)
+	page, meters := w.serveWorld(x.Containers + x.SixOnly)
 	for _, n := range []*lab.NS{w.World, w.Host} { // one address asks for all of them
 		n.Run("sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 		n.Try("sysctl", "-q", "-w", "net.ipv4.icmp_msgs_per_sec=100000", "net.ipv4.icmp_msgs_burst=100000") // where it is the namespace's
@@ -54,15 +54,15 @@ func (x World) Run(t lab.T) {
 		wg.Go(func() { ends[i] = end{n.Name(), p.Wait(2 * time.Minute)} })
 	}
 	wg.Wait()
-	for _, e := range ends {
+	for i, e := range ends {
 		if e.r.Code != 0 {
-			t.Errorf("%s, %s: exit code %d\n%s%s", x.Kind.Name, e.name, e.r.Code, e.r.Out, e.r.Err)
+			t.Errorf("%s, %s: exit code %d\n%s%s\nits server:\n%s", x.Kind.Name, e.name, e.r.Code, e.r.Out, e.r.Err, meters[i].Output())
 		}
 	}
 }
 
-// serveWorld starts the servers, and returns the hash of the page.
-func (w *Way) serveWorld(clients int) (sum string) {
+// serveWorld starts the servers, and returns the hash of the page, and those of iperf3.
+func (w *Way) serveWorld(clients int) (sum string, meters []*lab.Proc) {
 	page := w.File("index.html", strings.Repeat("what the world has to say\n", 40_000))
 	conf := w.File("nginx.conf", fmt.Sprintf(`user root;
 daemon off;
@@ -82,7 +82,7 @@ http {
 	dns := w.World.Start("dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--log-facility=-",
 		"--address=/world.example/192.0.2.2", "--address=/world.example/2001:db8::2", "--pid-file="+filepath.Join(w.Dir(), "dns.pid"))
 	for i := range clients {
-		w.World.Start("iperf3", "-s", "-p", strconv.Itoa(iperfPort+i))
+		meters = append(meters, w.World.Start("iperf3", "-s", "-p", strconv.Itoa(iperfPort+i)))
 	}
 	w.Eventually("nginx, dnsmasq and iperf3 listen", 20*time.Second, func() bool {
 		if web.Ended() || dns.Ended() {
@@ -92,7 +92,7 @@ http {
 		out := w.World.Run("ss", "-Hltn")
 		return strings.Contains(out, ":80 ") && strings.Contains(out, ":53 ") && strings.Contains(out, fmt.Sprintf(":%d ", iperfPort+clients-1))
 	})
-	return sum
+	return sum, meters
 }
 
 // calls is what each container does: page, port of iperf3, addresses of the world.
