@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/conntrack/conntracktest"
 	"sluice/nat"
