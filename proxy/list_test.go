@@ -14,6 +14,8 @@ import (
 
 // TestListOfMany: who carries packets waits for a part of a list at most, and what comes
 // and goes meanwhile does not disturb it.
+//
+// +checklocksignore: nobody else knows the proxy.
 func TestListOfMany(t *testing.T) {
 	const conns, flows = 1000, 500
 	p := &Proxy{conns: make(map[stack.TransportEndpointID]*conn), flows: make(map[flowKey]*flow)}
@@ -30,9 +32,7 @@ func TestListOfMany(t *testing.T) {
 	parts := 0
 	all := p.entries(func() {
 		parts++
-		if !p.mu.TryLock() {
-			t.Fatal("the lock is held between the parts")
-		}
+		p.mu.Lock() // never comes back if it is held between the parts
 		defer p.mu.Unlock()
 		delete(p.conns, id(1<<15+parts-1))
 		p.conns[id(1<<15+parts)] = &conn{id: id(1<<15 + parts)}
