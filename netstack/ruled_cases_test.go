@@ -124,6 +124,7 @@ func TestFoundCasesAreTheKernels(t *testing.T) {
 }
 
 func (o *ruledOracle) playFound(t *testing.T, c *ruledPlay) {
+	t.Helper()
 	if out := o.nft.Try(c.text); strings.Contains(out, "Error: ") {
 		t.Fatalf("%s\n%s", out, c.text)
 	}
