@@ -100,6 +100,7 @@ func noneOfLevel(level uint64, options ...uint64) []seccomp.ArgumentConditions {
 	return all
 }
 
+// restrictions are those of a process; connects is StartConfig.Connects.
 func restrictions(pid int, connects bool) []restriction {
 	if connects {
 		return always(pid)

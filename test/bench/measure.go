@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -103,18 +102,10 @@ func measurements() []measurement {
 
 // iperf is the rate that the receiver of iperf3(1) saw, in Gbit/s.
 func (s *setup) iperf(secs float64, streams int, more ...string) []float64 {
-	out := s.red.Run(append([]string{
-		"iperf3", "-c", s.green.IP(lab.V4).String(), "-J", "-O", "0.5",
-		"-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams),
+	r, err := s.red.Iperf(s.green.IP(lab.V4).String(), append([]string{
+		"-O", "0.5", "-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams),
 	}, more...)...)
-	var r struct {
-		End struct {
-			Received struct {
-				Rate float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		} `json:"end"`
-	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
+	if err != nil {
 		return []float64{0}
 	}
 	return []float64{r.End.Received.Rate / 1e9}

@@ -47,20 +47,8 @@ func TestBandwidth(t *testing.T) {
 		payload := tt.rate * 1448 / 1514
 		least := fmt.Sprintf("%v: at least %.0f bit/s", tt.more, 0.9*payload)
 		inTime(t, least, func() bool {
-			out := red.Run(append([]string{"iperf3", "-c", addr, "-J", "-t", "4", "-i", "1"}, tt.more...)...)
-			var r struct {
-				Intervals []struct {
-					Sum struct {
-						Rate float64 `json:"bits_per_second"`
-					} `json:"sum"`
-				} `json:"intervals"`
-				End struct {
-					Received struct {
-						Rate float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				} `json:"end"`
-			}
-			if err := json.Unmarshal([]byte(out), &r); err != nil {
+			r, err := red.Iperf(addr, append([]string{"-t", "4", "-i", "1"}, tt.more...)...)
+			if err != nil {
 				t.Fatal(err)
 			}
 			got := r.End.Received.Rate
