@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"runtime"
 	"strconv"
@@ -102,8 +103,9 @@ func measurements() []measurement {
 
 // iperf is the rate that the receiver of iperf3(1) saw, in Gbit/s.
 func (s *setup) iperf(secs float64, streams int, more ...string) []float64 {
+	// iperf3 knows whole seconds, and takes less than one for none, without an end.
 	r, err := s.red.Iperf(s.green.IP(lab.V4).String(), append([]string{
-		"-O", "0.5", "-t", strconv.FormatFloat(secs, 'f', 1, 64), "-P", strconv.Itoa(streams),
+		"-O", "0.5", "-t", strconv.Itoa(int(math.Ceil(secs))), "-P", strconv.Itoa(streams),
 	}, more...)...)
 	if err != nil {
 		return []float64{0}
