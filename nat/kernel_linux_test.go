@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
 	kt "sluice/test/kerneltest"
@@ -63,6 +64,10 @@ func ours(t *testing.T, to kt.Side, b []byte, apply func(*packet.Frame) bool) []
 	f.DecrementTTL()
 	f.SetMACs(to.Station, to.Router)
 	return f.Bytes()
+}
+
+func errorBy(r *nat.Rewrite, named bool) func(*packet.Frame) bool {
+	return func(f *packet.Frame) bool { return r.ApplyError(f, named) }
 }
 
 func same(t *testing.T, what string, sent, ours, theirs []byte) {
@@ -178,11 +183,11 @@ func TestRewritingAgreesWithKernel(t *testing.T) {
 		}
 		about := errorAbout(arrived, hopOf(r, v6, 2), quoteRoom(r, arrived))
 		theirs = through(t, far, near, about)
-		same(t, "error from outside", about, ours(t, near, about, back.ApplyError), theirs)
+		same(t, "error from outside", about, ours(t, near, about, errorBy(&back, false)), theirs)
 		delivered := ours(t, near, reply, back.Apply)
 		about = errorAbout(delivered, hopOf(r, v6, 1), quoteRoom(r, delivered))
 		theirs = through(t, near, far, about)
-		same(t, "error from inside", about, ours(t, far, about, there.ApplyError), theirs)
+		same(t, "error from inside", about, ours(t, far, about, errorBy(&there, true)), theirs)
 	}
 }
 

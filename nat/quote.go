@@ -29,15 +29,17 @@ func IsError(proto, icmpType uint8) bool {
 // ApplyError rewrites an ICMP error that quotes a packet of the connection's
 // other direction: the quoted packet is made what its sender sent, the addresses
 // around it what they are in this direction, as Linux does (RFC 5508 REQ-4 and
-// REQ-5): where the source is translated, be it by its port, the error has that of the
-// connection, whichever router behind it has sent it. Type, code and what follows the quoted headers stay. The quoted packet's
-// own checksums follow as far as it is quoted, and nobody checks them (REQ-3c).
+// REQ-5). With named, which says that sources of this direction are translated, be it in
+// their port or identifier only, the error has the connection's, whichever router
+// behind it has sent it. Type, code and what follows the quoted headers stay. The
+// quoted packet's own checksums follow as far as it is quoted, and nobody checks them
+// (REQ-3c).
 //
 // False, and nothing is changed: it is no error, its own checksum is wrong
 // (REQ-3), it quotes no packet of the family, or it is a fragment. It is to be
 // dropped then.
 // Preconditions: as for Apply.
-func (r *Rewrite) ApplyError(f *packet.Frame) bool {
+func (r *Rewrite) ApplyError(f *packet.Frame, named bool) bool {
 	v, b := &f.View, f.Bytes()
 	q, ok := quoteOf(f)
 	if !ok || r.family || q.v6 != r.v6 || !packet.VerifyL4(b, v) {
@@ -52,7 +54,7 @@ func (r *Rewrite) ApplyError(f *packet.Frame) bool {
 	change += diff(packet.Sum(touched, 0))
 	outer := parcel{b: b[v.L3:v.End], l4: v.L4 - v.L3, proto: v.Proto, v6: r.v6, routed: v.Is(packet.ViewRouted), whole: true}
 	around := *r
-	around.parts.set(SrcAddr, r.parts&SrcPort != 0 && !isICMP(q.proto)) // an identifier is of both ends
+	around.parts.set(SrcAddr, named)
 	outer.sum(outer.addresses(&around), change)
 	return true
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
 	pt "sluice/packet/packettest"
@@ -56,7 +57,7 @@ func TestErrorsQuoteWhatTheirReceiverSent(t *testing.T) {
 		room := v.L4 - v.L3 + 8 + r.IntN(700)
 		router, _ := newEnds(r, f)
 		e := pt.Frame(errorAbout(f.Bytes(), router.Addr(), room))
-		if !back.ApplyError(e) {
+		if !back.ApplyError(e, false) {
 			t.Fatalf("refused: %s about %s, %d bytes", pt.Describe(e.Bytes()), pt.Describe(sent), room)
 		}
 		want := sent[v.L3:min(v.End, v.L3+room)]
@@ -80,6 +81,28 @@ func TestErrorsQuoteWhatTheirReceiverSent(t *testing.T) {
 	}
 }
 
+// TestErrorsAreNamedAfterTheEnd: who tells of an error is the connection's end where
+// sources are translated, though no part of its address is, and else who it was.
+func TestErrorsAreNamedAfterTheEnd(t *testing.T) {
+	from, to := pt.IP("10.1.0.2"), pt.IP("192.0.2.1")
+	there := nat.Of(
+		conntrack.Tuple{Src: from, Dst: to, SrcPort: 9, DstPort: 8 << 8, Proto: packet.ProtoICMP},
+		conntrack.Tuple{Src: from, Dst: to, SrcPort: 77, DstPort: 8 << 8, Proto: packet.ProtoICMP})
+	answer := pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: to, Dst: from}, pt.ICMPHdr{Type: 0, ID: 9}, pt.Bytes(20))
+	for named, want := range map[bool]netip.Addr{true: from, false: pt.IP("10.1.0.8")} {
+		e := pt.Frame(errorAbout(answer, pt.IP("10.1.0.8"), 100))
+		if !there.ApplyError(e, named) || !packet.VerifyL3(e.Bytes(), &e.View) || !packet.VerifyL4(e.Bytes(), &e.View) {
+			t.Fatal("refused, or a sum is wrong")
+		}
+		if got := e.View.SrcAddr(e.Bytes()); got != want {
+			t.Errorf("named %v: it comes from %v, want %v", named, got, want)
+		}
+		if id := binary.BigEndian.Uint16(quoted(e)[e.View.L4+4:]); id != 77 {
+			t.Errorf("named %v: it quotes the identifier %d", named, id)
+		}
+	}
+}
+
 // TestErrorsKeepTheirExtensions: RFC 5508 REQ-3d, RFC 4884.
 func TestErrorsKeepTheirExtensions(t *testing.T) {
 	sent := pt.UDP4(pt.Packet{Payload: pt.Bytes(40)})
@@ -92,7 +115,7 @@ func TestErrorsKeepTheirExtensions(t *testing.T) {
 	copy(quote, f.Bytes()[f.View.L3:f.View.End])
 	extension := append(quote, 0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3)
 	e := pt.Frame(pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: pt.IP("192.0.2.1"), Dst: to.Addr()}, pt.ICMPHdr{Type: 11, ID: 32}, pt.Payload(extension)))
-	if !back.ApplyError(e) || !packet.VerifyL4(e.Bytes(), &e.View) {
+	if !back.ApplyError(e, false) || !packet.VerifyL4(e.Bytes(), &e.View) {
 		t.Fatal("refused, or the sum is wrong")
 	}
 	copy(quote, sent[f.View.L3:])
@@ -120,11 +143,11 @@ func TestErrorsThatAreDropped(t *testing.T) {
 	} {
 		b := change(bytes.Clone(good))
 		f := pt.Frame(b)
-		if back.ApplyError(f) || !bytes.Equal(f.Bytes(), b) {
+		if back.ApplyError(f, false) || !bytes.Equal(f.Bytes(), b) {
 			t.Errorf("%s: rewritten", name)
 		}
 	}
-	if f := pt.Frame(good); !nat.EmbeddedOK(f) || !back.ApplyError(f) {
+	if f := pt.Frame(good); !nat.EmbeddedOK(f) || !back.ApplyError(f, false) {
 		t.Error("the good one is refused")
 	}
 	good[l4+8+10] ^= 1
@@ -150,7 +173,7 @@ func TestErrorRewriteAllocatesNothing(t *testing.T) {
 	first.Apply(sent)
 	e := pt.Frame(errorAbout(sent.Bytes(), dst.Addr(), 400))
 	if n := testing.AllocsPerRun(100, func() {
-		if !back.ApplyError(e) || !there.ApplyError(e) {
+		if !back.ApplyError(e, false) || !there.ApplyError(e, false) {
 			t.Fatal("refused")
 		}
 	}); n != 0 {
@@ -186,7 +209,7 @@ func FuzzRewrite(f *testing.F) {
 		if rw.Apply(f) && (packet.VerifyL3(f.Bytes(), &f.View) != l3 || l4 && !packet.VerifyL4(f.Bytes(), &f.View)) {
 			t.Fatal("a sum is not as right as it was")
 		}
-		if rw.ApplyError(f) && (packet.VerifyL3(f.Bytes(), &f.View) != l3 || !packet.VerifyL4(f.Bytes(), &f.View)) {
+		if rw.ApplyError(f, false) && (packet.VerifyL3(f.Bytes(), &f.View) != l3 || !packet.VerifyL4(f.Bytes(), &f.View)) {
 			t.Fatal("a sum of an error is not as right as it was")
 		}
 		if !bytes.Equal(trailer, f.Bytes()[f.View.End:]) {

@@ -239,7 +239,7 @@ func hairpinError(t *testing.T, w *world, a, b string) {
 	arrived := pt.UDP4(pt.Packet{Src: out.Src, Dst: out.Dst, SrcPort: out.SrcPort, DstPort: out.DstPort})
 	e := pt.Frame(errorAbout(arrived, out.Dst, 28))
 	back := nat.Of(c.Tuple(conntrack.Reply), c.Out(conntrack.Reply))
-	if !back.ApplyError(e) {
+	if !back.ApplyError(e, false) {
 		t.Fatal("refused")
 	}
 	o := c.Tuple(conntrack.Original)
@@ -370,7 +370,7 @@ func TestErrorsFromAnyone(t *testing.T) {
 		e := pt.Frame(errorAbout(left, pt.IP("198.51.100.7"), 28))
 		v := w.table.Look(&conntrack.Packet{Frame: e, Zone: zone, Now: w.now}, new(conntrack.Pending))
 		back := nat.Of(c.Tuple(v.Dir), c.Out(v.Dir))
-		if v.Conn != c || !v.Error || !back.ApplyError(e) || e.View.DstAddr(e.Bytes()) != pt.IP("10.1.0.2") {
+		if v.Conn != c || !v.Error || !back.ApplyError(e, false) || e.View.DstAddr(e.Bytes()) != pt.IP("10.1.0.2") {
 			t.Fatalf("%+v, %s", v, pt.Describe(e.Bytes()))
 		}
 		if again, _ := w.udp("10.1.0.2:5000", "192.0.2.99:53"); again != src {

@@ -110,11 +110,56 @@ func ownPlay(name, leaving, coming string) ruledPlay {
 	return c
 }
 
+// identifiedPlay: of queries only the identifier is translated, and who tells of an error
+// is named after the connection's end all the same, whoever it was.
+func identifiedPlay() ruledPlay {
+	c := ruledPlay{name: "identifiers and who says so", text: `table inet t {
+	chain d { type nat hook prerouting priority dstnat; iifname "r2" ip protocol icmp counter dnat ip to 10.71.1.3:77; iifname "r2" ip6 nexthdr icmpv6 counter dnat ip6 to [fd71:1::3]:77; }
+	chain s { type nat hook postrouting priority srcnat; oifname "r2" ip protocol icmp counter snat ip to 10.71.1.3:77; oifname "r2" ip6 nexthdr icmpv6 counter snat ip6 to [fd71:1::3]:77; }
+	chain f { type filter hook forward priority 0; icmp type echo-request icmp id 77 counter; icmp id 77 counter; icmpv6 type echo-request icmpv6 id 77 counter; icmpv6 id 77 counter; icmp sequence 2 counter reject; icmpv6 sequence 2 counter reject; }
+	chain p { type filter hook postrouting priority 300; icmp id 9 counter; icmp id 77 counter; icmpv6 id 9 counter; icmpv6 id 77 counter; ct status snat counter; ct status dnat counter; }
+}`}
+	for _, v6 := range []bool{false, true} {
+		for _, from := range []int{near, far} {
+			asks, answers := at(v6, from, 3), at(v6, 1-from, 3)
+			packet := func(src, dst netip.Addr, h pt.ICMPHdr, data pt.Layer) []byte {
+				var ip pt.Layer = pt.IPv4Hdr{Src: src, Dst: dst, TTL: 64}
+				if h.V6 = v6; v6 {
+					ip = pt.IPv6Hdr{Src: src, Dst: dst, HopLimit: 64}
+				}
+				return pt.Build(pt.EtherHdr{}, ip, h, data)
+			}
+			request, reply, unreachable := uint8(8), uint8(0), uint8(3)
+			if v6 {
+				request, reply, unreachable = 128, 129, 1
+			}
+			sent := packet(asks, answers, pt.ICMPHdr{Type: request, ID: 9, Seq: 1}, pt.Bytes(20))
+			arrived := packet(asks, answers, pt.ICMPHdr{Type: request, ID: 77, Seq: 1}, pt.Bytes(20))
+			answer := packet(answers, asks, pt.ICMPHdr{Type: reply, ID: 77, Seq: 1}, pt.Bytes(20))
+			answered := packet(answers, asks, pt.ICMPHdr{Type: reply, ID: 9, Seq: 1}, pt.Bytes(20))
+			tell := func(src, dst netip.Addr, about []byte) []byte {
+				v := viewed(about).View
+				return packet(src, dst, pt.ICMPHdr{Type: unreachable}, pt.Payload(about[v.L3:v.End]))
+			}
+			c.sent = append(c.sent,
+				saying{"query", from, sent},
+				saying{"error of another about it", 1 - from, tell(at(v6, 1-from, 8), asks, arrived)},
+				saying{"answer", 1 - from, answer},
+				saying{"error of another about that", from, tell(at(v6, from, 8), answers, answered)},
+				saying{"query that is refused", from, packet(asks, answers, pt.ICMPHdr{Type: request, ID: 9, Seq: 2}, pt.Bytes(20))},
+				saying{"answer that is refused", 1 - from, packet(answers, asks, pt.ICMPHdr{Type: reply, ID: 77, Seq: 2}, pt.Bytes(20))},
+			)
+		}
+	}
+	return c
+}
+
 // TestFoundCasesAreTheKernels plays them.
 func TestFoundCasesAreTheKernels(t *testing.T) {
 	o := newRuledOracle(t)
 	for _, c := range []ruledPlay{
 		closedPlay(), looksFirst(),
+		identifiedPlay(),
 		ownPlay("errors to the router itself", "", ""),
 		ownPlay("dropped before they leave", `oifname "lo" counter drop;`, ""),
 		ownPlay("dropped when they have come", "", `iifname "lo" counter drop;`),

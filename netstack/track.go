@@ -292,22 +292,45 @@ func (p *passing) refuse(f *packet.Frame, how nat.Reject, hooks router.Hooks) {
 
 // apply rewrites a part of the packet.
 func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
-	r := p.to.way.Only(parts)
-	switch {
-	case p.to.way.Translates():
+	if p.to.way.Translates() {
 		return parts == nat.Destination || p.translate(f)
-	case p.to.way.Parts() == 0:
+	}
+	r := p.to.way.Only(parts)
+	if parts == nat.Destination && (f.View.Proto == packet.ProtoICMP || f.View.Proto == packet.ProtoICMPv6) && p.named(p.to.dir.Other()) {
+		r = p.to.way.Only(parts | nat.SrcPort) // the identifier is of both ends
+	}
+	named := p.isError && p.to.way != (nat.Rewrite{}) && p.named(p.to.dir)
+	if p.to.way.Parts() == 0 && !named {
 		return true
-	case r.Parts()&nat.Destination != 0:
+	}
+	if r.Parts()&nat.Destination != 0 {
 		p.packet.RouteMark = p.packet.Mark // its way is looked up again (nf_nat_ipv4_local_fn)
 	}
 	switch {
 	case p.isError:
-		return r.ApplyError(f)
+		return r.ApplyError(f, named && parts == nat.Source)
 	case r.Parts()&nat.Destination != 0:
 		p.moved = true
 	}
 	return r.Apply(f)
+}
+
+// named reports whether the sources of the connection's packets are translated in a
+// direction, be it in their port or identifier only: what is said about those of the
+// other one then comes from the connection's end (nf_nat_icmp_reply_translation).
+func (p *passing) named(d conntrack.Dir) bool {
+	status := p.pending.Status
+	if p.to.conn != (conntrack.Conn{}) {
+		status = p.to.conn.Status()
+	}
+	return namedBy(status, d)
+}
+
+func namedBy(s conntrack.Status, d conntrack.Dir) bool {
+	if d == conntrack.Reply {
+		return s&conntrack.DstNAT != 0
+	}
+	return s&conntrack.SrcNAT != 0
 }
 
 // Leave implements router.Hooks, and is what follows the router's word too:
@@ -350,8 +373,8 @@ func (p *passing) Tell(f *packet.Frame) {
 		p.tellStranger(f)
 		return
 	}
-	if r := p.back.Only(nat.Source); r.Parts() != 0 && !p.isError {
-		r.ApplyError(f)
+	if r, named := p.back.Only(nat.Source), p.named(p.said.Dir.Other()); (r.Parts() != 0 || named) && !p.isError {
+		r.ApplyError(f, named)
 	}
 }
 
@@ -364,8 +387,9 @@ func (p *passing) tellStranger(f *packet.Frame) {
 	if !v.Error {
 		return
 	}
-	if r := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)); v.Conn.Valid() && r.Parts() != 0 {
-		r.ApplyError(f)
+	r, named := nat.Of(v.Conn.Tuple(v.Dir), v.Conn.Out(v.Dir)), namedBy(v.Conn.Status(), v.Dir)
+	if v.Conn.Valid() && (r.Parts() != 0 || named) {
+		r.ApplyError(f, named)
 	}
 }
 
