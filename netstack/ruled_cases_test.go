@@ -154,12 +154,35 @@ func identifiedPlay() ruledPlay {
 	return c
 }
 
+// resetPlay: a segment is refused before its connection has a source: chains of type nat
+// are asked about the reset, and what rules behind them see is what would have become of
+// the connection, if anything.
+func resetPlay(name, chains string) ruledPlay {
+	c := ruledPlay{name: name, text: `table inet t {
+	` + chains + `
+	chain p { type filter hook postrouting priority 300; ct status snat counter; ct status ! snat counter; ct status dnat counter; ct status ! dnat counter; ct reply ip daddr 10.71.2.3 counter; ct reply ip6 daddr fd71:2::3 counter; }
+}`}
+	for _, ends := range [][2]string{{"10.71.2.3:2003", "10.71.2.1:22"}, {"[fd71:2::3]:2003", "[fd71:2::1]:22"}, {"10.71.2.4:2003", "10.71.1.3:22"}, {"[fd71:2::4]:2003", "[fd71:1::3]:22"}} {
+		c.sent = append(c.sent, tcpSaying("syn to "+ends[1], far, ends[0], ends[1], pt.SYN, 1000, 0))
+	}
+	return c
+}
+
 // TestFoundCasesAreTheKernels plays them.
 func TestFoundCasesAreTheKernels(t *testing.T) {
 	o := newRuledOracle(t)
 	for _, c := range []ruledPlay{
 		closedPlay(), looksFirst(),
 		identifiedPlay(),
+		resetPlay("a reset whose connection would be as it is", `chain i { type filter hook input priority 10; reject with tcp reset; }
+	chain f { type filter hook forward priority 0; reject with tcp reset; }
+	chain n { type nat hook postrouting priority 100; meta nfproto ipv4 counter snat ip to 10.71.2.3 persistent; counter snat ip6 to fd71:2::3; }`),
+		resetPlay("masquerade", `chain i { type filter hook input priority 10; reject with tcp reset; }
+	chain f { type filter hook forward priority 0; reject with tcp reset; }
+	chain n { type nat hook postrouting priority 100; counter masquerade; }`),
+		resetPlay("before its destination is known", `chain i { type filter hook prerouting priority -150; reject with tcp reset; }
+	chain o { type nat hook output priority -100; meta nfproto ipv4 counter dnat ip to 10.71.1.3; counter redirect; }
+	chain n { type nat hook postrouting priority 100; oifname "r2" meta l4proto tcp counter snat ip to 10.71.2.3:2003; }`),
 		ownPlay("errors to the router itself", "", ""),
 		ownPlay("dropped before they leave", `oifname "lo" counter drop;`, ""),
 		ownPlay("dropped when they have come", "", `iifname "lo" counter drop;`),

@@ -3,10 +3,11 @@
 package netstack
 
 import (
+	"net/netip"
+
 	"sluice/conntrack"
 	"sluice/nat"
 	"sluice/packet"
-	"sluice/policy"
 	"sluice/policy/nft"
 	"sluice/trace"
 )
@@ -140,24 +141,30 @@ func redirects(f *packet.Frame) bool {
 
 // consulted shows a reset of a connection that is not there yet to chains of type nat,
 // as the kernel does, if the connection's packet did not come to those: they may count it,
-// and drop it.
+// and drop it. The reset stays as it is, but what the connection would become is what
+// later rules see of it.
 func (p *passing) consulted(f *packet.Frame, at nft.Hook) trace.Reason {
-	if p.eval == nil || !p.eval.Has(p.family, at, first, last) {
+	if p.eval == nil {
 		return trace.None
 	}
-	p.packet.Frame = f
-	p.eval.Continue(&p.record)
-	w := p.eval.NAT(&p.packet, p.family, at)
-	if p.packet.Logs {
-		p.turn.tell(p.space.rules, &p.packet)
-	}
-	if w.Code != policy.Translate {
-		return p.obey(f, w, at)
+	hook := nat.Output
+	p.flow = nat.Flow{Pending: &p.pending, Now: p.turn.seconds, Devices: p.space.router, InAddr: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if p.pending.Original.Dst.Is6() {
+		p.flow.InAddr = netip.IPv6Loopback()
 	}
 	if at == nft.HookPostrouting {
-		p.pending.Status |= conntrack.SrcNAT | conntrack.SrcNATDone
-	} else {
-		p.pending.Status |= conntrack.DstNAT | conntrack.DstNATDone
+		hook = nat.Postrouting
+		if out := p.packet.Out; out != nil {
+			p.flow.Out = uint16(out.Index)
+			p.flow.OutAddr = p.space.router.Address(p.flow.Out, netip.Addr{}, f.View.DstAddr(f.Bytes()))
+		}
+	}
+	v, done := p.translated(f, at, hook)
+	switch {
+	case !done && p.space.spec.Connections.Profile != "rfc": // which keeps what it gives away
+		p.conns.nat.TranslateBy(hook, &p.flow, &nat.Rule{Hook: hook, Kind: nat.Accept})
+	case v.Reason != trace.NATExhausted: // of which the kernel learns when it confirms
+		return v.Reason
 	}
 	return trace.None
 }
