@@ -155,6 +155,9 @@ func (x *trial) through(e *dialogue, d conntrack.Dir, from int, frames [][2][]by
 		}
 	}
 	x.history = append(x.history, event{d, from, what, frames[0][0], out})
+	if x.hear(); x.blurred {
+		return false
+	}
 	for n := range out[0] {
 		out[0][n], out[1][n] = reassembled(out[0][n]), reassembled(out[1][n])
 		if !x.note(e, d, n, out[0][n], out[1][n], frames[0]) {
@@ -436,6 +439,27 @@ func (x *trial) fail(format string, args ...any) bool {
 // bits of the status that both have.
 const bits = conntrack.SeenReply | conntrack.Assured | conntrack.Confirmed | conntrack.SrcNAT | conntrack.DstNAT
 
+// hear notes the kernel's new connections. Of one whose source has got another port, which
+// rules may know, what follows is not compared, unless we have chosen the same: it need
+// not show, as when it is translated at input, and the answer to its first packet may
+// have ended it.
+func (x *trial) hear() {
+	for _, b := range x.o.watch.Began() {
+		x.began = append(x.began, b.Original)
+		orig, out := conntrack.Tuple(b.Original), turned(conntrack.Tuple(b.Reply))
+		if !x.ruled || isICMP(orig.Proto) || out.SrcPort == orig.SrcPort || out.SrcPort >= 1024 {
+			continue
+		}
+		conn, _ := x.o.lab.n.Connections().Table().Find(1, x.chosen.tuple(orig))
+		if own := conn.Out(conntrack.Original); conn.Valid() {
+			x.blurs(out, own)
+		} else if _, there := x.o.ct.Get(b.Original); !there {
+			x.o.allowed[chosenFreely]++
+			x.blurred = true
+		}
+	}
+}
+
 // sameState compares the connections.
 func (x *trial) sameState() bool {
 	if !x.ruled && time.Since(x.start) > time.Second {
@@ -443,7 +467,7 @@ func (x *trial) sameState() bool {
 		return true
 	}
 	kernel := map[conntrack.Tuple]conntracktest.Entry{}
-	x.began = append(x.began, x.o.watch.Began()...)
+	x.hear()
 	for _, t := range x.began {
 		if e, ok := x.o.ct.Get(t); ok && e.Original == t {
 			kernel[x.chosen.tuple(conntrack.Tuple(t))] = e
@@ -502,7 +526,8 @@ func (x *trial) differ(k *conntracktest.Entry, own *conntrack.Entry) string {
 
 // clean ends all connections.
 func (x *trial) clean() {
-	for _, t := range append(x.began, x.o.watch.Began()...) {
+	x.hear()
+	for _, t := range x.began {
 		x.o.ct.Delete(t)
 	}
 	c := x.o.lab.n.Connections()

@@ -63,9 +63,11 @@ func Watch(tb testing.TB) *Watcher {
 	return &Watcher{t: tb, fd: fd}
 }
 
-// Began are the connections that have begun since it was last asked, with their
-// original tuples.
-func (w *Watcher) Began() (all []Tuple) {
+// Beginning is what both directions of a connection looked like when it began.
+type Beginning struct{ Original, Reply Tuple }
+
+// Began are the connections that have begun since it was last asked.
+func (w *Watcher) Began() (all []Beginning) {
 	w.t.Helper()
 	for {
 		got, _, err := unix.Recvfrom(w.fd, w.buf[:], 0)
@@ -79,7 +81,8 @@ func (w *Watcher) Began() (all []Tuple) {
 		}
 		for b := w.buf[:got]; len(b) >= header; {
 			size := int(binary.NativeEndian.Uint32(b))
-			all = append(all, attrsOf(b[header:size]).tuple(tupleOrig))
+			m := attrsOf(b[header:size])
+			all = append(all, Beginning{m.tuple(tupleOrig), m.tuple(tupleReply)})
 			b = b[min((size+3)&^3, len(b)):]
 		}
 	}
