@@ -80,7 +80,9 @@ func unlockBoth(s [2]*stripe) {
 }
 
 // link enters a fresh record into both chains, if neither of its tuples is that
-// of another connection. One that is over and stands in the way is dead.
+// of another connection. One that is over and stands in the way is dead. Where both are
+// the same, of who speaks with itself, what comes next is taken for an answer: Linux, too,
+// has the reply's node first.
 func (t *Table) link(i uint32, keys *[2]key, h [2]uint32, now uint32) (out Outcome, dead Conn) {
 	s := t.lockBoth(h)
 	defer unlockBoth(s)
@@ -97,9 +99,6 @@ func (t *Table) link(i uint32, keys *[2]key, h [2]uint32, now uint32) (out Outco
 			return ChainLong, Conn{}
 		}
 	}
-	if keys[0] == keys[1] {
-		return Clash, Conn{} // its answers would be taken for itself
-	}
 	r := &t.recs[i]
 	t.chainUp(i, h)
 	r.life.Store(r.life.Load()&^phaseMask | phaseLive)
@@ -107,7 +106,7 @@ func (t *Table) link(i uint32, keys *[2]key, h [2]uint32, now uint32) (out Outco
 }
 
 // chainUp puts both nodes of a record at the heads of their chains, whose stripes
-// are locked.
+// are locked: the reply's before the other, if that is one chain.
 func (t *Table) chainUp(i uint32, h [2]uint32) {
 	for d := range uint32(2) {
 		head, n := &t.heads[h[d]&t.mask], i<<1|d

@@ -298,6 +298,9 @@ func (p *passing) label(f *packet.Frame) {
 func (p *passing) keeps() bool {
 	k := &p.to
 	k.does, k.acts, k.before, k.after = false, nil, nil, nil
+	if k.conn != (conntrack.Conn{}) && p.begins() {
+		return false
+	}
 	if p.eval == nil {
 		return true
 	}
@@ -311,6 +314,13 @@ func (p *passing) keeps() bool {
 	}
 	k.before, k.after = p.eval.Path(r, policy.Mark{}, p.routed), p.eval.Path(r, p.routed, r.Mark())
 	return k.before != nil && k.after != nil
+}
+
+// begins reports whether the packet is the first of a connection of which both directions
+// look the same: those behind it, which do so too, are answers.
+func (p *passing) begins() bool {
+	answer, _ := p.out.Inverse()
+	return p.to.dir == conntrack.Original && answer == p.to.conn.Tuple(conntrack.Original)
 }
 
 // holds reports whether all that the rules' verdict rested upon is as it was.

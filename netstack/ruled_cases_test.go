@@ -168,12 +168,36 @@ func resetPlay(name, chains string) ruledPlay {
 	return c
 }
 
+// selfPlay: who speaks with itself by way of the router has a connection of which both
+// directions look the same; what comes next is an answer.
+func selfPlay() ruledPlay {
+	c := ruledPlay{name: "who speaks with itself", text: `table inet t {
+	chain f { type filter hook forward priority 0; ct state new counter; ct direction original counter; ct state established ct direction reply counter; ct status assured counter; }
+}`}
+	for _, v6 := range []bool{false, true} {
+		a := at(v6, far, 2)
+		var ip pt.Layer = pt.IPv4Hdr{Src: a, Dst: a, TTL: 64}
+		if v6 {
+			ip = pt.IPv6Hdr{Src: a, Dst: a, HopLimit: 64}
+		}
+		datagram := pt.Build(pt.EtherHdr{}, ip, pt.UDPHdr{SrcPort: 80, DstPort: 80}, pt.Bytes(20))
+		end := netip.AddrPortFrom(a, 80).String()
+		c.sent = append(c.sent,
+			saying{"a datagram", far, datagram}, saying{"another", far, datagram}, saying{"a third", far, datagram},
+			tcpSaying("syn", far, end, end, pt.SYN, 1000, 0),
+			tcpSaying("its answer", far, end, end, pt.SYN|pt.ACK, 1000, 1001),
+			tcpSaying("ack", far, end, end, pt.ACK, 1001, 1001),
+		)
+	}
+	return c
+}
+
 // TestFoundCasesAreTheKernels plays them.
 func TestFoundCasesAreTheKernels(t *testing.T) {
 	o := newRuledOracle(t)
 	for _, c := range []ruledPlay{
 		closedPlay(), looksFirst(),
-		identifiedPlay(),
+		identifiedPlay(), selfPlay(),
 		resetPlay("a reset whose connection would be as it is", `chain i { type filter hook input priority 10; reject with tcp reset; }
 	chain f { type filter hook forward priority 0; reject with tcp reset; }
 	chain n { type nat hook postrouting priority 100; meta nfproto ipv4 counter snat ip to 10.71.2.3 persistent; counter snat ip6 to fd71:2::3; }`),
