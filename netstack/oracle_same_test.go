@@ -33,16 +33,11 @@ func viewed(b []byte) *packet.Frame {
 // choices are those of one case.
 type choices []freely
 
-// bind notes what a new connection's packets have become; one that had the same before
-// is over.
+// bind notes what a new connection's packets have become; one that had the same before,
+// or whose answers looked so, is over.
 func (c *choices) bind(kernel, own conntrack.Tuple) {
 	kernel, own = untyped(kernel), untyped(own)
-	for i := range *c {
-		if (*c)[i].kernel == kernel {
-			(*c)[i].own = own
-			return
-		}
-	}
+	*c = slices.DeleteFunc(*c, func(f freely) bool { return f.kernel == kernel || turned(f.kernel) == kernel })
 	*c = append(*c, freely{kernel, own})
 }
 

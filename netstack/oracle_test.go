@@ -54,6 +54,7 @@ const (
 	chosenFreely  = "a free port or address: another one of the same range"
 	ownAnswer     = "an answer of the router's own stack: its fields that no standard fixes"
 	remembered    = "a source whose connection has ended in this second has its mapping again"
+	takenAgain    = "the port of a closed connection is chosen for another one, by chance by one of the two"
 	tooSlow       = "a case took more than a second: the clocks are apart"
 	withheld      = "a refusal: its sender has been told enough in this second"
 	countedPieces = "fragments are counted one by one (decision 0012), the kernel counts what it reassembled"
@@ -238,7 +239,7 @@ func (x *trial) bound(e *dialogue, got, was [2]conntrack.Tuple) bool {
 		return true
 	}
 	x.o.allowed[chosenFreely]++
-	if x.blurs(k, own) {
+	if x.blurs(k, own) || x.reuses(e, got) {
 		return true
 	}
 	if same := func(i int) bool { return got[i].Dst == was[i].Dst && got[i].DstPort == was[i].DstPort }; same(0) && same(1) {
@@ -265,6 +266,19 @@ func (x *trial) bound(e *dialogue, got, was [2]conntrack.Tuple) bool {
 func (x *trial) blurs(a, b conntrack.Tuple) bool {
 	told := a.SrcPort != b.SrcPort && min(a.SrcPort, b.SrcPort) < 1024 && !isICMP(a.Proto)
 	x.blurred = x.blurred || x.ruled && told && alikeByRules(nil, 0, a, b)
+	return x.blurred
+}
+
+// reuses reports whether one of the routers has by chance taken the port that another
+// dialogue's connection had, which is closed: what that dialogue still says is of this
+// one there, and not by the other router. The rest of the case is not compared then.
+func (x *trial) reuses(e *dialogue, got [2]conntrack.Tuple) bool {
+	for _, other := range x.talks {
+		if x.ruled && other.seen && other.orig != e.orig && (other.got[0] == got[0]) != (other.got[1] == got[1]) {
+			x.o.allowed[takenAgain]++
+			x.blurred = true
+		}
+	}
 	return x.blurred
 }
 
