@@ -248,6 +248,8 @@ func (c *change) forget(p *port) {
 }
 
 // swap is the moment between two snapshots.
+//
+// +checklocksignore: as halt.
 func (c *change) swap() {
 	c.net.halt()
 	if c.old.queued {

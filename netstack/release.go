@@ -77,6 +77,8 @@ func (p *port) follows(was *port) bool {
 }
 
 // settle ends the queues of ports that were released.
+//
+// +checklocksignore: as land.
 func (c *change) settle() {
 	if len(c.released) == 0 {
 		return
@@ -173,17 +175,17 @@ func (t *turn) takeAll() {
 // Preconditions: as for land.
 //
 // +checklocksignore: as land.
-func (c *change) ebb() (any bool) {
+func (c *change) ebb() (busy bool) {
 	c.net.land(c.next)
 	for _, p := range c.released {
 		t := &p.worker().turn
 		if q := t.out.queues.all[queueID(p.index, egress)]; q != nil && q.tree.Len() > 0 {
 			t.serve(q)
 			t.unpin()
-			any = true
+			busy = true
 		}
 	}
-	return any
+	return busy
 }
 
 // endReleased ends the queues of ports that were released; the others are those of the view
