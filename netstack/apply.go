@@ -19,7 +19,8 @@ import (
 //
 // A frame is judged by the old configuration or by the new one: workers stand
 // between two rounds while they are swapped, for microseconds. What is in a
-// container's socket stays there meanwhile.
+// container's socket stays there meanwhile. What waits in a queueing discipline that
+// is gone leaves first, for some milliseconds before Apply returns.
 //
 // A network whose bridge changes its index or its MAC is another network: its
 // FDB starts anew. Errors wrap ErrInvalid if s itself is wrong.
@@ -39,6 +40,7 @@ func (n *Netstack) Apply(s *Snapshot, fds map[uint16]int) error {
 	}
 	c.commit()
 	c.retire()
+	c.settle()
 	n.opts.Log.Info("snapshot applied", "generation", s.Generation,
 		"namespaces", len(s.Namespaces), "ports", len(c.next.sockets()), "new", len(c.fresh))
 	return nil
@@ -55,6 +57,8 @@ type change struct {
 	fresh     map[uint16]*socket // new ones, by index
 	owner     map[uint16]uint16  // of ports of trees, see Snapshot.owners
 	moved     [][2]*socket       // ports' that change their worker: before, after
+	released  []*port            // of the next view, see release.go
+	queued    bool               // as the next view is without these
 	undos     []func()
 	swaps     []func() // under all turn locks: nothing that takes long
 	retired   []func()
@@ -91,6 +95,7 @@ func (c *change) prepare(s *Snapshot, fds map[uint16]int) error {
 		c.next.compile(sp, c.net.opts.Counters, c.socket)
 	}
 	c.next.share(trees)
+	c.release()
 	if c.next.queued && c.net.rings == nil {
 		r := newRings(len(c.net.workers))
 		c.swaps = append(c.swaps, func() { c.net.rings = r })
@@ -244,10 +249,11 @@ func (c *change) forget(p *port) {
 
 // swap is the moment between two snapshots.
 //
-// +checklocksignore: the analysis does not know a loop that locks.
+// +checklocksignore: as halt.
 func (c *change) swap() {
-	for _, w := range c.net.workers {
-		w.mu.Lock()
+	c.net.halt()
+	if c.old.queued {
+		c.net.land(c.old)
 	}
 	for _, f := range c.swaps {
 		f()
@@ -256,9 +262,25 @@ func (c *change) swap() {
 		m[0].worker.turn.yieldQueues(m[0], m[1])
 	}
 	c.net.view.Store(c.next)
-	for _, w := range c.net.workers {
+	c.net.proceed(c.next.queued || c.old.queued)
+}
+
+// halt waits until all workers stand between two rounds, where they stay.
+//
+// +checklocksignore: the analysis does not know a loop that locks.
+func (n *Netstack) halt() {
+	for _, w := range n.workers {
+		w.mu.Lock()
+	}
+}
+
+// proceed lets them go on, with a look at their queues if there are some.
+//
+// +checklocksignore: as halt.
+func (n *Netstack) proceed(queued bool) {
+	for _, w := range n.workers {
 		w.mu.Unlock()
-		if c.next.queued || c.old.queued {
+		if queued {
 			w.mail.poke()
 		}
 	}

@@ -89,12 +89,6 @@ func (t *turn) setOut(q *queue) {
 	t.letGo(q, func(frames []packet.Frame) { t.setOutAll(p, frames) })
 }
 
-// setOutOne is setOut for a frame whose queue has gone while it was on its way there.
-func (t *turn) setOutOne(p *port, f *packet.Frame) {
-	one := [1]packet.Frame{*f}
-	t.setOutAll(p, one[:])
-}
-
 // setOutAll is one turn of a device, with frames that were in its queue.
 func (t *turn) setOutAll(p *port, frames []packet.Frame) {
 	if len(frames) == 0 {

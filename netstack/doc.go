@@ -37,7 +37,8 @@
 // can fail, then takes every turn lock, swaps the view together with the
 // bridges' tables and lets go: no frame is judged by a mixture of two
 // snapshots, a worker that is asleep need not be woken, and nobody can still
-// use what the old view alone referred to.
+// use what the old view alone referred to. Where a queueing discipline goes, there is a
+// second such moment, see release.go.
 //
 // Lock order: Netstack.mu, then the turn locks by worker number, then
 // whatever lock a bridge or a stack takes inside. The locks of a mailbox, a host

@@ -29,7 +29,7 @@ import (
 //	              other's port --> ring --> that worker's round
 //
 // What a container sends goes through its tree before it is judged: from there on it
-// is a frame like those that just came in.
+// is a frame like those that just came in. When a discipline goes, see release.go.
 
 // The directions of a port's queues.
 const (
@@ -144,13 +144,8 @@ func validateQueue(name string, spec *qdisc.Spec) error {
 // over, and serves the queues whose time has come.
 func (t *turn) queueTurns() {
 	o := &t.out
-	if o.queues == nil {
-		o.queues = newQueues(t.net, o.worker)
-	}
+	t.keepUp()
 	s := o.queues
-	if s.gen != t.view.gen {
-		t.reconcile()
-	}
 	for _, ring := range s.rings {
 		if ring != nil && ring.Len() > 0 {
 			t.takeOver(ring)
@@ -167,6 +162,16 @@ func (t *turn) queueTurns() {
 		}
 	}
 	s.pool.Keep()
+}
+
+// keepUp brings the queues in line with the view.
+func (t *turn) keepUp() {
+	if t.out.queues == nil {
+		t.out.queues = newQueues(t.net, t.out.worker)
+	}
+	if t.out.queues.gen != t.view.gen {
+		t.reconcile()
+	}
 }
 
 func newQueues(n *Netstack, w *worker) *queues {
@@ -193,18 +198,16 @@ func (t *turn) serve(q *queue) {
 	}
 }
 
-// reconcile makes the queues those of the view. Allocates: once for each snapshot.
+// reconcile makes the queues those of the view. What comes out of one that ends may be for
+// any other: so those of ports that are gone end first, and those that are alive last.
+// Allocates: once for each snapshot.
 func (t *turn) reconcile() {
 	s := t.out.queues
 	s.gen = t.view.gen
 	t.part()
 	for _, q := range s.all {
-		p := t.view.port(q.port)
-		if q.shared() {
-			continue
-		}
-		if !q.of(p) || p.queues[q.dir] == nil {
-			t.dissolve(p, q)
+		if !q.shared() && !q.of(t.view.port(q.port)) {
+			t.dissolve(q)
 		}
 	}
 	for _, p := range t.view.ports {
@@ -218,6 +221,12 @@ func (t *turn) reconcile() {
 		}
 	}
 	t.regroup()
+	for _, q := range s.all {
+		if !q.shared() && t.view.port(q.port).queues[q.dir] == nil {
+			t.freeUp(q)
+			t.dissolve(q)
+		}
+	}
 }
 
 // adopt gives a port a queue, or its queue another spec.
@@ -239,51 +248,6 @@ func (t *turn) adopt(p *port, dir int, spec *qdisc.Spec) {
 		return // Snapshot.Validate has seen that it is possible
 	}
 	s.wheel.Set(q.top().id(), 0) // served in this round, and not before it is in its tree
-}
-
-// yieldQueues gives the queues of a port to the worker that has its socket from now on,
-// with what waits in them. Preconditions: the turn locks of both are held.
-//
-// +checklocksignore: the analysis does not know a loop that locks.
-func (t *turn) yieldQueues(was, is *socket) {
-	s := t.out.queues
-	if s == nil {
-		return
-	}
-	to := &is.worker.turn.out
-	for _, dir := range []int{egress, ingress} {
-		q := s.all[queueID(was.index, dir)]
-		if q == nil || q.sock != was {
-			continue
-		}
-		q.leave()
-		s.count(q)
-		s.wheel.Clear(q.id())
-		delete(s.all, q.id())
-		if to.queues == nil {
-			to.queues = newQueues(t.net, is.worker)
-		}
-		q.tree.MoveTo(to.queues.pool)
-		q.sock = is
-		to.queues.all[q.id()] = q
-		to.queues.wheel.Set(q.id(), 0)
-	}
-}
-
-// dissolve ends a queue. What waits in it leaves at once if its port is still there.
-func (t *turn) dissolve(p *port, q *queue) {
-	s := t.out.queues
-	q.leave()
-	if q.of(p) {
-		free := &qdisc.Spec{Qdiscs: []qdisc.Qdisc{{Kind: "pfifo", Handle: 1 << 16, Parent: qdisc.Root, FIFO: &qdisc.FIFO{Limit: math.MaxInt32}}}}
-		if q.tree.Apply(free, t.out.now()) == nil {
-			t.serve(q)
-		}
-	}
-	q.tree.Close()
-	s.count(q)
-	s.wheel.Clear(q.id())
-	delete(s.all, q.id())
 }
 
 // count adds what the queue dropped to its port's counters.
@@ -383,7 +347,8 @@ func (o *output) handOver(p *port, f *packet.Frame, m qdisc.Meta) {
 	}
 }
 
-// takeOver puts what another worker handed over into queues.
+// takeOver puts what another worker handed over into queues. It did so for this view:
+// the rings are empty when there is another.
 func (t *turn) takeOver(ring *qdisc.Handover) {
 	o, v := &t.out, t.view
 	s := o.queues
@@ -397,7 +362,7 @@ func (t *turn) takeOver(ring *qdisc.Handover) {
 			s.count(q)
 			s.wheel.Set(q.top().id(), 0) // served in this round
 		case p != nil:
-			t.passOn(p, f, m)
+			drop(p, trace.QdiscRemoved, int(m.Segs)) // never
 		}
 	}
 	s.pool.Keep()
@@ -405,22 +370,6 @@ func (t *turn) takeOver(ring *qdisc.Handover) {
 	if ring.Len() > 0 {
 		o.worker.mail.poked.Store(true)
 	}
-}
-
-// passOn is for what was on its way to a queue that has gone: the port's is another
-// worker's now, or it has none.
-func (t *turn) passOn(p *port, f *packet.Frame, m qdisc.Meta) {
-	o := &t.out
-	switch {
-	case p.queues[egress] != nil && p.worker() != o.worker:
-		o.handOver(p, f, m)
-		return
-	case p.sock == nil:
-		t.setOutOne(p, f)
-		return
-	}
-	o.depart(p, f, unpackTag(m.User))
-	o.push(p)
 }
 
 // drain sends what the queue lets go, which may be frames of several ports.
@@ -544,33 +493,6 @@ type held struct {
 	refs   [budget]qdisc.Ref
 }
 
-// rings are the ways between workers; nil if there is only one.
-type rings [][]*qdisc.Handover
-
-func newRings(workers int) rings {
-	if workers < 2 {
-		return nil
-	}
-	bytes := min(max(handoverAll/(workers-1), leastHandover), greatestHandover)
-	r := make(rings, workers)
-	for i := range r {
-		r[i] = make([]*qdisc.Handover, workers)
-		for k := range r[i] {
-			if k != i {
-				r[i][k] = qdisc.NewHandover(handoverFrames, bytes)
-			}
-		}
-	}
-	return r
-}
-
-func (r rings) to(worker, from int) *qdisc.Handover {
-	if r == nil {
-		return nil
-	}
-	return r[worker][from]
-}
-
 // errNoQueue is for a port, or a direction of it, without a queueing discipline.
 var errNoQueue = errors.New("no queueing discipline")
 
@@ -591,7 +513,7 @@ func (n *Netstack) Queue(port uint16, in bool) ([]qdisc.Report, []qdisc.FilterRe
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.turn.out.queues
-	if s == nil || s.all[queueID(port, dir)] == nil {
+	if s == nil || s.all[queueID(port, dir)] == nil || dir == egress && p.released {
 		return nil, nil, fmt.Errorf("port %d: %w", port, errNoQueue)
 	}
 	q := s.all[queueID(port, dir)]

@@ -280,7 +280,7 @@ func (t *turn) group(want *sharing) {
 			s.wheel.Clear(q.id())
 		}
 	}
-	t.serve(g)
+	s.wheel.Set(g.id(), 0) // served in this round, when all queues are in their trees
 }
 
 // reportTree is the state of a tree. What ports' disciplines dropped while it waited is

@@ -59,6 +59,9 @@ type port struct {
 
 	queues [2]*qdisc.Spec // by direction, of a device egress only; nil: none
 	trees  [2]*sharing    // of which the queues are a part; nil: of none
+	// released says that it has no discipline for egress any more, see release.go. That and
+	// the queue end under all turn locks, and nothing else in here ever changes.
+	released bool
 
 	mac    packet.MAC // of a network's local port
 	framed *rules     // of its namespace, if they see frames; nil: they don't

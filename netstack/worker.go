@@ -162,13 +162,7 @@ func (w *worker) round(events int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := &w.turn
-	t.view = w.net.view.Load()
-	t.now = bridge.Tick(w.net.tick.Load())
-	if c := w.net.conns.Load(); c != nil {
-		t.seconds = c.Now()
-	}
-	t.out.fit(len(t.view.ports))
-	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
+	t.start(w.net.view.Load())
 	if w.mail.poked.Load() {
 		w.mail.poked.Store(false)
 	}
@@ -182,6 +176,17 @@ func (w *worker) round(events int) {
 	w.due = t.out.queues.due()
 	t.unpin()
 	t.stats.Rounds++
+}
+
+// start begins a round with a view.
+func (t *turn) start(v *view) {
+	t.view = v
+	t.now = bridge.Tick(t.net.tick.Load())
+	if c := t.net.conns.Load(); c != nil {
+		t.seconds = c.Now()
+	}
+	t.out.fit(len(v.ports))
+	t.out.clock.read, t.out.tick = false, neigh.Tick(t.now)
 }
 
 // ready serves one event of the epoll set. An event of a port that this view

@@ -162,7 +162,10 @@ func TestUnreadIsBounded(t *testing.T) {
 	l := newLab(t)
 	stop := make(chan struct{})
 	defer close(stop)
-	port := l.server(func(*net.TCPConn) { <-stop })
+	port := l.server(func(c *net.TCPConn) {
+		_ = c.SetReadBuffer(1) // little is in the kernel then, and the stack's buffer fills soon
+		<-stop
+	})
 	c, err := l.dial(port)
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func TestShaping(t *testing.T) {
 
 // TestShapedDevices: what goes over a link, and what is routed into a network, whoever
 // sends it, is shaped by the file and by commands; it outlives both processes, and a
-// change under way loses nothing.
+// change under way loses nothing, and keeps the order.
 //
 //	red ── left ── core ==[tbf]== edge ──[tbf] right ── green
 func TestShapedDevices(t *testing.T) {
