@@ -56,6 +56,7 @@ const (
 	remembered    = "a source whose connection has ended in this second has its mapping again"
 	takenAgain    = "the port of a closed connection is chosen for another one, by chance by one of the two"
 	tooSlow       = "a case took more than a second: the clocks are apart"
+	stoodStill    = "a case took so long that the kernel's clock knows a stream where ours doesn't: played again"
 	withheld      = "a refusal: its sender has been told enough in this second"
 	countedPieces = "fragments are counted one by one (decision 0012), the kernel counts what it reassembled"
 )

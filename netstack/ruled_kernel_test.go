@@ -79,8 +79,24 @@ func newRuledCase(seed uint64) *ruledCase {
 	return &ruledCase{seed, g.Family, names.Replace(g.Ruleset()), map[int]bool{}}
 }
 
-// play is one case; it returns the first difference.
+// play is one case; it returns the first difference. Where the machine has stood still for so
+// long that the kernel takes datagrams for a stream, for which our clock would have to go
+// on, the case is played again.
 func (o *ruledOracle) play(c *ruledCase) string {
+	o.t.Helper()
+	const stream = 2 * time.Second
+	for range 3 {
+		began := time.Now()
+		difference := o.playOnce(c)
+		if difference == "" || time.Since(began) < stream {
+			return difference
+		}
+		o.allowed[stoodStill]++
+	}
+	return o.playOnce(c)
+}
+
+func (o *ruledOracle) playOnce(c *ruledCase) string {
 	o.t.Helper()
 	if out := o.nft.Try(c.text); strings.Contains(out, "Error: ") {
 		if len(c.skip) == 0 {
