@@ -295,24 +295,29 @@ func (p *passing) apply(f *packet.Frame, parts nat.Parts) bool {
 	if p.to.way.Translates() {
 		return parts == nat.Destination || p.translate(f)
 	}
-	r := p.to.way.Only(parts)
-	if parts == nat.Destination && (f.View.Proto == packet.ProtoICMP || f.View.Proto == packet.ProtoICMPv6) && p.named(p.to.dir.Other()) {
-		r = p.to.way.Only(parts | nat.SrcPort) // the identifier is of both ends
-	}
 	named := p.isError && p.to.way != (nat.Rewrite{}) && p.named(p.to.dir)
 	if p.to.way.Parts() == 0 && !named {
 		return true
 	}
+	r := p.part(f, parts)
 	if r.Parts()&nat.Destination != 0 {
 		p.packet.RouteMark = p.packet.Mark // its way is looked up again (nf_nat_ipv4_local_fn)
+		p.moved = p.moved || !p.isError
 	}
-	switch {
-	case p.isError:
+	if p.isError {
 		return r.ApplyError(f, named && parts == nat.Source)
-	case r.Parts()&nat.Destination != 0:
-		p.moved = true
 	}
 	return r.Apply(f)
+}
+
+// part is what one hook does of the rewriting: an identifier, which is of both ends, is
+// rewritten by the first that translates anything.
+func (p *passing) part(f *packet.Frame, parts nat.Parts) nat.Rewrite {
+	isQuery := f.View.Proto == packet.ProtoICMP || f.View.Proto == packet.ProtoICMPv6
+	if isQuery && parts == nat.Destination && p.named(p.to.dir.Other()) {
+		parts |= nat.SrcPort
+	}
+	return p.to.way.Only(parts)
 }
 
 // named reports whether the sources of the connection's packets are translated in a
