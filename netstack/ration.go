@@ -81,14 +81,28 @@ func price(f *packet.Frame) int {
 
 // priceAt is price at a local port. At a socket uplink a datagram is free: it ends in a
 // socket of its flow's own, at the expense of its port's turn (work.go), and those that
-// begin flows have bounds of their own (package proxy). A fragment is not: the stack keeps
+// begin flows have bounds of their own (package proxy). So is what begins a connection no
+// dearer than what follows: to dial is work of the turn. A fragment is: the stack keeps
 // it until the datagram is whole.
 func priceAt(p *port, f *packet.Frame) int {
-	if v := &f.View; p.outside != nil && v.Proto == packet.ProtoUDP && v.Is(packet.ViewHasL4) && !v.Is(packet.ViewFrag|packet.ViewRouted) {
+	switch {
+	case p.outside == nil:
+		return price(f)
+	case f.View.Proto == packet.ProtoUDP && entire(f):
 		return 0
+	case dials(f):
+		return costSegment
 	}
 	return price(f)
 }
+
+// entire reports whether a frame is a whole datagram or segment of the transport layer.
+func entire(f *packet.Frame) bool {
+	return f.View.Is(packet.ViewHasL4) && !f.View.Is(packet.ViewFrag|packet.ViewRouted)
+}
+
+// dials reports whether a frame that comes to a socket uplink begins a connection there.
+func dials(f *packet.Frame) bool { return opens(f) && entire(f) }
 
 // opens reports whether a frame asks for a connection: TCP with SYN and without
 // ACK, also in the first of some fragments, which has the whole header.

@@ -61,8 +61,8 @@ func TestPriceOfAFrame(t *testing.T) {
 	}
 }
 
-// TestPriceAtASocketUplink: datagrams of flows are bounded by the work of a turn, and all
-// that the uplink stack keeps, answers or is asked to begin by the ration.
+// TestPriceAtASocketUplink: datagrams of flows and what begins connections are bounded by
+// the work of a turn, and all else that the uplink stack keeps or answers by the ration.
 func TestPriceAtASocketUplink(t *testing.T) {
 	to := pt.Packet{DstMAC: gatewayMAC(), Dst: pt.IP("192.0.2.2"), Payload: pt.Bytes(40)}
 	frame := func(layers ...pt.Layer) *packet.Frame { return pt.Frame(pt.Build(layers...)) }
@@ -76,11 +76,15 @@ func TestPriceAtASocketUplink(t *testing.T) {
 		"first fragment": {frame(pt.EtherHdr{}, pt.IPv4Hdr{MF: true}, pt.UDPHdr{}, pt.Bytes(40)), costDatagram, costDatagram},
 		"later fragment": {frame(pt.EtherHdr{}, pt.IPv4Hdr{Offset: 48}, pt.UDPHdr{}, pt.Bytes(40)), costDatagram, costDatagram},
 		"segment":        {pt.Frame(segment(1, 2, 100)), costSegment, costSegment},
-		"SYN":            {frame(pt.EtherHdr{}, pt.IPv4Hdr{}, pt.TCPHdr{Flags: pt.SYN}), costReply, costReply},
+		"SYN":            {frame(pt.EtherHdr{}, pt.IPv4Hdr{}, pt.TCPHdr{Flags: pt.SYN}), costSegment, costReply},
+		"SYN, in pieces": {frame(pt.EtherHdr{}, pt.IPv4Hdr{MF: true}, pt.TCPHdr{Flags: pt.SYN}), costReply, costReply},
 		"ping":           {pt.Frame(pt.Ping4(to)), costReply, costReply},
 	} {
 		if out, in := priceAt(uplink, tc.f), priceAt(gateway, tc.f); out != tc.out || in != tc.in {
 			t.Errorf("%s costs %d at an uplink and %d at a gateway, want %d and %d", name, out, in, tc.out, tc.in)
+		}
+		if begins := name == "SYN"; (work(tc.f, uplink)-work(tc.f, gateway) == dialWork) != begins {
+			t.Errorf("%s is %d of work at an uplink, and %d at a gateway", name, work(tc.f, uplink), work(tc.f, gateway))
 		}
 	}
 }

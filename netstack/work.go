@@ -38,6 +38,9 @@ const (
 	missWork  = 1
 	routeWork = 2
 	beginWork = 2
+	// dialWork is what it costs more to begin a connection at a socket uplink: to dial, and
+	// to answer.
+	dialWork = 24
 )
 
 // work is what it costs to send a frame to a port.
@@ -46,6 +49,9 @@ func work(f *packet.Frame, out *port) int {
 	if f.Vnet.IsGSO() && (!out.offload || f.Vnet.GSOType == packet.GSOUDPL4 && out.link != nil) {
 		segments, _ := f.Segments()
 		n += segments
+	}
+	if out.outside != nil && dials(f) {
+		n += dialWork
 	}
 	return n
 }

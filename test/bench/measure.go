@@ -97,6 +97,7 @@ func measurements() []measurement {
 		{name: "pingpong-tcp-free", figures: halves("TCP ping-pong, unpinned"), run: func(s *setup, secs float64) []float64 { return s.unpinned(secs) }},
 		{name: "udp-64", figures: []figure{{name: "UDP, 64-byte datagrams delivered", unit: "kpps", digits: 0}}, run: (*setup).flood},
 		{name: "crr", figures: []figure{{name: "TCP connections, a byte each way", unit: "1/s", digits: 0}}, run: (*setup).crr},
+		{name: "crr-many", figures: []figure{{name: "TCP connections, 32 at the same time", unit: "1/s", digits: 0}}, run: (*setup).crrMany},
 		{name: "crr-cpu", figures: []figure{{name: "TCP connections, processor time of each without its ends", unit: "µs", digits: 0, less: true}}, run: (*setup).crrCPU, outside: true},
 	}
 }
@@ -162,8 +163,13 @@ func (s *setup) flood(secs float64) []float64 {
 
 func (s *setup) crr(secs float64) []float64 { return []float64{s.connections(secs).PerSecond} }
 
-func (s *setup) connections(secs float64) report.Rate {
-	p := s.red.Traffic("crr", "-seconds", fmt.Sprint(secs), "-to", s.green.At(lab.V4))
+// crrMany is crr where nobody waits for anybody: processor time decides.
+func (s *setup) crrMany(secs float64) []float64 {
+	return []float64{s.connections(secs, "-conns", "32").PerSecond}
+}
+
+func (s *setup) connections(secs float64, more ...string) report.Rate {
+	p := s.red.Traffic(append([]string{"crr", "-seconds", fmt.Sprint(secs), "-to", s.green.At(lab.V4)}, more...)...)
 	return lab.Report[report.Rate](p, s.patience(secs))
 }
 
