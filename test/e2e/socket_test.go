@@ -21,6 +21,7 @@ import (
 
 	"sluice/api"
 	"sluice/test/lab"
+	"sluice/test/traffic/report"
 	"sluice/veth"
 )
 
@@ -380,6 +381,20 @@ func TestSocketUplinkScanned(t *testing.T) {
 	}
 	if _, err := dial(t, w.green, at); err != nil {
 		t.Errorf("its neighbour: %v", err)
+	}
+}
+
+// TestSocketUplinkAtOnce: many connections at a time, one after the other as fast as they
+// are made, wait for nothing that was lost.
+func TestSocketUplinkAtOnce(t *testing.T) {
+	w := newWay(t, 1500, socketUplink)
+	w.world.Serve()
+	r := lab.Report[report.Rate](w.red.Traffic("crr", "-seconds", "1", "-conns", "32", "-to", w.world.At(lab.V4)), time.Minute)
+	if r.Errors > 0 || r.Count < 32 {
+		t.Errorf("%+v", r)
+	}
+	if out := w.d.CLI("-s", "link", "show", w.red.Name()).Out; strings.Contains(out, "local_rate") {
+		t.Errorf("%+v\n%s", r, out)
 	}
 }
 
