@@ -34,10 +34,17 @@ func viewed(b []byte) *packet.Frame {
 type choices []freely
 
 // bind notes what a new connection's packets have become; one that had the same before,
-// or whose answers looked so, is over.
+// or whose answers looked so, is over. The former leaves its place: who looks for half of
+// a tuple takes the first.
 func (c *choices) bind(kernel, own conntrack.Tuple) {
 	kernel, own = untyped(kernel), untyped(own)
-	*c = slices.DeleteFunc(*c, func(f freely) bool { return f.kernel == kernel || turned(f.kernel) == kernel })
+	*c = slices.DeleteFunc(*c, func(f freely) bool { return turned(f.kernel) == kernel })
+	for i := range *c {
+		if (*c)[i].kernel == kernel {
+			(*c)[i].own = own
+			return
+		}
+	}
 	*c = append(*c, freely{kernel, own})
 }
 
