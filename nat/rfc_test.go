@@ -239,7 +239,7 @@ func hairpinError(t *testing.T, w *world, a, b string) {
 	arrived := pt.UDP4(pt.Packet{Src: out.Src, Dst: out.Dst, SrcPort: out.SrcPort, DstPort: out.DstPort})
 	e := pt.Frame(errorAbout(arrived, out.Dst, 28))
 	back := nat.Of(c.Tuple(conntrack.Reply), c.Out(conntrack.Reply))
-	if !back.ApplyError(e, false) {
+	if !back.ApplyError(e, true) {
 		t.Fatal("refused")
 	}
 	o := c.Tuple(conntrack.Original)

@@ -25,9 +25,14 @@ func shaped(rate uint64) *qdisc.Spec {
 
 // numbered is a datagram from container 1 to container 2 of 1000 bytes, with a number.
 func numbered(i int) []byte {
+	return datagram(1, 2, string(numberedData(i)))
+}
+
+// numberedData is the payload of such a datagram.
+func numberedData(i int) []byte {
 	data := make([]byte, 1000-42)
 	binary.BigEndian.PutUint32(data, uint32(i))
-	return datagram(1, 2, string(data))
+	return data
 }
 
 // numberOf is the number of such a datagram.
@@ -193,9 +198,7 @@ func TestDrain(t *testing.T) {
 		l := newLab(t, Options{Workers: 2, FlowEntries: 64}, net)
 		start := time.Now()
 		for i := range frames {
-			data := make([]byte, 1000-42)
-			binary.BigEndian.PutUint32(data, uint32(i))
-			l.wires[1].Inject(packet.Vnet{}, datagram(1, 3, string(data)))
+			l.wires[1].Inject(packet.Vnet{}, datagram(1, 3, string(numberedData(i))))
 		}
 		eventually(t, "all are in the queue", func() bool {
 			r, _, err := l.n.Queue(3, false)

@@ -3,7 +3,6 @@
 package netstack
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -116,9 +115,7 @@ func TestChangesKeepTheOrder(t *testing.T) {
 				l := newLab(t, Options{Workers: workers, FlowEntries: 64}, blue(3))
 				end := l.restless(changes, uint64(workers), func(r *rand.Rand) { change(&l.snap.Namespaces[0], r) })
 				n := l.inTurn(2, 3, func(i int) []byte {
-					data := make([]byte, 1000-42)
-					binary.BigEndian.PutUint32(data, uint32(i))
-					return datagram(2, 3, string(data))
+					return datagram(2, 3, string(numberedData(i)))
 				}, end)
 				if l.whole(); n < changes {
 					t.Errorf("only %d frames for %d changes", n, changes)
@@ -172,8 +169,7 @@ func TestChangesOfDevicesKeepTheOrder(t *testing.T) {
 				})
 				got := l.inTurn(alice.port(), bob.port(), func(i int) []byte {
 					p := alice.to(bob)
-					p.Payload = make([]byte, 1000-42)
-					binary.BigEndian.PutUint32(p.Payload, uint32(i))
+					p.Payload = numberedData(i)
 					return pt.UDP4(p)
 				}, end)
 				if l.whole(); got < changes {
@@ -198,7 +194,7 @@ func TestReleasedQueuesEnd(t *testing.T) {
 	l := stillSites(t, spaces...)
 	send := func() {
 		p := alice.to(bob)
-		p.Payload = make([]byte, 1000-42)
+		p.Payload = numberedData(0)
 		l.send(alice.port(), pt.UDP4(p))
 	}
 	for range 25 { // ten are the burst of each

@@ -3,7 +3,6 @@
 package netstack
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -196,9 +195,7 @@ func TestQueuesMoveWithTheirPort(t *testing.T) {
 		l := newLab(t, Options{Workers: 2, FlowEntries: 64}, net)
 		start := time.Now()
 		for i := range frames {
-			data := make([]byte, 1000-42)
-			binary.BigEndian.PutUint32(data, uint32(i))
-			l.wires[uint16(from)].Inject(packet.Vnet{}, datagram(from, to, string(data)))
+			l.wires[uint16(from)].Inject(packet.Vnet{}, datagram(from, to, string(numberedData(i))))
 		}
 		n := &l.snap.Namespaces[0]
 		port := &n.Networks[0].Ports[2]

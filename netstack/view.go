@@ -11,7 +11,7 @@ import (
 )
 
 // view is a compiled snapshot: what a worker looks at. It and all that it holds
-// directly is immutable. The zero view has no port.
+// directly is immutable, but for port.released. The zero view has no port.
 type view struct {
 	// gen counts the views of a Netstack; a flow-cache entry is good for one.
 	gen        uint64
