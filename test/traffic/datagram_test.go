@@ -4,7 +4,9 @@ package main
 
 import (
 	"encoding/binary"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -139,5 +141,32 @@ func flip(at int) func(f *packet.Frame) {
 	return func(f *packet.Frame) {
 		b := f.Bytes()
 		b[(at+len(b))%len(b)] ^= 1
+	}
+}
+
+// TestWaitGoesOnAfterSignals: the runtime's own signals end reads that have a time-out;
+// nothing is lost by that.
+func TestWaitGoesOnAfterSignals(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if err := setTimeout(pair[0], 5000); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s, thread := datagramSender{fd: pair[0], sent: 9}, unix.Gettid()
+	go func() {
+		for range 5 {
+			time.Sleep(10 * time.Millisecond)
+			_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
+		}
+		_, _ = unix.Write(pair[1], (&session{Received: 3}).ack(0))
+	}()
+	if ok := s.wait(); !ok || s.lost != 0 || s.acked.Received != 3 {
+		t.Errorf("wait is %t: %d lost, %d received; want true, 0 and 3", ok, s.lost, s.acked.Received)
 	}
 }

@@ -168,6 +168,9 @@ func (s *datagramSender) open() uint64 {
 func (s *datagramSender) wait() bool {
 	var b [256]byte
 	n, err := unix.Read(s.fd, b[:])
+	for err == unix.EINTR { // a signal of the runtime; the time-out starts again
+		n, err = unix.Read(s.fd, b[:])
+	}
 	if err != nil {
 		s.lost += s.open()
 		return false
