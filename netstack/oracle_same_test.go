@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"testing"
 
 	"sluice/conntrack"
 	"sluice/packet"
@@ -87,6 +89,15 @@ func (c choices) tuple(t conntrack.Tuple) conntrack.Tuple {
 	return own
 }
 
+// of are the choices that a packet of a dialogue meets: it was sent to what each router had
+// chosen for that, however many others have chosen the same port at one of the two since.
+func (c choices) of(e *dialogue) choices {
+	if !e.seen || e.got[0] == e.got[1] {
+		return c
+	}
+	return append(choices{{untyped(e.got[0]), untyped(e.got[1])}}, c...)
+}
+
 func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
 	for _, f := range c {
 		switch t {
@@ -96,25 +107,27 @@ func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
 			return turned(f.own)
 		}
 	}
-	for _, f := range c { // around or within an error, or with a port that is wrong
-		switch k := f.kernel; {
-		case t.Src == k.Src && (t.Proto == k.Proto && t.SrcPort == k.SrcPort || k.Src != f.own.Src):
-			t.Src, t.SrcPort = f.own.Src, replaced(t.SrcPort, k.SrcPort, f.own.SrcPort)
-			return t
-		case t.Dst == k.Src && (t.Proto == k.Proto && t.DstPort == k.SrcPort || k.Src != f.own.Src):
-			t.Dst, t.DstPort = f.own.Src, replaced(t.DstPort, k.SrcPort, f.own.SrcPort)
-			return t
-		}
-	}
+	// Around or within an error, with a port that is wrong, or another packet from or to
+	// an end that was chosen: each of its ends may be.
+	t.Src, t.SrcPort = c.end(t.Proto, t.Src, t.SrcPort)
+	t.Dst, t.DstPort = c.end(t.Proto, t.Dst, t.DstPort)
 	return t
 }
 
-// replaced is x, or what stands for it.
-func replaced(x, kernel, own uint16) uint16 {
-	if x == kernel {
-		return own
+// end is an end of the kernel's as it would be ours. A choice of this very port goes
+// before one that has only its address.
+func (c choices) end(proto uint8, addr netip.Addr, port uint16) (netip.Addr, uint16) {
+	for _, f := range c {
+		if k := f.kernel; k.Proto == proto && k.Src == addr && k.SrcPort == port {
+			return f.own.Src, f.own.SrcPort
+		}
 	}
-	return x
+	for _, f := range c {
+		if k := f.kernel; k.Src == addr && k.Src != f.own.Src {
+			return f.own.Src, port
+		}
+	}
+	return addr, port
 }
 
 // plain is a frame of a router as it is compared: what the kernel chose is replaced,
@@ -269,4 +282,44 @@ func words(frames [][]byte) string {
 		return " nothing"
 	}
 	return out
+}
+
+// TestChoicesAreOfTheirConnection is what a packet of the kernel's router would be of ours
+// when several choices have one of its ends, or its address.
+func TestChoicesAreOfTheirConnection(t *testing.T) {
+	tcp := func(s string) conntrack.Tuple {
+		src, dst, _ := strings.Cut(s, " > ")
+		a, b := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+		return conntrack.Tuple{Src: a.Addr(), SrcPort: a.Port(), Dst: b.Addr(), DstPort: b.Port(), Proto: packet.ProtoTCP}
+	}
+	var c choices
+	for _, f := range [][2]string{
+		{"10.71.2.1:1000 > 10.71.2.3:53", "10.71.2.1:1000 > 10.71.2.3:53"}, // an end that another one's packets have, too
+		{"10.71.2.21:600 > 10.71.2.2:1000", "10.71.2.20:600 > 10.71.2.2:1000"},
+		{"10.71.2.21:777 > 10.71.2.2:1000", "10.71.2.20:901 > 10.71.2.2:1000"},
+		{"10.71.2.30:5010 > 10.71.2.2:1000", "10.71.2.30:5059 > 10.71.2.2:1000"},
+		{"10.71.2.30:5058 > 10.71.2.2:1000", "10.71.2.30:5017 > 10.71.2.2:1000"},
+		{"10.71.2.30:5058 > 10.71.2.3:1000", "10.71.2.30:5030 > 10.71.2.3:1000"}, // the kernel has the same for two
+	} {
+		c.bind(tcp(f[0]), tcp(f[1]))
+	}
+	late := &dialogue{seen: true, got: [2]conntrack.Tuple{tcp("10.71.2.30:5058 > 10.71.2.3:1000"), tcp("10.71.2.30:5030 > 10.71.2.3:1000")}}
+	for _, x := range []struct {
+		of            *dialogue
+		kernel, would string
+	}{
+		{&dialogue{}, "10.71.2.2:1000 > 10.71.2.21:777", "10.71.2.2:1000 > 10.71.2.20:901"},
+		{&dialogue{}, "10.71.2.4:1000 > 10.71.2.21:777", "10.71.2.4:1000 > 10.71.2.20:901"},
+		{&dialogue{}, "10.71.2.4:1000 > 10.71.2.21:9", "10.71.2.4:1000 > 10.71.2.20:9"},
+		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.21:777", "10.71.2.1:1000 > 10.71.2.20:901"},
+		{&dialogue{}, "10.71.2.21:777 > 10.71.2.1:1000", "10.71.2.20:901 > 10.71.2.1:1000"},
+		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.30:5010", "10.71.2.1:1000 > 10.71.2.30:5059"},
+		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.30:5011", "10.71.2.1:1000 > 10.71.2.30:5011"},
+		{late, "10.71.2.1:1000 > 10.71.2.30:5058", "10.71.2.1:1000 > 10.71.2.30:5030"},
+		{late, "10.71.2.1:1000 > 10.71.2.30:5010", "10.71.2.1:1000 > 10.71.2.30:5059"},
+	} {
+		if got := c.of(x.of).tuple(tcp(x.kernel)); got != tcp(x.would) {
+			t.Errorf("%s would be %v, want %s", x.kernel, got, x.would)
+		}
+	}
 }

@@ -348,6 +348,7 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 	if len(kernel) != len(own) {
 		return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
 	}
+	chosen := x.chosen.of(e)
 	for i := range kernel {
 		if bytes.Equal(kernel[i], own[i]) && x.ruled {
 			continue // whatever was chosen, before, by other connections
@@ -355,11 +356,11 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		if x.ruled && x.shows(tupleOf(viewed(kernel[i])), tupleOf(viewed(own[i]))) {
 			return true
 		}
-		a, err := x.chosen.plain(kernel[i], true, spoiled)
+		a, err := chosen.plain(kernel[i], true, spoiled)
 		if err != nil {
 			return x.fail("kernel: %v", err)
 		}
-		b, err := x.chosen.plain(own[i], false, spoiled)
+		b, err := chosen.plain(own[i], false, spoiled)
 		if err != nil {
 			return x.fail("own: %v", err)
 		}
@@ -374,8 +375,20 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		if !bytes.Equal(a, b) {
 			return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
 		}
+		x.keep(viewed(kernel[i]), viewed(own[i]))
 	}
 	return true
+}
+
+// keep binds what a packet was made that was found the same: its connection is of these
+// ends, though other choices have one of them too.
+func (x *trial) keep(kernel, own *packet.Frame) {
+	if _, quotes := conntrack.Quoted(kernel); quotes || kernel.View.Is(packet.ViewFrag) {
+		return
+	}
+	if k, o := tupleOf(kernel), tupleOf(own); x.chosen.tuple(k) != o {
+		x.chosen.bind(k, o)
+	}
 }
 
 // isAnswer reports whether a frame goes to who has sent the one that it is because of.
