@@ -33,26 +33,37 @@ func viewed(b []byte) *packet.Frame {
 }
 
 // choices are those of one case.
-type choices []freely
+type choices struct {
+	bound []freely
+	fixed map[conntrack.Tuple]bool // what was the same to both, or by both: none was chosen
+}
+
+// fix notes what was the same to both routers, or what both have made the same.
+func (c *choices) fix(t conntrack.Tuple) {
+	if c.fixed == nil {
+		c.fixed = map[conntrack.Tuple]bool{}
+	}
+	c.fixed[untyped(t)] = true
+}
 
 // bind notes what a new connection's packets have become; one that had the same before,
 // or whose answers looked so, is over. The former leaves its place: who looks for half of
 // a tuple takes the first.
 func (c *choices) bind(kernel, own conntrack.Tuple) {
 	kernel, own = untyped(kernel), untyped(own)
-	*c = slices.DeleteFunc(*c, func(f freely) bool { return turned(f.kernel) == kernel })
-	for i := range *c {
-		if (*c)[i].kernel == kernel {
-			(*c)[i].own = own
+	c.bound = slices.DeleteFunc(c.bound, func(f freely) bool { return turned(f.kernel) == kernel })
+	for i := range c.bound {
+		if c.bound[i].kernel == kernel {
+			c.bound[i].own = own
 			return
 		}
 	}
-	*c = append(*c, freely{kernel, own})
+	c.bound = append(c.bound, freely{kernel, own})
 }
 
 // known reports whether a source of ours was chosen before.
 func (c choices) known(own conntrack.Tuple) bool {
-	for _, f := range c {
+	for _, f := range c.bound {
 		if f.own.Src == own.Src && f.own.SrcPort == own.SrcPort && f.own.Proto == own.Proto {
 			return true
 		}
@@ -90,22 +101,28 @@ func (c choices) tuple(t conntrack.Tuple) conntrack.Tuple {
 }
 
 // of are the choices that a packet of a dialogue meets: it was sent to what each router had
-// chosen for that, however many others have chosen the same port at one of the two since.
+// chosen for that, however many others have chosen the same port at one of the two.
 func (c choices) of(e *dialogue) choices {
-	if !e.seen || e.got[0] == e.got[1] {
-		return c
+	first := freely{e.orig, e.orig}
+	if e.seen {
+		first = freely{e.got[0], e.got[1]}
 	}
-	return append(choices{{untyped(e.got[0]), untyped(e.got[1])}}, c...)
+	first.kernel, first.own = untyped(first.kernel), untyped(first.own)
+	c.bound = append([]freely{first}, c.bound...)
+	return c
 }
 
 func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
-	for _, f := range c {
+	for _, f := range c.bound {
 		switch t {
 		case f.kernel:
 			return f.own
 		case turned(f.kernel):
 			return turned(f.own)
 		}
+	}
+	if c.fixed[t] || c.fixed[turned(t)] {
+		return t
 	}
 	// Around or within an error, with a port that is wrong, or another packet from or to
 	// an end that was chosen: each of its ends may be.
@@ -117,12 +134,12 @@ func (c choices) mapped(t conntrack.Tuple) conntrack.Tuple {
 // end is an end of the kernel's as it would be ours. A choice of this very port goes
 // before one that has only its address.
 func (c choices) end(proto uint8, addr netip.Addr, port uint16) (netip.Addr, uint16) {
-	for _, f := range c {
+	for _, f := range c.bound {
 		if k := f.kernel; k.Proto == proto && k.Src == addr && k.SrcPort == port {
 			return f.own.Src, f.own.SrcPort
 		}
 	}
-	for _, f := range c {
+	for _, f := range c.bound {
 		if k := f.kernel; k.Src == addr && k.Src != f.own.Src {
 			return f.own.Src, port
 		}
@@ -150,7 +167,7 @@ func (c choices) plain(b []byte, kernels, spoiled bool) ([]byte, error) {
 		clear(b[v.L3+4 : v.L3+6])
 		clear(b[v.L3+10 : v.L3+12])
 	}
-	if len(c) == 0 {
+	if len(c.bound) == 0 {
 		return b, nil
 	}
 	c.replace(b[v.L3:v.End], kernels)
@@ -303,18 +320,21 @@ func TestChoicesAreOfTheirConnection(t *testing.T) {
 	} {
 		c.bind(tcp(f[0]), tcp(f[1]))
 	}
+	c.fix(tcp("10.71.2.30:5058 > 10.71.2.5:1000")) // by chance
+	none := &dialogue{}
 	late := &dialogue{seen: true, got: [2]conntrack.Tuple{tcp("10.71.2.30:5058 > 10.71.2.3:1000"), tcp("10.71.2.30:5030 > 10.71.2.3:1000")}}
 	for _, x := range []struct {
 		of            *dialogue
 		kernel, would string
 	}{
-		{&dialogue{}, "10.71.2.2:1000 > 10.71.2.21:777", "10.71.2.2:1000 > 10.71.2.20:901"},
-		{&dialogue{}, "10.71.2.4:1000 > 10.71.2.21:777", "10.71.2.4:1000 > 10.71.2.20:901"},
-		{&dialogue{}, "10.71.2.4:1000 > 10.71.2.21:9", "10.71.2.4:1000 > 10.71.2.20:9"},
-		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.21:777", "10.71.2.1:1000 > 10.71.2.20:901"},
-		{&dialogue{}, "10.71.2.21:777 > 10.71.2.1:1000", "10.71.2.20:901 > 10.71.2.1:1000"},
-		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.30:5010", "10.71.2.1:1000 > 10.71.2.30:5059"},
-		{&dialogue{}, "10.71.2.1:1000 > 10.71.2.30:5011", "10.71.2.1:1000 > 10.71.2.30:5011"},
+		{none, "10.71.2.2:1000 > 10.71.2.21:777", "10.71.2.2:1000 > 10.71.2.20:901"},
+		{none, "10.71.2.4:1000 > 10.71.2.21:777", "10.71.2.4:1000 > 10.71.2.20:901"},
+		{none, "10.71.2.4:1000 > 10.71.2.21:9", "10.71.2.4:1000 > 10.71.2.20:9"},
+		{none, "10.71.2.1:1000 > 10.71.2.21:777", "10.71.2.1:1000 > 10.71.2.20:901"},
+		{none, "10.71.2.21:777 > 10.71.2.1:1000", "10.71.2.20:901 > 10.71.2.1:1000"},
+		{none, "10.71.2.1:1000 > 10.71.2.30:5010", "10.71.2.1:1000 > 10.71.2.30:5059"},
+		{none, "10.71.2.1:1000 > 10.71.2.30:5011", "10.71.2.1:1000 > 10.71.2.30:5011"},
+		{none, "10.71.2.5:1000 > 10.71.2.30:5058", "10.71.2.5:1000 > 10.71.2.30:5058"},
 		{late, "10.71.2.1:1000 > 10.71.2.30:5058", "10.71.2.1:1000 > 10.71.2.30:5030"},
 		{late, "10.71.2.1:1000 > 10.71.2.30:5010", "10.71.2.1:1000 > 10.71.2.30:5059"},
 	} {

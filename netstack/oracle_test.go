@@ -149,7 +149,10 @@ func (x *trial) through(e *dialogue, d conntrack.Dir, from int, frames [][2][]by
 	x.o.packets++
 	var out [2]sent
 	for _, f := range frames {
-		x.entered[tupleOf(viewed(f[1]))] = true
+		came := [2]conntrack.Tuple{tupleOf(viewed(f[0])), tupleOf(viewed(f[1]))}
+		if x.entered[came[1]] = true; came[0] == came[1] {
+			x.chosen.fix(came[0])
+		}
 		kernel, own := x.o.pass(from, f[0], f[1])
 		for n := range kernel {
 			out[0][n] = append(out[0][n], kernel[n]...)
@@ -386,7 +389,11 @@ func (x *trial) keep(kernel, own *packet.Frame) {
 	if _, quotes := conntrack.Quoted(kernel); quotes || kernel.View.Is(packet.ViewFrag) {
 		return
 	}
-	if k, o := tupleOf(kernel), tupleOf(own); x.chosen.tuple(k) != o {
+	k, o := tupleOf(kernel), tupleOf(own)
+	if k == o {
+		x.chosen.fix(k)
+	}
+	if x.chosen.tuple(k) != o {
 		x.chosen.bind(k, o)
 	}
 }
