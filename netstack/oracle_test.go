@@ -351,7 +351,6 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 	if len(kernel) != len(own) {
 		return x.fail("to side %d:\n kernel sends%s\n we send%s", n, words(kernel), words(own))
 	}
-	chosen := x.chosen.of(e)
 	for i := range kernel {
 		if bytes.Equal(kernel[i], own[i]) && x.ruled {
 			continue // whatever was chosen, before, by other connections
@@ -359,6 +358,7 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		if x.ruled && x.shows(tupleOf(viewed(kernel[i])), tupleOf(viewed(own[i]))) {
 			return true
 		}
+		chosen := x.chosen.of(e) // and what has just shown
 		a, err := chosen.plain(kernel[i], true, spoiled)
 		if err != nil {
 			return x.fail("kernel: %v", err)
