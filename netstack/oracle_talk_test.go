@@ -3,10 +3,13 @@
 package netstack
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"testing"
 
 	"sluice/conntrack"
 	"sluice/packet"
@@ -299,12 +302,25 @@ func (x *dialogue) complaint(d conntrack.Dir) (frames [2][]byte, what string, ok
 		case 1:
 			to = at2(x.v6, from)
 		case 2:
-			copy(quote[v.L4-v.L3:], []byte{0, 9}) // another port
+			copy(quote[v.L4-v.L3:], x.another(d))
 		}
 		h := pt.ICMPHdr{V6: x.v6, Type: typ, Code: code, Seq: 1500} // nobody learns a smaller MTU
 		frames[who] = pt.Build(pt.EtherHdr{}, x.ip(conntrack.Tuple{Src: from, Dst: to}, 64), h, pt.Payload(quote))
 	}
 	return frames, fmt.Sprintf("error %d/%d whole %v other %v harm %d", typ, code, whole, other, harm), true
+}
+
+// another is a source port that the last packet which arrived has at neither router, be it
+// chosen by chance.
+func (x *dialogue) another(d conntrack.Dir) []byte {
+	for port := byte(9); ; port++ {
+		is := []byte{0, port}
+		if !slices.ContainsFunc(x.last[:], func(last [2][]byte) bool {
+			return last[d] != nil && bytes.HasPrefix(last[d][viewed(last[d]).View.L4:], is)
+		}) {
+			return is
+		}
+	}
 }
 
 // at2 is another host of the subnet of a.
@@ -313,4 +329,17 @@ func at2(v6 bool, a netip.Addr) netip.Addr {
 	b[len(b)-1] = 8
 	a, _ = netip.AddrFromSlice(b)
 	return a
+}
+
+// TestAnotherPort: what a quote's port is spoiled with is the port of no router.
+func TestAnotherPort(t *testing.T) {
+	from := func(port uint16) []byte {
+		return pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: at(false, far, 2), Dst: at(false, near, 3)}, pt.UDPHdr{SrcPort: port, DstPort: 1001})
+	}
+	x := &dialogue{last: [2][2][]byte{{from(10), from(9)}, {from(53), from(10)}}}
+	for d, want := range []byte{9, 11} {
+		if got := x.another(conntrack.Dir(d)); !bytes.Equal(got, []byte{0, want}) {
+			t.Errorf("%v: %x, want %d", conntrack.Dir(d), got, want)
+		}
+	}
 }
