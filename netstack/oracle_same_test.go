@@ -147,12 +147,32 @@ func (c choices) end(proto uint8, addr netip.Addr, port uint16) (netip.Addr, uin
 	return addr, port
 }
 
-// plain is a frame of a router as it is compared: what the kernel chose is replaced,
-// and what follows from that left out, after it was found right.
-func (c choices) plain(b []byte, kernels, spoiled bool) ([]byte, error) {
+// plain are frames of the routers as they are compared: what the kernel chose is replaced,
+// and if that was something else, there or in what they are because of, the sums that follow
+// from it are left out of both.
+func (c choices) plain(kernel, own []byte, about [2][]byte, spoiled bool) (a, b []byte, err error) {
+	if a, err = right(kernel, spoiled); err != nil {
+		return a, b, fmt.Errorf("kernel: %w", err)
+	}
+	if b, err = right(own, spoiled); err != nil {
+		return a, b, fmt.Errorf("own: %w", err)
+	}
+	replaced := !bytes.Equal(about[0], about[1])
+	all := packets(a)
+	for _, p := range all {
+		replaced = c.replace(p) || replaced
+	}
+	if replaced {
+		clearSums(append(all, packets(b)...))
+	}
+	return a, b, nil
+}
+
+// right is a copy of a frame whose checksums were found right, or are not meant to be, without
+// the identification of an error, which its router makes.
+func right(b []byte, spoiled bool) ([]byte, error) {
 	b = bytes.Clone(b)
-	f := viewed(b)
-	v := &f.View
+	v := &viewed(b).View
 	if !v.Is(packet.ViewIP) {
 		return b, nil
 	}
@@ -162,20 +182,23 @@ func (c choices) plain(b []byte, kernels, spoiled bool) ([]byte, error) {
 	if !spoiled && v.Is(packet.ViewHasL4) && !v.Is(packet.ViewFrag) && !packet.VerifyL4(b, v) {
 		return nil, fmt.Errorf("wrong checksum: %x", b)
 	}
-	isError := v.Proto == packet.ProtoICMP || v.Proto == packet.ProtoICMPv6
-	if isError && v.Is(packet.ViewIPv4) && !isQuery(v) { // the identification of what a router makes
+	if isICMP(v.Proto) && v.Is(packet.ViewIPv4) && !isQuery(v) {
 		clear(b[v.L3+4 : v.L3+6])
 		clear(b[v.L3+10 : v.L3+12])
 	}
-	if len(c.bound) == 0 {
-		return b, nil
-	}
-	c.replace(b[v.L3:v.End], kernels)
-	if q, ok := conntrack.Quoted(f); ok {
-		c.replace(b[q.L3:v.End], kernels)
-		clearSum(b[v.L4:], v.Proto)
-	}
 	return b, nil
+}
+
+// packets are that of a frame, and the one that it quotes.
+func packets(b []byte) (all [][]byte) {
+	f := viewed(b)
+	if f.View.Is(packet.ViewIP) {
+		all = append(all, b[f.View.L3:f.View.End])
+	}
+	if q, ok := conntrack.Quoted(f); ok {
+		all = append(all, b[q.L3:f.View.End])
+	}
+	return all
 }
 
 // isQuery reports whether an ICMP packet is no error.
@@ -189,35 +212,56 @@ func isQuery(v *packet.View) bool {
 	return false
 }
 
-// replace replaces both ends in a packet that may be cut short, and clears its sums.
-func (c choices) replace(p []byte, kernels bool) {
+// placesOf are where the addresses and ports are in a packet that may be cut short: source and
+// destination; none if it has no ports.
+func placesOf(p []byte) (addrs, ports [2][]byte, l4 int, proto uint8) {
+	addrs, l4, proto = [2][]byte{p[12:16], p[16:20]}, int(p[0]&15)*4, p[9]
 	v6 := p[0]>>4 == 6
-	src, dst, l4, proto := p[12:16], p[16:20], int(p[0]&15)*4, p[9]
 	if v6 {
-		src, dst, l4, proto = p[8:24], p[24:40], 40, p[6]
-	} else {
-		clear(p[10:12])
+		addrs, l4, proto = [2][]byte{p[8:24], p[24:40]}, 40, p[6]
 	}
 	if proto == packet.ProtoFragment || !v6 && binary.BigEndian.Uint16(p[6:])&0x1fff != 0 || len(p) < l4+8 {
-		return
+		return addrs, ports, l4, proto
 	}
-	ports := [2][]byte{p[l4 : l4+2], p[l4+2 : l4+4]}
-	if proto == packet.ProtoICMP || proto == packet.ProtoICMPv6 {
+	ports = [2][]byte{p[l4 : l4+2], p[l4+2 : l4+4]}
+	if isICMP(proto) {
 		ports[0], ports[1] = p[l4+4:l4+6], p[l4+4:l4+6]
 	}
-	if kernels {
-		t := conntrack.Tuple{Proto: proto, SrcPort: binary.BigEndian.Uint16(ports[0]), DstPort: binary.BigEndian.Uint16(ports[1])}
-		t.Src, _ = netip.AddrFromSlice(src)
-		t.Dst, _ = netip.AddrFromSlice(dst)
-		to := c.mapped(untyped(t))
-		copy(src, to.Src.AsSlice())
-		copy(dst, to.Dst.AsSlice())
-		if !isICMP(proto) {
-			binary.BigEndian.PutUint16(ports[1], to.DstPort)
-		}
-		binary.BigEndian.PutUint16(ports[0], to.SrcPort)
+	return addrs, ports, l4, proto
+}
+
+// replace replaces what the kernel chose in a packet; false if that is what we chose, or
+// nothing was.
+func (c choices) replace(p []byte) bool {
+	addrs, ports, _, proto := placesOf(p)
+	if ports[0] == nil {
+		return false
 	}
-	clearSum(p[l4:], proto)
+	t := conntrack.Tuple{Proto: proto, SrcPort: binary.BigEndian.Uint16(ports[0]), DstPort: binary.BigEndian.Uint16(ports[1])}
+	t.Src, _ = netip.AddrFromSlice(addrs[0])
+	t.Dst, _ = netip.AddrFromSlice(addrs[1])
+	t = untyped(t)
+	to := c.mapped(t)
+	copy(addrs[0], to.Src.AsSlice())
+	copy(addrs[1], to.Dst.AsSlice())
+	if !isICMP(proto) {
+		binary.BigEndian.PutUint16(ports[1], to.DstPort)
+	}
+	binary.BigEndian.PutUint16(ports[0], to.SrcPort)
+	return to != t
+}
+
+// clearSums clears what is of the addresses and ports of packets.
+func clearSums(packets [][]byte) {
+	for _, p := range packets {
+		_, ports, l4, proto := placesOf(p)
+		if p[0]>>4 == 4 {
+			clear(p[10:12])
+		}
+		if ports[0] != nil {
+			clearSum(p[l4:], proto)
+		}
+	}
 }
 
 func clearSum(p []byte, proto uint8) {

@@ -358,14 +358,9 @@ func (x *trial) same(e *dialogue, n int, kernel, own [][]byte, about [][2][]byte
 		if x.ruled && x.shows(tupleOf(viewed(kernel[i])), tupleOf(viewed(own[i]))) {
 			return true
 		}
-		chosen := x.chosen.of(e) // and what has just shown
-		a, err := chosen.plain(kernel[i], true, spoiled)
+		a, b, err := x.chosen.of(e).plain(kernel[i], own[i], about[0], spoiled)
 		if err != nil {
-			return x.fail("kernel: %v", err)
-		}
-		b, err := chosen.plain(own[i], false, spoiled)
-		if err != nil {
-			return x.fail("own: %v", err)
+			return x.fail("%v", err)
 		}
 		mine := e.local || fromOwn([][]byte{a}) || x.ruled && isAnswer(a, about[0]) // or whom it was for before a rule brought it here
 		if !bytes.Equal(a, b) && mine && sameAnswer(e, a, b) {
