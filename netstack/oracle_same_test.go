@@ -148,21 +148,20 @@ func (c choices) end(proto uint8, addr netip.Addr, port uint16) (netip.Addr, uin
 }
 
 // plain are frames of the routers as they are compared: what the kernel chose is replaced,
-// and if that was something else, there or in what they are because of, the sums that follow
-// from it are left out of both.
-func (c choices) plain(kernel, own []byte, about [2][]byte, spoiled bool) (a, b []byte, err error) {
+// and if that was something else the sums that follow from it are left out of both, as they
+// are if they are known to differ.
+func (c choices) plain(kernel, own []byte, spoiled, differ bool) (a, b []byte, err error) {
 	if a, err = right(kernel, spoiled); err != nil {
 		return a, b, fmt.Errorf("kernel: %w", err)
 	}
 	if b, err = right(own, spoiled); err != nil {
 		return a, b, fmt.Errorf("own: %w", err)
 	}
-	replaced := !bytes.Equal(about[0], about[1])
 	all := packets(a)
 	for _, p := range all {
-		replaced = c.replace(p) || replaced
+		differ = c.replace(p) || differ
 	}
-	if replaced {
+	if differ {
 		clearSums(append(all, packets(b)...))
 	}
 	return a, b, nil
@@ -199,6 +198,25 @@ func packets(b []byte) (all [][]byte) {
 		all = append(all, b[q.L3:f.View.End])
 	}
 	return all
+}
+
+// mended reports whether the kernel has made the CRC of a packet that is quoted right, which
+// we have left wrong.
+func mended(kernel, own []byte) bool {
+	sound := [2]bool{true, true}
+	for who, b := range [][]byte{kernel, own} {
+		all := packets(b)
+		if len(all) != 2 {
+			return false
+		}
+		_, ports, l4, proto := placesOf(all[1])
+		if ports[0] == nil || proto != packet.ProtoSCTP || len(all[1]) < l4+packet.SCTPLen {
+			return false
+		}
+		p := all[1][l4:]
+		sound[who] = binary.LittleEndian.Uint32(p[8:]) == packet.SCTPSum(p)
+	}
+	return sound[0] && !sound[1]
 }
 
 // isQuery reports whether an ICMP packet is no error.
@@ -385,6 +403,37 @@ func TestChoicesAreOfTheirConnection(t *testing.T) {
 	} {
 		if got := c.of(x.of).tuple(tcp(x.kernel)); got != tcp(x.would) {
 			t.Errorf("%s would be %v, want %s", x.kernel, got, x.would)
+		}
+	}
+}
+
+// TestSumsDifferOnlyByChoice: where nothing was chosen, all bytes have to be the same, a
+// spoiled sum and that of a packet which is quoted, too.
+func TestSumsDifferOnlyByChoice(t *testing.T) {
+	with := func(host int, flip byte) []byte {
+		quoted := pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: at(false, far, host), Dst: at(false, far, 2)}, pt.UDPHdr{SrcPort: 600, DstPort: 53}, pt.Bytes(8))
+		v := viewed(quoted).View
+		quoted[v.L4+6] ^= flip
+		return pt.Build(pt.EtherHdr{}, pt.IPv4Hdr{Src: at(false, far, 2), Dst: at(false, far, host)}, pt.ICMPHdr{Type: 3, Code: 3}, pt.Payload(quoted[v.L3:]))
+	}
+	var c choices
+	udp := func(host int) conntrack.Tuple {
+		return conntrack.Tuple{Src: at(false, far, host), Dst: at(false, far, 2), SrcPort: 600, DstPort: 53, Proto: packet.ProtoUDP}
+	}
+	c.bind(udp(20), udp(21))
+	for _, x := range []struct {
+		kernel, own []byte
+		same        bool
+	}{
+		{with(20, 0), with(21, 0), true},
+		{with(20, 0), with(20, 0), false}, // we have chosen 21
+		{with(3, 0), with(3, 0), true},
+		{with(3, 1), with(3, 0), false},
+		{with(3, 0), with(4, 0), false},
+	} {
+		a, b, err := c.plain(x.kernel, x.own, false, false)
+		if err != nil || bytes.Equal(a, b) != x.same {
+			t.Errorf("%x\n%x: the same is %v, want %v: %v", x.kernel, x.own, !x.same, x.same, err)
 		}
 	}
 }
