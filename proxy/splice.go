@@ -117,8 +117,8 @@ func (c *conn) up() (again bool) {
 		case isWouldBlock(err):
 			return false
 		case isEnd(err):
-			if c.upOver = true; !c.downOver { // else it is closed
-				_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
+			if c.upOver = true; !c.downOver { // else shut sees to it
+				c.endSocket() // what is wrong with the socket, down sees
 			}
 		default:
 			c.gone = true
@@ -210,7 +210,9 @@ func (c *conn) sip() int {
 	default:
 		c.much = n == little
 		c.readable = c.much || c.hungUp || c.urgent
-		c.rest = c.push(b[:n])
+		if c.rest = c.push(b[:n]); c.hungUp && !c.much && !c.urgent && !c.failed && !c.gone && len(c.rest) == 0 {
+			c.end() // that was the last of it
+		}
 	}
 	return max(n, 0)
 }
