@@ -58,6 +58,19 @@ func (p *Polled) connects(t *testing.T, l *net.TCPListener, to *Target) (fd int,
 	return s.FD, peer
 }
 
+// peek takes a socket that can be connected again, and shows one that was never connected;
+// -1: there is none.
+func (p *Polled) peek(to *Target) (again, fresh int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.of(to)
+	fresh = -1
+	if n := len(s.fds); n > 0 {
+		fresh = s.fds[n-1]
+	}
+	return s.ended.again(), fresh
+}
+
 func awaits(t *testing.T, fd int, events int16) {
 	t.Helper()
 	all := []unix.PollFd{{Fd: int32(fd), Events: events}}
@@ -133,8 +146,8 @@ func TestReuse(t *testing.T) {
 		}
 		ends(t, fd, peer, true)
 		p.Reuse(fd, to.To.Addr().Is6())
-		if got := p.of(to).ended.again(); got != fd || options(t, fd) != options(t, p.of(to).fds[0]) {
-			t.Errorf("%s: socket %d is %v, others are %v", at, got, options(t, fd), options(t, p.of(to).fds[0]))
+		if got, fresh := p.peek(to); got != fd || options(t, fd) != options(t, fresh) {
+			t.Errorf("%s: socket %d is %v, others are %v", at, got, options(t, fd), options(t, fresh))
 		}
 		p.Reuse(fd, to.To.Addr().Is6())
 		if n := asked.Load(); n != 0 || p.left(to) != stockLen {
@@ -205,7 +218,7 @@ func TestReuseWaits(t *testing.T) {
 	for _, fd := range fds {
 		p.Reuse(fd, false)
 	}
-	if fd := p.of(to).ended.again(); fd != -1 {
+	if fd, _ := p.peek(to); fd != -1 {
 		t.Errorf("socket %d overtook", fd)
 	}
 	fd, peer := p.connects(t, l, to)
@@ -220,7 +233,7 @@ func TestReuseWaits(t *testing.T) {
 	if _, err := latePeer.Read(make([]byte, 8)); err == nil { // a reset, since it is closed
 		t.Error("it is still there")
 	}
-	if fd := p.of(to).ended.again(); fd != fds[0] {
+	if fd, _ := p.peek(to); fd != fds[0] {
 		t.Errorf("socket %d, not %d", fd, fds[0])
 	} else {
 		unix.Close(fd)

@@ -18,34 +18,39 @@ import (
 // are closed.
 func TestReuse(t *testing.T) {
 	tests := map[string]struct {
-		container func(*testing.T, *lab, *gonet.TCPConn)
+		container func(*lab, *gonet.TCPConn)
 		world     func(*net.TCPConn)
 		reused    bool
 	}{
 		"the container ends first": {
-			container: func(t *testing.T, _ *lab, c *gonet.TCPConn) { _ = c.CloseWrite(); reads(t, c, "late") },
+			container: func(l *lab, c *gonet.TCPConn) { _ = c.CloseWrite(); reads(l.T, c, "late") },
 			world:     func(c *net.TCPConn) { _, _ = io.ReadAll(c); _, _ = c.Write([]byte("late")); c.Close() },
 			reused:    true,
 		},
 		"the world ends first": {
-			container: func(t *testing.T, _ *lab, c *gonet.TCPConn) { reads(t, c, "soon"); c.Close() },
-			world:     func(c *net.TCPConn) { _, _ = c.Write([]byte("soon")); _ = c.CloseWrite(); _, _ = io.ReadAll(c); c.Close() },
-			reused:    true,
+			container: func(l *lab, c *gonet.TCPConn) { reads(l.T, c, "soon"); c.Close() },
+			world: func(c *net.TCPConn) {
+				_, _ = c.Write([]byte("soon"))
+				_ = c.CloseWrite()
+				_, _ = io.ReadAll(c)
+				c.Close()
+			},
+			reused: true,
 		},
 		"the container resets": {
-			container: func(_ *testing.T, _ *lab, c *gonet.TCPConn) { time.Sleep(20 * time.Millisecond); c.Close() }, // unread
+			container: func(_ *lab, c *gonet.TCPConn) { time.Sleep(20 * time.Millisecond); c.Close() }, // unread
 			world:     func(c *net.TCPConn) { _, _ = c.Write([]byte("unread")); _, _ = io.ReadAll(c); c.Close() },
 		},
 		"the world resets": {
-			container: func(_ *testing.T, _ *lab, c *gonet.TCPConn) { _, _ = io.ReadAll(c) },
+			container: func(_ *lab, c *gonet.TCPConn) { _, _ = io.ReadAll(c) },
 			world:     func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
 		},
 		"it was kept alive": {
-			container: func(t *testing.T, l *lab, c *gonet.TCPConn) {
+			container: func(l *lab, c *gonet.TCPConn) {
 				l.eventually("it is connected", func() bool { s := l.only(); return s.shown.Load() != nil && s.shaking.Load() == nil })
 				l.proxy.Tick(2)
 				_ = c.CloseWrite()
-				reads(t, c, "")
+				reads(l.T, c, "")
 			},
 			world: func(c *net.TCPConn) { _, _ = io.ReadAll(c); c.Close() },
 		},
@@ -61,7 +66,7 @@ func TestReuse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			test.container(t, l, c)
+			test.container(l, c)
 			<-over
 			l.eventually("nothing is left", func() bool {
 				l.proxy.expire()
