@@ -44,7 +44,7 @@ func (c *cable) asks(t *testing.T) {
 	}
 	for {
 		buf := make([]byte, 2048)
-		n, err := unix.Read(c.container, buf)
+		n, err := c.read(buf)
 		if err != nil {
 			t.Fatalf("no echo: %v", err)
 		}

@@ -135,7 +135,7 @@ func frame(from, to uint16, text string) []byte {
 func (c *cable) expect(t *testing.T, from uint16, text string) {
 	t.Helper()
 	b := make([]byte, 2048)
-	n, err := unix.Read(c.container, b)
+	n, err := c.read(b)
 	if err != nil {
 		t.Fatalf("port %d waits for %q: %v", c.index, text, err)
 	}
@@ -143,6 +143,15 @@ func (c *cable) expect(t *testing.T, from uint16, text string) {
 	if string(b[packet.VnetLen:n]) != string(want[packet.VnetLen:]) {
 		t.Fatalf("port %d got %q, want %q", c.index, b[packet.VnetLen:n], want[packet.VnetLen:])
 	}
+}
+
+// read waits for the next frame. A signal of the runtime ends a read that has a time-out,
+// which starts again then.
+func (c *cable) read(b []byte) (n int, err error) {
+	for err = unix.EINTR; err == unix.EINTR; {
+		n, err = unix.Read(c.container, b)
+	}
+	return n, err
 }
 
 // bridgeIndex is the local port's in all snapshots here.

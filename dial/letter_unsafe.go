@@ -125,5 +125,34 @@ func connect(fd int, to netip.AddrPort) error {
 	return nil
 }
 
+// isOver reports whether the host has finished with a socket's connection. The error that it
+// may have ended with is taken off the socket, or the next one would have it.
+func isOver(fd int) bool {
+	var name unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(name))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&size)))
+	if errno != unix.ENOTCONN {
+		return false
+	}
+	var was int32
+	size = uint32(unsafe.Sizeof(was))
+	_, _, errno = unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ERROR, uintptr(unsafe.Pointer(&was)), uintptr(unsafe.Pointer(&size)), 0)
+	return errno == 0
+}
+
+// disconnect makes a socket whose connection is over one as stream makes them (connect(2),
+// AF_UNSPEC).
+func disconnect(fd int) error {
+	none := unix.RawSockaddrInet4{Family: unix.AF_UNSPEC}
+	if _, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none)); errno != 0 {
+		return errno
+	}
+	var off int32
+	if _, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, uintptr(unsafe.Pointer(&off)), unsafe.Sizeof(off), 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // closeNow closes a descriptor that was passed on.
 func closeNow(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }

@@ -15,12 +15,20 @@ import (
 //
 // A stock is of one family, since sockets are. It is filled for the first time by the first
 // connection of that family, which is asked for as all else is.
+//
+// A socket whose connection has ended on both sides can be connected again, which costs less
+// than to close it and to make another one; its fence stays. The host may have to do with it
+// yet: until the other side has acknowledged the end, that is sent again. So such sockets wait
+// in the order in which they ended, and only the first is looked at. One whose end is never
+// acknowledged is closed, and left to the host, when enough others have ended.
 
 const (
 	// stockLen is how many sockets come at once, and low how many are left when more are
 	// asked for, so that they come before the last one is used.
 	stockLen = 16
 	low      = 8
+	// endedLen is how many sockets wait to be connected again: what ends in a round trip.
+	endedLen = 64
 )
 
 // stock are sockets for connections of one family that nobody asked for yet.
@@ -28,6 +36,60 @@ type stock struct {
 	fds   []int
 	asked bool // for more
 	none  bool // there never are any
+	ended ended
+}
+
+// ended is a queue of sockets whose connections have ended.
+type ended struct {
+	fds     [endedLen]int
+	first   int
+	waiting int
+}
+
+// put adds a socket, and closes the first if there is no room.
+func (e *ended) put(fd int) {
+	if e.waiting == endedLen {
+		closeNow(e.next())
+	}
+	e.fds[(e.first+e.waiting)%endedLen] = fd
+	e.waiting++
+}
+
+// next takes the first socket out. Preconditions: there is one.
+func (e *ended) next() (fd int) {
+	fd = e.fds[e.first]
+	e.first = (e.first + 1) % endedLen
+	e.waiting--
+	return fd
+}
+
+// again takes a socket out that can be connected; -1: there is none.
+func (e *ended) again() (fd int) {
+	if e.waiting == 0 || !isOver(e.fds[e.first]) {
+		return -1
+	}
+	if fd = e.next(); disconnect(fd) != nil {
+		closeNow(fd)
+		return -1
+	}
+	return fd
+}
+
+// Reuse takes over a socket of TCP whose connection has ended on both sides, on this one by
+// shutdown(2), for another connection of its family. It is in no epoll set, and has the
+// options with which it came. If Reuse reports false, it stays the caller's.
+func (p *Polled) Reuse(fd int, ipv6 bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.Connects {
+		return false
+	}
+	s := &p.stocks[0]
+	if ipv6 {
+		s = &p.stocks[1]
+	}
+	s.ended.put(fd)
+	return true
 }
 
 // of is the stock of a target's family.
@@ -46,7 +108,9 @@ func (p *Polled) of(t *Target) *stock {
 // +checklocks:p.mu
 func (p *Polled) take(t *Target) (fd int) {
 	s := p.of(t)
-	fd = -1
+	if fd = s.ended.again(); fd >= 0 {
+		return fd
+	}
 	if n := len(s.fds); n > 0 {
 		fd, s.fds = s.fds[n-1], s.fds[:n-1]
 	}
@@ -73,8 +137,12 @@ func (p *Polled) fill(w *wire, fds []int32) {
 // +checklocks:p.mu
 func (p *Polled) discard() {
 	for i := range p.stocks {
-		for _, fd := range p.stocks[i].fds {
+		s := &p.stocks[i]
+		for _, fd := range s.fds {
 			closeNow(fd)
+		}
+		for s.ended.waiting > 0 {
+			closeNow(s.ended.next())
 		}
 		p.stocks[i] = stock{}
 	}

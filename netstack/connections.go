@@ -41,12 +41,18 @@ type ConnectionsSpec struct {
 	Bridged bool `json:"bridged,omitempty"`
 }
 
+// profileRFC is the profile that is not the kernel's.
+const profileRFC = "rfc"
+
+// rfc reports whether the namespace has that profile.
+func (s *ConnectionsSpec) rfc() bool { return s.Profile == profileRFC }
+
 // natZone is what the NAT is told of a namespace.
 func (s *ConnectionsSpec) natZone() (z nat.ZoneConfig, err error) {
 	z.Linger = s.Linger
 	switch s.Profile {
 	case "", "kernel":
-	case "rfc":
+	case profileRFC:
 		z.Profile = nat.RFC
 	default:
 		return z, fmt.Errorf("no profile %q", s.Profile)
@@ -66,7 +72,7 @@ func (s *ConnectionsSpec) natZone() (z nat.ZoneConfig, err error) {
 
 // tracking is what the table is told.
 func (s *ConnectionsSpec) tracking() conntrack.ZoneConfig {
-	if s.Profile == "rfc" {
+	if s.rfc() {
 		return conntrack.RFC()
 	}
 	return conntrack.Kernel()

@@ -51,3 +51,9 @@ func (a asking) Dial(t dial.Target, done func(dial.Socket)) {
 	}
 	a.net.opts.Dialer.Dial(t, done)
 }
+
+// reuse takes the socket of a connection that has ended, which is in the worker's epoll set,
+// for another one (dial.Polled.Reuse).
+func (w *worker) reuse(fd int, ipv6 bool) bool {
+	return w.dial.Connects && unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_DEL, fd, nil) == nil && w.dial.Reuse(fd, ipv6)
+}

@@ -96,6 +96,7 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 		Partial: true,
 		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
 		Watch:   func(port uint16, fd int, key int32) error { return c.net.worker(port).watch(fd, s.Index, key) },
+		Reuse:   func(port uint16, fd int, ipv6 bool) bool { return port != 0 && c.net.worker(port).reuse(fd, ipv6) },
 		Wake:    o.link.ask,
 	})
 	o.link.proxy = o.proxy

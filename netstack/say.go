@@ -161,7 +161,7 @@ func (p *passing) consulted(f *packet.Frame, at nft.Hook) trace.Reason {
 	}
 	v, done := p.translated(f, at, hook)
 	switch {
-	case !done && p.space.spec.Connections.Profile != "rfc": // which keeps what it gives away
+	case !done && !p.space.spec.Connections.rfc(): // which keeps what it gives away
 		p.conns.nat.TranslateBy(hook, &p.flow, &nat.Rule{Hook: hook, Kind: nat.Accept})
 	case v.Reason != trace.NATExhausted: // of which the kernel learns when it confirms
 		return v.Reason

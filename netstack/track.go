@@ -485,7 +485,7 @@ func (t *turn) leaves(c *crossing, v *router.Verdict, i int) bool {
 // a connection that nobody there waits for.
 func (p *passing) unsolicited() bool {
 	n := &p.pending
-	return p.fresh && p.flow.In != 0 && n.Original.Proto == packet.ProtoTCP && p.space.spec.Connections.Profile == "rfc" &&
+	return p.fresh && p.flow.In != 0 && n.Original.Proto == packet.ProtoTCP && p.space.spec.Connections.rfc() &&
 		!p.space.ns.host.listens(n.Out())
 }
 

@@ -30,6 +30,12 @@ func writeNow(fd int, b []byte) (n int, errno unix.Errno) {
 // closeNow is close(2).
 func closeNow(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
+// shutdownNow is shutdown(2), of what is sent.
+func shutdownNow(fd int) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return errno
+}
+
 // eventsNow is ppoll(2), for what conn.note wants to know, without waiting.
 func eventsNow(fd int) uint32 {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}

@@ -78,6 +78,10 @@ type conn struct {
 	// +checklocks:mu
 	upOver, downOver bool // the end of the data was passed on
 	// +checklocks:mu
+	shutWR bool // the socket was told of the end
+	// +checklocks:mu
+	altered bool // the socket has options that others have not
+	// +checklocks:mu
 	gone bool // it is to be given up, or has been
 	// +checklocks:mu
 	out writer
@@ -300,6 +304,7 @@ func (c *conn) keep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fd >= 0 {
+		c.altered = true
 		keepSocket(c.fd)
 	}
 }
@@ -422,7 +427,7 @@ func (c *conn) over() bool {
 	return false
 }
 
-// shut closes the socket, with a reset if the connection is given up.
+// shut lets go of the socket, with a reset if the connection is given up.
 //
 // +checklocks:c.mu
 func (c *conn) shut() {
@@ -430,6 +435,10 @@ func (c *conn) shut() {
 		return
 	}
 	c.proxy.unwatch(c.key)
+	if c.reuse() {
+		c.fd = -1
+		return
+	}
 	if c.gone || c.ep == nil {
 		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else it is a FIN
 	}
@@ -438,6 +447,28 @@ func (c *conn) shut() {
 	if c.ended != nil {
 		c.ended()
 	}
+}
+
+// reuse gives the socket to who may connect it again, if it is one that was dialled, and
+// has ended well.
+//
+// +checklocks:c.mu
+func (c *conn) reuse() bool {
+	p := c.proxy
+	if p.Reuse == nil || c.gone || c.altered || c.ended != nil || !c.upOver || !c.downOver {
+		return false
+	}
+	return c.endSocket() && p.Reuse(c.port, c.fd, netProto(c.id.LocalAddress) == header.IPv6ProtocolNumber)
+}
+
+// endSocket tells the world that nothing more is to come.
+//
+// +checklocks:c.mu
+func (c *conn) endSocket() bool {
+	if !c.shutWR {
+		c.shutWR = shutdownNow(c.fd) == 0
+	}
+	return c.shutWR
 }
 
 // expire gives up dials and handshakes that take too long, has what lasts kept alive,

@@ -35,9 +35,10 @@ type lab struct {
 	container *stack.Stack
 	proxy     *Proxy
 	entrance  *entrance
-	errno     unix.Errno  // of all dials, if not 0
-	mute      bool        // nobody answers dials
-	broke     atomic.Bool // what is owed is not paid
+	errno     unix.Errno               // of all dials, if not 0
+	mute      bool                     // nobody answers dials
+	broke     atomic.Bool              // what is owed is not paid
+	reuse     atomic.Pointer[chan int] // gets sockets that can be connected again; nil: there are none
 	// open makes sockets, if the world is not on the loopback.
 	open func(*dial.Target) dial.Socket
 
@@ -110,6 +111,17 @@ func (l *lab) watch(up *stack.Stack) {
 		},
 		Watch: func(_ uint16, fd int, key int32) error {
 			return unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: key})
+		},
+		Reuse: func(_ uint16, fd int, _ bool) bool {
+			taken := l.reuse.Load()
+			if taken == nil {
+				return false
+			}
+			if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
+				l.Error(err)
+			}
+			*taken <- fd
+			return true
 		},
 		Wake: func() {
 			select {

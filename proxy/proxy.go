@@ -54,6 +54,10 @@ type Config struct {
 	// events are told to Ready, with the key. The set must let go of a socket that is
 	// closed, as epoll does. The port is that of the container which the socket is for.
 	Watch func(port uint16, fd int, key int32) error
+	// Reuse takes over a socket whose connection has ended on both sides, for another one,
+	// and takes it out of the set of Watch; the port is that of Watch. If it reports false,
+	// the socket is closed. nil: all are.
+	Reuse func(port uint16, fd int, ipv6 bool) bool
 	// Wake asks for a call of Run. It may be called by any goroutine, with any lock.
 	Wake func()
 }

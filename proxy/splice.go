@@ -117,8 +117,8 @@ func (c *conn) up() (again bool) {
 		case isWouldBlock(err):
 			return false
 		case isEnd(err):
-			if c.upOver = true; !c.downOver { // else it is closed
-				_ = unix.Shutdown(c.fd, unix.SHUT_WR) // what is wrong with the socket, down sees
+			if c.upOver = true; !c.downOver { // else shut sees to it
+				c.endSocket() // what is wrong with the socket, down sees
 			}
 		default:
 			c.gone = true
@@ -208,11 +208,22 @@ func (c *conn) sip() int {
 	case n == 0:
 		c.end()
 	default:
-		c.much = n == little
-		c.readable = c.much || c.hungUp || c.urgent
-		c.rest = c.push(b[:n])
+		c.swallow(b[:n])
 	}
 	return max(n, 0)
+}
+
+// swallow gives the stack what a sip has read. When the other side's last word is known,
+// and the read has emptied the socket, the end goes with it without another read.
+//
+// +checklocks:c.mu
+func (c *conn) swallow(b []byte) {
+	c.much = len(b) == little
+	c.readable = c.much || c.hungUp || c.urgent
+	c.rest = c.push(b)
+	if c.hungUp && !c.much && !c.urgent && !c.failed && !c.gone && len(c.rest) == 0 {
+		c.end()
+	}
 }
 
 // push gives bytes to the stack, and returns a copy of those that it has no room for.

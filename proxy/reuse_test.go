@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+)
+
+// TestReuse: the socket of a connection that has ended well on both sides, whichever was
+// first, is given to who connects it again, and the world has heard of the end. All others
+// are closed.
+func TestReuse(t *testing.T) {
+	tests := map[string]struct {
+		container func(*lab, *gonet.TCPConn)
+		world     func(*net.TCPConn)
+		reused    bool
+	}{
+		"the container ends first": {
+			container: func(l *lab, c *gonet.TCPConn) { _ = c.CloseWrite(); reads(l.T, c, "late") },
+			world:     func(c *net.TCPConn) { _, _ = io.ReadAll(c); _, _ = c.Write([]byte("late")); c.Close() },
+			reused:    true,
+		},
+		"the world ends first": {
+			container: func(l *lab, c *gonet.TCPConn) { reads(l.T, c, "soon"); c.Close() },
+			world: func(c *net.TCPConn) {
+				_, _ = c.Write([]byte("soon"))
+				_ = c.CloseWrite()
+				_, _ = io.ReadAll(c)
+				c.Close()
+			},
+			reused: true,
+		},
+		"the container resets": {
+			container: func(_ *lab, c *gonet.TCPConn) { time.Sleep(20 * time.Millisecond); c.Close() }, // unread
+			world:     func(c *net.TCPConn) { _, _ = c.Write([]byte("unread")); _, _ = io.ReadAll(c); c.Close() },
+		},
+		"the world resets": {
+			container: func(_ *lab, c *gonet.TCPConn) { _, _ = io.ReadAll(c) },
+			world:     func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
+		},
+		"it was kept alive": {
+			container: func(l *lab, c *gonet.TCPConn) {
+				l.eventually("it is connected", func() bool { s := l.only(); return s.shown.Load() != nil && s.shaking.Load() == nil })
+				l.proxy.Tick(2)
+				_ = c.CloseWrite()
+				reads(l.T, c, "")
+			},
+			world: func(c *net.TCPConn) { _, _ = io.ReadAll(c); c.Close() },
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			taken := make(chan int, 1)
+			l.reuse.Store(&taken)
+			over := make(chan struct{})
+			port := l.server(func(c *net.TCPConn) { test.world(c); close(over) })
+			c, err := l.dial(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.container(l, c)
+			<-over
+			l.eventually("nothing is left", func() bool {
+				l.proxy.expire()
+				return len(l.proxy.Entries()) == 0
+			})
+			select {
+			case fd := <-taken:
+				_ = unix.Close(fd)
+				if !test.reused {
+					t.Error("reused")
+				}
+			default:
+				if test.reused {
+					t.Error("closed")
+				}
+			}
+		})
+	}
+}
+
+// reads reads all that there is.
+func reads(t *testing.T, c io.Reader, want string) {
+	t.Helper()
+	if b, err := io.ReadAll(c); string(b) != want || err != nil {
+		t.Errorf("read %q, %v; want %q", b, err, want)
+	}
+}
+
+// TestReuseOfAccepted: what came from outside is closed.
+func TestReuseOfAccepted(t *testing.T) {
+	l := newLab(t)
+	taken := make(chan int, 1)
+	l.reuse.Store(&taken)
+	at, err := gonet.ListenTCP(l.container, full("10.44.0.2:80"), ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	c, over := l.client(80)
+	in, err := at.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.CloseWrite()
+	reads(t, in, "")
+	in.Close()
+	reads(t, c, "")
+	l.ended(over)
+	if len(taken) != 0 {
+		t.Error("reused")
+	}
+}
