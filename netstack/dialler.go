@@ -53,7 +53,8 @@ func (a asking) Dial(t dial.Target, done func(dial.Socket)) {
 }
 
 // reuse takes the socket of a connection that has ended, which is in the worker's epoll set,
-// for another one (dial.Polled.Reuse).
+// for another one (dial.Polled.Reuse). It fails if the port has another worker since, and the
+// socket is in that one's set.
 func (w *worker) reuse(fd int, ipv6 bool) bool {
-	return w.dial.Connects && unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_DEL, fd, nil) == nil && w.dial.Reuse(fd, ipv6)
+	return unix.EpollCtl(w.poll.fd, unix.EPOLL_CTL_DEL, fd, nil) == nil && w.dial.Reuse(fd, ipv6)
 }

@@ -91,14 +91,17 @@ func (c *change) newOutside(s *SocketSpec) (*outside, error) {
 		return nil, err
 	}
 	counters := c.net.opts.Counters
-	o.proxy = proxy.New(proxy.Config{
+	config := proxy.Config{
 		Stack: o.stack, NIC: outsideNIC, Device: s.Index, Dialer: asking{c.net}, Limits: s.Limits,
 		Partial: true,
 		Drop:    func(port uint16, r trace.Reason) { counters.Port(port).Drop(r, 1) },
 		Watch:   func(port uint16, fd int, key int32) error { return c.net.worker(port).watch(fd, s.Index, key) },
-		Reuse:   func(port uint16, fd int, ipv6 bool) bool { return port != 0 && c.net.worker(port).reuse(fd, ipv6) },
 		Wake:    o.link.ask,
-	})
+	}
+	if c.net.opts.Connects {
+		config.Reuse = func(port uint16, fd int, ipv6 bool) bool { return port != 0 && c.net.worker(port).reuse(fd, ipv6) }
+	}
+	o.proxy = proxy.New(config)
 	o.link.proxy = o.proxy
 	c.undos = append(c.undos, o.close)
 	return o, nil
