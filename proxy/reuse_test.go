@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -38,7 +37,7 @@ func TestReuse(t *testing.T) {
 			reused: true,
 		},
 		"the container resets": {
-			container: func(_ *lab, c *gonet.TCPConn) { time.Sleep(20 * time.Millisecond); c.Close() }, // unread
+			container: func(_ *lab, c *gonet.TCPConn) { _, _ = c.Read(make([]byte, 1)); c.Close() }, // the rest is unread
 			world:     func(c *net.TCPConn) { _, _ = c.Write([]byte("unread")); _, _ = io.ReadAll(c); c.Close() },
 		},
 		"the world resets": {
@@ -47,8 +46,13 @@ func TestReuse(t *testing.T) {
 		},
 		"it was kept alive": {
 			container: func(l *lab, c *gonet.TCPConn) {
-				l.eventually("it is connected", func() bool { s := l.only(); return s.shown.Load() != nil && s.shaking.Load() == nil })
-				l.proxy.Tick(2)
+				s := l.only()
+				l.eventually("it is kept alive", func() bool {
+					l.proxy.Tick(2)
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					return s.altered
+				})
 				_ = c.CloseWrite()
 				reads(l.T, c, "")
 			},
