@@ -38,7 +38,7 @@ func shutdownNow(fd int) unix.Errno {
 
 // eventsNow is ppoll(2), for what conn.note wants to know, without waiting.
 func eventsNow(fd int) uint32 {
-	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLRDHUP}
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLRDHUP}
 	var none unix.Timespec
 	_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&none)), 0, 0, 0)
 	return uint32(uint16(p.Revents)) // poll's bits are epoll's

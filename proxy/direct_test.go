@@ -256,6 +256,47 @@ func TestUrgent(t *testing.T) {
 	}
 }
 
+// TestEndOfWhatWaits: what a server sends and ends at once comes whole, though some of it has
+// no room in the stack yet, or lies behind urgent data.
+func TestEndOfWhatWaits(t *testing.T) {
+	l := newLab(t)
+	tiny := tcpip.TCPSendBufferSizeRangeOption{Min: 1, Default: 2048, Max: 2048}
+	if l.proxy.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, &tiny) != nil {
+		t.Fatal("no small buffer")
+	}
+	much := bytes.Repeat([]byte("0123456"), little/7)
+	for want, send := range map[string]func(fd int){
+		string(much): func(fd int) { _, _ = unix.Write(fd, much) },
+		"abaab": func(fd int) {
+			for _, flags := range []int{0, unix.MSG_OOB, 0} {
+				_ = unix.Send(fd, []byte("ab"), flags)
+			}
+		},
+	} {
+		port := l.server(func(c *net.TCPConn) {
+			raw, err := c.SyscallConn()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = raw.Control(func(fd uintptr) { send(int(fd)) })
+			c.Close()
+		})
+		for range 20 {
+			c, err := l.dial(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reads(t, c, want)
+			c.Close()
+			l.eventually("nothing is left", func() bool {
+				l.proxy.expire()
+				return len(l.proxy.Entries()) == 0
+			})
+		}
+	}
+}
+
 // TestKept: the host looks after a connection that lasts.
 func TestKept(t *testing.T) {
 	l := newLab(t)

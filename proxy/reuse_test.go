@@ -95,7 +95,7 @@ func TestReuse(t *testing.T) {
 func reads(t *testing.T, c io.Reader, want string) {
 	t.Helper()
 	if b, err := io.ReadAll(c); string(b) != want || err != nil {
-		t.Errorf("read %q, %v; want %q", b, err, want)
+		t.Errorf("read %.80q (%d bytes), %v; want %.80q (%d bytes)", b, len(b), err, want, len(want))
 	}
 }
 
