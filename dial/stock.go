@@ -84,19 +84,20 @@ func (p *Polled) Reuse(fd int, ipv6 bool) bool {
 	if !p.Connects {
 		return false
 	}
-	s := &p.stocks[0]
-	if ipv6 {
-		s = &p.stocks[1]
-	}
-	s.ended.put(fd)
+	p.family(ipv6).ended.put(fd)
 	return true
 }
 
 // of is the stock of a target's family.
 //
 // +checklocks:p.mu
-func (p *Polled) of(t *Target) *stock {
-	if t.family() == unix.AF_INET6 {
+func (p *Polled) of(t *Target) *stock { return p.family(t.family() == unix.AF_INET6) }
+
+// family is the stock of a family.
+//
+// +checklocks:p.mu
+func (p *Polled) family(ipv6 bool) *stock {
+	if ipv6 {
 		return &p.stocks[1]
 	}
 	return &p.stocks[0]

@@ -74,6 +74,21 @@ func (l *lab) client(port uint16) (*net.TCPConn, *atomic.Int32) {
 	return c, over
 }
 
+// visited is a client that the container, which listens at port 80, has accepted.
+func (l *lab) visited() (c *net.TCPConn, in net.Conn, over *atomic.Int32) {
+	l.Helper()
+	at, err := gonet.ListenTCP(l.container, full("10.44.0.2:80"), ipv4.ProtocolNumber)
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer at.Close()
+	c, over = l.client(80)
+	if in, err = at.Accept(); err != nil {
+		l.Fatal(err)
+	}
+	return c, in, over
+}
+
 func (l *lab) ended(over *atomic.Int32) {
 	l.Helper()
 	l.eventually("it is told once that it has ended", func() bool { return over.Load() == 1 })
@@ -89,16 +104,7 @@ func (l *lab) ended(over *atomic.Int32) {
 // sees the client's address.
 func TestConnect(t *testing.T) {
 	l := newLab(t)
-	at, err := gonet.ListenTCP(l.container, full("10.44.0.2:80"), ipv4.ProtocolNumber)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer at.Close()
-	c, over := l.client(80)
-	in, err := at.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, in, over := l.visited()
 	if host, _, _ := net.SplitHostPort(in.RemoteAddr().String()); host != "192.0.2.9" {
 		t.Errorf("the container sees %s", in.RemoteAddr())
 	}

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
 // TestReuse: the socket of a connection that has ended well on both sides, whichever was
@@ -104,16 +103,7 @@ func TestReuseOfAccepted(t *testing.T) {
 	l := newLab(t)
 	taken := make(chan int, 1)
 	l.reuse.Store(&taken)
-	at, err := gonet.ListenTCP(l.container, full("10.44.0.2:80"), ipv4.ProtocolNumber)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer at.Close()
-	c, over := l.client(80)
-	in, err := at.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, in, over := l.visited()
 	_ = c.CloseWrite()
 	reads(t, in, "")
 	in.Close()
